@@ -1,0 +1,72 @@
+# The front door. Needs Rust, Go and a C compiler, and of Debian's packages: build-essential curl openssl python3-venv shellcheck
+# (hack/setup.sh names what is missing, `make setup` installs it). Everything fetched or built once is kept in .cache/.
+
+CARGO ?= cargo
+CRD := crds/vncpassword.dev_vncpasswords.yaml
+STEP := hack/step.sh
+
+.DEFAULT_GOAL := help
+# One thing at a time: the steps share the target directory, and their output is read by people.
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Show the main job on a private control plane; KEEP=1 leaves it up
+	@hack/setup.sh demo
+	@hack/demo.sh run
+
+.PHONY: demo-stop
+demo-stop: ## Stop a demo that KEEP=1 left up
+	@hack/demo.sh stop
+
+.PHONY: test
+test: ## Everything that CI runs
+	@$(STEP) 'tools' hack/setup.sh test
+	@$(STEP) 'control plane' hack/control-plane.sh build
+	@$(MAKE) --no-print-directory lint
+	@$(STEP) 'tests' $(CARGO) test --locked
+	@$(STEP) 'demo' hack/demo.sh run --no-build
+
+.PHONY: lint
+lint: ## Format, scripts, clippy, documentation and dependencies, without changing anything
+	@hack/setup.sh test
+	@$(STEP) 'format' $(CARGO) fmt --check
+	@$(STEP) 'scripts' shellcheck --external-sources --source-path=SCRIPTDIR .ci/run $(wildcard hack/*.sh)
+	@$(STEP) 'dependencies' hack/cargo-deny.sh --log-level error check bans licenses sources
+	@$(STEP) 'clippy' $(CARGO) clippy --locked --all-targets -- --deny warnings
+	@RUSTDOCFLAGS='--deny warnings' $(STEP) 'documentation' $(CARGO) doc --locked --no-deps --document-private-items
+
+.PHONY: audit
+audit: ## Dependencies against the advisory database (asks the network)
+	@hack/cargo-deny.sh check advisories
+
+.PHONY: bench
+bench: ## Benchmarks on a private control plane, release build
+	@hack/setup.sh demo
+	@hack/control-plane.sh build
+	@$(CARGO) bench --locked --bench '*'
+
+.PHONY: crds
+crds: ## Write crds/ anew from the types in src/api
+	@$(CARGO) run --quiet --locked -- crds > $(CRD).new && mv $(CRD).new $(CRD) || { rm -f $(CRD).new; exit 1; }
+
+.PHONY: control-plane
+control-plane: ## Build etcd, kube-apiserver and kubectl into the cache, once
+	@hack/setup.sh demo
+	@hack/control-plane.sh build
+
+.PHONY: setup
+setup: ## Install the Debian packages that are missing (as root)
+	@hack/setup.sh install
+
+.PHONY: clean
+clean: ## Remove what was built here; the cache of tools stays
+	@hack/demo.sh stop
+	@$(CARGO) clean
+
+.PHONY: clean-cache
+clean-cache: clean ## Remove the cache of tools and of the control plane as well
+	@rm -rf "$${VNCPASSWORD_CACHE:-.cache}"

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Is everything here that building, testing and the demo need? Names what is missing and how to get it.
+#
+#   setup.sh demo          check for what `make demo` needs
+#   setup.sh test          check for what `make test` needs (the demo's, and a little more)
+#   setup.sh install       install the missing Debian packages (as root)
+#
+# With CI=true, and as root, the two checks install as well.
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+PACKAGES=()
+OTHERS=()
+
+# wants PACKAGE COMMAND...: PACKAGE is missing unless COMMAND succeeds.
+wants() {
+  local package=$1
+  shift
+  "$@" >/dev/null 2>&1 || PACKAGES+=("$package")
+}
+
+# compiles: ring compiles C, for which the compiler alone is not enough.
+compiles() { printf '#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n' | cc -x c -o /dev/null -; }
+
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+look_for_demo() {
+  wants build-essential compiles
+  wants curl command -v curl
+  wants openssl command -v openssl
+  wants util-linux command -v setsid
+  local wanted version
+  wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$REPO/Cargo.toml")
+  version=$(cd "$REPO" && rustc --version 2>/dev/null | cut -d ' ' -f 2) || version=0
+  at_least "$wanted" "$version" || OTHERS+=("Rust $wanted or newer, by rustup (rust-toolchain.toml names the version and its components)")
+  # Only the control plane is Go: not needed where one is given.
+  if [ -z "${KUBEBUILDER_ASSETS:-}" ]; then
+    wanted=$(awk '$1 == "go" { print $2 }' "$REPO/hack/controlplane/go.mod")
+    version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || version=go0
+    at_least "$wanted" "${version#go}" || OTHERS+=("Go $wanted or newer, on the PATH (or KUBEBUILDER_ASSETS set to a directory with etcd, kube-apiserver and kubectl)")
+  fi
+}
+
+look_for_test() {
+  look_for_demo
+  wants python3-venv python3 -c 'import ensurepip, venv'
+  wants shellcheck command -v shellcheck
+  (cd "$REPO" && cargo fmt --version && cargo clippy --version) >/dev/null 2>&1 ||
+    OTHERS+=("rustfmt and clippy: rustup component add rustfmt clippy")
+}
+
+install_packages() {
+  [ ${#PACKAGES[@]} -gt 0 ] || return 0
+  [ "$(id -u)" = 0 ] || die "only root can install: sudo apt-get install ${PACKAGES[*]}"
+  need apt-get "not a Debian: install the equivalent of ${PACKAGES[*]}"
+  say "Installing ${PACKAGES[*]} ..."
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -q
+  apt-get install -q -y --no-install-recommends "${PACKAGES[@]}"
+  PACKAGES=()
+}
+
+report() {
+  local other
+  [ ${#PACKAGES[@]} -gt 0 ] || [ ${#OTHERS[@]} -gt 0 ] || return 0
+  warn "some things that this needs are not here:"
+  if [ ${#PACKAGES[@]} -gt 0 ]; then
+    printf '  - Debian packages: %s\n      make setup, or: apt-get install %s\n' "${PACKAGES[*]}" "${PACKAGES[*]}" >&2
+  fi
+  for other in ${OTHERS[@]+"${OTHERS[@]}"}; do printf '  - %s\n' "$other" >&2; done
+  exit 1
+}
+
+case ${1:-} in
+demo) look_for_demo ;;
+test | install) look_for_test ;;
+*) die "usage: setup.sh demo|test|install" ;;
+esac
+if [ "$1" = install ] || { [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ]; }; then
+  install_packages
+fi
+report

@@ -1,0 +1,157 @@
+//! Conditions with closed sets of types and reasons, in the shape of `metav1.Condition`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One aspect of the object's state. The meaning follows kstatus: a tool that knows kstatus reads it right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Which aspect this is about.
+    #[serde(rename = "type")]
+    pub type_: ConditionType,
+    /// `True`, `False` or `Unknown`.
+    pub status: ConditionStatus,
+    /// A CamelCase word for programs; the closed list stands in docs/reference.md.
+    pub reason: Reason,
+    /// A sentence for people. Stable: it holds no counter, no time, no request ID.
+    #[schemars(length(max = 32768))]
+    pub message: String,
+    /// When `status` last changed.
+    pub last_transition_time: Time,
+    /// The `metadata.generation` that this was decided on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+}
+
+/// The aspects. All but `Ready` exist only while they are true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionType {
+    /// True: the Secret's key holds the password that is in effect, as far as the API can tell. Unknown: the
+    /// outcome of a call is not known. False: it is not in effect.
+    Ready,
+    /// Something is under way or is retried by itself.
+    Reconciling,
+    /// It needs a person. It is still looked at every 10 minutes, and at every change.
+    Stalled,
+    /// Accepted by the API, in effect after a restart of the instance.
+    RebootRequired,
+    /// `spec.suspend` is set: nothing is done, the status is kept.
+    Suspended,
+}
+
+/// Truth of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// Why a condition is what it is. Closed, so that alerts and scripts can rely on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    /// The API accepted the Secret's value and it is in effect.
+    Applied,
+    /// In effect; sent once more when no late call of another value can arrive any more.
+    Settling,
+    /// The instance must be looked up before its first password, but that fails.
+    LookupFailed,
+    /// The API refused because of the instance's state; retried when that changes.
+    IncorrectInstanceStatus,
+    /// The API refused because the instance is not ready yet; retried when that changes.
+    InstanceNotReady,
+    /// The API limits the rate of calls; retried when it opens again.
+    Throttled,
+    /// A call was sent and its outcome is not known; the same password is sent again.
+    OutcomeUnknown,
+    /// No connection to the API could be made; nothing was sent.
+    Unreachable,
+    /// The API did not accept the signature (clock, nonce); signed afresh.
+    SignatureRejected,
+    /// The password waits for a restart of the instance.
+    RebootRequired,
+    /// The Secret does not exist.
+    SecretNotFound,
+    /// The Secret has no such key.
+    SecretKeyNotFound,
+    /// The operator may not read the Secret.
+    SecretForbidden,
+    /// The value is no VNC password.
+    InvalidPassword,
+    /// No region is known, or it is no region.
+    InvalidRegion,
+    /// The object does not fit the schema of this operator.
+    InvalidObject,
+    /// Another object owns this instance.
+    Conflict,
+    /// The API does not know the instance or the region.
+    InstanceNotFound,
+    /// The identity lacks the right, or the instance is locked.
+    Denied,
+    /// The API does not accept the access key or token.
+    InvalidCredentials,
+    /// No credentials are configured.
+    CredentialsNotFound,
+    /// The API refused for a reason that the operator does not know.
+    Refused,
+    /// `spec.suspend` is set.
+    Suspended,
+    /// Written by a version of the operator that knows more reasons.
+    #[serde(other)]
+    Unrecognized,
+}
+
+impl Reason {
+    /// The word as it stands in the status.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "Applied",
+            Self::Settling => "Settling",
+            Self::LookupFailed => "LookupFailed",
+            Self::IncorrectInstanceStatus => "IncorrectInstanceStatus",
+            Self::InstanceNotReady => "InstanceNotReady",
+            Self::Throttled => "Throttled",
+            Self::OutcomeUnknown => "OutcomeUnknown",
+            Self::Unreachable => "Unreachable",
+            Self::SignatureRejected => "SignatureRejected",
+            Self::RebootRequired => "RebootRequired",
+            Self::SecretNotFound => "SecretNotFound",
+            Self::SecretKeyNotFound => "SecretKeyNotFound",
+            Self::SecretForbidden => "SecretForbidden",
+            Self::InvalidPassword => "InvalidPassword",
+            Self::InvalidRegion => "InvalidRegion",
+            Self::InvalidObject => "InvalidObject",
+            Self::Conflict => "Conflict",
+            Self::InstanceNotFound => "InstanceNotFound",
+            Self::Denied => "Denied",
+            Self::InvalidCredentials => "InvalidCredentials",
+            Self::CredentialsNotFound => "CredentialsNotFound",
+            Self::Refused => "Refused",
+            Self::Suspended => "Suspended",
+            Self::Unrecognized => "Unrecognized",
+        }
+    }
+}
+
+// A plain string in the schema: an older CRD must not refuse the reason of a newer operator.
+impl JsonSchema for Reason {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Reason".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 1024,
+            "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+        })
+    }
+}

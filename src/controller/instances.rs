@@ -1,0 +1,91 @@
+//! What is under way or unsettled at each instance. It belongs to the instance, not to the object: another object
+//! may take over.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+
+use crate::rotation::facts::Unsettled;
+
+/// Only instances with something to remember are kept.
+#[derive(Default)]
+pub(super) struct Instances {
+    unsettled: Mutex<HashMap<Box<str>, Vec<Unsettled>>>,
+    busy: Mutex<HashSet<Box<str>>>,
+}
+
+/// Work on one instance is serialised: who holds this may call. Dropped, it lets the next in.
+pub(super) struct Turn<'a> {
+    instances: &'a Instances,
+    id: Box<str>,
+}
+
+impl Instances {
+    /// Takes the turn at an instance; `None` while another has it.
+    pub fn turn(&self, id: &str) -> Option<Turn<'_>> {
+        let free = self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(id.into());
+        free.then(|| Turn { instances: self, id: id.into() })
+    }
+
+    /// A call of that value may still arrive.
+    pub fn unsettle(&self, id: &str, unsettled: Unsettled) {
+        let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = table.entry(id.into()).or_default();
+        match entries.iter_mut().find(|entry| entry.value == unsettled.value) {
+            Some(entry) => entry.until = entry.until.max(unsettled.until),
+            None => entries.push(unsettled),
+        }
+    }
+
+    /// What may still arrive.
+    pub fn unsettled(&self, id: &str, now: Timestamp) -> Vec<Unsettled> {
+        let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(entries) = table.get_mut(id) else { return Vec::new() };
+        entries.retain(|entry| entry.until > now);
+        let entries = entries.clone();
+        if entries.is_empty() {
+            table.remove(id);
+        }
+        entries
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.instances.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn one_at_a_time() {
+        let instances = Instances::default();
+        let turn = instances.turn("i-1");
+        assert!(turn.is_some());
+        assert!(instances.turn("i-1").is_none());
+        assert!(instances.turn("i-2").is_some());
+        drop(turn);
+        assert!(instances.turn("i-1").is_some());
+    }
+
+    #[test]
+    fn what_is_unsettled_is_forgotten_in_time() {
+        let instances = Instances::default();
+        for until in [10, 30, 20] {
+            instances.unsettle("i-1", Unsettled { value: None, until: at(until) });
+        }
+        assert_eq!(instances.unsettled("i-1", at(29)).len(), 1);
+        assert!(instances.unsettled("i-1", at(30)).is_empty());
+        assert!(instances.unsettled.lock().unwrap().is_empty());
+    }
+}

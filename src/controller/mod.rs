@@ -1,0 +1,135 @@
+//! The Kubernetes side: what is watched, and how one pass runs from observing to recording.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `vnc_password` | one pass over one object: observe, decide, act, record |
+//! | `watches` | the watches, and whom an event concerns |
+//! | `queue` | runs passes: each object once at a time, so many at once, again when asked |
+//! | `registry` | the objects, and what this process remembers of each |
+//! | `secrets` | versions of all Secrets; the contents of one, when needed |
+//! | `instances` | what is under way or unsettled at each instance |
+//! | `status` | writing the status |
+//! | `events` | Events, sent beside the passes |
+//! | `object` | the objects as this process keeps them |
+
+mod error;
+mod events;
+mod instances;
+mod object;
+mod queue;
+mod registry;
+mod secrets;
+mod status;
+mod vnc_password;
+mod watches;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use jiff::Timestamp;
+use kube::Client;
+
+use crate::{
+    ecs::{self, Limiter, Lookout, Region},
+    rotation::facts::FingerprintKey,
+    runtime::{Metrics, Readiness, Shutdown},
+};
+pub use error::Error;
+use events::Events;
+use instances::Instances;
+use object::Key;
+use registry::Registry;
+use secrets::Secrets;
+
+/// What the controller is to do, validated.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Region of objects that name none.
+    pub region: Option<Region>,
+    /// How long a call with an unknown outcome may still arrive.
+    pub settle: Duration,
+    /// Namespaces to watch; none: all.
+    pub namespaces: Vec<String>,
+    /// Passes that run at the same time.
+    pub concurrency: usize,
+}
+
+/// Everything that passes share. Built once.
+struct Context {
+    client: Client,
+    ecs: ecs::Client,
+    limiter: Arc<Limiter>,
+    lookout: Lookout,
+    config: Config,
+    registry: Registry,
+    secrets: Secrets,
+    instances: Instances,
+    events: Events,
+    fingerprints: FingerprintKey,
+    metrics: Arc<Metrics>,
+    /// Objects to pass over now.
+    wake: UnboundedSender<Key>,
+    started: Timestamp,
+}
+
+/// Runs until shutdown is asked for, then finishes what is in flight.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub async fn run(
+    client: Client,
+    ecs: ecs::Client,
+    config: Config,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let mut random = zeroize::Zeroizing::new([0; 64]);
+    rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, random.as_mut())
+        .map_err(|_| Error::NoRandomNumbers)?;
+    let (wake, woken) = unbounded();
+    let limiter = Arc::new(Limiter::default());
+    let (events, sender) = Events::new(client.clone(), Arc::clone(&metrics));
+    let concurrency = config.concurrency;
+    let context = Arc::new(Context {
+        client,
+        lookout: Lookout::new(ecs.clone(), Arc::clone(&limiter)),
+        ecs,
+        limiter,
+        config,
+        registry: Registry::default(),
+        secrets: Secrets::default(),
+        instances: Instances::default(),
+        events,
+        fingerprints: FingerprintKey::new(&random),
+        metrics,
+        wake,
+        started: Timestamp::now(),
+    });
+    let sender = tokio::spawn(sender);
+    let mut watching = watches::spawn(&context, &readiness);
+    let looking = tokio::spawn({
+        let context = Arc::clone(&context);
+        async move {
+            let seen = |instance: &str| {
+                context.registry.claimants(instance).into_iter().for_each(|key| context.wake(key))
+            };
+            context.lookout.run(seen).await;
+        }
+    });
+    queue::run(woken, concurrency, shutdown, |key| vnc_password::pass(Arc::clone(&context), key)).await;
+    looking.abort();
+    looking.await.ok();
+    watching.shutdown().await;
+    // The last handle to the events goes with the context; what is queued is still sent.
+    drop(context);
+    tokio::time::timeout(events::FLUSH, sender).await.ok();
+    Ok(())
+}
+
+impl Context {
+    fn wake(&self, key: Key) {
+        // Fails only when the queue has ended: then nothing is passed over any more.
+        self.wake.unbounded_send(key).ok();
+    }
+}

@@ -1,0 +1,274 @@
+//! The objects as this process keeps them: only the fields that decisions need, and no object can break a watch.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    NamespaceResourceScope, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::Resource;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::{
+    api::{VncPassword, VncPasswordSpec, VncPasswordStatus},
+    rotation::facts::SecretVersion,
+};
+
+/// Namespace and name. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The name in it.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    pub(super) fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A `VncPassword` in one version.
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    pub key: Key,
+    pub uid: Arc<str>,
+    pub resource_version: Box<str>,
+    pub generation: i64,
+    pub created: Timestamp,
+    /// Why the spec cannot be read, where it cannot: an older schema let it pass, say.
+    pub spec: Result<Arc<VncPasswordSpec>, Box<str>>,
+    pub status: Arc<VncPasswordStatus>,
+}
+
+impl Object {
+    /// Whether this version is newer than the other, or cannot be compared.
+    pub fn is_at_least(&self, other: &Self) -> bool {
+        match (self.resource_version.parse::<u128>(), other.resource_version.parse::<u128>()) {
+            (Ok(this), Ok(other)) => this >= other,
+            _ => true,
+        }
+    }
+
+    /// The Secret that it names.
+    pub fn secret(&self) -> Option<Key> {
+        let spec = self.spec.as_ref().ok()?;
+        Some(Key { namespace: Arc::clone(&self.key.namespace), name: spec.secret_ref.name.as_str().into() })
+    }
+}
+
+/// A `VncPassword` as it comes over the wire. Reading it never fails because of its spec or status: one malformed
+/// object must not break the list or the watch that it is in.
+#[derive(Clone, Debug)]
+pub(super) struct Incoming {
+    metadata: ObjectMeta,
+    spec: Result<Arc<VncPasswordSpec>, Box<str>>,
+    status: Arc<VncPasswordStatus>,
+}
+
+#[derive(Deserialize)]
+struct Wire<M> {
+    #[serde(default = "Option::default")]
+    metadata: Option<M>,
+    spec: Option<Box<RawValue>>,
+    status: Option<Box<RawValue>>,
+}
+
+/// The metadata that is needed. `managedFields`, often the larger part of an object, is skipped unread.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Timestamp>,
+}
+
+impl From<Metadata> for ObjectMeta {
+    fn from(metadata: Metadata) -> Self {
+        let Metadata { name, namespace, uid, resource_version, generation, creation_timestamp } = metadata;
+        let creation_timestamp = creation_timestamp.map(Into::into);
+        Self { name, namespace, uid, resource_version, generation, creation_timestamp, ..Self::default() }
+    }
+}
+
+impl<'de> Deserialize<'de> for Incoming {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Wire { metadata, spec, status } = Wire::<Metadata>::deserialize(deserializer)?;
+        let spec = spec.as_deref().map_or("null", RawValue::get);
+        // A status that cannot be read is rebuilt: it is a copy of what can be found out again.
+        let status = status.and_then(|status| serde_json::from_str(status.get()).ok()).unwrap_or_default();
+        Ok(Self {
+            metadata: metadata.map_or_else(ObjectMeta::default, Into::into),
+            spec: serde_json::from_str(spec).map(Arc::new).map_err(|error| error.to_string().into()),
+            status: Arc::new(status),
+        })
+    }
+}
+
+impl From<Incoming> for Object {
+    fn from(incoming: Incoming) -> Self {
+        let Incoming { metadata, spec, status } = incoming;
+        Self {
+            key: Key::new(&metadata.namespace.unwrap_or_default(), &metadata.name.unwrap_or_default()),
+            uid: metadata.uid.unwrap_or_default().into(),
+            resource_version: metadata.resource_version.unwrap_or_default().into(),
+            generation: metadata.generation.unwrap_or_default(),
+            created: metadata.creation_timestamp.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            spec,
+            status,
+        }
+    }
+}
+
+impl Resource for Incoming {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        VncPassword::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        VncPassword::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        VncPassword::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        VncPassword::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// A Secret, of which only name and version are ever read: a metadata watch still carries annotations, and
+/// `kubectl apply` puts the whole Secret into one.
+#[derive(Clone, Debug)]
+pub(super) struct SecretMetadata(ObjectMeta);
+
+impl<'de> Deserialize<'de> for SecretMetadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Wire {
+            metadata: Option<Metadata>,
+        }
+        let Wire { metadata } = Wire::deserialize(deserializer)?;
+        Ok(Self(metadata.map_or_else(ObjectMeta::default, Into::into)))
+    }
+}
+
+impl SecretMetadata {
+    /// Which Secret, and its version.
+    pub fn into_version(self) -> (Key, SecretVersion) {
+        let metadata = self.0;
+        let key = Key::new(&metadata.namespace.unwrap_or_default(), &metadata.name.unwrap_or_default());
+        let version = SecretVersion {
+            uid: metadata.uid.unwrap_or_default().into(),
+            resource_version: metadata.resource_version.unwrap_or_default().into(),
+        };
+        (key, version)
+    }
+}
+
+impl Resource for SecretMetadata {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Secret::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        Secret::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        Secret::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        Secret::plural(&())
+    }
+
+    /// Asks the API server for metadata only: the contents never reach this process through the watch.
+    fn metadata_api() -> bool {
+        true
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.0
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::{ObjectList, WatchEvent};
+
+    use super::*;
+
+    const GOOD: &str = r#"{"apiVersion":"vncpassword.dev/v1alpha1","kind":"VncPassword",
+        "metadata":{"name":"a","namespace":"n","uid":"u","resourceVersion":"7","generation":2,
+            "creationTimestamp":"2026-01-02T03:04:05Z","managedFields":[{"anything":["at","all"]}]},
+        "spec":{"instanceId":"i-1","secretRef":{"name":"s","key":"password"}},
+        "status":{"requestId":"R"}}"#;
+    const BAD: &str = r#"{"metadata":{"name":"b","namespace":"n","resourceVersion":"8"},
+        "spec":{"instanceId":5},"status":{"requestId":["no"]}}"#;
+
+    #[test]
+    fn one_malformed_object_does_not_break_its_list() {
+        let list =
+            format!(r#"{{"apiVersion":"v1","kind":"List","metadata":{{}},"items":[{GOOD},{BAD},{{}}]}}"#);
+        let list: ObjectList<Incoming> = serde_json::from_str(&list).unwrap();
+        let objects: Vec<Object> = list.items.into_iter().map(Into::into).collect();
+        assert_eq!(objects[0].spec.as_ref().unwrap().instance_id, "i-1");
+        assert_eq!(objects[0].status.request_id.as_deref(), Some("R"));
+        assert_eq!((objects[0].generation, &*objects[0].resource_version), (2, "7"));
+        assert_eq!(&*objects[1].key.name, "b");
+        assert!(objects[1].spec.is_err());
+        assert_eq!(*objects[1].status, VncPasswordStatus::default());
+        assert!(objects[2].spec.is_err());
+    }
+
+    #[test]
+    fn one_malformed_object_does_not_break_its_watch() {
+        for object in [GOOD, BAD] {
+            let event = format!(r#"{{"type":"MODIFIED","object":{object}}}"#);
+            let event: WatchEvent<Incoming> = serde_json::from_str(&event).unwrap();
+            assert!(matches!(event, WatchEvent::Modified(_)));
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_secret_is_kept_but_its_name_and_version() {
+        let secret = r#"{"metadata":{"name":"s","namespace":"n","uid":"u","resourceVersion":"9",
+            "annotations":{"kubectl.kubernetes.io/last-applied-configuration":"Abc123"},
+            "labels":{"a":"Abc123"}}}"#;
+        let secret: SecretMetadata = serde_json::from_str(secret).unwrap();
+        assert!(!format!("{secret:?}").contains("Abc123"));
+        let (key, version) = secret.into_version();
+        assert_eq!((key.to_string().as_str(), &*version.uid, &*version.resource_version), ("n/s", "u", "9"));
+    }
+}

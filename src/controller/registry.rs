@@ -1,0 +1,258 @@
+//! The objects, found by name, by instance and by Secret, and what this process remembers of each.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+
+use super::object::{Key, Object};
+use crate::{
+    api::{ConditionType, Reason},
+    rotation::{
+        facts::{Attempt, Fingerprint, History, Owner, SecretVersion},
+        owner::Claim,
+    },
+};
+
+/// What this process remembers of one object. It goes with the object.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// The newest version that a write returned, until the watch has caught up.
+    pub written: Option<Arc<Object>>,
+    /// The applied version and its value.
+    pub applied: Option<(SecretVersion, Fingerprint)>,
+    /// The version that was read last.
+    pub examined: Option<SecretVersion>,
+    /// A call whose outcome could not be written yet.
+    pub unrecorded: Option<Attempt>,
+    /// This process has passed over the object before.
+    pub seen: bool,
+    /// Passes in a row that failed on the Kubernetes side.
+    pub failures: u32,
+}
+
+struct Entry {
+    object: Arc<Object>,
+    memory: Box<Memory>,
+}
+
+#[derive(Default)]
+struct Tables {
+    entries: HashMap<Key, Entry>,
+    by_instance: HashMap<Box<str>, Vec<Key>>,
+    by_secret: HashMap<Key, Vec<Key>>,
+}
+
+/// All objects that the watches know.
+#[derive(Default)]
+pub(super) struct Registry(Mutex<Tables>);
+
+/// What a change in the registry asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    /// Objects to pass over.
+    pub wake: Vec<Key>,
+    /// An object is gone, or another has taken its name.
+    pub gone: Option<Gone>,
+}
+
+/// An object that is gone.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Gone {
+    pub instance_id: String,
+    /// Until when a call of it may still arrive.
+    pub unsettled_until: Option<Timestamp>,
+    /// Nobody else names the instance.
+    pub unclaimed: bool,
+}
+
+impl Registry {
+    /// Takes in an object from the watch.
+    pub fn apply(&self, object: Object) -> Change {
+        let mut tables = self.tables();
+        let key = object.key.clone();
+        let mut change = Change::default();
+        let mut echo = false;
+        if let Some(entry) = tables.entries.get_mut(&key) {
+            if entry.object.uid == object.uid {
+                // Our own write coming back, or something older than it, brings nothing new.
+                echo = entry.memory.written.as_ref().is_some_and(|written| written.is_at_least(&object));
+                if entry.memory.written.as_ref().is_some_and(|written| object.is_at_least(written)) {
+                    entry.memory.written = None;
+                }
+            } else {
+                change.gone = tables.remove(&key);
+            }
+        }
+        let instance_id = object.spec.as_ref().ok().map(|spec| spec.instance_id.clone());
+        tables.insert(object);
+        let rivals =
+            instance_id.and_then(|id| tables.by_instance.get(id.as_str()).cloned()).unwrap_or_default();
+        if rivals.len() > 1 {
+            change.wake = rivals;
+        } else if !echo {
+            change.wake.push(key);
+        }
+        change
+    }
+
+    /// An object was deleted.
+    pub fn delete(&self, key: &Key, uid: &str) -> Change {
+        let mut tables = self.tables();
+        if tables.entries.get(key).is_none_or(|entry| &*entry.object.uid != uid) {
+            return Change::default();
+        }
+        let gone = tables.remove(key);
+        let heirs = gone.as_ref().and_then(|gone| tables.by_instance.get(gone.instance_id.as_str()).cloned());
+        Change { wake: heirs.unwrap_or_default(), gone }
+    }
+
+    /// Keys in that namespace (all for `None`): what a relist must find again or delete.
+    pub fn keys(&self, namespace: Option<&str>) -> Vec<(Key, Arc<str>)> {
+        let tables = self.tables();
+        let entries = tables.entries.iter();
+        entries
+            .filter(|(key, _)| namespace.is_none_or(|namespace| *key.namespace == *namespace))
+            .map(|(key, entry)| (key.clone(), Arc::clone(&entry.object.uid)))
+            .collect()
+    }
+
+    /// The newest version of an object: the watch's, or what a write returned since.
+    pub fn newest(&self, key: &Key) -> Option<Arc<Object>> {
+        self.tables().entries.get(key).map(Entry::newest)
+    }
+
+    /// Lets `change` at what is remembered of an object, if it is still the same one.
+    pub fn remember<T>(&self, object: &Object, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
+        let mut tables = self.tables();
+        let entry = tables.entries.get_mut(&object.key).filter(|entry| entry.object.uid == object.uid)?;
+        Some(change(&mut entry.memory))
+    }
+
+    /// The objects that name a Secret.
+    pub fn readers(&self, secret: &Key) -> Vec<Key> {
+        self.tables().by_secret.get(secret).cloned().unwrap_or_default()
+    }
+
+    /// The objects that name an instance.
+    pub fn claimants(&self, instance_id: &str) -> Vec<Key> {
+        self.tables().by_instance.get(instance_id).cloned().unwrap_or_default()
+    }
+
+    /// Who owns the instance that this object names.
+    pub fn owner(&self, object: &Object, instance_id: &str) -> Owner {
+        let tables = self.tables();
+        let Some(rivals) = tables.by_instance.get(instance_id).filter(|rivals| rivals.len() > 1) else {
+            return Owner::This;
+        };
+        let claims = rivals.iter().filter_map(|key| {
+            let newest = tables.entries.get(key)?.newest();
+            Some((key, claim(&newest)))
+        });
+        let strongest = claims.reduce(|best, next| if next.1.beats(&best.1) { next } else { best });
+        match strongest {
+            Some((key, _)) if *key != object.key => {
+                let near = key.namespace == object.key.namespace;
+                Owner::Other(near.then(|| key.name.to_string()))
+            }
+            _ => Owner::This,
+        }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    /// What decisions are told of it.
+    pub fn history(&self) -> History {
+        History { applied: self.applied.clone(), examined: self.examined.clone(), unsettled: Vec::new() }
+    }
+}
+
+impl Entry {
+    fn newest(&self) -> Arc<Object> {
+        let written = self.memory.written.as_ref();
+        Arc::clone(written.filter(|written| written.is_at_least(&self.object)).unwrap_or(&self.object))
+    }
+}
+
+impl Tables {
+    fn insert(&mut self, object: Object) {
+        let key = object.key.clone();
+        let memory = match self.entries.remove(&key) {
+            Some(Entry { object: old, memory }) => {
+                self.unindex(&old);
+                memory
+            }
+            None => Box::default(),
+        };
+        if let Ok(spec) = &object.spec {
+            self.by_instance.entry(spec.instance_id.as_str().into()).or_default().push(key.clone());
+        }
+        if let Some(secret) = object.secret() {
+            self.by_secret.entry(secret).or_default().push(key.clone());
+        }
+        self.entries.insert(key, Entry { object: Arc::new(object), memory });
+    }
+
+    fn unindex(&mut self, object: &Object) {
+        if let Some(secret) = object.secret() {
+            forget(&mut self.by_secret, &secret, &object.key);
+        }
+        if let Ok(spec) = &object.spec {
+            forget(&mut self.by_instance, spec.instance_id.as_str(), &object.key);
+        }
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Gone> {
+        let newest = self.entries.remove(key)?.newest();
+        self.unindex(&newest);
+        let spec = newest.spec.as_ref().ok()?;
+        Some(Gone {
+            unsettled_until: newest
+                .status
+                .retry
+                .as_ref()
+                .and_then(|retry| Some(retry.unsettled_until.as_ref()?.0)),
+            unclaimed: !self.by_instance.contains_key(spec.instance_id.as_str()),
+            instance_id: spec.instance_id.clone(),
+        })
+    }
+}
+
+fn forget<K, Q>(table: &mut HashMap<K, Vec<Key>>, at: &Q, key: &Key)
+where
+    K: std::borrow::Borrow<Q> + std::hash::Hash + Eq,
+    Q: std::hash::Hash + Eq + ?Sized,
+{
+    if let Some(keys) = table.get_mut(at) {
+        keys.retain(|other| other != key);
+        if keys.is_empty() {
+            table.remove(at);
+        }
+    }
+}
+
+fn claim(object: &Object) -> Claim {
+    let idle = object.spec.as_ref().is_ok_and(|spec| spec.suspend)
+        || matches!(
+            object.status.reason(ConditionType::Stalled),
+            Some(
+                Reason::Denied
+                    | Reason::InstanceNotFound
+                    | Reason::InvalidCredentials
+                    | Reason::CredentialsNotFound
+                    | Reason::InvalidRegion
+            )
+        );
+    Claim {
+        accepted: object.status.request_id.is_some(),
+        idle,
+        created: object.created,
+        uid: object.uid.to_string(),
+    }
+}

@@ -1,0 +1,177 @@
+//! The watches: VncPasswords whole, Secrets as metadata only. Each event updates what is known and wakes whom it
+//! concerns.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use kube::{
+    Api, Client,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::task::JoinSet;
+
+use super::{
+    Context,
+    object::{Incoming, Key, Object, SecretMetadata},
+    registry::{Change, Gone},
+};
+use crate::{rotation::facts::Unsettled, runtime::Readiness};
+
+/// Starts the watches; they end when what is returned is dropped.
+pub(super) fn spawn(context: &Arc<Context>, readiness: &Readiness) -> JoinSet<()> {
+    let namespaces: Vec<Option<String>> = match context.config.namespaces.as_slice() {
+        [] => vec![None],
+        some => some.iter().cloned().map(Some).collect(),
+    };
+    context.secrets.expect(namespaces.len());
+    readiness.expect(2 * namespaces.len());
+    let mut watches = JoinSet::new();
+    for namespace in namespaces {
+        let (this, ready) = (Arc::clone(context), readiness.clone());
+        let scope = namespace.clone();
+        watches.spawn(async move { objects(&this, scope, &ready).await });
+        let (this, ready) = (Arc::clone(context), readiness.clone());
+        watches.spawn(async move { secrets(&this, namespace, &ready).await });
+    }
+    watches
+}
+
+/// The events of one watch, with errors logged and retried.
+fn events<K>(client: &Client, namespace: Option<&str>) -> impl Stream<Item = Event<K>> + Send + use<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + 'static,
+{
+    let api: Api<K> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let plural = K::plural(&()).into_owned();
+    watcher(api, watcher::Config::default()).default_backoff().filter_map(move |event| {
+        let event = event
+            .inspect_err(
+                |error| tracing::warn!(resource = %plural, %error, "watch failed; it is started again"),
+            )
+            .ok();
+        std::future::ready(event)
+    })
+}
+
+async fn objects(context: &Context, namespace: Option<String>, readiness: &Readiness) {
+    let mut events = std::pin::pin!(events::<Incoming>(&context.client, namespace.as_deref()));
+    let mut listing = Listing::default();
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init => listing.start(context.registry.keys(namespace.as_deref())),
+            Event::InitApply(object) | Event::Apply(object) => {
+                let object = Object::from(object);
+                listing.found(&object.key);
+                follow_up(context, context.registry.apply(object));
+            }
+            Event::Delete(object) => {
+                let object = Object::from(object);
+                follow_up(context, context.registry.delete(&object.key, &object.uid));
+            }
+            Event::InitDone => {
+                for (key, uid) in listing.missing() {
+                    follow_up(context, context.registry.delete(&key, &uid));
+                }
+                if listing.first() {
+                    readiness.arrived();
+                }
+            }
+        }
+    }
+}
+
+fn follow_up(context: &Context, change: Change) {
+    let Change { wake, gone } = change;
+    if let Some(Gone { instance_id, unsettled_until, unclaimed }) = gone {
+        if let Some(until) = unsettled_until.filter(|until| *until > Timestamp::now()) {
+            context.instances.unsettle(&instance_id, Unsettled { value: None, until });
+        }
+        if unclaimed {
+            context.lookout.forget(&instance_id);
+        }
+    }
+    wake.into_iter().for_each(|key| context.wake(key));
+}
+
+async fn secrets(context: &Context, namespace: Option<String>, readiness: &Readiness) {
+    let mut events = std::pin::pin!(events::<SecretMetadata>(&context.client, namespace.as_deref()));
+    let mut listing = Listing::default();
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init => listing.start(context.secrets.keys(namespace.as_deref())),
+            Event::InitApply(secret) | Event::Apply(secret) => {
+                let (key, version) = secret.into_version();
+                listing.found(&key);
+                if context.secrets.apply(key.clone(), version) && !listing.is_first() {
+                    wake_readers(context, &key);
+                }
+            }
+            Event::Delete(secret) => {
+                let (key, version) = secret.into_version();
+                if context.secrets.delete(&key, &version.uid) {
+                    wake_readers(context, &key);
+                }
+            }
+            Event::InitDone => {
+                for (key, uid) in listing.missing() {
+                    if context.secrets.delete(&key, &uid) {
+                        wake_readers(context, &key);
+                    }
+                }
+                if listing.first() {
+                    context.secrets.listed();
+                    readiness.arrived();
+                }
+            }
+        }
+    }
+}
+
+fn wake_readers(context: &Context, secret: &Key) {
+    context.registry.readers(secret).into_iter().for_each(|key| context.wake(key));
+}
+
+/// Tells after a relist what is gone, and whether it was the first list.
+#[derive(Default)]
+struct Listing {
+    unseen: HashMap<Key, Arc<str>>,
+    listed: bool,
+}
+
+impl Listing {
+    fn start(&mut self, known: Vec<(Key, Arc<str>)>) {
+        self.unseen = known.into_iter().collect();
+    }
+
+    fn found(&mut self, key: &Key) {
+        if !self.unseen.is_empty() {
+            self.unseen.remove(key);
+        }
+    }
+
+    fn missing(&mut self) -> HashMap<Key, Arc<str>> {
+        std::mem::take(&mut self.unseen)
+    }
+
+    /// Nothing was listed in full yet: nobody decides before that, so nobody need be woken.
+    fn is_first(&self) -> bool {
+        !self.listed
+    }
+
+    /// The list is complete; whether it is the first.
+    fn first(&mut self) -> bool {
+        !std::mem::replace(&mut self.listed, true)
+    }
+}

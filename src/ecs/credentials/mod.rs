@@ -1,0 +1,156 @@
+//! Who we are to the cloud: credentials, the trait of those who provide them, and one file per provider.
+
+mod cache;
+pub mod environment;
+mod secret;
+
+use std::fmt;
+
+use futures::future::BoxFuture;
+
+pub(super) use cache::Cache;
+pub use environment::Environment;
+pub use secret::Secret;
+
+/// A source of credentials.
+pub trait Provider: Send + Sync {
+    /// The provider's name in logs and messages, for example `environment`.
+    fn name(&self) -> &'static str;
+
+    /// Asks for credentials. `Ok(None)`: not configured here, so a chain goes on to the next provider.
+    ///
+    /// # Errors
+    /// Configured, but not to be had. A chain stops here: a broken configuration must never silently become
+    /// another identity.
+    fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>>;
+}
+
+/// A provider is configured and cannot give credentials.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("credentials from {provider}: {problem}")]
+pub struct ProviderError {
+    /// The name of the provider that failed.
+    pub provider: &'static str,
+    /// What is wrong, in our own stable words: it reaches conditions and events, so it holds no secret, no server's
+    /// text, no counter and no time.
+    pub problem: String,
+}
+
+/// An access key, with a security token if it is a temporary one.
+///
+/// `Debug` shows the first characters of the access key id and no secret. There is no `Display` and no
+/// `Serialize`, and the memory of the secrets is overwritten on drop.
+#[derive(Clone)]
+pub struct Credentials {
+    access_key_id: String,
+    access_key_secret: Secret,
+    security_token: Option<Secret>,
+}
+
+/// Why a set of values is no access key. Says which value breaks which rule, never what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidCredentials {
+    /// The value is empty.
+    #[error("the {0} is empty")]
+    Empty(&'static str),
+    /// The value has a character that no header can carry.
+    #[error("the {0} has a character that is not visible ASCII, such as a space or a trailing newline")]
+    Characters(&'static str),
+}
+
+impl Credentials {
+    /// Takes the three values as issued; nothing is trimmed.
+    ///
+    /// # Errors
+    /// [`InvalidCredentials`] for a value that is empty or not made of visible ASCII characters only: it goes into a
+    /// header, where anything else would be refused or, worse, end the header.
+    pub fn new(
+        access_key_id: String,
+        access_key_secret: Secret,
+        security_token: Option<Secret>,
+    ) -> Result<Self, InvalidCredentials> {
+        visible("access key id", &access_key_id)?;
+        visible("access key secret", access_key_secret.expose())?;
+        if let Some(token) = &security_token {
+            visible("security token", token.expose())?;
+        }
+        Ok(Self { access_key_id, access_key_secret, security_token })
+    }
+
+    /// The access key's id. It is no secret, yet it names an account: keep it out of messages.
+    #[must_use]
+    pub fn access_key_id(&self) -> &str {
+        &self.access_key_id
+    }
+
+    /// The access key's secret, which signs.
+    #[must_use]
+    pub fn access_key_secret(&self) -> &Secret {
+        &self.access_key_secret
+    }
+
+    /// The security token of a temporary access key.
+    #[must_use]
+    pub fn security_token(&self) -> Option<&Secret> {
+        self.security_token.as_ref()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Enough to tell a RAM user's key (LTAI) from a temporary one (STS.).
+        let kind = self.access_key_id.get(..4).unwrap_or_default();
+        f.debug_struct("Credentials")
+            .field("access_key_id", &format_args!("{kind}***"))
+            .field("access_key_secret", &self.access_key_secret)
+            .field("security_token", &self.security_token)
+            .finish()
+    }
+}
+
+fn visible(name: &'static str, value: &str) -> Result<(), InvalidCredentials> {
+    if value.is_empty() {
+        Err(InvalidCredentials::Empty(name))
+    } else if value.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(InvalidCredentials::Characters(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(id: &str, secret: &str, token: Option<&str>) -> Result<Credentials, InvalidCredentials> {
+        Credentials::new(id.into(), Secret::from(secret), token.map(Secret::from))
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let shown = format!("{:?}", credentials("LTAI5tExample", "hush", Some("token")).unwrap());
+        assert_eq!(
+            shown,
+            "Credentials { access_key_id: LTAI***, access_key_secret: Secret(***), \
+             security_token: Some(Secret(***)) }"
+        );
+    }
+
+    #[test]
+    fn values_that_no_header_can_carry_are_refused() {
+        let table = [
+            (("id", "secret", None), Ok(())),
+            (("id", "secret", Some("a+/=")), Ok(())),
+            (("", "secret", None), Err(InvalidCredentials::Empty("access key id"))),
+            (("id", "", None), Err(InvalidCredentials::Empty("access key secret"))),
+            (("id", "secret", Some("")), Err(InvalidCredentials::Empty("security token"))),
+            (("id\n", "secret", None), Err(InvalidCredentials::Characters("access key id"))),
+            (("id", "sec ret", None), Err(InvalidCredentials::Characters("access key secret"))),
+            (("id", "secret", Some("t\r\nX: y")), Err(InvalidCredentials::Characters("security token"))),
+            (("ïd", "secret", None), Err(InvalidCredentials::Characters("access key id"))),
+        ];
+        for ((id, secret, token), expected) in table {
+            assert_eq!(credentials(id, secret, token).map(|_| ()), expected, "{id:?} {secret:?} {token:?}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Every way a call can fail, told apart by what is known of its outcome.
+
+use std::time::Duration;
+
+use super::{api::RequestId, credentials::ProviderError};
+use crate::rotation::outcome::Reply;
+
+/// A cause with nothing secret in it: an error of the HTTP stack that has lost its URL.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a call did not succeed.
+///
+/// No variant ever holds the URL (`VncPassword` travels in its query), the server's message, or anything else of the
+/// reply but `Code` and `RequestId`. `action` is the name of the API action, such as `DescribeRegions`.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server answered with an error code: it has understood the request.
+    #[error("{action} was answered with {code} (HTTP {http_status})")]
+    Api {
+        /// The API action.
+        action: &'static str,
+        /// `Code` of the reply, cut down to at most 128 of `[A-Za-z0-9._-]`.
+        code: String,
+        /// `RequestId` of the reply.
+        request_id: Option<RequestId>,
+        /// Status of the reply. Match on `code` first: the status of one code varies by product.
+        http_status: u16,
+        /// How long the server asks to wait: header `x-acs-retry-after`, sent when throttling. At most an hour.
+        retry_after: Option<Duration>,
+    },
+    /// No complete reply within the total time-out. Outcome unknown.
+    #[error("{action} was not answered in time")]
+    Timeout {
+        /// The API action.
+        action: &'static str,
+    },
+    /// No connection came about, so nothing was sent and nothing has happened.
+    #[error("{action} was not sent: no connection")]
+    NotSent {
+        /// The API action.
+        action: &'static str,
+        /// What kept the connection from being made.
+        #[source]
+        cause: Cause,
+    },
+    /// The connection broke after the request, or a part of it, was sent. Outcome unknown.
+    #[error("{action} was sent, then the connection broke")]
+    Interrupted {
+        /// The API action.
+        action: &'static str,
+        /// What broke the connection.
+        #[source]
+        cause: Cause,
+    },
+    /// A reply came that is not the API's. Outcome unknown.
+    #[error("{action} was answered with what the API does not say (HTTP {http_status}): {kind}")]
+    UnreadableReply {
+        /// The API action.
+        action: &'static str,
+        /// Status of the reply.
+        http_status: u16,
+        /// What is wrong with its body.
+        kind: Unreadable,
+    },
+    /// There was nothing to send: an argument that the API would not take, or no nonce to be had.
+    #[error("{action} was not called: {problem}")]
+    Invalid {
+        /// The API action.
+        action: &'static str,
+        /// What is wrong, in our own words.
+        problem: &'static str,
+    },
+    /// No credentials are configured, so the call was not made.
+    #[error("no credentials are configured")]
+    NoCredentials,
+    /// Credentials are configured but not to be had, so the call was not made. Names the provider.
+    #[error(transparent)]
+    Credentials(#[from] ProviderError),
+}
+
+/// What is wrong with a reply that is not the API's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// It has no body.
+    #[error("an empty body")]
+    Empty,
+    /// A web page, as proxies and load balancers send.
+    #[error("a web page")]
+    Html,
+    /// XML that is neither an error of the API nor the expected reply.
+    #[error("XML other than the API's")]
+    Xml,
+    /// The beginning of a JSON document.
+    #[error("truncated JSON")]
+    Truncated,
+    /// The body is longer than any reply to this action.
+    #[error("an overlong body")]
+    TooLarge,
+    /// Something else than a JSON object.
+    #[error("no JSON")]
+    NotJson,
+    /// JSON, but not of the documented shape.
+    #[error("JSON of another shape")]
+    WrongShape,
+    /// JSON or XML without this field. A success without `RequestId` is none.
+    #[error("no {0}")]
+    MissingField(&'static str),
+    /// A redirect, which is never followed: the query holds a password.
+    #[error("a redirect")]
+    Redirect,
+}
+
+/// The HTTP client could not be built, for example because the system has no root certificates.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client could not be built")]
+pub struct BuildError(#[source] pub(super) reqwest::Error);
+
+impl Error {
+    /// How long the server asks to wait, where it does.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Api { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+impl From<&Error> for Reply {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Api { code, request_id, http_status, .. } => Self::Refused {
+                code: code.clone(),
+                http_status: *http_status,
+                request_id: request_id.as_ref().map(ToString::to_string),
+            },
+            Error::Timeout { .. } | Error::Interrupted { .. } | Error::UnreadableReply { .. } => {
+                Self::Unknown
+            }
+            Error::NotSent { .. } | Error::Invalid { .. } => Self::NotSent,
+            Error::NoCredentials => Self::NoCredentials,
+            Error::Credentials(_) => Self::CredentialsFailed,
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The cloud client: speaks to the ECS API of Alibaba Cloud and knows nothing of Kubernetes.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | [`client`] | [`Client`]: one method per API action, one attempt per call |
+//! | [`api`] | what the actions answer, as types |
+//! | [`error`] | every way a call can fail, told apart by what is known of its outcome |
+//! | [`endpoint`] | regions, networks, and the hosts behind them |
+//! | [`signature`] | ACS3-HMAC-SHA256, a pure function |
+//! | [`credentials`] | who we are: the provider trait and the providers |
+//! | [`limiter`] | closes when the API throttles, and opens again |
+//! | [`lookout`] | looks at the instances that are waited for, 100 a call |
+//! | `transport` | one request out, one reply of bounded size in |
+//! | `reply` | from the bytes of a reply to accepted, refused or unreadable |
+//! | `wire` | from the JSON of an accepted reply to the types of `api` |
+//! | `skew` | how far the server's clock is from ours |
+//! | `mask` | keeps secrets out of the debug log |
+
+pub mod api;
+pub mod client;
+pub mod credentials;
+pub mod endpoint;
+pub mod error;
+pub mod limiter;
+pub mod lookout;
+mod mask;
+mod reply;
+pub mod signature;
+mod skew;
+mod transport;
+mod wire;
+
+pub use api::{Instance, InstanceStatus, RegionInfo, RequestId};
+pub use client::{Client, Config};
+pub use credentials::{Credentials, ProviderError};
+pub use endpoint::{Endpoint, InvalidEndpoint, InvalidRegion, Network, Region};
+pub use error::{BuildError, Error, Unreadable};
+pub use limiter::{Action, Limiter};
+pub use lookout::Lookout;

@@ -1,0 +1,118 @@
+//! The ECS double: a server that answers like Alibaba Cloud's ECS API, as far as this project calls it.
+//!
+//! Tests start one in their own process ([`Emulator`]) and steer it through [`Cloud`]; other programs run the
+//! binary `ecs-emulator` and steer it over HTTP. It checks signatures by code of its own, keeps its own
+//! [`Clock`], and fails on demand ([`Fault`]). It knows the passwords in clear and guards nothing: never let
+//! it near real ones.
+//!
+//! A call goes through the files in this order: `server` takes it from the connection, `wire` reads it,
+//! `state` judges it (`access` and `signature`, `fault`, `limit`), `operations` carries it out on the
+//! `instance`s, `journal` notes it, `wire` writes the reply.
+
+mod access;
+mod action;
+pub mod cli;
+mod clock;
+mod cloud;
+mod control;
+mod fault;
+mod instance;
+mod journal;
+mod limit;
+mod operations;
+mod server;
+mod signature;
+mod state;
+mod wire;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+pub use access::AccessKey;
+pub use action::Action;
+pub use clock::Clock;
+pub use cloud::Cloud;
+pub use fault::{Apply, Fault, FaultId, Garbage, HUGE, Reply};
+pub use instance::{DEFAULT_REGION, Instance, InstanceView, Status};
+pub use journal::Entry;
+
+use state::State;
+
+/// How an emulator starts.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The access keys it takes.
+    pub access_keys: Vec<AccessKey>,
+    /// Its clock.
+    pub clock: Clock,
+    /// How many calls the journal keeps, at least one; older ones are forgotten.
+    pub journal_limit: usize,
+    /// Seed of request ids and of the faults' probabilities.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    /// A free port of the loopback address, the default [`AccessKey`], the system's clock, 100,000 calls.
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            access_keys: vec![AccessKey::default()],
+            clock: Clock::system(),
+            journal_limit: 100_000,
+            seed: 0,
+        }
+    }
+}
+
+/// A running server. It stops, and drops its connections, when it is dropped.
+#[derive(Debug)]
+pub struct Emulator {
+    address: SocketAddr,
+    cloud: Cloud,
+    server: JoinHandle<()>,
+}
+
+impl Emulator {
+    /// Binds the address and serves from a task of the current tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        let Options { listen, access_keys, clock, journal_limit, seed } = options;
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let cloud = Cloud::new(clock, State::new(access_keys, journal_limit, seed));
+        let server = tokio::spawn(server::serve(listener, cloud.clone()));
+        Ok(Self { address, cloud, server })
+    }
+
+    /// Its base URL, `http://ADDRESS:PORT`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The handle to its state; it outlives the server.
+    #[must_use]
+    pub fn cloud(&self) -> &Cloud {
+        &self.cloud
+    }
+
+    /// Stops the server and waits until its port is free.
+    pub async fn shutdown(mut self) {
+        self.server.abort();
+        // What comes back is the cancellation that was asked for.
+        let _ = (&mut self.server).await;
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}

@@ -1,0 +1,19 @@
+//! A Kubernetes operator for the VNC passwords of Alibaba Cloud ECS instances.
+//!
+//! Read in this order:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`api`] | the kinds: fields, conditions, reasons |
+//! | [`rotation`] | the pure core: `decide` says what to do next, and everything else is plumbing |
+//! | [`ecs`] | the cloud client; knows no Kubernetes |
+//! | [`controller`] | the Kubernetes side: watches, and one pass over one object |
+//! | [`runtime`] | settings, logs, metrics, probes, shutdown |
+//! | [`emulator`] | the double of the ECS API that tests and the demo run against |
+
+pub mod api;
+pub mod controller;
+pub mod ecs;
+pub mod emulator;
+pub mod rotation;
+pub mod runtime;

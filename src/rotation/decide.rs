@@ -1,0 +1,444 @@
+//! What to do next: `decide` is total, sync and pure. Each rule of the protocol for a user's Secret stands here.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    backoff,
+    facts::{
+        Fingerprint, Found, Look, Observed, Owner, Purpose, RUNNING, SecretRead, SecretVersion, Unsettled,
+    },
+    outcome::Class,
+    reply, restart,
+    verdict::{Effects, Outlook, Progress, after, conclude, message, seconds},
+};
+use crate::api::{ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus};
+
+/// The next step of one pass. After a step that brings facts, `decide` is asked again.
+#[derive(Debug)]
+pub enum Decision {
+    /// Read the Secret: the contents are needed.
+    ReadSecret,
+    /// Send the password that was read.
+    Send(Purpose),
+    /// Record the verdict and rest.
+    Rest(Box<Verdict>),
+}
+
+/// How a pass ends.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The status to write, where it differs from the one that stands.
+    pub status: VncPasswordStatus,
+    /// When to look again, where nothing changes until then.
+    pub wake: Option<Timestamp>,
+    /// When the instance is to be looked at; `None`: it is not waited for.
+    pub look: Option<Timestamp>,
+    /// Events to tell.
+    pub notes: Vec<Note>,
+    /// The value now known to stand behind `status.applied`.
+    pub applied_value: Option<(SecretVersion, Fingerprint)>,
+    /// A value whose fate is unknown.
+    pub unsettled: Option<Unsettled>,
+}
+
+impl Verdict {
+    pub(super) fn of(status: VncPasswordStatus, effects: Effects) -> Self {
+        let Effects { wake, look, notes, applied_value, unsettled } = effects;
+        Self { status, wake, look, notes, applied_value, unsettled }
+    }
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Warning or Normal.
+    pub warning: bool,
+    /// CamelCase, for machines.
+    pub reason: &'static str,
+    /// For people.
+    pub text: String,
+}
+
+/// Decides the next step from what was observed.
+#[must_use]
+pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
+    if let Some(attempt) = &observed.attempt {
+        return reply::decide(observed, attempt, now);
+    }
+    if let Some(verdict) = out_of_action(observed, now) {
+        return rest(verdict);
+    }
+    let Some(version) = current_version(observed) else {
+        return secret_missing(observed, now);
+    };
+    match in_sync(observed, version) {
+        Sync::Yes => synced(observed, (*observed.status).clone(), Effects::default(), now),
+        Sync::SameValue(value) => {
+            let mut status = (*observed.status).clone();
+            if let Some(applied) = &mut status.applied {
+                applied.secret_uid = version.uid.to_string();
+                applied.secret_resource_version = version.resource_version.to_string();
+            }
+            let effects = Effects { applied_value: Some((version.clone(), value)), ..Effects::default() };
+            synced(observed, status, effects, now)
+        }
+        Sync::No => out_of_sync(observed, version, now),
+    }
+}
+
+/// Whether an object is in sync as far as can be told without reading the Secret. Where it is not, a former
+/// process may have sent something.
+#[must_use]
+pub fn known_in_sync(observed: &Observed) -> bool {
+    current_version(observed).is_some_and(|version| matches!(in_sync(observed, version), Sync::Yes))
+}
+
+/// Whether another object owned the instance when the status was written.
+#[must_use]
+pub fn conflicted(status: &VncPasswordStatus) -> bool {
+    status.reason(ConditionType::Stalled) == Some(Reason::Conflict)
+}
+
+pub(super) fn rest(verdict: Verdict) -> Decision {
+    Decision::Rest(Box::new(verdict))
+}
+
+/// The states in which nothing is done, whatever the Secret says.
+fn out_of_action(observed: &Observed, now: Timestamp) -> Option<Verdict> {
+    let status = &observed.status;
+    if observed.spec.suspend {
+        let (ready, reason, text) = status.condition(ConditionType::Ready).map_or_else(
+            || (ConditionStatus::Unknown, Reason::Suspended, message(Reason::Suspended, observed, None)),
+            |ready| (ready.status, ready.reason, ready.message.clone()),
+        );
+        let outlook = Outlook::new(ready, Progress::Rest, reason, text);
+        return Some(conclude(observed, (**status).clone(), &outlook, now, Effects::default()));
+    }
+    if observed.region.is_none() {
+        return Some(stalled(observed, Reason::InvalidRegion, None, now));
+    }
+    if let Owner::Other(name) = &observed.owner {
+        let text = match name {
+            Some(name) => format!("VncPassword {name} owns this instance; delete one of the two"),
+            None => "a VncPassword in another namespace owns this instance; delete one of the two".to_owned(),
+        };
+        let outlook = Outlook::new(ConditionStatus::False, Progress::Stalled, Reason::Conflict, text);
+        let effects = Effects { wake: Some(after(now, backoff::STALLED)), ..Effects::default() };
+        let mut status = (**status).clone();
+        // The owner may change what this object applied: nothing may be taken for in sync after a take-over.
+        status.applied = None;
+        status.accepted = None;
+        return Some(conclude(observed, status, &outlook, now, effects));
+    }
+    None
+}
+
+/// The version that counts: the one just read, else the watch's.
+fn current_version(observed: &Observed) -> Option<&SecretVersion> {
+    match &observed.read {
+        Some(SecretRead::Missing) => None,
+        Some(read) => read.version().or(observed.secret.as_ref()),
+        None => observed.secret.as_ref(),
+    }
+}
+
+enum Sync {
+    Yes,
+    /// Another version, but the value that was applied.
+    SameValue(Fingerprint),
+    No,
+}
+
+fn in_sync(observed: &Observed, version: &SecretVersion) -> Sync {
+    let Some(applied) = &observed.status.applied else { return Sync::No };
+    if version.is(applied) {
+        return Sync::Yes;
+    }
+    // Only a version that this process has itself read tells that the watch is behind; after a restore of etcd
+    // versions go backwards, and then the Secret must be looked at.
+    let Some((seen, value)) = observed.history.applied.as_ref().filter(|(seen, _)| seen.is(applied)) else {
+        return Sync::No;
+    };
+    if observed.read.is_none() && version.is_older_than(seen) {
+        return Sync::Yes;
+    }
+    match &observed.read {
+        Some(SecretRead::Valid(_, _, read)) if read == value => Sync::SameValue(*value),
+        _ => Sync::No,
+    }
+}
+
+/// The watch knows of no Secret: one GET makes sure, since watch and object may arrive in any order.
+fn secret_missing(observed: &Observed, now: Timestamp) -> Decision {
+    let known = observed.status.reason(ConditionType::Stalled) == Some(Reason::SecretNotFound)
+        && observed.status.observed_generation == Some(observed.generation);
+    if observed.read.is_none() && !known {
+        return Decision::ReadSecret;
+    }
+    rest(stalled(observed, Reason::SecretNotFound, Some(backoff::STALLED), now))
+}
+
+/// In sync: rest, follow a restart, or send the same value again where that is due.
+fn synced(observed: &Observed, status: VncPasswordStatus, effects: Effects, now: Timestamp) -> Decision {
+    let settles = status.retry.as_ref().and_then(|retry| retry.unsettled_until.as_ref()).map(|until| until.0);
+    // A clock that jumped back must not put this off for longer than it takes.
+    let settles = settles.map(|until| until.min(after(now, observed.settle)));
+    let enforce = enforce_due(observed, &status, now);
+    let due = match (settles, enforce) {
+        (Some(until), _) if until <= now => Some(Purpose::Settle),
+        (None, Some(at)) if at <= now => Some(Purpose::Enforce),
+        _ => None,
+    };
+    if let Some(purpose) = due
+        && let Some(step) = resend(observed, purpose, now)
+    {
+        return step;
+    }
+    if status.accepted.is_some() {
+        return restart::follow(observed, status, effects, now);
+    }
+    let blocked = due.is_some().then(|| next_attempt(observed, now).max(observed.limiter_opens)).flatten();
+    let wake = blocked.or_else(|| [settles, enforce].into_iter().flatten().min());
+    rest(in_effect(observed, status, settles.is_some(), Effects { wake, ..effects }, now))
+}
+
+/// Sends a value that is known to be accepted once more; `None` while a failed attempt or the limiter holds it.
+fn resend(observed: &Observed, purpose: Purpose, now: Timestamp) -> Option<Decision> {
+    if next_attempt(observed, now).is_some() || observed.limiter_opens.is_some() {
+        return None;
+    }
+    match &observed.read {
+        None => Some(Decision::ReadSecret),
+        Some(SecretRead::Valid(..)) => Some(Decision::Send(purpose)),
+        Some(_) => None,
+    }
+}
+
+/// The verdict of an object whose value is in effect.
+pub(super) fn in_effect(
+    observed: &Observed,
+    status: VncPasswordStatus,
+    settling: bool,
+    effects: Effects,
+    now: Timestamp,
+) -> Verdict {
+    let failing = status.retry.as_ref().is_some_and(|retry| retry.attempts.is_some());
+    let mut outlook = if settling {
+        let text = message(Reason::Settling, observed, None);
+        Outlook::new(ConditionStatus::True, Progress::Reconciling, Reason::Settling, text)
+    } else {
+        let text = message(Reason::Applied, observed, None);
+        Outlook::new(ConditionStatus::True, Progress::Rest, Reason::Applied, text)
+    };
+    outlook.ready_reason = settling.then_some(Reason::Applied);
+    // What a failed resend said stays until the next attempt.
+    if failing && let Some(standing) = standing(observed) {
+        outlook = Outlook { ready_reason: Some(Reason::Applied), ready: ConditionStatus::True, ..standing };
+    }
+    conclude(observed, status, &outlook, now, effects)
+}
+
+/// When the value is to be sent again for `spec.enforceInterval`. A time in the future counts as now.
+pub(super) fn enforce_due(
+    observed: &Observed,
+    status: &VncPasswordStatus,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let applied = status.applied.as_ref().filter(|_| status.accepted.is_none())?;
+    Some(after(applied.time.0.min(now), observed.enforce_interval?))
+}
+
+/// Not in sync: the value has to be read and sent, unless something says that it would be in vain now.
+fn out_of_sync(observed: &Observed, version: &SecretVersion, now: Timestamp) -> Decision {
+    if let Some(verdict) = held(observed, version, now) {
+        return rest(verdict);
+    }
+    if let Some(verdict) = look_first(observed, now) {
+        return rest(verdict);
+    }
+    match &observed.read {
+        None => Decision::ReadSecret,
+        Some(SecretRead::Valid(..)) => Decision::Send(Purpose::Deliver),
+        Some(SecretRead::Missing) => {
+            rest(stalled(observed, Reason::SecretNotFound, Some(backoff::STALLED), now))
+        }
+        Some(SecretRead::Forbidden) => {
+            rest(stalled(observed, Reason::SecretForbidden, Some(backoff::STALLED), now))
+        }
+        Some(SecretRead::NoKey(_)) => rest(stalled(observed, Reason::SecretKeyNotFound, None, now)),
+        Some(SecretRead::Invalid(_)) => rest(stalled(observed, Reason::InvalidPassword, None, now)),
+    }
+}
+
+/// Why nothing is sent now although the value is not in effect; `None`: go on.
+fn held(observed: &Observed, version: &SecretVersion, now: Timestamp) -> Option<Verdict> {
+    let changed = observed.status.observed_generation != Some(observed.generation)
+        || observed.history.examined.as_ref().is_some_and(|examined| examined != version);
+    if !changed {
+        let examined = observed.history.examined.is_some() && observed.read.is_none();
+        let standing = observed.status.condition(ConditionType::Ready).map(|ready| ready.reason);
+        match standing {
+            Some(Reason::InvalidPassword | Reason::SecretKeyNotFound) if examined => {
+                return unchanged(observed, Effects::default(), now);
+            }
+            Some(Reason::IncorrectInstanceStatus | Reason::InstanceNotReady) => {
+                if let Some(verdict) = wait_for_instance(observed, now) {
+                    return Some(verdict);
+                }
+            }
+            _ => {
+                if let Some(next) = next_attempt(observed, now) {
+                    return unchanged(observed, Effects { wake: Some(next), ..Effects::default() }, now);
+                }
+            }
+        }
+    }
+    observed.limiter_opens.map(|opens| throttled(observed, opens, now))
+}
+
+/// The instance refused because of its state: nothing is sent while a fresh look shows the refused status, but
+/// once at the longest backoff; where it cannot be looked at, plain backoff.
+fn wait_for_instance(observed: &Observed, now: Timestamp) -> Option<Verdict> {
+    let retry = observed.status.retry.as_ref()?;
+    let failed = retry.last_failure_time.as_ref()?.0.min(now);
+    let cap = next_attempt(observed, now)?;
+    let age = waited(observed, ConditionType::Reconciling, now);
+    let refused = observed.status.instance.as_ref().and_then(|instance| instance.status.as_deref());
+    let fresh = observed.look.as_ref().filter(|look| look.at.as_second() > failed.as_second());
+    let mut status = (*observed.status).clone();
+    let look = match fresh.map(|look| (look.at, &look.found)) {
+        None if refused.is_none() => after(failed, Duration::from_secs(1)),
+        None => after(failed, backoff::look_delay(age)),
+        Some((at, Found::Seen(seen))) => {
+            let ready = refused.map_or(seen.status == RUNNING, |refused| refused != seen.status);
+            if ready {
+                return None;
+            }
+            status.instance.get_or_insert_default().status = Some(seen.status.clone());
+            after(at, backoff::look_delay(age))
+        }
+        Some((at, Found::Unseen | Found::Refused | Found::Failed)) => {
+            let attempts = retry.attempts.unwrap_or(1).try_into().unwrap_or(1);
+            let next = backoff::delay(Class::Waiting, attempts, 0.0)
+                .map_or(cap, |delay| after(failed, delay).min(cap));
+            if next <= now {
+                return None;
+            }
+            if let Some(retry) = &mut status.retry {
+                retry.next_attempt_time = Some(seconds(next));
+            }
+            let effects = Effects {
+                wake: Some(next),
+                look: Some(after(at, backoff::look_delay(age))),
+                ..Effects::default()
+            };
+            return as_it_stands(observed, status, effects, now);
+        }
+    };
+    as_it_stands(observed, status, Effects { wake: Some(cap), look: Some(look), ..Effects::default() }, now)
+}
+
+/// How long a look counts as taken just before a call.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// The instance is looked at before its first password, to learn whether that is in effect at once; and where it
+/// is not, before each, since the start time is what tells a restart.
+fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict> {
+    let optimized = observed.status.instance.as_ref().and_then(|instance| instance.io_optimized);
+    let fresh = |look: &Look| after(look.at, FRESH) > now;
+    let look = match (optimized, &observed.look) {
+        (Some(true), _) => return None,
+        // Whether it is optimized never changes; why it could not be seen may.
+        (None, look) => look.as_ref().filter(|look| matches!(look.found, Found::Seen(_)) || fresh(look)),
+        (Some(false), look) => look.as_ref().filter(|look| fresh(look)),
+    };
+    match look.map(|look| &look.found) {
+        Some(Found::Seen(_) | Found::Unseen | Found::Refused) => None,
+        None => {
+            Some(Verdict::of((*observed.status).clone(), Effects { look: Some(now), ..Effects::default() }))
+        }
+        Some(Found::Failed) => {
+            let text = message(Reason::LookupFailed, observed, None);
+            let ready = undelivered(observed);
+            let outlook = Outlook::new(ready, Progress::Reconciling, Reason::LookupFailed, text);
+            let again = after(now, backoff::look_delay(waited(observed, ConditionType::Reconciling, now)));
+            let effects = Effects { look: Some(again), ..Effects::default() };
+            Some(conclude(observed, (*observed.status).clone(), &outlook, now, effects))
+        }
+    }
+}
+
+/// How long that condition has been true.
+pub(super) fn waited(observed: &Observed, type_: ConditionType, now: Timestamp) -> Duration {
+    let since = observed.status.condition(type_).map_or(now, |flag| flag.last_transition_time.0);
+    Duration::try_from(now.duration_since(since)).unwrap_or_default()
+}
+
+/// `Ready` of a value that was not delivered: unknown as long as a call with an unknown outcome may have done it.
+pub(super) fn undelivered(observed: &Observed) -> ConditionStatus {
+    let ready = observed.status.condition(ConditionType::Ready);
+    let unknown = ready.is_some_and(|ready| ready.status == ConditionStatus::Unknown);
+    if unknown && observed.status.applied.is_none() && observed.status.retry.is_some() {
+        ConditionStatus::Unknown
+    } else {
+        ConditionStatus::False
+    }
+}
+
+/// The limiter is closed: the object waits its turn without failing. What stands is not rewritten at each look.
+fn throttled(observed: &Observed, opens: Timestamp, now: Timestamp) -> Verdict {
+    let mut status = (*observed.status).clone();
+    let retry = status.retry.get_or_insert_default();
+    if observed.status.reason(ConditionType::Reconciling) != Some(Reason::Throttled) {
+        retry.next_attempt_time = Some(seconds(opens));
+    }
+    let text = message(Reason::Throttled, observed, None);
+    let outlook = Outlook::new(undelivered(observed), Progress::Reconciling, Reason::Throttled, text);
+    conclude(observed, status, &outlook, now, Effects { wake: Some(opens), ..Effects::default() })
+}
+
+/// Stalled for a reason that no call of the API gave.
+fn stalled(observed: &Observed, reason: Reason, again: Option<Duration>, now: Timestamp) -> Verdict {
+    let mut status = (*observed.status).clone();
+    // Attempts belong to a value; what may still arrive late belongs to the instance.
+    status.retry = status.retry.and_then(|retry| {
+        let unsettled_until = retry.unsettled_until.filter(|until| until.0 > now)?;
+        Some(Retry { unsettled_until: Some(unsettled_until), ..Retry::default() })
+    });
+    let outlook =
+        Outlook::new(ConditionStatus::False, Progress::Stalled, reason, message(reason, observed, None));
+    let effects = Effects { wake: again.map(|again| after(now, again)), ..Effects::default() };
+    conclude(observed, status, &outlook, now, effects)
+}
+
+/// When the next attempt may be made, where that is still to come. A stored time never asks for more than the
+/// longest backoff.
+fn next_attempt(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
+    let next = observed.status.retry.as_ref()?.next_attempt_time.as_ref()?.0;
+    (next > now).then(|| next.min(after(now, backoff::CAP)))
+}
+
+/// The outlook that stands in the status: what the last attempt said.
+fn standing(observed: &Observed) -> Option<Outlook> {
+    let ready = observed.status.condition(ConditionType::Ready)?;
+    let (progress, flag) =
+        [(Progress::Stalled, ConditionType::Stalled), (Progress::Reconciling, ConditionType::Reconciling)]
+            .into_iter()
+            .find_map(|(progress, type_)| observed.status.condition(type_).map(|flag| (progress, flag)))?;
+    Some(Outlook::new(ready.status, progress, flag.reason, flag.message.clone()))
+}
+
+fn unchanged(observed: &Observed, effects: Effects, now: Timestamp) -> Option<Verdict> {
+    as_it_stands(observed, (*observed.status).clone(), effects, now)
+}
+
+fn as_it_stands(
+    observed: &Observed,
+    status: VncPasswordStatus,
+    effects: Effects,
+    now: Timestamp,
+) -> Option<Verdict> {
+    standing(observed).map(|outlook| conclude(observed, status, &outlook, now, effects))
+}

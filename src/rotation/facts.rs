@@ -1,0 +1,218 @@
+//! What `decide` is told: the object, its Secret, its instance, and what this process remembers.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use sha2::Sha256;
+
+use super::{outcome::Reply, password::Password};
+use crate::api::{Applied, VncPasswordSpec, VncPasswordStatus};
+
+/// Everything that a decision rests on, except the time.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// What is wanted.
+    pub spec: Arc<VncPasswordSpec>,
+    /// What was written last.
+    pub status: Arc<VncPasswordStatus>,
+    /// The region that calls go to; `None` where neither the object nor the operator names a valid one.
+    pub region: Option<String>,
+    /// `spec.enforceInterval`, parsed.
+    pub enforce_interval: Option<Duration>,
+    /// Whether this object may act on the instance.
+    pub owner: Owner,
+    /// The Secret as the watch knows it; `None`: it knows of none.
+    pub secret: Option<SecretVersion>,
+    /// The Secret as just read; absent until asked for by [`Decision::ReadSecret`](super::Decision).
+    pub read: Option<SecretRead>,
+    /// What this process remembers.
+    pub history: History,
+    /// The newest look at the instance, where one was asked for.
+    pub look: Option<Look>,
+    /// When the closed limiter opens again; `None`: it is open.
+    pub limiter_opens: Option<Timestamp>,
+    /// The call that was just made; absent until one was.
+    pub attempt: Option<Attempt>,
+    /// How long a call with an unknown outcome may still arrive.
+    pub settle: Duration,
+    /// A random fraction from 0 up to 1, for delays.
+    pub jitter: f64,
+}
+
+/// Who acts on the instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This object.
+    This,
+    /// Another object; named only where it is in the same namespace.
+    Other(Option<String>),
+}
+
+/// Which Secret, in which version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretVersion {
+    /// `metadata.uid`.
+    pub uid: Arc<str>,
+    /// `metadata.resourceVersion`.
+    pub resource_version: Arc<str>,
+}
+
+impl SecretVersion {
+    /// Whether this is the version that `status.applied` names.
+    #[must_use]
+    pub fn is(&self, applied: &Applied) -> bool {
+        *self.uid == *applied.secret_uid && *self.resource_version == *applied.secret_resource_version
+    }
+
+    /// Whether this is an older version of the same Secret. Versions are comparable numbers (Kubernetes 1.35, and
+    /// in fact ever since); what is no number is not older.
+    #[must_use]
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        let number = |version: &Self| version.resource_version.parse::<u128>().ok();
+        self.uid == other.uid && number(self).zip(number(other)).is_some_and(|(this, other)| this < other)
+    }
+}
+
+/// What a fresh GET of the Secret found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SecretRead {
+    /// There is no such Secret.
+    Missing,
+    /// The operator may not read it.
+    Forbidden,
+    /// It has no such key.
+    NoKey(SecretVersion),
+    /// The value is no password.
+    Invalid(SecretVersion),
+    /// The value is a password.
+    Valid(SecretVersion, Password, Fingerprint),
+}
+
+impl SecretRead {
+    /// The version that was read.
+    #[must_use]
+    pub fn version(&self) -> Option<&SecretVersion> {
+        match self {
+            Self::Missing | Self::Forbidden => None,
+            Self::NoKey(version) | Self::Invalid(version) | Self::Valid(version, ..) => Some(version),
+        }
+    }
+}
+
+/// Recognises a value that was seen before, without keeping it: an HMAC under a key of this process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+/// A random key that lives in this process's memory only, overwritten on drop.
+pub struct FingerprintKey(Hmac<Sha256>);
+
+impl FingerprintKey {
+    /// Takes 64 random bytes: one block of the hash.
+    #[must_use]
+    pub fn new(bytes: &[u8; 64]) -> Self {
+        Self(Hmac::new(bytes.into()))
+    }
+
+    /// The fingerprint of a password.
+    #[must_use]
+    pub fn fingerprint(&self, password: &Password) -> Fingerprint {
+        let mut mac = self.0.clone();
+        mac.update(password.expose().as_bytes());
+        Fingerprint(mac.finalize().into_bytes().into())
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(******)")
+    }
+}
+
+/// What this process remembers of the object and of its instance.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// The applied version and its value, where this process has itself seen it.
+    pub applied: Option<(SecretVersion, Fingerprint)>,
+    /// The version that was read last.
+    pub examined: Option<SecretVersion>,
+    /// Values that may still reach the instance through a call whose outcome is unknown.
+    pub unsettled: Vec<Unsettled>,
+}
+
+/// A value that a late call may still bring to the instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Which value; `None` where a former process or a former owner may have sent one.
+    pub value: Option<Fingerprint>,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+/// One look at the instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Look {
+    /// When it was taken.
+    pub at: Timestamp,
+    /// What it showed.
+    pub found: Found,
+}
+
+/// What a look showed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// The instance.
+    Seen(SeenInstance),
+    /// Nothing: no such instance, or no right to see it. The API does not tell these apart.
+    Unseen,
+    /// The API refused the look; the call itself will tell why.
+    Refused,
+    /// The API did not answer, or not usefully.
+    Failed,
+}
+
+/// An instance as DescribeInstances shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenInstance {
+    /// `Pending`, `Starting`, `Running`, `Stopping` or `Stopped`.
+    pub status: String,
+    /// Whether a password is in effect at once.
+    pub io_optimized: Option<bool>,
+    /// When it was started last, to the minute.
+    pub start_time: Option<Timestamp>,
+}
+
+/// The status in which the API takes a password.
+pub const RUNNING: &str = "Running";
+
+/// Why the password is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The value is new, or may be.
+    Deliver,
+    /// `spec.enforceInterval`: a value known to be accepted.
+    Enforce,
+    /// A call of another value may have arrived late: the newest once more.
+    Settle,
+}
+
+/// A call that was made, and its reply.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Why.
+    pub purpose: Purpose,
+    /// Which version was sent.
+    pub version: SecretVersion,
+    /// Which value was sent.
+    pub value: Fingerprint,
+    /// Whether the value holds upper case, lower case and digits.
+    pub all_classes: bool,
+    /// How many calls were made at once, this one included.
+    pub tries: u32,
+    /// When the reply came, or was given up.
+    pub at: Timestamp,
+    /// The reply.
+    pub reply: Reply,
+}

@@ -1,0 +1,19 @@
+//! The pure core: what a password is, what a reply means, what to do next. No async, no I/O, no clock.
+//!
+//! Read [`decide()`] first; [`facts`] is what it is told, [`Verdict`] how a pass ends.
+
+pub mod backoff;
+mod decide;
+pub mod facts;
+pub mod outcome;
+pub mod owner;
+mod password;
+mod reply;
+mod restart;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+pub use decide::{Decision, Note, Verdict, conflicted, decide, known_in_sync};
+pub use password::{InvalidPassword, Password};

@@ -1,0 +1,231 @@
+//! What the reply to a call does to the object.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    backoff,
+    decide::{Decision, Note, Verdict, enforce_due, in_effect, rest, undelivered},
+    facts::{Attempt, Found, Observed, Purpose, SeenInstance, Unsettled},
+    outcome::{self, Class, Reply},
+    verdict::{Effects, Outlook, Progress, after, conclude, message, seconds},
+};
+use crate::api::{
+    Accepted, Applied, ConditionStatus, ConditionType, Instance, Reason, Retry, VncPasswordStatus,
+};
+
+/// The step after a call.
+pub(super) fn decide(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Decision {
+    match outcome::classify(&attempt.reply) {
+        Class::Accepted => rest(accepted(observed, attempt, now)),
+        // A cached key may just have been renewed, a nonce or a date may just have been wrong.
+        Class::Credentials | Class::Signing
+            if attempt.tries == 1 && attempt.reply != Reply::NoCredentials =>
+        {
+            Decision::Send(attempt.purpose)
+        }
+        class => rest(failed(observed, attempt, class, now)),
+    }
+}
+
+fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
+    let mut status = (*observed.status).clone();
+    learn(observed, &mut status);
+    if let Reply::Accepted { request_id } = &attempt.reply {
+        status.request_id = Some(request_id.clone());
+    }
+    status.applied = Some(Applied {
+        secret_uid: attempt.version.uid.to_string(),
+        secret_resource_version: attempt.version.resource_version.to_string(),
+        time: seconds(attempt.at),
+    });
+    status.retry = still_unsettled(observed, attempt, now)
+        .map(|until| Retry { unsettled_until: Some(seconds(until)), ..Retry::default() });
+    let settles = status.retry.as_ref().and_then(|retry| retry.unsettled_until.as_ref()).map(|until| until.0);
+    let mut effects = Effects {
+        applied_value: Some((attempt.version.clone(), attempt.value)),
+        notes: notes(observed, attempt, &status),
+        ..Effects::default()
+    };
+    let at_once = status.instance.as_ref().and_then(|instance| instance.io_optimized) != Some(false);
+    match (attempt.purpose, at_once) {
+        (Purpose::Deliver, false) => {
+            status.accepted =
+                Some(Accepted { rotation: attempt.version.resource_version.to_string(), start_time: None });
+            status.instance.get_or_insert_default().start_time =
+                seen(observed).and_then(|seen| seen.start_time).map(Time);
+            effects.look = Some(after(now, std::time::Duration::from_secs(1)));
+        }
+        (Purpose::Deliver, true) => {
+            status.accepted = None;
+            status.last_rotation_time = Some(seconds(attempt.at));
+            status.rotations = Some(status.rotations.unwrap_or(0) + 1);
+        }
+        // Known to be accepted before: nothing new can come into effect.
+        (Purpose::Enforce | Purpose::Settle, _) => {}
+    }
+    effects.wake = [settles, enforce_due(observed, &status, now)].into_iter().flatten().min();
+    if status.accepted.is_some() {
+        let text = message(Reason::RebootRequired, observed, None);
+        let outlook = Outlook::new(ConditionStatus::False, Progress::Rest, Reason::RebootRequired, text);
+        effects.look = effects.look.or(Some(after(now, std::time::Duration::from_secs(1))));
+        return conclude(observed, status, &outlook, now, effects);
+    }
+    in_effect(observed, status, settles.is_some(), effects, now)
+}
+
+/// Until when a call of another value may still arrive. This value itself may arrive as often as it likes.
+fn still_unsettled(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Option<Timestamp> {
+    let pending = observed.history.unsettled.iter().filter(|unsettled| unsettled.until > now);
+    let (own, others): (Vec<_>, Vec<_>) =
+        pending.partition(|unsettled| unsettled.value == Some(attempt.value));
+    let others = others.into_iter().map(|unsettled| unsettled.until).max();
+    let own = own.into_iter().map(|unsettled| unsettled.until).max();
+    let stored =
+        observed.status.retry.as_ref().and_then(|retry| retry.unsettled_until.as_ref()).map(|at| at.0);
+    // What the status says and this process cannot explain by this very value is another value's.
+    let unexplained = stored.filter(|until| *until > now && own.is_none_or(|own| own < *until));
+    others.max(unexplained)
+}
+
+/// What the look before the call taught.
+fn learn(observed: &Observed, status: &mut VncPasswordStatus) {
+    let instance = status.instance.get_or_insert_with(Instance::default);
+    instance.region_id.clone_from(&observed.region);
+    if let Some(seen) = seen(observed) {
+        instance.status = Some(seen.status.clone());
+        instance.io_optimized = seen.io_optimized.or(instance.io_optimized);
+        instance.start_time = seen.start_time.map(Time).or(instance.start_time.take());
+    }
+}
+
+fn seen(observed: &Observed) -> Option<&SeenInstance> {
+    match &observed.look.as_ref()?.found {
+        Found::Seen(seen) => Some(seen),
+        Found::Unseen | Found::Refused | Found::Failed => None,
+    }
+}
+
+fn notes(observed: &Observed, attempt: &Attempt, status: &VncPasswordStatus) -> Vec<Note> {
+    let (instance, Reply::Accepted { request_id }) = (&observed.spec.instance_id, &attempt.reply) else {
+        return Vec::new();
+    };
+    if attempt.purpose != Purpose::Deliver {
+        return Vec::new();
+    }
+    let optimized = status.instance.as_ref().and_then(|instance| instance.io_optimized);
+    let (reason, effect) = match optimized {
+        Some(false) => (Reason::RebootRequired, "it takes effect when the instance is restarted"),
+        Some(true) | None => (Reason::Applied, "it is in effect"),
+    };
+    let text = format!("instance {instance} accepted the password, {effect}; RequestId {request_id}");
+    let mut notes = vec![Note { warning: false, reason: reason.as_str(), text }];
+    if !attempt.all_classes {
+        notes.push(Note {
+            warning: true,
+            reason: "WeakPassword",
+            text: "the value lacks upper case, lower case or a digit; the API's documentation asks for all three"
+                .to_owned(),
+        });
+    }
+    if optimized.is_none() {
+        notes.push(Note {
+            warning: true,
+            reason: "InstanceUnknown",
+            text: format!(
+                "DescribeInstances does not show instance {instance}, so it was treated as I/O optimized; grant \
+                 ecs:DescribeInstances to the operator's identity"
+            ),
+        });
+    }
+    notes
+}
+
+fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) -> Verdict {
+    let mut status = (*observed.status).clone();
+    let new = attempt.purpose == Purpose::Deliver;
+    let mut effects = Effects::default();
+    record_retry(observed, attempt, class, &mut status);
+    status.instance.get_or_insert_default().region_id.clone_from(&observed.region);
+    let mut ready = if new { undelivered(observed) } else { observed.status.ready() };
+    if class == Class::OutcomeUnknown {
+        let until = after(attempt.at, observed.settle);
+        effects.unsettled = Some(Unsettled { value: Some(attempt.value), until });
+        if new {
+            ready = ConditionStatus::Unknown;
+            status.applied = None;
+            status.accepted = None;
+            let retry = status.retry.get_or_insert_default();
+            let stored = retry.unsettled_until.as_ref().map(|stored| stored.0);
+            retry.unsettled_until = stored.max(Some(until)).map(seconds);
+        }
+    }
+    if class == Class::Waiting {
+        refused_status(observed, attempt, &mut status);
+        effects.look = Some(match status.instance.as_ref().and_then(|instance| instance.status.as_ref()) {
+            Some(_) => after(attempt.at, backoff::look_delay(std::time::Duration::ZERO)),
+            None => after(attempt.at, std::time::Duration::from_secs(1)),
+        });
+    }
+    effects.wake =
+        status.retry.as_ref().and_then(|retry| retry.next_attempt_time.as_ref()).map(|next| next.0);
+    let reason = outcome::reason(&attempt.reply);
+    let code = status.retry.as_ref().and_then(|retry| retry.code.as_deref());
+    let text = message(reason, observed, code);
+    let mut outlook = Outlook::new(ready, progress(class), reason, text);
+    if !new {
+        outlook.ready_reason = observed.status.reason(ConditionType::Ready);
+    }
+    conclude(observed, status, &outlook, now, effects)
+}
+
+fn progress(class: Class) -> Progress {
+    match class {
+        Class::Accepted => Progress::Rest,
+        Class::Waiting | Class::Throttled | Class::OutcomeUnknown | Class::Unreachable | Class::Signing => {
+            Progress::Reconciling
+        }
+        Class::InvalidInput | Class::NotFound | Class::Denied | Class::Credentials | Class::Refused => {
+            Progress::Stalled
+        }
+    }
+}
+
+/// Counts the attempt and sets the time of the next. A throttled call is no failure of the object.
+fn record_retry(observed: &Observed, attempt: &Attempt, class: Class, status: &mut VncPasswordStatus) {
+    let retry = status.retry.get_or_insert_default();
+    if class != Class::Throttled {
+        retry.attempts = Some(retry.attempts.unwrap_or(0).saturating_add(1));
+        retry.last_failure_time = Some(seconds(attempt.at));
+    }
+    let attempts = retry.attempts.unwrap_or(1).try_into().unwrap_or(1);
+    let can_look = !matches!(
+        observed.look.as_ref().map(|look| &look.found),
+        Some(Found::Unseen | Found::Refused | Found::Failed)
+    );
+    let delay = match class {
+        Class::Waiting if can_look => Some(backoff::LONGEST),
+        class => backoff::delay(class, attempts, observed.jitter),
+    };
+    let next = match (class, observed.limiter_opens) {
+        (Class::Throttled, Some(opens)) => Some(opens),
+        _ => delay.map(|delay| after(attempt.at, delay)),
+    };
+    retry.next_attempt_time = next.map(seconds);
+    let (code, request_id) = match &attempt.reply {
+        Reply::Refused { code, request_id, .. } => (Some(code.clone()), request_id.clone()),
+        _ => (None, None),
+    };
+    retry.code = code;
+    retry.request_id = request_id;
+}
+
+/// The status in which the instance refused: what the look just before showed. Without one, the next look tells.
+fn refused_status(observed: &Observed, attempt: &Attempt, status: &mut VncPasswordStatus) {
+    let just_before = observed.look.as_ref().filter(|look| after(look.at, LOOK_HOLDS) >= attempt.at);
+    let refused = just_before.and(seen(observed)).map(|seen| seen.status.clone());
+    status.instance.get_or_insert_default().status = refused;
+}
+
+/// How long before a refusal a look may have been taken to tell the refused status.
+const LOOK_HOLDS: std::time::Duration = std::time::Duration::from_secs(15);

@@ -1,0 +1,38 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+
+use std::sync::Arc;
+
+use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
+use tokio::net::TcpListener;
+
+use super::{Metrics, Readiness, Shutdown};
+
+/// Serves until shutdown is asked for.
+pub(super) async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    mut shutdown: Shutdown,
+) -> std::io::Result<()> {
+    let readyz = move || async move {
+        if readiness.is_ready() {
+            (StatusCode::OK, "ok\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "the watches have not listed everything yet\n")
+        }
+    };
+    let render = move || async move {
+        match metrics.render() {
+            Ok(text) => ([("content-type", OPEN_METRICS)], text).into_response(),
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    };
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render));
+    let ended = async move { shutdown.requested().await };
+    axum::serve(listener, router).with_graceful_shutdown(ended).await
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

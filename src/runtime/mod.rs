@@ -1,0 +1,16 @@
+//! What a long-running program needs: settings, logs, metrics, probes, an orderly end.
+
+mod http;
+mod metrics;
+mod program;
+mod readiness;
+mod settings;
+mod shutdown;
+mod telemetry;
+
+pub use metrics::{Metrics, PassResult};
+pub use program::{StartError, run};
+pub use readiness::Readiness;
+pub use settings::{RunArgs, Settings, SettingsError};
+pub use shutdown::{Shutdown, Stop};
+pub use telemetry::{LogFormat, init as init_telemetry};

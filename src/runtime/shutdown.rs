@@ -1,0 +1,52 @@
+//! Asking for an orderly end, and hearing of it.
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+/// Asks for the end. Dropping it asks too: nobody could any more.
+#[derive(Debug)]
+pub struct Stop(watch::Sender<bool>);
+
+/// Hears of it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Shutdown(watch::Receiver<bool>);
+
+impl Shutdown {
+    /// A pair of both ends.
+    #[must_use]
+    #[allow(clippy::new_ret_no_self, reason = "a channel: both ends are made together")]
+    pub fn new() -> (Stop, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (Stop(sender), Self(receiver))
+    }
+
+    /// Waits until the end is asked for.
+    pub async fn requested(&mut self) {
+        // An error means that the sender is gone, which asks for the end as well.
+        self.0.wait_for(|requested| *requested).await.ok();
+    }
+}
+
+impl Stop {
+    /// Asks for the end.
+    pub fn request(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Waits for SIGTERM or SIGINT, then asks for the end.
+    ///
+    /// # Errors
+    /// The system does not let the process listen for signals.
+    pub async fn on_signal(self) -> std::io::Result<()> {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is in flight"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is in flight"),
+        }
+        self.request();
+        Ok(())
+    }
+}
