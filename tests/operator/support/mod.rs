@@ -1,0 +1,9 @@
+//! What the tests share: one control plane for all, and for each test a namespace, an emulator and an operator of
+//! its own.
+
+pub mod control_plane;
+pub mod operator;
+pub mod world;
+
+pub use operator::Operator;
+pub use world::World;

@@ -1,0 +1,125 @@
+//! An operator in this process, whose requests to the API server can be counted.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Method, Request};
+use kube::client::{Body, ClientBuilder};
+use tokio::task::JoinHandle;
+use tower::{Layer, Service};
+use vncpassword::{
+    controller,
+    ecs::{self, Endpoint, Region, credentials::Environment},
+    emulator::AccessKey,
+    runtime::{Settings, Shutdown, StartError, Stop, run},
+};
+
+/// A running operator.
+pub struct Operator {
+    requests: Requests,
+    stop: Stop,
+    task: JoinHandle<Result<(), StartError>>,
+}
+
+/// Requests to the API server: method and path, without watches and lists.
+#[derive(Clone, Default)]
+pub struct Requests(Arc<Mutex<Vec<(Method, String)>>>);
+
+impl Requests {
+    pub fn all(&self) -> Vec<(Method, String)> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// How many there were of that method whose path ends so.
+    pub fn count(&self, method: &Method, suffix: &str) -> usize {
+        self.all().iter().filter(|(other, path)| other == method && path.ends_with(suffix)).count()
+    }
+}
+
+impl<S> Layer<S> for Requests {
+    type Service = Counted<S>;
+
+    fn layer(&self, inner: S) -> Counted<S> {
+        Counted { inner, requests: self.clone() }
+    }
+}
+
+/// A client's service that notes what passes through.
+#[derive(Clone)]
+pub struct Counted<S> {
+    inner: S,
+    requests: Requests,
+}
+
+impl<S: Service<Request<Body>>> Service<Request<Body>> for Counted<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> S::Future {
+        let query = request.uri().query().unwrap_or_default();
+        if !query.contains("limit=") && !query.contains("watch=") {
+            self.requests.0.lock().unwrap().push((request.method().clone(), request.uri().path().to_owned()));
+        }
+        self.inner.call(request)
+    }
+}
+
+/// The settings that tests start from: like the defaults, for one namespace and the emulator.
+pub fn settings(namespace: &str, emulator: &str) -> Settings {
+    Settings {
+        controller: controller::Config {
+            region: Some(Region::parse("cn-hangzhou").unwrap()),
+            settle: Duration::from_secs(16 * 60),
+            namespaces: vec![namespace.to_owned()],
+            concurrency: 32,
+        },
+        ecs: ecs::Config { endpoint: Some(Endpoint::parse(emulator).unwrap()), ..ecs::Config::default() },
+        http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+    }
+}
+
+/// Credentials as the environment would hold them.
+pub fn credentials(id: &str, secret: &str) -> Environment {
+    Environment::read(|name| match name {
+        "ALIBABA_CLOUD_ACCESS_KEY_ID" => Some(id.into()),
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET" => Some(secret.into()),
+        _ => None,
+    })
+}
+
+impl Operator {
+    /// Starts one with the emulator's well-known key.
+    pub fn start(config: kube::Config, settings: Settings) -> Self {
+        Self::start_as(config, settings, credentials(AccessKey::DEFAULT_ID, AccessKey::DEFAULT_SECRET))
+    }
+
+    /// Starts one with these credentials.
+    pub fn start_as(config: kube::Config, settings: Settings, credentials: Environment) -> Self {
+        let requests = Requests::default();
+        let client = ClientBuilder::try_from(config).unwrap().with_layer(&requests).build();
+        let (stop, shutdown) = Shutdown::new();
+        let task = tokio::spawn(run(settings, client, Arc::new(credentials), shutdown));
+        Self { requests, stop, task }
+    }
+
+    /// What it asked of the API server.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// Ends it in good order.
+    pub async fn stop(self) {
+        self.stop.request();
+        let ended = tokio::time::timeout(Duration::from_secs(20), self.task).await;
+        ended.expect("the operator did not end in time").unwrap().unwrap();
+    }
+}

@@ -1,0 +1,228 @@
+//! A namespace and an emulator for one test, and short words for what tests do there.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{
+    Api, Client, CustomResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use tokio::{sync::OnceCell, time::Instant};
+use vncpassword::{
+    api::{ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus},
+    emulator::{Action, Cloud, Emulator, Entry, Instance, Options},
+    runtime::Settings,
+};
+
+use super::{
+    Operator,
+    control_plane::{config, shared_kubeconfig},
+    operator,
+};
+
+/// Longest that a test waits for something that ought to happen.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A namespace of its own and a cloud of its own.
+pub struct World {
+    pub client: Client,
+    pub namespace: String,
+    pub emulator: Emulator,
+    config: kube::Config,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        static CRDS: OnceCell<()> = OnceCell::const_new();
+        let config = config(&shared_kubeconfig()).await;
+        let client = Client::try_from(config.clone()).unwrap();
+        CRDS.get_or_init(|| install_crds(client.clone())).await;
+        let namespace = format!("test-{}", NUMBER.fetch_add(1, Relaxed));
+        let object: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
+        Api::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
+        let emulator = Emulator::start(Options::default()).await.unwrap();
+        Self { client, namespace, emulator, config }
+    }
+
+    pub fn cloud(&self) -> &Cloud {
+        self.emulator.cloud()
+    }
+
+    /// Settings for an operator here.
+    pub fn settings(&self) -> Settings {
+        operator::settings(&self.namespace, &self.emulator.url())
+    }
+
+    /// Starts an operator with the usual settings.
+    pub fn operator(&self) -> Operator {
+        self.operator_with(self.settings())
+    }
+
+    pub fn operator_with(&self, settings: Settings) -> Operator {
+        Operator::start(self.config.clone(), settings)
+    }
+
+    pub fn config(&self) -> kube::Config {
+        self.config.clone()
+    }
+
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn objects(&self) -> Api<VncPassword> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Writes a Secret whose key `password` holds this value.
+    pub async fn secret(&self, name: &str, value: impl AsRef<[u8]>) {
+        let data = json!({"password": k8s_openapi::ByteString(value.as_ref().to_vec())});
+        self.secret_data(name, data).await;
+    }
+
+    /// Writes a Secret with exactly these data (base64).
+    pub async fn secret_data(&self, name: &str, data: Value) {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data});
+        let parameters = PatchParams::apply("test").force();
+        self.secrets().patch(name, &parameters, &Patch::Apply(secret)).await.unwrap();
+    }
+
+    /// Creates an object with a Secret of the same name to come, and an instance of its own (Running, I/O optimized).
+    pub async fn object(&self, name: &str) -> String {
+        let instance = format!("i-{}{}", self.namespace.replace('-', ""), name.replace('-', ""));
+        self.cloud().put_instance(Instance::new(&instance));
+        self.object_with(name, json!({"instanceId": instance, "secretRef": {"name": name}})).await;
+        instance
+    }
+
+    /// Creates an object with this spec.
+    pub async fn object_with(&self, name: &str, spec: Value) {
+        let object = json!({"apiVersion": "vncpassword.dev/v1alpha1", "kind": "VncPassword",
+            "metadata": {"name": name}, "spec": spec});
+        let object: VncPassword = serde_json::from_value(object).unwrap();
+        self.objects().create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// Merges this into an object.
+    pub async fn change(&self, name: &str, change: Value) {
+        self.objects().patch(name, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
+    }
+
+    pub async fn delete(&self, name: &str) {
+        self.objects().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    pub async fn status(&self, name: &str) -> VncPasswordStatus {
+        self.objects().get(name).await.unwrap().status.unwrap_or_default()
+    }
+
+    /// Waits until the status is as wanted.
+    pub async fn until(
+        &self,
+        name: &str,
+        wanted: &str,
+        mut holds: impl FnMut(&VncPasswordStatus) -> bool,
+    ) -> VncPasswordStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status(name).await;
+            if holds(&status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{name} is not {wanted} in time: {status:#?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the object is Ready with nothing under way.
+    pub async fn until_ready(&self, name: &str) -> VncPasswordStatus {
+        self.until(name, "Ready", |status| {
+            status.ready() == ConditionStatus::True && status.condition(ConditionType::Reconciling).is_none()
+        })
+        .await
+    }
+
+    /// Waits until the object is stalled for that reason.
+    pub async fn until_stalled(&self, name: &str, reason: Reason) -> VncPasswordStatus {
+        self.until(name, reason.as_str(), |status| status.reason(ConditionType::Stalled) == Some(reason))
+            .await
+    }
+
+    /// Waits until the object is reconciling for that reason.
+    pub async fn until_reconciling(&self, name: &str, reason: Reason) -> VncPasswordStatus {
+        self.until(name, reason.as_str(), |status| status.reason(ConditionType::Reconciling) == Some(reason))
+            .await
+    }
+
+    /// Calls of ModifyInstanceVncPasswd for an instance.
+    pub fn calls(&self, instance: &str) -> Vec<Entry> {
+        let mut calls = self.cloud().journal();
+        calls.retain(|entry| {
+            entry.action == Action::ModifyInstanceVncPasswd.as_str()
+                && entry.instance_ids.iter().any(|id| id == instance)
+        });
+        calls
+    }
+
+    /// Calls of that action, for whatever instance.
+    pub fn calls_of(&self, action: Action) -> Vec<Entry> {
+        let mut calls = self.cloud().journal();
+        calls.retain(|entry| entry.action == action.as_str());
+        calls
+    }
+
+    /// The password that opens the console.
+    pub fn console(&self, instance: &str) -> Option<String> {
+        self.cloud().instance(instance).and_then(|view| view.console_password)
+    }
+
+    /// Waits until the console opens with this password.
+    pub async fn until_console(&self, instance: &str, password: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.console(instance).as_deref() != Some(password) {
+            assert!(Instant::now() < deadline, "instance {instance} does not get its password in time");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Events about an object: reason and note.
+    pub async fn events(&self, name: &str) -> Vec<(String, String)> {
+        let events: Api<k8s_openapi::api::events::v1::Event> =
+            Api::namespaced(self.client.clone(), &self.namespace);
+        let events = events.list(&ListParams::default()).await.unwrap();
+        let about = events.items.into_iter().filter(|event| {
+            event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(name)
+        });
+        about.map(|event| (event.reason.unwrap_or_default(), event.note.unwrap_or_default())).collect()
+    }
+}
+
+/// Lets time pass in which something must not happen.
+pub async fn quiet(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+async fn install_crds(client: Client) {
+    let crds: Api<
+        k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    > = Api::all(client.clone());
+    let crd = VncPassword::crd();
+    let name = VncPassword::crd_name();
+    crds.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
+    let established = kube::runtime::conditions::is_crd_established();
+    tokio::time::timeout(PATIENCE, kube::runtime::wait::await_condition(crds, name, established))
+        .await
+        .expect("the CRD is not established in time")
+        .unwrap();
+    let objects: Api<VncPassword> = Api::all(client);
+    let deadline = Instant::now() + PATIENCE;
+    while objects.list(&ListParams::default().limit(1)).await.is_err() {
+        assert!(Instant::now() < deadline, "VncPasswords are not served in time");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
