@@ -1,1 +1,617 @@
+//! `decide` told as a table of situations. Times are seconds after an arbitrary start.
 
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    Decision, Password, Verdict, decide,
+    facts::{
+        Attempt, Fingerprint, FingerprintKey, Found, Look, Observed, Owner, Purpose, SecretRead,
+        SecretVersion, SeenInstance, Unsettled,
+    },
+    outcome::Reply,
+};
+use crate::api::{
+    Applied, ConditionStatus, ConditionType, Instance, Reason, SecretRef, VncPasswordSpec, VncPasswordStatus,
+};
+
+const START: i64 = 1_800_000_000;
+const SETTLE: Duration = Duration::from_secs(960);
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(START + second).unwrap()
+}
+
+fn version(number: u32) -> SecretVersion {
+    SecretVersion { uid: "uid".into(), resource_version: number.to_string().into() }
+}
+
+fn print(password: &str) -> Fingerprint {
+    FingerprintKey::new(&[7; 64]).fingerprint(&Password::parse(password.as_bytes()).unwrap())
+}
+
+fn read(number: u32, password: &str) -> SecretRead {
+    SecretRead::Valid(version(number), Password::parse(password.as_bytes()).unwrap(), print(password))
+}
+
+/// A new object, whose Secret has version 1, at an instance known to be I/O optimized.
+fn new() -> Observed {
+    let instance = Instance { io_optimized: Some(true), ..Instance::default() };
+    Observed {
+        generation: 1,
+        spec: Arc::new(VncPasswordSpec {
+            instance_id: "i-1".into(),
+            region_id: None,
+            secret_ref: SecretRef { name: "s".into(), key: "password".into() },
+            enforce_interval: None,
+            suspend: false,
+        }),
+        status: Arc::new(VncPasswordStatus { instance: Some(instance), ..VncPasswordStatus::default() }),
+        region: Some("cn-hangzhou".into()),
+        enforce_interval: None,
+        owner: Owner::This,
+        secret: Some(version(1)),
+        read: None,
+        history: super::facts::History::default(),
+        look: None,
+        limiter_opens: None,
+        attempt: None,
+        settle: SETTLE,
+        jitter: 0.0,
+    }
+}
+
+/// An object that applied version 1 of its Secret, value Abc123, at second 0.
+fn applied() -> Observed {
+    let mut observed = new();
+    observed.read = Some(read(1, "Abc123"));
+    let verdict = call(&mut observed, Purpose::Deliver, accepted("R-1"), 0);
+    next(&mut observed, &verdict);
+    observed
+}
+
+fn accepted(request_id: &str) -> Reply {
+    Reply::Accepted { request_id: request_id.into() }
+}
+
+fn refused(code: &str) -> Reply {
+    Reply::Refused { code: code.into(), http_status: 400, request_id: Some("R-refused".into()) }
+}
+
+/// Decides, where a rest is expected.
+fn resting(observed: &Observed, second: i64) -> Verdict {
+    match decide(observed, at(second)) {
+        Decision::Rest(verdict) => *verdict,
+        other => panic!("at {second}: {other:?}"),
+    }
+}
+
+/// Decides, where a call is expected.
+fn sending(observed: &mut Observed, second: i64, number: u32, password: &str) -> Purpose {
+    if observed.read.is_none() {
+        assert!(matches!(decide(observed, at(second)), Decision::ReadSecret));
+        observed.read = Some(read(number, password));
+    }
+    match decide(observed, at(second)) {
+        Decision::Send(purpose) => purpose,
+        other => panic!("at {second}: {other:?}"),
+    }
+}
+
+/// The verdict on the reply to a call with what was read. It is the second try where one is granted.
+fn call(observed: &mut Observed, purpose: Purpose, reply: Reply, second: i64) -> Verdict {
+    let Some(SecretRead::Valid(version, _, value)) = observed.read.clone() else {
+        panic!("nothing was read")
+    };
+    observed.attempt =
+        Some(Attempt { purpose, version, value, all_classes: true, tries: 2, at: at(second), reply });
+    resting(observed, second)
+}
+
+/// What the next pass sees after the verdict was written.
+fn next(observed: &mut Observed, verdict: &Verdict) {
+    observed.status = Arc::new(verdict.status.clone());
+    if let Some(applied) = &verdict.applied_value {
+        observed.history.applied = Some(applied.clone());
+    }
+    if let Some(unsettled) = &verdict.unsettled {
+        observed.history.unsettled.push(unsettled.clone());
+    }
+    observed.history.examined = observed.read.as_ref().and_then(SecretRead::version).cloned();
+    observed.read = None;
+    observed.attempt = None;
+}
+
+fn change(observed: &mut Observed, spec: impl FnOnce(&mut VncPasswordSpec)) {
+    let mut changed = (*observed.spec).clone();
+    spec(&mut changed);
+    observed.spec = Arc::new(changed);
+    observed.generation += 1;
+}
+
+fn edit(observed: &mut Observed, status: impl FnOnce(&mut VncPasswordStatus)) {
+    let mut edited = (*observed.status).clone();
+    status(&mut edited);
+    observed.status = Arc::new(edited);
+}
+
+fn look(second: i64, status: &str, io_optimized: bool, start: i64) -> Look {
+    let start_time = Some(at(start * 60));
+    let seen = SeenInstance { status: status.into(), io_optimized: Some(io_optimized), start_time };
+    Look { at: at(second), found: Found::Seen(seen) }
+}
+
+fn reasons(status: &VncPasswordStatus) -> (ConditionStatus, Option<Reason>, Option<Reason>) {
+    (status.ready(), status.reason(ConditionType::Reconciling), status.reason(ConditionType::Stalled))
+}
+
+use ConditionStatus::{False, True, Unknown};
+
+#[test]
+fn a_new_value_is_read_sent_and_recorded() {
+    let mut observed = new();
+    assert_eq!(sending(&mut observed, 0, 1, "Abc123"), Purpose::Deliver);
+    let verdict = call(&mut observed, Purpose::Deliver, accepted("R-1"), 0);
+    assert_eq!(reasons(&verdict.status), (True, None, None));
+    assert_eq!(verdict.status.request_id.as_deref(), Some("R-1"));
+    assert_eq!(verdict.status.rotations, Some(1));
+    assert_eq!((verdict.wake, verdict.look), (None, None));
+    assert_eq!(verdict.notes.len(), 1);
+}
+
+#[test]
+fn an_object_in_sync_rests_and_its_status_stays() {
+    let observed = applied();
+    let verdict = resting(&observed, 100_000);
+    assert_eq!(verdict.status, *observed.status);
+    assert_eq!((verdict.wake, verdict.look, verdict.notes.len()), (None, None, 0));
+}
+
+#[test]
+fn the_status_is_all_that_a_new_process_needs_to_be_in_sync() {
+    let mut observed = applied();
+    observed.history = super::facts::History::default();
+    assert_eq!(resting(&observed, 10).status, *observed.status);
+}
+
+#[test]
+fn a_watch_that_is_behind_changes_nothing() {
+    let mut observed = applied();
+    observed.secret = Some(version(0));
+    assert_eq!(resting(&observed, 10).status, *observed.status);
+}
+
+#[test]
+fn the_same_value_in_another_version_is_recognised() {
+    let mut observed = applied();
+    observed.secret = Some(version(2));
+    assert!(matches!(decide(&observed, at(10)), Decision::ReadSecret));
+    observed.read = Some(read(2, "Abc123"));
+    let verdict = resting(&observed, 10);
+    let applied = verdict.status.applied.unwrap();
+    assert_eq!((applied.secret_resource_version.as_str(), applied.time.0), ("2", at(0)));
+}
+
+#[test]
+fn a_process_that_never_saw_the_value_sends_it() {
+    let mut observed = applied();
+    observed.history = super::facts::History::default();
+    observed.secret = Some(version(2));
+    assert_eq!(sending(&mut observed, 10, 2, "Abc123"), Purpose::Deliver);
+}
+
+#[test]
+fn what_the_secret_lacks_is_told_without_a_call() {
+    let table = [
+        (SecretRead::Missing, Reason::SecretNotFound),
+        (SecretRead::Forbidden, Reason::SecretForbidden),
+        (SecretRead::NoKey(version(1)), Reason::SecretKeyNotFound),
+        (SecretRead::Invalid(version(1)), Reason::InvalidPassword),
+    ];
+    for (read, reason) in table {
+        let mut observed = new();
+        observed.read = Some(read);
+        let verdict = resting(&observed, 0);
+        assert_eq!(reasons(&verdict.status), (False, None, Some(reason)), "{reason:?}");
+        next(&mut observed, &verdict);
+        if reason == Reason::SecretNotFound {
+            observed.secret = None;
+        }
+        if reason != Reason::SecretForbidden {
+            let again = resting(&observed, 1);
+            assert_eq!(again.status, verdict.status, "{reason:?} is written once and not read again");
+            assert!(again.notes.is_empty(), "{reason:?} is told once");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_done_out_of_action() {
+    let mut suspended = applied();
+    suspended.secret = Some(version(2));
+    change(&mut suspended, |spec| spec.suspend = true);
+    let verdict = resting(&suspended, 10);
+    assert_eq!(reasons(&verdict.status), (True, None, None), "Ready stays as it was");
+    assert!(verdict.status.condition(ConditionType::Suspended).is_some());
+
+    let mut lost = new();
+    lost.region = None;
+    assert_eq!(reasons(&resting(&lost, 0).status), (False, None, Some(Reason::InvalidRegion)));
+
+    let mut foreign = new();
+    foreign.owner = Owner::Other(Some("elder".into()));
+    let verdict = resting(&foreign, 0);
+    assert_eq!(reasons(&verdict.status), (False, None, Some(Reason::Conflict)));
+    assert!(verdict.notes[0].text.contains("elder"));
+}
+
+#[test]
+fn each_reply_has_its_reaction() {
+    let stalled = |reason| (False, None, Some(reason));
+    let retried = |reason| (False, Some(reason), None);
+    let table = [
+        (refused("IncorrectInstanceStatus"), retried(Reason::IncorrectInstanceStatus), Some(300)),
+        (refused("InstanceNotReady"), retried(Reason::InstanceNotReady), Some(300)),
+        (refused("Throttling.User"), retried(Reason::Throttled), Some(5)),
+        (Reply::Unknown, (Unknown, Some(Reason::OutcomeUnknown), None), Some(5)),
+        (refused("InternalError"), (Unknown, Some(Reason::OutcomeUnknown), None), Some(5)),
+        (Reply::NotSent, retried(Reason::Unreachable), Some(5)),
+        (refused("IncorrectVncPassword.Malformed"), stalled(Reason::InvalidPassword), None),
+        (refused("InvalidInstanceId.NotFound"), stalled(Reason::InstanceNotFound), Some(600)),
+        (refused("Forbidden.RAM"), stalled(Reason::Denied), Some(600)),
+        (refused("InvalidAccessKeyId.NotFound"), stalled(Reason::InvalidCredentials), Some(60)),
+        (Reply::NoCredentials, stalled(Reason::CredentialsNotFound), Some(60)),
+        (refused("SignatureNonceUsed"), retried(Reason::SignatureRejected), Some(5)),
+        (refused("SomethingElse"), stalled(Reason::Refused), Some(600)),
+    ];
+    for (reply, conditions, wait) in table {
+        let mut observed = new();
+        observed.read = Some(read(1, "Abc123"));
+        let verdict = call(&mut observed, Purpose::Deliver, reply.clone(), 0);
+        assert_eq!(reasons(&verdict.status), conditions, "{reply:?}");
+        assert_eq!(verdict.wake, wait.map(at), "{reply:?}");
+        assert_eq!(verdict.notes.len(), 1, "{reply:?}");
+        next(&mut observed, &verdict);
+        let held = resting(&observed, 1);
+        assert_eq!(held.status, verdict.status, "{reply:?}: held back, and not written again");
+        if let Some(wait) = wait {
+            observed.look = None;
+            assert_eq!(sending(&mut observed, wait, 1, "Abc123"), Purpose::Deliver, "{reply:?}");
+        }
+    }
+}
+
+#[test]
+fn a_change_of_secret_or_spec_is_acted_on_at_once() {
+    for code in
+        ["IncorrectInstanceStatus", "IncorrectVncPassword.Malformed", "Forbidden.RAM", "InternalError"]
+    {
+        let mut observed = new();
+        observed.read = Some(read(1, "Abc123"));
+        let verdict = call(&mut observed, Purpose::Deliver, refused(code), 0);
+        next(&mut observed, &verdict);
+        let mut edited = observed.clone();
+        edited.secret = Some(version(2));
+        assert_eq!(sending(&mut edited, 1, 2, "Xyz789"), Purpose::Deliver, "{code}");
+        change(&mut observed, |spec| spec.region_id = Some("cn-beijing".into()));
+        assert_eq!(sending(&mut observed, 1, 1, "Abc123"), Purpose::Deliver, "{code}");
+    }
+}
+
+#[test]
+fn credentials_and_signatures_get_one_more_try_at_once() {
+    for code in ["InvalidSecurityToken.Expired", "SignatureDoesNotMatch", "InvalidTimeStamp.Expired"] {
+        let mut observed = new();
+        observed.read = Some(read(1, "Abc123"));
+        call(&mut observed, Purpose::Deliver, refused(code), 0);
+        observed.attempt.as_mut().unwrap().tries = 1;
+        assert!(matches!(decide(&observed, at(0)), Decision::Send(Purpose::Deliver)), "{code}");
+    }
+}
+
+#[test]
+fn throttled_objects_wait_their_turn_without_failing() {
+    let mut observed = new();
+    observed.limiter_opens = Some(at(40));
+    let verdict = resting(&observed, 0);
+    assert_eq!(reasons(&verdict.status), (False, Some(Reason::Throttled), None));
+    assert_eq!(verdict.wake, Some(at(40)));
+    assert_eq!(verdict.status.retry.as_ref().unwrap().attempts, None);
+    next(&mut observed, &verdict);
+    observed.limiter_opens = Some(at(100));
+    assert_eq!(resting(&observed, 41).status, verdict.status, "waiting longer is not written again");
+    observed.limiter_opens = None;
+    assert_eq!(sending(&mut observed, 100, 1, "Abc123"), Purpose::Deliver);
+}
+
+#[test]
+fn an_unknown_outcome_clears_what_was_applied() {
+    let mut observed = applied();
+    observed.secret = Some(version(2));
+    observed.read = Some(read(2, "Xyz789"));
+    let verdict = call(&mut observed, Purpose::Deliver, Reply::Unknown, 10);
+    assert_eq!(verdict.status.applied, None);
+    let retry = verdict.status.retry.as_ref().unwrap();
+    assert_eq!(retry.unsettled_until.as_ref().unwrap().0, at(10 + 960));
+    assert_eq!(verdict.unsettled, Some(Unsettled { value: Some(print("Xyz789")), until: at(10 + 960) }));
+}
+
+#[test]
+fn the_same_value_accepted_after_an_unknown_outcome_settles_it() {
+    let mut observed = new();
+    observed.read = Some(read(1, "Abc123"));
+    let verdict = call(&mut observed, Purpose::Deliver, Reply::Unknown, 0);
+    next(&mut observed, &verdict);
+    assert_eq!(sending(&mut observed, 5, 1, "Abc123"), Purpose::Deliver);
+    let verdict = call(&mut observed, Purpose::Deliver, accepted("R-2"), 5);
+    assert_eq!(reasons(&verdict.status), (True, None, None));
+    assert_eq!(verdict.status.retry, None);
+}
+
+/// A sent and lost, B sent and lost, A accepted: B may still arrive, so A is sent once more.
+#[test]
+fn another_value_with_an_unknown_outcome_makes_the_newest_go_twice() {
+    let mut observed = new();
+    for (number, value) in [(1, "Aaaaa1"), (2, "Bbbbb2")] {
+        observed.secret = Some(version(number));
+        assert_eq!(sending(&mut observed, i64::from(number), number, value), Purpose::Deliver);
+        let verdict = call(&mut observed, Purpose::Deliver, Reply::Unknown, i64::from(number));
+        next(&mut observed, &verdict);
+    }
+    observed.secret = Some(version(3));
+    assert_eq!(sending(&mut observed, 3, 3, "Aaaaa1"), Purpose::Deliver);
+    let verdict = call(&mut observed, Purpose::Deliver, accepted("R-3"), 3);
+    assert_eq!(reasons(&verdict.status), (True, Some(Reason::Settling), None), "Ready meanwhile");
+    assert_eq!(verdict.wake, Some(at(2 + 960)));
+    next(&mut observed, &verdict);
+    assert_eq!(resting(&observed, 961).status, *observed.status);
+    assert_eq!(sending(&mut observed, 962, 3, "Aaaaa1"), Purpose::Settle);
+    observed.history.unsettled.clear();
+    let verdict = call(&mut observed, Purpose::Settle, accepted("R-4"), 962);
+    assert_eq!(reasons(&verdict.status), (True, None, None));
+    assert_eq!((verdict.status.retry.as_ref(), verdict.status.rotations), (None, Some(1)));
+}
+
+#[test]
+fn what_a_former_process_may_have_sent_makes_the_newest_go_twice() {
+    let mut observed = new();
+    observed.history.unsettled.push(Unsettled { value: None, until: at(960) });
+    observed.read = Some(read(1, "Abc123"));
+    let verdict = call(&mut observed, Purpose::Deliver, accepted("R-1"), 0);
+    assert_eq!(reasons(&verdict.status), (True, Some(Reason::Settling), None));
+    assert_eq!(verdict.wake, Some(at(960)));
+}
+
+#[test]
+fn an_unsettled_time_that_a_former_process_wrote_is_kept() {
+    let mut observed = applied();
+    observed.history = super::facts::History::default();
+    edit(&mut observed, |status| {
+        status.retry.get_or_insert_default().unsettled_until = Some(Time(at(500)));
+    });
+    assert_eq!(resting(&observed, 10).wake, Some(at(500)));
+    observed.secret = Some(version(2));
+    assert_eq!(sending(&mut observed, 20, 2, "Xyz789"), Purpose::Deliver);
+    let verdict = call(&mut observed, Purpose::Deliver, accepted("R-2"), 20);
+    assert_eq!(verdict.wake, Some(at(500)), "whose call that was is not known");
+}
+
+#[test]
+fn a_lost_resend_leaves_the_object_ready_and_is_repeated() {
+    let mut observed = applied();
+    edit(&mut observed, |status| {
+        status.retry.get_or_insert_default().unsettled_until = Some(Time(at(500)));
+    });
+    assert_eq!(sending(&mut observed, 500, 1, "Abc123"), Purpose::Settle);
+    let verdict = call(&mut observed, Purpose::Settle, Reply::Unknown, 500);
+    assert_eq!(reasons(&verdict.status), (True, Some(Reason::OutcomeUnknown), None));
+    assert_eq!(verdict.wake, Some(at(505)));
+    next(&mut observed, &verdict);
+    let verdict = resting(&observed, 501);
+    assert_eq!((verdict.status == *observed.status, verdict.wake), (true, Some(at(505))));
+    assert_eq!(sending(&mut observed, 505, 1, "Abc123"), Purpose::Settle);
+}
+
+#[test]
+fn the_value_is_enforced_at_its_interval() {
+    let mut observed = applied();
+    observed.enforce_interval = Some(Duration::from_secs(600));
+    assert_eq!(resting(&observed, 100).wake, Some(at(600)));
+    assert_eq!(sending(&mut observed, 600, 1, "Abc123"), Purpose::Enforce);
+    let verdict = call(&mut observed, Purpose::Enforce, accepted("R-2"), 600);
+    assert_eq!(verdict.wake, Some(at(1200)));
+    assert_eq!(verdict.status.rotations, Some(1), "no rotation");
+    assert_eq!(verdict.status.request_id.as_deref(), Some("R-2"));
+    assert!(verdict.notes.is_empty());
+}
+
+#[test]
+fn stored_times_never_ask_for_more_than_they_can() {
+    let mut jumped = new();
+    jumped.read = Some(read(1, "Abc123"));
+    let verdict = call(&mut jumped, Purpose::Deliver, refused("Forbidden.RAM"), 1_000_000);
+    next(&mut jumped, &verdict);
+    assert_eq!(resting(&jumped, 0).wake, Some(at(600)), "the clock jumped back");
+
+    let mut enforced = applied();
+    enforced.enforce_interval = Some(Duration::from_secs(600));
+    edit(&mut enforced, |status| {
+        if let Some(Applied { time, .. }) = &mut status.applied {
+            *time = Time(at(1_000_000));
+        }
+    });
+    assert_eq!(resting(&enforced, 0).wake, Some(at(600)));
+
+    let mut settling = applied();
+    edit(&mut settling, |status| {
+        status.retry.get_or_insert_default().unsettled_until = Some(Time(at(1_000_000)));
+    });
+    assert_eq!(resting(&settling, 0).wake, Some(at(960)));
+}
+
+#[test]
+fn an_unknown_instance_is_looked_at_before_its_first_password() {
+    let mut observed = new();
+    edit(&mut observed, |status| status.instance = None);
+    let verdict = resting(&observed, 0);
+    assert_eq!((verdict.look, verdict.status == *observed.status), (Some(at(0)), true));
+    let table = [
+        (Found::Unseen, true),
+        (Found::Refused, true),
+        (Found::Failed, false),
+        (look(1, "Running", true, 0).found, true),
+    ];
+    for (found, sent) in table {
+        let mut observed = observed.clone();
+        observed.look = Some(Look { at: at(1), found: found.clone() });
+        match decide(&observed, at(2)) {
+            Decision::ReadSecret => assert!(sent, "{found:?}"),
+            Decision::Rest(verdict) => {
+                assert!(!sent, "{found:?}");
+                assert_eq!(reasons(&verdict.status), (False, Some(Reason::LookupFailed), None));
+                assert!(verdict.look.is_some());
+            }
+            Decision::Send(_) => panic!("{found:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_instance_that_cannot_be_seen_counts_as_optimized_with_a_warning() {
+    let mut observed = new();
+    edit(&mut observed, |status| status.instance = None);
+    observed.look = Some(Look { at: at(0), found: Found::Unseen });
+    observed.read = Some(read(1, "Abc123"));
+    let verdict = call(&mut observed, Purpose::Deliver, accepted("R-1"), 1);
+    assert_eq!(reasons(&verdict.status), (True, None, None));
+    assert!(verdict.notes.iter().any(|note| note.warning && note.reason == "InstanceUnknown"));
+}
+
+/// An object whose instance refused in that status at second 0; a look at -1 had shown it.
+fn waiting(status: &str) -> Observed {
+    let mut observed = new();
+    observed.look = Some(look(-1, status, true, 0));
+    observed.read = Some(read(1, "Abc123"));
+    let verdict = call(&mut observed, Purpose::Deliver, refused("IncorrectInstanceStatus"), 0);
+    next(&mut observed, &verdict);
+    observed
+}
+
+#[test]
+fn nothing_is_sent_while_looks_show_the_refused_status() {
+    let mut observed = waiting("Stopped");
+    assert_eq!(resting(&observed, 1).look, Some(at(15)));
+    for second in [15, 60, 200, 299] {
+        observed.look = Some(look(second, "Stopped", true, 0));
+        let verdict = resting(&observed, second);
+        assert_eq!(verdict.status, *observed.status, "{second}");
+        assert!(verdict.look.unwrap() > at(second), "{second}");
+        assert_eq!(verdict.wake, Some(at(300)), "but once at the cap");
+    }
+    observed.look = Some(look(299, "Stopped", true, 0));
+    assert_eq!(sending(&mut observed, 300, 1, "Abc123"), Purpose::Deliver);
+}
+
+#[test]
+fn it_is_sent_at_once_when_the_status_has_changed() {
+    for (refused, now, sent) in
+        [("Stopped", "Running", true), ("Stopped", "Starting", true), ("Stopped", "Stopped", false)]
+    {
+        let mut observed = waiting(refused);
+        observed.look = Some(look(15, now, true, 0));
+        let decision = decide(&observed, at(15));
+        assert_eq!(matches!(decision, Decision::ReadSecret), sent, "{refused} {now}");
+    }
+}
+
+#[test]
+fn where_the_refused_status_was_not_seen_the_next_look_tells() {
+    let mut observed = new();
+    observed.read = Some(read(1, "Abc123"));
+    let verdict = call(&mut observed, Purpose::Deliver, refused("IncorrectInstanceStatus"), 0);
+    next(&mut observed, &verdict);
+    assert_eq!(verdict.look, Some(at(1)));
+    let mut stopped = observed.clone();
+    stopped.look = Some(look(1, "Stopped", true, 0));
+    let verdict = resting(&stopped, 1);
+    assert_eq!(verdict.status.instance.unwrap().status.as_deref(), Some("Stopped"));
+    observed.look = Some(look(1, "Running", true, 0));
+    assert!(matches!(decide(&observed, at(1)), Decision::ReadSecret), "it is ready already");
+}
+
+#[test]
+fn where_it_cannot_be_looked_at_plain_backoff_goes() {
+    let mut observed = waiting("Stopped");
+    observed.look = Some(Look { at: at(2), found: Found::Unseen });
+    assert_eq!(resting(&observed, 2).wake, Some(at(5)));
+    assert!(matches!(decide(&observed, at(5)), Decision::ReadSecret));
+}
+
+/// An object whose value was accepted at second 120 by an instance that was started at minute 1 and is not optimized.
+fn rebooting() -> Observed {
+    let mut observed = new();
+    edit(&mut observed, |status| status.instance = None);
+    observed.look = Some(look(119, "Running", false, 1));
+    observed.read = Some(read(1, "Abc123"));
+    let verdict = call(&mut observed, Purpose::Deliver, accepted("R-1"), 120);
+    assert_eq!(reasons(&verdict.status), (False, None, None));
+    assert!(verdict.status.condition(ConditionType::RebootRequired).is_some());
+    assert_eq!(verdict.look, Some(at(121)));
+    next(&mut observed, &verdict);
+    observed
+}
+
+#[test]
+fn a_restart_brings_the_accepted_value_into_effect() {
+    let mut observed = rebooting();
+    assert_eq!(resting(&observed, 120).status, *observed.status, "the look before the call tells nothing");
+    observed.look = Some(look(121, "Running", false, 1));
+    let verdict = resting(&observed, 121);
+    assert_eq!(verdict.status.accepted.as_ref().unwrap().start_time.as_ref().unwrap().0, at(60));
+    next(&mut observed, &verdict);
+    observed.look = Some(look(140, "Running", false, 1));
+    assert_eq!(resting(&observed, 140).status, *observed.status);
+    observed.look = Some(look(600, "Running", false, 9));
+    let verdict = resting(&observed, 600);
+    assert_eq!(reasons(&verdict.status), (True, None, None));
+    assert_eq!((verdict.status.rotations, verdict.status.accepted), (Some(1), None));
+}
+
+#[test]
+fn a_restart_around_the_call_makes_it_go_again() {
+    let mut observed = rebooting();
+    observed.look = Some(look(121, "Running", false, 2));
+    assert_eq!(sending(&mut observed, 121, 1, "Abc123"), Purpose::Deliver);
+}
+
+#[test]
+fn a_resend_of_a_known_value_never_asks_for_a_restart() {
+    let mut observed = rebooting();
+    observed.look = Some(look(121, "Running", false, 1));
+    let verdict = resting(&observed, 121);
+    next(&mut observed, &verdict);
+    observed.look = Some(look(600, "Running", false, 9));
+    let verdict = resting(&observed, 600);
+    next(&mut observed, &verdict);
+    observed.enforce_interval = Some(Duration::from_secs(600));
+    assert_eq!(sending(&mut observed, 720, 1, "Abc123"), Purpose::Enforce);
+    let verdict = call(&mut observed, Purpose::Enforce, accepted("R-2"), 720);
+    assert_eq!(reasons(&verdict.status), (True, None, None));
+    assert!(verdict.status.condition(ConditionType::RebootRequired).is_none());
+}
+
+#[test]
+fn conditions_keep_their_time_while_their_status_stays() {
+    let mut observed = new();
+    observed.read = Some(read(1, "Abc123"));
+    let verdict = call(&mut observed, Purpose::Deliver, refused("IncorrectInstanceStatus"), 0);
+    next(&mut observed, &verdict);
+    observed.read = Some(read(1, "Abc123"));
+    let verdict = call(&mut observed, Purpose::Deliver, refused("Forbidden.RAM"), 300);
+    let ready = verdict.status.condition(ConditionType::Ready).unwrap();
+    assert_eq!((ready.reason, ready.last_transition_time.0), (Reason::Denied, at(0)));
+    let stalled = verdict.status.condition(ConditionType::Stalled).unwrap();
+    assert_eq!(stalled.last_transition_time.0, at(300));
+}
