@@ -26,7 +26,6 @@ mod watches;
 use std::{sync::Arc, time::Duration};
 
 use futures::channel::mpsc::{UnboundedSender, unbounded};
-use jiff::Timestamp;
 use kube::Client;
 
 use crate::{
@@ -69,7 +68,6 @@ struct Context {
     metrics: Arc<Metrics>,
     /// Objects to pass over now.
     wake: UnboundedSender<Key>,
-    started: Timestamp,
 }
 
 /// Runs until shutdown is asked for, then finishes what is in flight.
@@ -104,7 +102,6 @@ pub async fn run(
         fingerprints: FingerprintKey::new(&random),
         metrics,
         wake,
-        started: Timestamp::now(),
     });
     let sender = tokio::spawn(sender);
     let mut watching = watches::spawn(&context, &readiness);

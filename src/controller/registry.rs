@@ -27,8 +27,8 @@ pub(super) struct Memory {
     pub examined: Option<SecretVersion>,
     /// A call whose outcome could not be written yet.
     pub unrecorded: Option<Attempt>,
-    /// This process has passed over the object before.
-    pub seen: bool,
+    /// The object was in the first list: a former process may have acted on it. Cleared by the first pass.
+    pub inherited: bool,
     /// Passes in a row that failed on the Kubernetes side.
     pub failures: u32,
 }
@@ -69,8 +69,8 @@ pub(super) struct Gone {
 }
 
 impl Registry {
-    /// Takes in an object from the watch.
-    pub fn apply(&self, object: Object) -> Change {
+    /// Takes in an object from the watch; `inherited`: from the first list.
+    pub fn apply(&self, object: Object, inherited: bool) -> Change {
         let mut tables = self.tables();
         let key = object.key.clone();
         let mut change = Change::default();
@@ -87,7 +87,7 @@ impl Registry {
             }
         }
         let instance_id = object.spec.as_ref().ok().map(|spec| spec.instance_id.clone());
-        tables.insert(object);
+        tables.insert(object, inherited);
         let rivals =
             instance_id.and_then(|id| tables.by_instance.get(id.as_str()).cloned()).unwrap_or_default();
         if rivals.len() > 1 {
@@ -181,14 +181,14 @@ impl Entry {
 }
 
 impl Tables {
-    fn insert(&mut self, object: Object) {
+    fn insert(&mut self, object: Object, inherited: bool) {
         let key = object.key.clone();
         let memory = match self.entries.remove(&key) {
             Some(Entry { object: old, memory }) => {
                 self.unindex(&old);
                 memory
             }
-            None => Box::default(),
+            None => Box::new(Memory { inherited, ..Memory::default() }),
         };
         if let Ok(spec) = &object.spec {
             self.by_instance.entry(spec.instance_id.as_str().into()).or_default().push(key.clone());

@@ -112,10 +112,10 @@ impl<'a> Pass<'a> {
         };
         let instance = spec.instance_id.as_str();
         let secret = object.secret().and_then(|secret| context.secrets.version(&secret));
-        let (first, history, attempt) = context
+        let (inherited, history, attempt) = context
             .registry
             .remember(&object, |memory| {
-                (!std::mem::replace(&mut memory.seen, true), memory.history(), memory.unrecorded.take())
+                (std::mem::take(&mut memory.inherited), memory.history(), memory.unrecorded.take())
             })
             .unwrap_or((false, History::default(), None));
         let mut observed = Observed {
@@ -138,8 +138,8 @@ impl<'a> Pass<'a> {
             observed.limiter_opens =
                 context.limiter.opens(Action::ModifyInstanceVncPasswd, region.as_str(), now);
         }
-        if in_doubt(context, &object, &observed, first) {
-            let until = now.checked_add(context.config.settle).unwrap_or(Timestamp::MAX);
+        if in_doubt(&observed, inherited) {
+            let until = rotation::settled_at(now, context.config.settle);
             context.instances.unsettle(instance, Unsettled { value: None, until });
         }
         observed.history.unsettled = context.instances.unsettled(instance, now);
@@ -296,11 +296,10 @@ impl<'a> Pass<'a> {
 }
 
 /// Whether a former process, or a former owner, may have sent something that nobody knows of.
-fn in_doubt(context: &Context, object: &Object, observed: &Observed, first: bool) -> bool {
+fn in_doubt(observed: &Observed, inherited: bool) -> bool {
     let took_over =
         rotation::conflicted(&observed.status) && observed.owner == Owner::This && !observed.spec.suspend;
-    let inherited = first && object.created < context.started && !rotation::known_in_sync(observed);
-    took_over || inherited
+    took_over || (inherited && !rotation::known_in_sync(observed))
 }
 
 /// One line a call. The server's message is never part of it.

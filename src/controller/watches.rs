@@ -74,7 +74,7 @@ async fn objects(context: &Context, namespace: Option<String>, readiness: &Readi
             Event::InitApply(object) | Event::Apply(object) => {
                 let object = Object::from(object);
                 listing.found(&object.key);
-                follow_up(context, context.registry.apply(object));
+                follow_up(context, context.registry.apply(object, listing.is_first()));
             }
             Event::Delete(object) => {
                 let object = Object::from(object);

@@ -17,3 +17,4 @@ mod tests;
 
 pub use decide::{Decision, Note, Verdict, conflicted, decide, known_in_sync};
 pub use password::{InvalidPassword, Password};
+pub use verdict::settled_at;

@@ -8,7 +8,7 @@ use super::{
     decide::{Decision, Note, Verdict, enforce_due, in_effect, rest, undelivered},
     facts::{Attempt, Found, Observed, Purpose, SeenInstance, Unsettled},
     outcome::{self, Class, Reply},
-    verdict::{Effects, Outlook, Progress, after, conclude, message, seconds},
+    verdict::{Effects, Outlook, Progress, after, conclude, message, seconds, settled_at},
 };
 use crate::api::{
     Accepted, Applied, ConditionStatus, ConditionType, Instance, Reason, Retry, VncPasswordStatus,
@@ -149,7 +149,7 @@ fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) 
     status.instance.get_or_insert_default().region_id.clone_from(&observed.region);
     let mut ready = if new { undelivered(observed) } else { observed.status.ready() };
     if class == Class::OutcomeUnknown {
-        let until = after(attempt.at, observed.settle);
+        let until = settled_at(attempt.at, observed.settle);
         effects.unsettled = Some(Unsettled { value: Some(attempt.value), until });
         if new {
             ready = ConditionStatus::Unknown;

@@ -334,8 +334,8 @@ fn an_unknown_outcome_clears_what_was_applied() {
     let verdict = call(&mut observed, Purpose::Deliver, Reply::Unknown, 10);
     assert_eq!(verdict.status.applied, None);
     let retry = verdict.status.retry.as_ref().unwrap();
-    assert_eq!(retry.unsettled_until.as_ref().unwrap().0, at(10 + 960));
-    assert_eq!(verdict.unsettled, Some(Unsettled { value: Some(print("Xyz789")), until: at(10 + 960) }));
+    assert_eq!(retry.unsettled_until.as_ref().unwrap().0, at(10 + 961));
+    assert_eq!(verdict.unsettled, Some(Unsettled { value: Some(print("Xyz789")), until: at(10 + 961) }));
 }
 
 #[test]
@@ -364,12 +364,11 @@ fn another_value_with_an_unknown_outcome_makes_the_newest_go_twice() {
     assert_eq!(sending(&mut observed, 3, 3, "Aaaaa1"), Purpose::Deliver);
     let verdict = call(&mut observed, Purpose::Deliver, accepted("R-3"), 3);
     assert_eq!(reasons(&verdict.status), (True, Some(Reason::Settling), None), "Ready meanwhile");
-    assert_eq!(verdict.wake, Some(at(2 + 960)));
+    assert_eq!(verdict.wake, Some(at(2 + 961)));
     next(&mut observed, &verdict);
-    assert_eq!(resting(&observed, 961).status, *observed.status);
-    assert_eq!(sending(&mut observed, 962, 3, "Aaaaa1"), Purpose::Settle);
-    observed.history.unsettled.clear();
-    let verdict = call(&mut observed, Purpose::Settle, accepted("R-4"), 962);
+    assert_eq!(resting(&observed, 962).status, *observed.status);
+    assert_eq!(sending(&mut observed, 963, 3, "Aaaaa1"), Purpose::Settle);
+    let verdict = call(&mut observed, Purpose::Settle, accepted("R-4"), 963);
     assert_eq!(reasons(&verdict.status), (True, None, None));
     assert_eq!((verdict.status.retry.as_ref(), verdict.status.rotations), (None, Some(1)));
 }

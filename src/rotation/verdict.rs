@@ -41,6 +41,13 @@ pub(super) fn seconds(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
+/// Until when a call made now may still arrive. A whole second: it is compared with what the status keeps of it.
+#[must_use]
+pub fn settled_at(now: Timestamp, settle: std::time::Duration) -> Timestamp {
+    let end = after(now, settle);
+    Timestamp::from_second(end.as_second().saturating_add(1)).unwrap_or(Timestamp::MAX)
+}
+
 /// The time after a delay; the far end of time where there is no such time.
 pub(super) fn after(at: Timestamp, delay: std::time::Duration) -> Timestamp {
     at.checked_add(delay).unwrap_or(Timestamp::MAX)

@@ -9,7 +9,7 @@ use super::support::{World, world::quiet};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_is_there_first_arrives_with_one_call() {
     let world = World::new().await;
-    let operator = world.operator();
+    let operator = world.operator_before(world.settings()).await;
     world.secret("a", "Abc123").await;
     let instance = world.object("a").await;
     let status = world.until_ready("a").await;
@@ -29,7 +29,7 @@ async fn a_secret_that_is_there_first_arrives_with_one_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_is_there_first_waits_for_its_secret() {
     let world = World::new().await;
-    let operator = world.operator();
+    let operator = world.operator_before(world.settings()).await;
     let instance = world.object("a").await;
     world.until_stalled("a", Reason::SecretNotFound).await;
     world.secret("a", "Abc123").await;
@@ -41,7 +41,7 @@ async fn an_object_that_is_there_first_waits_for_its_secret() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_secret_takes_one_call_and_three_requests() {
     let world = World::new().await;
-    let operator = world.operator();
+    let operator = world.operator_before(world.settings()).await;
     world.secret("a", "Abc123").await;
     let instance = world.object("a").await;
     world.until_ready("a").await;
@@ -66,7 +66,7 @@ async fn a_changed_secret_takes_one_call_and_three_requests() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_on_the_secret_costs_no_call_and_a_restart_none_either() {
     let world = World::new().await;
-    let operator = world.operator();
+    let operator = world.operator_before(world.settings()).await;
     world.secret("a", "Abc123").await;
     let instance = world.object("a").await;
     world.until_ready("a").await;

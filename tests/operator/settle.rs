@@ -1,1 +1,125 @@
-//! (in work)
+//! Calls whose outcome is unknown: the newest value is what stays, however late an old one arrives.
+//!
+//! `--settle` is 4 s here, and the emulator's late calls arrive well within it, as the real ones do within the
+//! validity of a signature.
+
+use std::time::Duration;
+
+use vncpassword::{
+    api::{ConditionStatus, ConditionType, Reason},
+    emulator::{Action, Fault, Reply},
+    runtime::Settings,
+};
+
+use super::support::World;
+
+const SETTLE: Duration = Duration::from_secs(4);
+
+fn settings(world: &World) -> Settings {
+    let mut settings = world.settings();
+    settings.controller.settle = SETTLE;
+    settings
+}
+
+fn modify(fault: Fault) -> Fault {
+    fault.on(Action::ModifyInstanceVncPasswd)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_lost_reply_the_same_password_is_sent_again() {
+    for fault in [Fault::reset_before(), Fault::reset_after(), Fault::error(500, "InternalError")] {
+        let world = World::new().await;
+        world.cloud().inject(modify(fault).times(1));
+        let operator = world.operator_before(settings(&world)).await;
+        world.secret("a", "Abc123").await;
+        let instance = world.object("a").await;
+        let status = world.until_reconciling("a", Reason::OutcomeUnknown).await;
+        assert_eq!(status.ready(), ConditionStatus::Unknown);
+        assert!(status.applied.is_none());
+        assert!(status.retry.unwrap().unsettled_until.is_some());
+        let status = world.until_ready("a").await;
+        assert!(status.retry.is_none());
+        let calls = world.calls(&instance);
+        assert_eq!(calls.len(), 2, "{calls:#?}");
+        assert!(calls.iter().all(|call| call.vnc_password.as_deref() == Some("Abc123")));
+        operator.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_b_a_with_lost_replies_ends_with_a() {
+    let world = World::new().await;
+    let operator = world.operator_before(settings(&world)).await;
+    world.secret("a", "Aaaaa1").await;
+    let instance = world.object("a").await;
+    world.until_ready("a").await;
+    // From here on nobody hears of the outcome, until the faults are used up; B arrives late, after everything.
+    world.cloud().inject(modify(Fault::late(Duration::from_secs(2), Reply::Reset)).times(1));
+    world.secret("a", "Bbbbb2").await;
+    world.until("a", "unknown", |status| status.ready() == ConditionStatus::Unknown).await;
+    world.secret("a", "Aaaaa1").await;
+    let status = world
+        .until("a", "Ready while it settles", |status| {
+            status.reason(ConditionType::Reconciling) == Some(Reason::Settling)
+        })
+        .await;
+    assert_eq!(status.ready(), ConditionStatus::True);
+    world.until_console(&instance, "Bbbbb2").await;
+    world.until_ready("a").await;
+    assert_eq!(world.console(&instance).as_deref(), Some("Aaaaa1"), "the late call does not stay");
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_quick_changes_end_with_the_last() {
+    let world = World::new().await;
+    let operator = world.operator_before(settings(&world)).await;
+    let instance = world.object("a").await;
+    for (fault, probability) in [
+        (Fault::reset_before(), 0.3),
+        (Fault::reset_after(), 0.3),
+        (Fault::late(Duration::from_millis(1500), Reply::Reset), 0.3),
+    ] {
+        world.cloud().inject(modify(fault).times(5).probability(probability));
+    }
+    for number in 0..12 {
+        world.secret("a", format!("Value{}", number % 3)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    world.cloud().clear_faults();
+    world.secret("a", "Final1").await;
+    world.until_ready("a").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.console(&instance).as_deref(), Some("Final1"));
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_former_process_left_open_is_sent_twice() {
+    let world = World::new().await;
+    world.secret("a", "Abc123").await;
+    let instance = world.object("a").await;
+    let operator = world.operator_with(settings(&world));
+    world.until_reconciling("a", Reason::Settling).await;
+    assert_eq!(world.status("a").await.ready(), ConditionStatus::True);
+    world.until_ready("a").await;
+    assert_eq!(world.calls(&instance).len(), 2);
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_hears_of_a_lost_call_from_the_status() {
+    let world = World::new().await;
+    world.cloud().inject(modify(Fault::late(Duration::from_secs(3), Reply::Reset)).times(1));
+    let operator = world.operator_before(settings(&world)).await;
+    world.secret("a", "Bbbbb2").await;
+    let instance = world.object("a").await;
+    world.until_reconciling("a", Reason::OutcomeUnknown).await;
+    operator.stop().await;
+    world.secret("a", "Aaaaa1").await;
+    let operator = world.operator_before(settings(&world)).await;
+    world.until_ready("a").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.console(&instance).as_deref(), Some("Aaaaa1"));
+    operator.stop().await;
+}

@@ -67,6 +67,19 @@ impl World {
         Operator::start(self.config.clone(), settings)
     }
 
+    /// Starts an operator and waits until it has listed everything: what is created now is younger than it.
+    pub async fn operator_before(&self, settings: Settings) -> Operator {
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+        let operator = self.operator_with(Settings { http_addr: free, ..settings });
+        let ready = format!("http://{free}/readyz");
+        let deadline = Instant::now() + PATIENCE;
+        while !reqwest::get(&ready).await.is_ok_and(|reply| reply.status().is_success()) {
+            assert!(Instant::now() < deadline, "the operator is not ready in time");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        operator
+    }
+
     pub fn config(&self) -> kube::Config {
         self.config.clone()
     }

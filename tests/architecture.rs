@@ -1,0 +1,353 @@
+//! What holds the rooms of the code apart, and the papers true to the code. Reads files, needs no cluster.
+//!
+//! After a change of flags: `UPDATE=1 cargo test --test architecture` writes the table in README.md anew.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of a test may end it")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Command, CommandFactory};
+use kube::CustomResourceExt;
+use vncpassword::{api::VncPassword, emulator, runtime::RunArgs};
+
+/// What the pure core may not know: whoever waits, asks or looks at a clock cannot be tested as a table.
+const IMPURE: &[&str] = &[
+    "async",
+    "await",
+    "tokio",
+    "futures",
+    "reqwest",
+    "hyper",
+    "kube",
+    "tracing",
+    "rand",
+    "std::env",
+    "std::fs",
+    "std::io",
+    "std::net",
+    "std::process",
+    "std::thread",
+    "Instant",
+    "SystemTime",
+    "::now",
+    "println",
+    "eprintln",
+];
+
+#[test]
+fn the_core_is_pure() {
+    assert_eq!(found_in("src/rotation", IMPURE), NOTHING);
+}
+
+#[test]
+fn the_cloud_client_knows_no_kubernetes() {
+    assert_eq!(found_in("src/ecs", &["kube", "k8s_openapi"]), NOTHING);
+}
+
+#[test]
+fn each_room_knows_only_the_rooms_below_it() {
+    let rooms = ["api", "rotation", "ecs", "controller", "runtime", "emulator"];
+    let may_know: &[(&str, &[&str])] = &[
+        ("api", &[]),
+        ("rotation", &["api"]),
+        ("ecs", &["rotation"]),
+        // The double shares no code with what it judges: the same mistake made twice would pass.
+        ("emulator", &[]),
+    ];
+    for (room, known) in may_know {
+        let others = rooms.iter().filter(|other| *other != room && !known.contains(other));
+        let others: Vec<String> = others.map(|other| format!("crate::{other}")).collect();
+        let others: Vec<&str> = others.iter().map(String::as_str).collect();
+        assert_eq!(found_in(&format!("src/{room}"), &others), NOTHING, "{room} may know {known:?}");
+    }
+}
+
+#[test]
+fn only_the_programs_read_the_environment() {
+    let mut found = found_in("src", &["std::env", "env::var", "env::var_os", "env::vars", "env::args"]);
+    found.retain(|place| !place.starts_with("src/main.rs:") && !place.starts_with("src/bin/"));
+    assert_eq!(found, NOTHING);
+}
+
+#[test]
+fn every_file_opens_with_what_lives_there() {
+    for root in ["src", "tests", "benches"] {
+        for file in rust_files(root) {
+            let first = fs::read_to_string(&file).unwrap().lines().next().unwrap_or_default().to_owned();
+            assert!(first.starts_with("//! "), "{} opens with {first:?}", relative(&file));
+        }
+    }
+}
+
+#[test]
+fn the_search_sees_code_and_nothing_else() {
+    let source = r#"
+//! async in a comment
+use std::time::Instant; // async beside code
+const URL: &str = "http://tokio";
+fn operand() -> Instant { Instant::now() }
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod more {
+    async fn one() {
+        kube();
+    }
+}
+async fn two() {}
+"#;
+    let code: Vec<usize> = code_lines(source).map(|(number, _)| number).collect();
+    assert_eq!(code, [1, 3, 4, 5, 14]);
+    let lines = |word| -> Vec<usize> {
+        code_lines(source).filter(|(_, line)| holds_word(line, word)).map(|(number, _)| number).collect()
+    };
+    assert_eq!(lines("async"), [14]);
+    assert_eq!(lines("Instant"), [3, 5]);
+    assert_eq!(lines("::now"), [5]);
+    assert_eq!(lines("tokio"), [4]);
+    assert_eq!(lines("kube"), [] as [usize; 0]);
+    assert_eq!(lines("rand"), [] as [usize; 0], "not as a part of another word");
+}
+
+#[test]
+fn readme_lists_the_flags() {
+    let path = root().join("README.md");
+    let readme = fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- flags:begin -->\n", "<!-- flags:end -->");
+    let (before, rest) = readme.split_once(begin).expect("README.md has no <!-- flags:begin -->");
+    let (table, after) = rest.split_once(end).expect("README.md has no <!-- flags:end -->");
+    let wanted = flags(&RunArgs::augment_args(Command::new("run")));
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, format!("{before}{begin}{wanted}{end}{after}")).unwrap();
+        return;
+    }
+    let advice = "run UPDATE=1 cargo test --test architecture";
+    assert_eq!(table, wanted, "the flags in README.md are not those of the program; {advice}");
+}
+
+#[test]
+fn the_emulators_paper_names_its_flags() {
+    let paper = fs::read_to_string(root().join("docs/emulator.md")).unwrap();
+    let command = emulator::cli::Args::command();
+    let mut flags = 0;
+    for argument in arguments(&command) {
+        let (flag, environment) = (argument.get_long().unwrap(), environment(argument).unwrap());
+        let row = format!("| `--{flag}` (`{environment}`)");
+        assert!(paper.contains(&row), "docs/emulator.md has no row {row:?}");
+        if let Some(default) = defaults(argument) {
+            assert!(paper.contains(&format!("`{default}`")), "docs/emulator.md does not name {default:?}");
+        }
+        flags += 1;
+    }
+    assert_eq!(paper.matches("\n| `--").count(), flags, "docs/emulator.md names a flag that is none");
+}
+
+#[test]
+fn the_reference_names_every_condition_and_no_other() {
+    let crd = serde_json::to_value(VncPassword::crd()).unwrap();
+    let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/conditions/items/\
+                  properties/type/enum";
+    let types = crd.pointer(schema).and_then(|types| types.as_array()).expect("no types of conditions");
+    let types: BTreeSet<String> = types.iter().map(|type_| type_.as_str().unwrap().to_owned()).collect();
+    let named = table("Conditions").into_iter().map(|row| word(&row[0])).filter(|word| !word.is_empty());
+    assert_eq!(named.collect::<BTreeSet<_>>(), types);
+}
+
+#[test]
+fn the_reference_names_every_reason_once_and_no_other() {
+    let mut reasons = reasons();
+    // Stands for what a newer version wrote: this one never says it.
+    assert!(reasons.remove("Unrecognized"));
+    let rows = table("Reasons");
+    let named: BTreeSet<String> = rows.iter().map(|row| word(&row[0])).collect();
+    assert_eq!(named, reasons);
+    assert_eq!(rows.len(), named.len(), "a reason stands there twice");
+}
+
+#[test]
+fn the_reference_puts_each_reason_beside_a_condition() {
+    let types: BTreeSet<String> = table("Conditions").iter().map(|row| word(&row[0])).collect();
+    for row in table("Reasons") {
+        let beside = word(&row[1]);
+        // The reason that all is well has Ready to itself, and on Ready they all stand.
+        assert_eq!(beside.is_empty(), word(&row[0]) == "Applied", "{row:?}");
+        assert!(types.contains(&beside) && beside != "Ready", "{row:?}");
+    }
+}
+
+#[test]
+fn there_is_one_provider_of_tls_and_of_cryptography() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let packages = || lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+    let count = |name: &str| packages().filter(|package| *package == name).count();
+    for wanted in ["ring", "rustls"] {
+        assert_eq!(count(wanted), 1, "{wanted} in Cargo.lock");
+    }
+    for unwanted in [
+        "aws-lc-fips-sys",
+        "aws-lc-rs",
+        "aws-lc-sys",
+        "boring",
+        "boring-sys",
+        "mbedtls",
+        "native-tls",
+        "openssl",
+        "openssl-sys",
+        "wolfssl",
+    ] {
+        assert_eq!(count(unwanted), 0, "{unwanted} in Cargo.lock: find out whose feature brings it in");
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ source files
+
+const NOTHING: Vec<String> = Vec::new();
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn relative(file: &Path) -> String {
+    file.strip_prefix(root()).unwrap().display().to_string()
+}
+
+/// All Rust files under a directory of the repository, or that file itself.
+fn rust_files(under: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut directories = vec![root().join(under)];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    assert!(!files.is_empty(), "{under} holds no Rust file");
+    files
+}
+
+/// Where any of these words stands in the code under a directory; tests and comments are left out.
+fn found_in(under: &str, words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in rust_files(under) {
+        // Declared under #[cfg(test)] by the file that it belongs to.
+        if file.file_name().is_some_and(|name| name == "tests.rs") {
+            continue;
+        }
+        let source = fs::read_to_string(&file).unwrap();
+        for (number, line) in code_lines(&source) {
+            for word in words.iter().filter(|word| holds_word(line, word)) {
+                found.push(format!("{}:{number}: {word}: {}", relative(&file), line.trim()));
+            }
+        }
+    }
+    found
+}
+
+/// Lines of code with their numbers: no comments, and nothing under `#[cfg(test)]`. It relies on rustfmt, which puts
+/// the end of an item under its beginning.
+fn code_lines(source: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut skipped = None;
+    let mut code = Vec::new();
+    for (number, line) in (1..).zip(source.lines()) {
+        let indent = line.len() - line.trim_start().len();
+        let text = line.trim_start();
+        if text == "#[cfg(test)]" {
+            skipped = Some(indent);
+        } else if let Some(outer) = skipped {
+            if indent == outer && (text.ends_with('}') || text.ends_with(';')) {
+                skipped = None;
+            }
+        } else if !text.starts_with("//") {
+            code.push((number, line.split_once(" // ").map_or(line, |(line, _)| line)));
+        }
+    }
+    code.into_iter()
+}
+
+/// Whether the word stands in the line, not as a part of a longer one.
+fn holds_word(line: &str, word: &str) -> bool {
+    let part = |character: Option<char>| character.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let (first, last) = (part(word.chars().next()), part(word.chars().next_back()));
+    line.match_indices(word).any(|(at, _)| {
+        let before = part(line[..at].chars().next_back());
+        let behind = part(line[at + word.len()..].chars().next());
+        !(first && before || last && behind)
+    })
+}
+
+/// The words that `Reason` can be in a status, as the code spells them.
+fn reasons() -> BTreeSet<String> {
+    let source = fs::read_to_string(root().join("src/api/conditions.rs")).unwrap();
+    let (_, body) = source.split_once("impl Reason {").expect("no impl of Reason");
+    let (body, _) = body.split_once("\n}\n").expect("no end of Reason");
+    let rows = body.lines().filter_map(|line| line.trim().strip_prefix("Self::"));
+    let words = rows.map(|row| row.split_once(" => \"").unwrap().1.trim_end_matches("\","));
+    let words: BTreeSet<String> = words.map(ToOwned::to_owned).collect();
+    assert!(words.contains("Applied"), "{words:?}");
+    words
+}
+
+// ------------------------------------------------------------------------------------------------------------- papers
+
+/// The cells of the first table under a heading of docs/reference.md, without its head.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let reference = fs::read_to_string(root().join("docs/reference.md")).unwrap();
+    let lines = reference.lines().skip_while(|line| *line != format!("## {heading}"));
+    let rows = lines.skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let rows = rows.skip(2).map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().into()));
+    let rows: Vec<Vec<String>> = rows.map(Iterator::collect).collect();
+    assert!(!rows.is_empty(), "docs/reference.md has no table under {heading}");
+    rows
+}
+
+/// The word in a cell, without the marks of code.
+fn word(cell: &str) -> String {
+    cell.trim_matches('`').to_owned()
+}
+
+/// The flags of a command as a table.
+fn flags(command: &Command) -> String {
+    let head = ["| flag | environment | default | meaning |".to_owned(), "|---|---|---|---|".to_owned()];
+    let rows = arguments(command).map(|argument| {
+        let code = |text: Option<String>| text.map_or_else(|| "none".to_owned(), |text| format!("`{text}`"));
+        let long = argument.get_long().unwrap();
+        let values = argument.get_possible_values();
+        let values: Vec<String> = values.iter().map(|value| format!("`{}`", value.get_name())).collect();
+        let flag = match argument.get_value_names() {
+            Some(_) if !values.is_empty() => format!("`--{long}` {}", values.join(" or ")),
+            Some([name, ..]) if argument.get_action().takes_values() => format!("`--{long} {name}`"),
+            _ => format!("`--{long}`"),
+        };
+        let cells = [
+            flag,
+            code(environment(argument)),
+            code(defaults(argument)),
+            argument.get_help().map(ToString::to_string).expect("a flag without help"),
+        ];
+        format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
+    });
+    head.into_iter().chain(rows).map(|line| line + "\n").collect()
+}
+
+fn arguments(command: &Command) -> impl Iterator<Item = &clap::Arg> {
+    command.get_arguments().filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()))
+}
+
+fn environment(argument: &clap::Arg) -> Option<String> {
+    argument.get_env().map(|name| name.to_str().unwrap().to_owned())
+}
+
+fn defaults(argument: &clap::Arg) -> Option<String> {
+    let values = argument.get_default_values();
+    let values: Vec<&str> = values.iter().map(|value| value.to_str().unwrap()).collect();
+    (!values.is_empty()).then(|| values.join(","))
+}
