@@ -41,6 +41,7 @@ use super::VncPasswordStatus;
     printcolumn(name = "Request ID", type_ = "string", json_path = ".status.requestId", priority = "1")
 )]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::duplicated_attributes, reason = "each printcolumn has its own")]
 pub struct VncPasswordSpec {
     /// ID of the ECS instance, `i-` and then lower-case letters and digits, at most 64 characters. Immutable.
     #[schemars(length(min = 3, max = 64))]

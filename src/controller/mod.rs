@@ -109,7 +109,9 @@ pub async fn run(
         let context = Arc::clone(&context);
         async move {
             let seen = |instance: &str| {
-                context.registry.claimants(instance).into_iter().for_each(|key| context.wake(key))
+                for key in context.registry.claimants(instance) {
+                    context.wake(key);
+                }
             };
             context.lookout.run(seen).await;
         }

@@ -66,7 +66,7 @@ pub(super) async fn run<K, F>(
 }
 
 /// The timer of the scheduler takes at most two years.
-const LONGEST_WAIT: Duration = Duration::from_secs(180 * 24 * 60 * 60);
+const LONGEST_WAIT: Duration = Duration::from_hours(180 * 24);
 
 #[cfg(test)]
 mod tests {

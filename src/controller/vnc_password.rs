@@ -15,6 +15,7 @@ use super::{
     status::{self, Written},
 };
 use crate::{
+    api::VncPasswordSpec,
     ecs::{Action, Region},
     rotation::{
         self, Decision, Verdict,
@@ -29,7 +30,7 @@ const MOST_CONFLICTS: u32 = 5;
 /// How long to wait while another object's call is under way at the instance.
 const BUSY: Duration = Duration::from_secs(1);
 /// First and longest wait after a failure on the Kubernetes side.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// Runs one pass. Returns when the object wants to be passed over again, if at all.
 pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
@@ -60,7 +61,11 @@ pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
 }
 
 async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Duration>, Error> {
-    let Some(mut pass) = Pass::observe(context, object)? else { return Ok(None) };
+    let spec = match &object.spec {
+        Ok(spec) => Arc::clone(spec),
+        Err(problem) => return malformed(context, &object, problem).await,
+    };
+    let mut pass = Pass::observe(context, object, spec);
     loop {
         match rotation::decide(&pass.observed, Timestamp::now()) {
             Decision::ReadSecret => pass.read_secret().await?,
@@ -76,6 +81,16 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Dura
             }
         }
     }
+}
+
+/// The spec cannot be read: says so, and leaves the object alone until it is mended.
+async fn malformed(context: &Context, object: &Object, problem: &str) -> Result<Option<Duration>, Error> {
+    let verdict = rotation::invalid_object(&object.status, object.generation, Timestamp::now());
+    if verdict != *object.status {
+        tracing::warn!(problem, "the object does not fit the schema of this operator");
+        status::write(&context.client, object, &verdict).await?;
+    }
+    Ok(None)
 }
 
 /// One pass under way.
@@ -96,21 +111,14 @@ struct End {
 }
 
 impl<'a> Pass<'a> {
-    /// Gathers what is known without asking anybody. `None`: there is nothing to decide on.
-    fn observe(context: &'a Context, object: Arc<Object>) -> Result<Option<Self>, Error> {
+    /// Gathers what is known without asking anybody.
+    fn observe(context: &'a Context, object: Arc<Object>, spec: Arc<VncPasswordSpec>) -> Self {
         let now = Timestamp::now();
-        let spec = match &object.spec {
-            Ok(spec) => Arc::clone(spec),
-            Err(problem) => {
-                tracing::warn!(object = %object.key, %problem, "the object does not fit the schema");
-                return Ok(None);
-            }
-        };
         let region = match &spec.region_id {
             Some(region) => Region::parse(region).ok(),
             None => context.config.region.clone(),
         };
-        let instance = spec.instance_id.as_str();
+        let instance = &*spec.instance_id.clone();
         let secret = object.secret().and_then(|secret| context.secrets.version(&secret));
         let (inherited, history, attempt) = context
             .registry
@@ -132,7 +140,7 @@ impl<'a> Pass<'a> {
             attempt,
             settle: context.config.settle,
             jitter: rand::random(),
-            spec: Arc::clone(&spec),
+            spec,
         };
         if let Some(region) = &region {
             observed.limiter_opens =
@@ -143,8 +151,7 @@ impl<'a> Pass<'a> {
             context.instances.unsettle(instance, Unsettled { value: None, until });
         }
         observed.history.unsettled = context.instances.unsettled(instance, now);
-        let signed_at = now;
-        Ok(Some(Self { context, object, observed, region, signed_at, turn: None, conflicts: 0 }))
+        Self { context, object, observed, region, signed_at: now, turn: None, conflicts: 0 }
     }
 
     async fn read_secret(&mut self) -> Result<(), Error> {

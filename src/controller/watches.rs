@@ -102,7 +102,9 @@ fn follow_up(context: &Context, change: Change) {
             context.lookout.forget(&instance_id);
         }
     }
-    wake.into_iter().for_each(|key| context.wake(key));
+    for key in wake {
+        context.wake(key);
+    }
 }
 
 async fn secrets(context: &Context, namespace: Option<String>, readiness: &Readiness) {
@@ -140,7 +142,9 @@ async fn secrets(context: &Context, namespace: Option<String>, readiness: &Readi
 }
 
 fn wake_readers(context: &Context, secret: &Key) {
-    context.registry.readers(secret).into_iter().for_each(|key| context.wake(key));
+    for key in context.registry.readers(secret) {
+        context.wake(key);
+    }
 }
 
 /// Tells after a relist what is gone, and whether it was the first list.

@@ -103,7 +103,9 @@ impl Lookout {
                 Some(call) = calls.join_next(), if !calls.is_empty() => {
                     if let Ok((region, ids, looks)) = call {
                         let looked = self.wanted().record(&region, &ids, looks);
-                        looked.iter().for_each(|id| seen(id));
+                        for id in &looked {
+                            seen(id);
+                        }
                     }
                 }
             }
@@ -122,7 +124,7 @@ impl Shared {
     /// One call of DescribeInstances. The last part of the result is what all ids that it does not name show.
     async fn look(&self, region: &Region, ids: &[Arc<str>]) -> Looks {
         let at = Timestamp::now();
-        let names: Vec<String> = ids.iter().map(|id| id.to_string()).collect();
+        let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let reply = self.client.describe_instances(region, &names).await;
         if let Err(Error::Api { retry_after, code, .. }) = &reply
             && crate::rotation::outcome::classify_code(code, 0) == Class::Throttled
@@ -139,7 +141,7 @@ impl Shared {
         Ok(match reply {
             Ok(instances) => {
                 let seen =
-                    instances.into_iter().map(|instance| (instance.instance_id.clone(), found(instance)));
+                    instances.into_iter().map(|instance| (instance.instance_id.clone(), found(&instance)));
                 (at, seen.collect(), Found::Unseen)
             }
             Err(error) => {
@@ -150,7 +152,7 @@ impl Shared {
     }
 }
 
-fn found(instance: Instance) -> Found {
+fn found(instance: &Instance) -> Found {
     Found::Seen(SeenInstance {
         status: instance.status.as_str().to_owned(),
         io_optimized: instance.io_optimized,
@@ -293,6 +295,7 @@ mod tests {
         Region::parse(name).unwrap()
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "stands in for the limiter")]
     fn open(_: &Region) -> Result<(), Timestamp> {
         Ok(())
     }

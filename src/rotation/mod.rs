@@ -17,4 +17,4 @@ mod tests;
 
 pub use decide::{Decision, Note, Verdict, conflicted, decide, known_in_sync};
 pub use password::{InvalidPassword, Password};
-pub use verdict::settled_at;
+pub use verdict::{invalid_object, settled_at};

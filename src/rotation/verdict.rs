@@ -109,11 +109,6 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
                                   or start the operator with --region"
                 .to_owned()
         }
-        Reason::InvalidObject => {
-            "the object does not fit the schema of this operator; apply the operator's CRDs, \
-                                  then mend the object"
-                .to_owned()
-        }
         Reason::Conflict => "another VncPassword owns this instance; delete one of the two".to_owned(),
         Reason::InstanceNotFound => format!(
             "the ECS API does not know instance {instance} in region {region} (code {code}); check spec.instanceId \
@@ -135,7 +130,8 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
              error center"
         ),
         Reason::Suspended => "spec.suspend is set: nothing is done until it is removed".to_owned(),
-        Reason::Unrecognized => String::new(),
+        // Written elsewhere, or by others.
+        Reason::InvalidObject | Reason::Unrecognized => String::new(),
     }
 }
 
@@ -170,52 +166,73 @@ pub(super) fn conclude(
     now: Timestamp,
     mut effects: Effects,
 ) -> Verdict {
-    status.observed_generation = Some(observed.generation);
+    let at = (observed.generation, now);
     let ready_reason = outlook.ready_reason.unwrap_or(outlook.reason);
-    let ready_message = outlook.ready_reason.map(|reason| message(reason, observed, None));
-    let mut conditions = vec![Condition {
-        type_: ConditionType::Ready,
-        status: outlook.ready,
-        reason: ready_reason,
-        message: ready_message.unwrap_or_else(|| outlook.message.clone()),
-        last_transition_time: seconds(now),
-        observed_generation: Some(observed.generation),
-    }];
+    let ready_message = match outlook.ready_reason {
+        Some(reason) => message(reason, observed, None),
+        None => outlook.message.clone(),
+    };
+    let mut conditions =
+        vec![condition(ConditionType::Ready, outlook.ready, ready_reason, ready_message, at)];
     let mut flag = |type_, reason, message: String| {
-        conditions.push(Condition {
-            type_,
-            status: ConditionStatus::True,
-            reason,
-            message,
-            last_transition_time: seconds(now),
-            observed_generation: Some(observed.generation),
-        });
+        conditions.push(condition(type_, ConditionStatus::True, reason, message, at));
     };
     match outlook.progress {
         Progress::Rest => {}
         Progress::Reconciling => flag(ConditionType::Reconciling, outlook.reason, outlook.message.clone()),
         Progress::Stalled => flag(ConditionType::Stalled, outlook.reason, outlook.message.clone()),
     }
-    if status.accepted.is_some() {
-        let text = message(Reason::RebootRequired, observed, None);
-        flag(ConditionType::RebootRequired, Reason::RebootRequired, text);
+    for (holds, type_, reason) in [
+        (status.accepted.is_some(), ConditionType::RebootRequired, Reason::RebootRequired),
+        (observed.spec.suspend, ConditionType::Suspended, Reason::Suspended),
+    ] {
+        if holds {
+            flag(type_, reason, message(reason, observed, None));
+        }
     }
-    if observed.spec.suspend {
-        let text = message(Reason::Suspended, observed, None);
-        flag(ConditionType::Suspended, Reason::Suspended, text);
+    stamp(&mut status, conditions, observed.generation);
+    if let Some(note) = transition(&observed.status, outlook) {
+        effects.notes.push(note);
     }
+    Verdict::of(status, effects)
+}
+
+/// The status of an object whose spec cannot be read: what else stands in it stays.
+#[must_use]
+pub fn invalid_object(status: &VncPasswordStatus, generation: i64, now: Timestamp) -> VncPasswordStatus {
+    let mut status = status.clone();
+    let text = "the object does not fit the schema of this operator: apply the operator's CRDs, then mend the object";
+    let conditions =
+        [(ConditionType::Ready, ConditionStatus::False), (ConditionType::Stalled, ConditionStatus::True)]
+            .map(|(type_, truth)| {
+                condition(type_, truth, Reason::InvalidObject, text.to_owned(), (generation, now))
+            });
+    stamp(&mut status, conditions.into(), generation);
+    status
+}
+
+fn condition(
+    type_: ConditionType,
+    status: ConditionStatus,
+    reason: Reason,
+    message: String,
+    (generation, now): (i64, Timestamp),
+) -> Condition {
+    let (last_transition_time, observed_generation) = (seconds(now), Some(generation));
+    Condition { type_, status, reason, message, last_transition_time, observed_generation }
+}
+
+/// Puts the conditions into the status; those whose truth did not change keep their time.
+fn stamp(status: &mut VncPasswordStatus, mut conditions: Vec<Condition>, generation: i64) {
     for condition in &mut conditions {
-        if let Some(old) = observed.status.condition(condition.type_)
+        if let Some(old) = status.condition(condition.type_)
             && old.status == condition.status
         {
             condition.last_transition_time = old.last_transition_time.clone();
         }
     }
     status.conditions = conditions;
-    if let Some(note) = transition(&observed.status, outlook) {
-        effects.notes.push(note);
-    }
-    Verdict::of(status, effects)
+    status.observed_generation = Some(generation);
 }
 
 /// One event when something new stands in the way; progress itself is told by the notes of the call.
