@@ -1,5 +1,6 @@
 //! What the operator says of a `VncPassword`. Times are in UTC, to the second.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -108,7 +109,21 @@ pub struct Retry {
     pub request_id: Option<String>,
 }
 
+impl Retry {
+    /// What is left when attempts no longer count: a call that may still arrive.
+    #[must_use]
+    pub fn unsettled(until: Option<Timestamp>) -> Option<Self> {
+        until.map(|until| Self { unsettled_until: Some(Time(until)), ..Self::default() })
+    }
+}
+
 impl VncPasswordStatus {
+    /// Until when a call with an unknown outcome may still arrive, where there is one.
+    #[must_use]
+    pub fn unsettled_until(&self) -> Option<Timestamp> {
+        self.retry.as_ref()?.unsettled_until.as_ref().map(|until| until.0)
+    }
+
     /// The condition of that type, where it stands.
     #[must_use]
     pub fn condition(&self, type_: ConditionType) -> Option<&Condition> {

@@ -187,7 +187,6 @@ impl<'a> Pass<'a> {
         }
         if tries > 1 {
             context.ecs.forget_credentials();
-            self.signed_at = Timestamp::now();
         }
         let result = context.ecs.modify_instance_vnc_passwd(region, instance, password, self.signed_at).await;
         let reply = match &result {
@@ -225,7 +224,9 @@ impl<'a> Pass<'a> {
         }
         match (verdict.look, &self.region) {
             (Some(due), Some(region)) => context.lookout.want(instance, region, due),
-            _ => context.lookout.forget(instance),
+            _ if self.observed.owner == Owner::This => context.lookout.forget(instance),
+            // The owner may be waiting for a look.
+            _ => {}
         }
         let end = End { wait: verdict.wake.map(until) };
         if verdict.status == *self.observed.status {

@@ -181,38 +181,41 @@ fn secret_missing(observed: &Observed, now: Timestamp) -> Decision {
 }
 
 /// In sync: rest, follow a restart, or send the same value again where that is due.
-fn synced(observed: &Observed, status: VncPasswordStatus, effects: Effects, now: Timestamp) -> Decision {
-    let settles = status.retry.as_ref().and_then(|retry| retry.unsettled_until.as_ref()).map(|until| until.0);
+fn synced(observed: &Observed, mut status: VncPasswordStatus, effects: Effects, now: Timestamp) -> Decision {
     // A clock that jumped back must not put this off for longer than it takes.
-    let settles = settles.map(|until| until.min(after(now, observed.settle)));
+    let settles = status.unsettled_until().map(|until| until.min(after(now, observed.settle)));
     let enforce = enforce_due(observed, &status, now);
     let due = match (settles, enforce) {
         (Some(until), _) if until <= now => Some(Purpose::Settle),
         (None, Some(at)) if at <= now => Some(Purpose::Enforce),
         _ => None,
     };
-    if let Some(purpose) = due
-        && let Some(step) = resend(observed, purpose, now)
-    {
-        return step;
-    }
+    let wake = if let Some(purpose) = due {
+        match resend(observed, purpose, now) {
+            Ok(step) => return step,
+            Err(again) => Some(again),
+        }
+    } else {
+        // Attempts that failed were for a value that has been taken back since.
+        status.retry = Retry::unsettled(status.unsettled_until());
+        [settles, enforce].into_iter().flatten().min()
+    };
+    let effects = Effects { wake, ..effects };
     if status.accepted.is_some() {
         return restart::follow(observed, status, effects, now);
     }
-    let blocked = due.is_some().then(|| next_attempt(observed, now).max(observed.limiter_opens)).flatten();
-    let wake = blocked.or_else(|| [settles, enforce].into_iter().flatten().min());
-    rest(in_effect(observed, status, settles.is_some(), Effects { wake, ..effects }, now))
+    rest(in_effect(observed, status, settles.is_some(), effects, now))
 }
 
-/// Sends a value that is known to be accepted once more; `None` while a failed attempt or the limiter holds it.
-fn resend(observed: &Observed, purpose: Purpose, now: Timestamp) -> Option<Decision> {
-    if next_attempt(observed, now).is_some() || observed.limiter_opens.is_some() {
-        return None;
+/// Sends a value that is known to be accepted once more. Otherwise: when to come back for it.
+fn resend(observed: &Observed, purpose: Purpose, now: Timestamp) -> Result<Decision, Timestamp> {
+    if let Some(held) = next_attempt(observed, now).max(observed.limiter_opens) {
+        return Err(held);
     }
     match &observed.read {
-        None => Some(Decision::ReadSecret),
-        Some(SecretRead::Valid(..)) => Some(Decision::Send(purpose)),
-        Some(_) => None,
+        None => Ok(Decision::ReadSecret),
+        Some(SecretRead::Valid(..)) => Ok(Decision::Send(purpose)),
+        Some(_) => Err(after(now, backoff::STALLED)),
     }
 }
 
@@ -403,10 +406,7 @@ fn throttled(observed: &Observed, opens: Timestamp, now: Timestamp) -> Verdict {
 fn stalled(observed: &Observed, reason: Reason, again: Option<Duration>, now: Timestamp) -> Verdict {
     let mut status = (*observed.status).clone();
     // Attempts belong to a value; what may still arrive late belongs to the instance.
-    status.retry = status.retry.and_then(|retry| {
-        let unsettled_until = retry.unsettled_until.filter(|until| until.0 > now)?;
-        Some(Retry { unsettled_until: Some(unsettled_until), ..Retry::default() })
-    });
+    status.retry = Retry::unsettled(status.unsettled_until().filter(|until| *until > now));
     let outlook =
         Outlook::new(ConditionStatus::False, Progress::Stalled, reason, message(reason, observed, None));
     let effects = Effects { wake: again.map(|again| after(now, again)), ..Effects::default() };

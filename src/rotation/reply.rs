@@ -39,9 +39,8 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
         secret_resource_version: attempt.version.resource_version.to_string(),
         time: seconds(attempt.at),
     });
-    status.retry = still_unsettled(observed, attempt, now)
-        .map(|until| Retry { unsettled_until: Some(seconds(until)), ..Retry::default() });
-    let settles = status.retry.as_ref().and_then(|retry| retry.unsettled_until.as_ref()).map(|until| until.0);
+    let settles = still_unsettled(observed, attempt, now);
+    status.retry = Retry::unsettled(settles);
     let mut effects = Effects {
         applied_value: Some((attempt.version.clone(), attempt.value)),
         notes: notes(observed, attempt, &status),
@@ -155,9 +154,8 @@ fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) 
             ready = ConditionStatus::Unknown;
             status.applied = None;
             status.accepted = None;
-            let retry = status.retry.get_or_insert_default();
-            let stored = retry.unsettled_until.as_ref().map(|stored| stored.0);
-            retry.unsettled_until = stored.max(Some(until)).map(seconds);
+            let latest = status.unsettled_until().max(Some(until));
+            status.retry.get_or_insert_default().unsettled_until = latest.map(Time);
         }
     }
     if class == Class::Waiting {

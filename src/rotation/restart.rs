@@ -100,8 +100,7 @@ fn waiting(
 ) -> super::Verdict {
     let text = message(Reason::RebootRequired, observed, None);
     let outlook = Outlook::new(ConditionStatus::False, Progress::Rest, Reason::RebootRequired, text);
-    let settles = status.retry.as_ref().and_then(|retry| retry.unsettled_until.as_ref()).map(|until| until.0);
-    conclude(observed, status, &outlook, now, Effects { look: Some(look), wake: settles, ..effects })
+    conclude(observed, status, &outlook, now, Effects { look: Some(look), ..effects })
 }
 
 fn restarted(
@@ -118,7 +117,7 @@ fn restarted(
         reason: Reason::Applied.as_str(),
         text: format!("instance {} was restarted: its new password is in effect", observed.spec.instance_id),
     });
-    let settles = status.retry.as_ref().and_then(|retry| retry.unsettled_until.as_ref()).map(|until| until.0);
+    let settles = status.unsettled_until();
     let wake = [settles, super::decide::enforce_due(observed, &status, now)].into_iter().flatten().min();
     in_effect(observed, status, settles.is_some(), Effects { wake, ..effects }, now)
 }

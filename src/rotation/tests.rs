@@ -195,6 +195,35 @@ fn the_same_value_in_another_version_is_recognised() {
 }
 
 #[test]
+fn a_value_that_is_taken_back_leaves_no_trace_of_its_failure() {
+    for code in ["IncorrectInstanceStatus", "IncorrectVncPassword.Malformed", "Throttling"] {
+        let mut observed = applied();
+        observed.secret = Some(version(2));
+        observed.read = Some(read(2, "Xyz789"));
+        let verdict = call(&mut observed, Purpose::Deliver, refused(code), 10);
+        assert_eq!(verdict.status.ready(), False, "{code}");
+        next(&mut observed, &verdict);
+        observed.secret = Some(version(3));
+        observed.look = None;
+        assert!(matches!(decide(&observed, at(11)), Decision::ReadSecret), "{code}");
+        observed.read = Some(read(3, "Abc123"));
+        let verdict = resting(&observed, 11);
+        assert_eq!(reasons(&verdict.status), (True, None, None), "{code}");
+        assert_eq!(verdict.status.retry, None, "{code}");
+    }
+}
+
+#[test]
+fn a_resend_of_what_cannot_be_read_does_not_spin() {
+    let mut observed = applied();
+    edit(&mut observed, |status| {
+        status.retry.get_or_insert_default().unsettled_until = Some(Time(at(5)));
+    });
+    observed.read = Some(SecretRead::Forbidden);
+    assert_eq!(resting(&observed, 10).wake, Some(at(610)));
+}
+
+#[test]
 fn a_process_that_never_saw_the_value_sends_it() {
     let mut observed = applied();
     observed.history = super::facts::History::default();

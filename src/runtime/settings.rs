@@ -173,7 +173,7 @@ mod tests {
             (&["--ecs-endpoint", "ftp://example.com"], "--ecs-endpoint"),
             (&["--settle", "soon"], "--settle"),
             (&["--settle", ""], "--settle"),
-            (&["--settle", "-5m"], "--settle"),
+            (&["--settle=-5m"], "--settle"),
             (&["--settle", "10ms"], "--settle"),
             (&["--max-concurrent-reconciles", "0"], "--max-concurrent-reconciles"),
             (&["--endpoint-network", "moon"], "--endpoint-network"),
