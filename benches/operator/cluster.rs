@@ -208,6 +208,7 @@ impl ReadyWatch {
     /// Waits until so many are ready; returns when the last of them became it.
     pub async fn reached(&mut self, objects: usize, limit: Duration) -> Result<Instant> {
         let mut progress = Progress::new("ready");
+        let so_far = self.count.clone();
         let reached = async {
             loop {
                 let count = *self.count.borrow_and_update();
@@ -220,12 +221,14 @@ impl ReadyWatch {
                 }
             }
         };
-        let late = format!(
-            "only {} of {objects} objects are ready after {} s",
-            self.count.borrow().ready,
-            limit.as_secs()
-        );
-        timeout(limit, reached).await.map_err(|_| late)?
+        let late = |_| {
+            format!(
+                "only {} of {objects} objects are ready after {} s",
+                so_far.borrow().ready,
+                limit.as_secs()
+            )
+        };
+        timeout(limit, reached).await.map_err(late)?
     }
 }
 

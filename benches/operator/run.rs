@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::{
     Result,
     cloud::{Call, Cloud},
-    cluster::{self, Cluster, ReadyWatch, Requests},
+    cluster::{self, Cluster, ReadyWatch},
     control_plane::ControlPlane,
     figures::{Figures, mebibytes, thousands},
     process::Program,

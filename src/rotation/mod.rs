@@ -13,6 +13,8 @@ mod restart;
 mod verdict;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use decide::{Decision, Note, Verdict, conflicted, decide, known_in_sync};
