@@ -13,7 +13,7 @@ use super::VncPasswordStatus;
     kind = "VncPassword",
     plural = "vncpasswords",
     shortname = "vncpw",
-    category = "vncpassword",
+    category = "vnc",
     namespaced,
     status = "VncPasswordStatus",
     doc = "Keeps the VNC password of one Alibaba Cloud ECS instance equal to the value in a Secret.",
@@ -76,10 +76,11 @@ pub struct VncPasswordSpec {
     #[schemars(length(min = 2, max = 32))]
     #[x_kube(
         validation = Rule::new(
-            "self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$')"
+            "self.matches('^([0-9]{1,5}([.][0-9]{1,6})?h|[0-9]{1,7}([.][0-9]{1,6})?(m|s|ms))+$')"
         ).message("must be a duration such as 30m or 24h (units h, m, s, ms)"),
         validation = Rule::new(
-            "!self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$') || duration(self) >= duration('10m')"
+            "!self.matches('^([0-9]{1,5}([.][0-9]{1,6})?h|[0-9]{1,7}([.][0-9]{1,6})?(m|s|ms))+$') || \
+             duration(self) >= duration('10m')"
         ).message("must be at least 10m")
     )]
     pub enforce_interval: Option<String>,

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::rotation::{
     facts::{Found, Look, SeenInstance},
-    outcome::{Class, classify},
+    outcome::{Class, Reply, classify},
 };
 
 /// Looks that are due so soon join a call that is made anyway.
@@ -125,7 +125,11 @@ impl Shared {
     async fn look(&self, region: &Region, ids: &[Arc<str>]) -> Looks {
         let at = Timestamp::now();
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let reply = self.client.describe_instances(region, &names).await;
+        let mut reply = self.client.describe_instances(region, &names).await;
+        if reply.as_ref().is_err_and(may_pass_at_once) {
+            self.client.forget_credentials();
+            reply = self.client.describe_instances(region, &names).await;
+        }
         if let Err(Error::Api { retry_after, code, .. }) = &reply
             && crate::rotation::outcome::classify_code(code, 0) == Class::Throttled
         {
@@ -158,6 +162,13 @@ fn found(instance: &Instance) -> Found {
         io_optimized: instance.io_optimized,
         start_time: instance.start_time,
     })
+}
+
+/// A cached key may just have been renewed, a nonce or a date may just have been wrong: as with a password, one more
+/// call at once. Without it the first password would go out without knowing what the instance is.
+fn may_pass_at_once(error: &Error) -> bool {
+    let reply = Reply::from(error);
+    reply != Reply::NoCredentials && matches!(classify(&reply), Class::Credentials | Class::Signing)
 }
 
 /// What a failed call shows of each instance: tried again only where that may help by itself.
