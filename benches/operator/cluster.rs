@@ -30,7 +30,7 @@ pub const OBJECTS: &str = "/apis/vncpassword.dev/v1alpha1/namespaces/default/vnc
 pub const SECRETS: &str = "/api/v1/namespaces/default/secrets";
 
 /// Resources of which requests are counted; what else there is, the API server asks of itself.
-const COUNTED: [&str; 4] = ["vncpasswords", "secrets", "events", "leases"];
+const COUNTED: [&str; 3] = ["vncpasswords", "secrets", "events"];
 
 /// Name of an object, of its Secret, and the end of its instance's id.
 pub fn name(index: usize) -> String {

@@ -6,60 +6,16 @@ use jiff::Timestamp;
 
 use super::{
     backoff,
-    facts::{
-        Fingerprint, Found, Look, Observed, Owner, Purpose, RUNNING, SecretRead, SecretVersion, Unsettled,
-    },
+    facts::{Fingerprint, Found, Look, Observed, Owner, Purpose, RUNNING, SecretRead, SecretVersion},
+    message::message,
     outcome::Class,
     reply, restart,
-    verdict::{Effects, Outlook, Progress, after, conclude, message, seconds},
+    verdict::{
+        Decision, Effects, Outlook, Progress, Verdict, after, conclude, enforce_due, in_effect, rest,
+        seconds, standing, undelivered, waited,
+    },
 };
 use crate::api::{ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus};
-
-/// The next step of one pass. After a step that brings facts, `decide` is asked again.
-#[derive(Debug)]
-pub enum Decision {
-    /// Read the Secret: the contents are needed.
-    ReadSecret,
-    /// Send the password that was read.
-    Send(Purpose),
-    /// Record the verdict and rest.
-    Rest(Box<Verdict>),
-}
-
-/// How a pass ends.
-#[derive(Debug)]
-pub struct Verdict {
-    /// The status to write, where it differs from the one that stands.
-    pub status: VncPasswordStatus,
-    /// When to look again, where nothing changes until then.
-    pub wake: Option<Timestamp>,
-    /// When the instance is to be looked at; `None`: it is not waited for.
-    pub look: Option<Timestamp>,
-    /// Events to tell.
-    pub notes: Vec<Note>,
-    /// The value now known to stand behind `status.applied`.
-    pub applied_value: Option<(SecretVersion, Fingerprint)>,
-    /// A value whose fate is unknown.
-    pub unsettled: Option<Unsettled>,
-}
-
-impl Verdict {
-    pub(super) fn of(status: VncPasswordStatus, effects: Effects) -> Self {
-        let Effects { wake, look, notes, applied_value, unsettled } = effects;
-        Self { status, wake, look, notes, applied_value, unsettled }
-    }
-}
-
-/// One event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// Warning or Normal.
-    pub warning: bool,
-    /// CamelCase, for machines.
-    pub reason: &'static str,
-    /// For people.
-    pub text: String,
-}
 
 /// Decides the next step from what was observed.
 #[must_use]
@@ -99,10 +55,6 @@ pub fn known_in_sync(observed: &Observed) -> bool {
 #[must_use]
 pub fn conflicted(status: &VncPasswordStatus) -> bool {
     status.reason(ConditionType::Stalled) == Some(Reason::Conflict)
-}
-
-pub(super) fn rest(verdict: Verdict) -> Decision {
-    Decision::Rest(Box::new(verdict))
 }
 
 /// The states in which nothing is done, whatever the Secret says.
@@ -217,40 +169,6 @@ fn resend(observed: &Observed, purpose: Purpose, now: Timestamp) -> Result<Decis
         Some(SecretRead::Valid(..)) => Ok(Decision::Send(purpose)),
         Some(_) => Err(after(now, backoff::STALLED)),
     }
-}
-
-/// The verdict of an object whose value is in effect.
-pub(super) fn in_effect(
-    observed: &Observed,
-    status: VncPasswordStatus,
-    settling: bool,
-    effects: Effects,
-    now: Timestamp,
-) -> Verdict {
-    let failing = status.retry.as_ref().is_some_and(|retry| retry.attempts.is_some());
-    let mut outlook = if settling {
-        let text = message(Reason::Settling, observed, None);
-        Outlook::new(ConditionStatus::True, Progress::Reconciling, Reason::Settling, text)
-    } else {
-        let text = message(Reason::Applied, observed, None);
-        Outlook::new(ConditionStatus::True, Progress::Rest, Reason::Applied, text)
-    };
-    outlook.ready_reason = settling.then_some(Reason::Applied);
-    // What a failed resend said stays until the next attempt.
-    if failing && let Some(standing) = standing(observed) {
-        outlook = Outlook { ready_reason: Some(Reason::Applied), ready: ConditionStatus::True, ..standing };
-    }
-    conclude(observed, status, &outlook, now, effects)
-}
-
-/// When the value is to be sent again for `spec.enforceInterval`. A time in the future counts as now.
-pub(super) fn enforce_due(
-    observed: &Observed,
-    status: &VncPasswordStatus,
-    now: Timestamp,
-) -> Option<Timestamp> {
-    let applied = status.applied.as_ref().filter(|_| status.accepted.is_none())?;
-    Some(after(applied.time.0.min(now), observed.enforce_interval?))
 }
 
 /// Not in sync: the value has to be read and sent, unless something says that it would be in vain now.
@@ -373,23 +291,6 @@ fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict> {
     }
 }
 
-/// How long that condition has been true.
-pub(super) fn waited(observed: &Observed, type_: ConditionType, now: Timestamp) -> Duration {
-    let since = observed.status.condition(type_).map_or(now, |flag| flag.last_transition_time.0);
-    Duration::try_from(now.duration_since(since)).unwrap_or_default()
-}
-
-/// `Ready` of a value that was not delivered: unknown as long as a call with an unknown outcome may have done it.
-pub(super) fn undelivered(observed: &Observed) -> ConditionStatus {
-    let ready = observed.status.condition(ConditionType::Ready);
-    let unknown = ready.is_some_and(|ready| ready.status == ConditionStatus::Unknown);
-    if unknown && observed.status.applied.is_none() && observed.status.retry.is_some() {
-        ConditionStatus::Unknown
-    } else {
-        ConditionStatus::False
-    }
-}
-
 /// The limiter is closed: the object waits its turn without failing. What stands is not rewritten at each look.
 fn throttled(observed: &Observed, opens: Timestamp, now: Timestamp) -> Verdict {
     let mut status = (*observed.status).clone();
@@ -418,16 +319,6 @@ fn stalled(observed: &Observed, reason: Reason, again: Option<Duration>, now: Ti
 fn next_attempt(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
     let next = observed.status.retry.as_ref()?.next_attempt_time.as_ref()?.0;
     (next > now).then(|| next.min(after(now, backoff::CAP)))
-}
-
-/// The outlook that stands in the status: what the last attempt said.
-fn standing(observed: &Observed) -> Option<Outlook> {
-    let ready = observed.status.condition(ConditionType::Ready)?;
-    let (progress, flag) =
-        [(Progress::Stalled, ConditionType::Stalled), (Progress::Reconciling, ConditionType::Reconciling)]
-            .into_iter()
-            .find_map(|(progress, type_)| observed.status.condition(type_).map(|flag| (progress, flag)))?;
-    Some(Outlook::new(ready.status, progress, flag.reason, flag.message.clone()))
 }
 
 fn unchanged(observed: &Observed, effects: Effects, now: Timestamp) -> Option<Verdict> {

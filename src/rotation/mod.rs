@@ -5,6 +5,7 @@
 pub mod backoff;
 mod decide;
 pub mod facts;
+mod message;
 pub mod outcome;
 pub mod owner;
 mod password;
@@ -17,6 +18,6 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{Decision, Note, Verdict, conflicted, decide, known_in_sync};
+pub use decide::{conflicted, decide, known_in_sync};
 pub use password::{InvalidPassword, Password};
-pub use verdict::{invalid_object, settled_at};
+pub use verdict::{Decision, Note, Verdict, invalid_object, settled_at};

@@ -5,10 +5,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     backoff,
-    decide::{Decision, Note, Verdict, enforce_due, in_effect, rest, undelivered},
     facts::{Attempt, Found, Observed, Purpose, SeenInstance, Unsettled},
+    message::message,
     outcome::{self, Class, Reply},
-    verdict::{Effects, Outlook, Progress, after, conclude, message, seconds, settled_at},
+    verdict::{
+        Decision, Effects, Note, Outlook, Progress, Verdict, after, conclude, enforce_due, in_effect, rest,
+        seconds, settled_at, undelivered,
+    },
 };
 use crate::api::{
     Accepted, Applied, ConditionStatus, ConditionType, Instance, Reason, Retry, VncPasswordStatus,

@@ -8,9 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     backoff,
-    decide::{Decision, Note, in_effect, rest, waited},
     facts::{Found, Observed, Purpose, RUNNING, SecretRead, SeenInstance},
-    verdict::{Effects, Outlook, Progress, after, conclude, message, seconds},
+    message::message,
+    verdict::{
+        Decision, Effects, Note, Outlook, Progress, Verdict, after, conclude, enforce_due, in_effect, rest,
+        seconds, waited,
+    },
 };
 use crate::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
 
@@ -97,7 +100,7 @@ fn waiting(
     effects: Effects,
     look: Timestamp,
     now: Timestamp,
-) -> super::Verdict {
+) -> Verdict {
     let text = message(Reason::RebootRequired, observed, None);
     let outlook = Outlook::new(ConditionStatus::False, Progress::Rest, Reason::RebootRequired, text);
     conclude(observed, status, &outlook, now, Effects { look: Some(look), ..effects })
@@ -108,7 +111,7 @@ fn restarted(
     mut status: VncPasswordStatus,
     mut effects: Effects,
     now: Timestamp,
-) -> super::Verdict {
+) -> Verdict {
     status.accepted = None;
     status.last_rotation_time = Some(seconds(now));
     status.rotations = Some(status.rotations.unwrap_or(0) + 1);
@@ -118,7 +121,7 @@ fn restarted(
         text: format!("instance {} was restarted: its new password is in effect", observed.spec.instance_id),
     });
     let settles = status.unsettled_until();
-    let wake = [settles, super::decide::enforce_due(observed, &status, now)].into_iter().flatten().min();
+    let wake = [settles, enforce_due(observed, &status, now)].into_iter().flatten().min();
     in_effect(observed, status, settles.is_some(), Effects { wake, ..effects }, now)
 }
 

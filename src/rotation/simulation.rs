@@ -1,7 +1,7 @@
 //! Random histories of one object against a small cloud: edits, lost and late calls, refusals, restarts of the
 //! operator and of the instance. Whatever happened, when faults stop the console opens with the Secret's value.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -9,16 +9,15 @@ use proptest::prelude::*;
 use super::{
     Decision, Password, Verdict, decide,
     facts::{
-        Attempt, FingerprintKey, Found, History, Look, Observed, Owner, Purpose, RUNNING, SecretRead,
-        SecretVersion, SeenInstance, Unsettled,
+        Attempt, FingerprintKey, Found, History, Look, Observed, Purpose, RUNNING, SecretRead, SecretVersion,
+        SeenInstance, Unsettled,
     },
     known_in_sync,
     outcome::Reply,
     settled_at,
 };
-use crate::api::{ConditionStatus, ConditionType, SecretRef, VncPasswordSpec, VncPasswordStatus};
+use crate::api::{ConditionStatus, ConditionType, VncPasswordStatus};
 
-const SETTLE: Duration = Duration::from_secs(960);
 /// A late call arrives within the validity of its signature.
 const LATEST: i64 = 900;
 
@@ -113,26 +112,12 @@ impl World {
         let mut history = self.history.clone();
         history.unsettled.retain(|unsettled| unsettled.until > at(self.now));
         Observed {
-            generation: 1,
-            spec: Arc::new(VncPasswordSpec {
-                instance_id: "i-1".into(),
-                region_id: None,
-                secret_ref: SecretRef { name: "s".into(), key: "password".into() },
-                enforce_interval: None,
-                suspend: false,
-            }),
             status: Arc::new(self.status.clone()),
-            region: Some("cn-hangzhou".into()),
-            enforce_interval: None,
-            owner: Owner::This,
             secret: Some(self.secret_version()),
-            read: None,
             history,
             look: self.look.clone(),
-            limiter_opens: None,
-            attempt: None,
-            settle: SETTLE,
             jitter: 0.5,
+            ..super::tests::new()
         }
     }
 
@@ -262,7 +247,7 @@ impl World {
                 self.look = None;
                 self.look_due = None;
                 if !known_in_sync(&self.observed()) {
-                    let until = settled_at(at(self.now), SETTLE);
+                    let until = settled_at(at(self.now), self.observed().settle);
                     self.history.unsettled.push(Unsettled { value: None, until });
                 }
                 self.run();

@@ -37,7 +37,7 @@ fn read(number: u32, password: &str) -> SecretRead {
 }
 
 /// A new object, whose Secret has version 1, at an instance known to be I/O optimized.
-fn new() -> Observed {
+pub(super) fn new() -> Observed {
     let instance = Instance { io_optimized: Some(true), ..Instance::default() };
     Observed {
         generation: 1,

@@ -1,13 +1,65 @@
-//! From an outlook to the status that says it: conditions, messages, events. Stable texts, no times, no counters.
+//! How a step or a pass ends: the decision, the status that says it, and its conditions.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    decide::{Note, Verdict},
-    facts::{Fingerprint, Observed, SecretRead, SecretVersion, Unsettled},
+    facts::{Fingerprint, Observed, Purpose, SecretVersion, Unsettled},
+    message::message,
 };
 use crate::api::{Condition, ConditionStatus, ConditionType, Reason, VncPasswordStatus};
+
+/// The next step of one pass. After a step that brings facts, `decide` is asked again.
+#[derive(Debug)]
+pub enum Decision {
+    /// Read the Secret: the contents are needed.
+    ReadSecret,
+    /// Send the password that was read.
+    Send(Purpose),
+    /// Record the verdict and rest.
+    Rest(Box<Verdict>),
+}
+
+/// How a pass ends.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The status to write, where it differs from the one that stands.
+    pub status: VncPasswordStatus,
+    /// When to look again, where nothing changes until then.
+    pub wake: Option<Timestamp>,
+    /// When the instance is to be looked at; `None`: it is not waited for.
+    pub look: Option<Timestamp>,
+    /// Events to tell.
+    pub notes: Vec<Note>,
+    /// The value now known to stand behind `status.applied`.
+    pub applied_value: Option<(SecretVersion, Fingerprint)>,
+    /// A value whose fate is unknown.
+    pub unsettled: Option<Unsettled>,
+}
+
+impl Verdict {
+    pub(super) fn of(status: VncPasswordStatus, effects: Effects) -> Self {
+        let Effects { wake, look, notes, applied_value, unsettled } = effects;
+        Self { status, wake, look, notes, applied_value, unsettled }
+    }
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Warning or Normal.
+    pub warning: bool,
+    /// CamelCase, for machines.
+    pub reason: &'static str,
+    /// For people.
+    pub text: String,
+}
+
+pub(super) fn rest(verdict: Verdict) -> Decision {
+    Decision::Rest(Box::new(verdict))
+}
 
 /// Whether anything goes on by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,109 +95,14 @@ pub(super) fn seconds(at: Timestamp) -> Time {
 
 /// Until when a call made now may still arrive. A whole second: it is compared with what the status keeps of it.
 #[must_use]
-pub fn settled_at(now: Timestamp, settle: std::time::Duration) -> Timestamp {
+pub fn settled_at(now: Timestamp, settle: Duration) -> Timestamp {
     let end = after(now, settle);
     Timestamp::from_second(end.as_second().saturating_add(1)).unwrap_or(Timestamp::MAX)
 }
 
 /// The time after a delay; the far end of time where there is no such time.
-pub(super) fn after(at: Timestamp, delay: std::time::Duration) -> Timestamp {
+pub(super) fn after(at: Timestamp, delay: Duration) -> Timestamp {
     at.checked_add(delay).unwrap_or(Timestamp::MAX)
-}
-
-/// The message of a reason: what happened, to what, and what to do.
-pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -> String {
-    let spec = &observed.spec;
-    let instance = &spec.instance_id;
-    let (secret, key) = (&spec.secret_ref.name, &spec.secret_ref.key);
-    let region = observed.region.as_deref().unwrap_or("unknown");
-    let code = code.unwrap_or("none");
-    match reason {
-        Reason::Applied => {
-            format!(
-                "instance {instance} accepted the value of key {key} of Secret {secret}, and it is in effect"
-            )
-        }
-        Reason::Settling => format!(
-            "the value of key {key} of Secret {secret} is in effect at instance {instance}; it is sent once more \
-             when no late call of another value can arrive any more"
-        ),
-        Reason::LookupFailed => format!(
-            "instance {instance} is looked up before its first password, but DescribeInstances does not answer in \
-             region {region}; it is tried again"
-        ),
-        Reason::IncorrectInstanceStatus | Reason::InstanceNotReady => format!(
-            "instance {instance} is in a state in which it takes no password; it is sent as soon as that changes"
-        ),
-        Reason::Throttled => format!(
-            "the cloud account's limit on calls in region {region} is used up; instance {instance} waits its turn"
-        ),
-        Reason::OutcomeUnknown => format!(
-            "no readable reply came for instance {instance}: the password may or may not be in effect; the same \
-             one is sent again"
-        ),
-        Reason::Unreachable => format!(
-            "the ECS API in region {region} cannot be reached, nothing was sent for instance {instance}; check \
-             network policy, proxy, DNS, --endpoint-network and the region; it is tried again"
-        ),
-        Reason::SignatureRejected => format!(
-            "the ECS API refused the signature of a call for instance {instance} (code {code}); it is signed \
-             afresh; check the operator's clock if this stays"
-        ),
-        Reason::RebootRequired => format!(
-            "instance {instance} accepted the value of key {key} of Secret {secret}, and it takes effect when the \
-             instance is restarted; restart it"
-        ),
-        Reason::SecretNotFound => format!("Secret {secret} does not exist in this namespace; create it"),
-        Reason::SecretKeyNotFound => {
-            format!("Secret {secret} has no key {key}; add it, or name the right one in a new VncPassword")
-        }
-        Reason::SecretForbidden => {
-            format!("the operator may not read Secret {secret}; grant it get on secrets in this namespace")
-        }
-        Reason::InvalidPassword => format!("{}; {RULE}", refused_value(observed, code)),
-        Reason::InvalidRegion => {
-            "no valid region is known: set spec.regionId to a region ID such as cn-hangzhou, \
-                                  or start the operator with --region"
-                .to_owned()
-        }
-        Reason::Conflict => "another VncPassword owns this instance; delete one of the two".to_owned(),
-        Reason::InstanceNotFound => format!(
-            "the ECS API does not know instance {instance} in region {region} (code {code}); check spec.instanceId \
-             and spec.regionId"
-        ),
-        Reason::Denied => format!(
-            "the ECS API denied the call for instance {instance} (code {code}); grant ecs:ModifyInstanceVncPasswd \
-             on it to the operator's identity, or unlock the instance"
-        ),
-        Reason::InvalidCredentials => format!(
-            "the ECS API or the credential provider did not accept the operator's credentials (code {code}); renew \
-             the access key or the token"
-        ),
-        Reason::CredentialsNotFound => "no credentials are configured: set ALIBABA_CLOUD_ACCESS_KEY_ID and \
-                                        ALIBABA_CLOUD_ACCESS_KEY_SECRET for the operator"
-            .to_owned(),
-        Reason::Refused => format!(
-            "the ECS API refused the call for instance {instance} (code {code}); look the code up in the API's \
-             error center"
-        ),
-        Reason::Suspended => "spec.suspend is set: nothing is done until it is removed".to_owned(),
-        // Written elsewhere, or by others.
-        Reason::InvalidObject | Reason::Unrecognized => String::new(),
-    }
-}
-
-const RULE: &str = "a VNC password is exactly 6 of A-Z, a-z and 0-9, without the line break that echo adds (use \
-                    printf or kubectl create secret --from-literal)";
-
-fn refused_value(observed: &Observed, code: &str) -> String {
-    let (secret, key) = (&observed.spec.secret_ref.name, &observed.spec.secret_ref.key);
-    match &observed.read {
-        Some(SecretRead::Invalid(_)) => {
-            format!("the value of key {key} of Secret {secret} is no VNC password")
-        }
-        _ => format!("the ECS API refused the value of key {key} of Secret {secret} (code {code})"),
-    }
 }
 
 /// The parts of a verdict that most decisions leave empty.
@@ -247,4 +204,65 @@ fn transition(old: &VncPasswordStatus, outlook: &Outlook) -> Option<Note> {
         reason: outlook.reason.as_str(),
         text: outlook.message.clone(),
     })
+}
+
+/// The verdict of an object whose value is in effect.
+pub(super) fn in_effect(
+    observed: &Observed,
+    status: VncPasswordStatus,
+    settling: bool,
+    effects: Effects,
+    now: Timestamp,
+) -> Verdict {
+    let failing = status.retry.as_ref().is_some_and(|retry| retry.attempts.is_some());
+    let mut outlook = if settling {
+        let text = message(Reason::Settling, observed, None);
+        Outlook::new(ConditionStatus::True, Progress::Reconciling, Reason::Settling, text)
+    } else {
+        let text = message(Reason::Applied, observed, None);
+        Outlook::new(ConditionStatus::True, Progress::Rest, Reason::Applied, text)
+    };
+    outlook.ready_reason = settling.then_some(Reason::Applied);
+    // What a failed resend said stays until the next attempt.
+    if failing && let Some(standing) = standing(observed) {
+        outlook = Outlook { ready_reason: Some(Reason::Applied), ready: ConditionStatus::True, ..standing };
+    }
+    conclude(observed, status, &outlook, now, effects)
+}
+
+/// The outlook that stands in the status: what the last attempt said.
+pub(super) fn standing(observed: &Observed) -> Option<Outlook> {
+    let ready = observed.status.condition(ConditionType::Ready)?;
+    let (progress, flag) =
+        [(Progress::Stalled, ConditionType::Stalled), (Progress::Reconciling, ConditionType::Reconciling)]
+            .into_iter()
+            .find_map(|(progress, type_)| observed.status.condition(type_).map(|flag| (progress, flag)))?;
+    Some(Outlook::new(ready.status, progress, flag.reason, flag.message.clone()))
+}
+
+/// When the value is to be sent again for `spec.enforceInterval`. A time in the future counts as now.
+pub(super) fn enforce_due(
+    observed: &Observed,
+    status: &VncPasswordStatus,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let applied = status.applied.as_ref().filter(|_| status.accepted.is_none())?;
+    Some(after(applied.time.0.min(now), observed.enforce_interval?))
+}
+
+/// How long that condition has been true.
+pub(super) fn waited(observed: &Observed, type_: ConditionType, now: Timestamp) -> Duration {
+    let since = observed.status.condition(type_).map_or(now, |flag| flag.last_transition_time.0);
+    Duration::try_from(now.duration_since(since)).unwrap_or_default()
+}
+
+/// `Ready` of a value that was not delivered: unknown as long as a call with an unknown outcome may have done it.
+pub(super) fn undelivered(observed: &Observed) -> ConditionStatus {
+    let ready = observed.status.condition(ConditionType::Ready);
+    let unknown = ready.is_some_and(|ready| ready.status == ConditionStatus::Unknown);
+    if unknown && observed.status.applied.is_none() && observed.status.retry.is_some() {
+        ConditionStatus::Unknown
+    } else {
+        ConditionStatus::False
+    }
 }

@@ -26,7 +26,7 @@ use super::support::{
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;
 
 /// The instance that [`World::object`] names.
-fn instance_of(world: &World, name: &str) -> String {
+pub(super) fn instance_of(world: &World, name: &str) -> String {
     format!("i-{}{}", world.namespace.replace('-', ""), name.replace('-', ""))
 }
 
@@ -113,12 +113,14 @@ pub(super) async fn events(world: &World, name: &str, reason: &str) -> Vec<(Stri
     }
 }
 
-/// Asserts that exactly one event of that reason was told.
-async fn told_once(world: &World, name: &str, type_: &str, reason: Reason) {
+/// Asserts that exactly one event of that reason was told; returns its note.
+pub(super) async fn told_once(world: &World, name: &str, type_: &str, reason: Reason) -> String {
     let told = events(world, name, reason.as_str()).await;
     assert_eq!(told.len(), 1, "{name}: {told:?}");
-    assert_eq!(told[0].0, type_, "{name}: {told:?}");
-    assert!(!told[0].1.contains("An injected fault"), "{name}: the server's message is shown: {told:?}");
+    let (of, note) = told.into_iter().next().unwrap();
+    assert_eq!(of, type_, "{name}: {note}");
+    assert!(!note.contains("An injected fault"), "{name}: the server's message is shown: {note}");
+    note
 }
 
 /// The passwords that these calls carried.
@@ -126,7 +128,7 @@ pub(super) fn sent(calls: &[Entry]) -> Vec<&str> {
     calls.iter().map(|call| call.vnc_password.as_deref().unwrap_or_default()).collect()
 }
 
-fn seconds_between(first: &Entry, second: &Entry) -> f64 {
+pub(super) fn seconds_between(first: &Entry, second: &Entry) -> f64 {
     second.at.duration_since(first.at).as_secs_f64()
 }
 
