@@ -237,11 +237,9 @@ fn rust_files(under: &str) -> Vec<PathBuf> {
 /// Where any of these words stands in the code under a directory; tests and comments are left out.
 fn found_in(under: &str, words: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
-    for file in rust_files(under) {
-        // Declared under #[cfg(test)] by the file that it belongs to.
-        if file.file_name().is_some_and(|name| name == "tests.rs") {
-            continue;
-        }
+    let files = rust_files(under);
+    let tests: BTreeSet<PathBuf> = files.iter().flat_map(|file| test_modules(file)).collect();
+    for file in files.into_iter().filter(|file| !tests.contains(file)) {
         let source = fs::read_to_string(&file).unwrap();
         for (number, line) in code_lines(&source) {
             for word in words.iter().filter(|word| holds_word(line, word)) {
@@ -250,6 +248,19 @@ fn found_in(under: &str, words: &[&str]) -> Vec<String> {
         }
     }
     found
+}
+
+/// The files that a file declares under `#[cfg(test)]`.
+fn test_modules(file: &Path) -> Vec<PathBuf> {
+    let source = fs::read_to_string(file).unwrap();
+    let directory = match file.file_name().unwrap().to_str().unwrap() {
+        "lib.rs" | "main.rs" | "mod.rs" => file.parent().unwrap().to_owned(),
+        _ => file.with_extension(""),
+    };
+    let pairs = source.lines().zip(source.lines().skip(1));
+    let declared = pairs.filter(|(first, _)| *first == "#[cfg(test)]");
+    let names = declared.filter_map(|(_, second)| second.strip_prefix("mod ")?.strip_suffix(';'));
+    names.map(|name| directory.join(name).with_extension("rs")).collect()
 }
 
 /// Lines of code with their numbers: no comments, and nothing under `#[cfg(test)]`. It relies on rustfmt, which puts

@@ -1,6 +1,6 @@
 //! The emulator as a process, and what its journal says.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -65,6 +65,11 @@ impl Cloud {
     pub async fn calls(&self, seq: u64) -> Result<Vec<Call>> {
         let request = self.http.get(format!("{}/_emulator/journal?after={seq}", self.url));
         Ok(serde_json::from_slice(&request.send().await?.error_for_status()?.bytes().await?)?)
+    }
+
+    /// CPU time so far.
+    pub fn cpu(&self) -> Result<Duration> {
+        self.program.cpu()
     }
 
     /// Stops it.

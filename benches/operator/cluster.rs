@@ -137,8 +137,8 @@ impl Cluster {
     /// Gives a Secret another password. Returns when the API server has answered.
     pub async fn change_secret(&self, index: usize, password: &str) -> Result<()> {
         let path = format!("{SECRETS}/{}", name(index));
-        let patch = json!({"stringData": {"password": password}});
-        self.send::<Created>(Method::PATCH, &path, "application/merge-patch+json", &patch).await.map(drop)
+        let change = json!({"stringData": {"password": password}});
+        self.send::<Created>(Method::PATCH, &path, "application/merge-patch+json", &change).await.map(drop)
     }
 
     /// The requests that the API server has answered so far; a watch counts as soon as it has begun.

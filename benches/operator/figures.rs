@@ -28,12 +28,13 @@ pub struct Figures {
     pub p99_from_start: f64,
     pub requests: f64,
     pub calls: f64,
+    pub others: f64,
 }
 
 /// Label, value, decimals.
 type Row = (&'static str, fn(&Figures) -> f64, usize);
 
-const ROWS: [Row; 23] = [
+const ROWS: [Row; 24] = [
     ("cold start, objects/s", |f| f.rate, 0),
     ("cold start, CPU s", |f| f.cpu, 2),
     ("cold start, CPU s of API server and etcd", |f| f.cpu_of_servers, 2),
@@ -57,6 +58,7 @@ const ROWS: [Row; 23] = [
     ("API requests a rotation", |f| f.requests, 2),
     ("cloud calls a rotation", |f| f.calls, 2),
     ("created at once, objects/s", |f| f.created_rate, 0),
+    ("taken by other processes in the cold start, %", |f| f.others, 0),
 ];
 
 /// The table, in Markdown: a column for each operator, and how the first compares with the second.

@@ -13,6 +13,7 @@
 //! | `peer` | building the Go operator |
 
 #![allow(clippy::print_stdout, reason = "a program that reports to a person")]
+#![allow(clippy::cast_precision_loss, reason = "every count here is far below 2^53")]
 
 mod bare;
 mod cloud;

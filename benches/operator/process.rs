@@ -114,10 +114,34 @@ pub fn cpu(pid: u32) -> Result<Duration> {
     Ok(TICK * ticks)
 }
 
+/// CPU time that all cores have spent on anything so far, hypervisor included.
+pub fn cpu_of_machine() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().ok_or("unreadable /proc/stat")?;
+    // user, nice, system, idle, iowait, irq, softirq, steal; the guests' times after that are in the first two.
+    let ticks = line
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .map(str::parse::<u32>)
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(ticks
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| ![3, 4].contains(index))
+        .map(|(_, ticks)| TICK * *ticks)
+        .sum())
+}
+
 /// The machine in a few words.
 pub fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cores = cores();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kilobytes = memory.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     format!("{cores} cores, {} GiB", kilobytes.div_ceil(1 << 20))
+}
+
+/// Cores that may be used.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -16,7 +16,7 @@ use super::{
     cluster::{self, Cluster, ReadyWatch},
     control_plane::ControlPlane,
     figures::{Figures, mebibytes, thousands},
-    process::Program,
+    process::{self, Program},
 };
 
 /// How much of everything.
@@ -52,6 +52,9 @@ const LOOK: Duration = Duration::from_millis(5);
 /// A program is at rest when it uses less than this in `RESTING`: 2 % of a core.
 const REST: Duration = Duration::from_millis(3);
 const RESTING: Duration = Duration::from_millis(150);
+
+/// Per cent of the machine that other processes may take before a run counts as disturbed.
+const DISTURBED: f64 = 10.0;
 
 /// Measures one operator.
 pub async fn run(subject: &Subject, plan: Plan) -> Result<Figures> {
@@ -115,6 +118,11 @@ impl Stage {
         plane.stop().await
     }
 
+    /// CPU time so far of all that runs besides the operator.
+    fn cpu(&self) -> Result<Duration> {
+        Ok(self.plane.cpu()? + self.cloud.cpu()? + process::cpu(std::process::id())?)
+    }
+
     fn start(&self, subject: &Subject, log: &str) -> Result<Program> {
         let flags =
             ["--region", "cn-hangzhou", "--ecs-endpoint", &self.cloud.url, "--http-addr", &self.address];
@@ -127,11 +135,20 @@ impl Stage {
     /// Objects and Secrets are there, nothing was ever applied: from exec until the last object is ready.
     async fn cold_start(&self, subject: &Subject, objects: usize, figures: &mut Figures) -> Result<Program> {
         let mut ready = self.cluster.watch_ready().await?;
-        let (before, servers) = (self.cluster.requests().await?, self.plane.cpu()?);
+        let before = self.cluster.requests().await?;
+        let (machine, bench) = (process::cpu_of_machine()?, self.cpu()?);
+        let servers = self.plane.cpu()?;
         let mut operator = self.start(subject, "cold-start.log")?;
         let last = all_ready(&mut operator, &mut ready, objects).await?;
         let servers = self.plane.cpu()?.saturating_sub(servers);
         let took = last.duration_since(operator.began);
+        // What everything here did not use of what the machine did.
+        let ours = self.cpu()?.saturating_sub(bench) + operator.cpu()?;
+        let others = process::cpu_of_machine()?.saturating_sub(machine).saturating_sub(ours);
+        figures.others = 100.0 * others.as_secs_f64() / (took.as_secs_f64() * process::cores() as f64);
+        if figures.others > DISTURBED {
+            println!("   !  the machine is not quiet: {:.0} % of it went to other processes", figures.others);
+        }
         sleep(SETTLED).await;
         let requests = self.cluster.requests().await?.since(&before, &[]);
         let (cpu, memory) = (operator.cpu()?, operator.memory()?);
@@ -224,10 +241,10 @@ impl Stage {
             answered_to_call.push(call.at.duration_since(*answered).as_secs_f64() * 1e3);
         }
         expect("calls of changed Secrets", sent_to_call.len(), changes);
-        figures.p50 = quantile(&mut answered_to_call, 0.5)?;
-        figures.p99 = quantile(&mut answered_to_call, 0.99)?;
-        figures.p50_from_start = quantile(&mut sent_to_call, 0.5)?;
-        figures.p99_from_start = quantile(&mut sent_to_call, 0.99)?;
+        figures.p50 = percentile(&mut answered_to_call, 50)?;
+        figures.p99 = percentile(&mut answered_to_call, 99)?;
+        figures.p50_from_start = percentile(&mut sent_to_call, 50)?;
+        figures.p99_from_start = percentile(&mut sent_to_call, 99)?;
         figures.requests = requests.total() as f64 / changes as f64;
         figures.calls = calls.len() as f64 / changes as f64;
         println!(
@@ -327,9 +344,9 @@ fn accepted(calls: &[Call]) -> usize {
     calls.iter().filter(|call| call.accepted()).count()
 }
 
-/// The value that this share of all does not exceed.
-fn quantile(values: &mut [f64], share: f64) -> Result<f64> {
+/// The value that so many per cent of all do not exceed.
+fn percentile(values: &mut [f64], percent: usize) -> Result<f64> {
     values.sort_by(f64::total_cmp);
-    let rank = (values.len() as f64 * share).ceil() as usize;
+    let rank = (values.len() * percent).div_ceil(100);
     values.get(rank.max(1) - 1).copied().ok_or_else(|| "nothing was measured".into())
 }

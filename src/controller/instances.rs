@@ -6,9 +6,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::rotation::facts::Unsettled;
+
+/// How long it is remembered what was unsettled: long enough for it to be seen that only the value in effect was.
+const KEPT: SignedDuration = SignedDuration::from_hours(1);
 
 /// Only instances with something to remember are kept.
 #[derive(Default)]
@@ -40,11 +43,11 @@ impl Instances {
         }
     }
 
-    /// What may still arrive.
+    /// What may still arrive, or might have until lately.
     pub fn unsettled(&self, id: &str, now: Timestamp) -> Vec<Unsettled> {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entries) = table.get_mut(id) else { return Vec::new() };
-        entries.retain(|entry| entry.until > now);
+        entries.retain(|entry| entry.until > now - KEPT);
         let entries = entries.clone();
         if entries.is_empty() {
             table.remove(id);
@@ -84,8 +87,8 @@ mod tests {
         for until in [10, 30, 20] {
             instances.unsettle("i-1", Unsettled { value: None, until: at(until) });
         }
-        assert_eq!(instances.unsettled("i-1", at(29)).len(), 1);
-        assert!(instances.unsettled("i-1", at(30)).is_empty());
+        assert_eq!(instances.unsettled("i-1", at(30 + 3599)).len(), 1);
+        assert!(instances.unsettled("i-1", at(30 + 3600)).is_empty());
         assert!(instances.unsettled.lock().unwrap().is_empty());
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     ecs::{Action, Region},
     rotation::{
         self, Decision, Verdict,
-        facts::{Attempt, History, Observed, Owner, Purpose, SecretRead, Unsettled},
+        facts::{Attempt, History, Observed, Owner, Purpose, SecretRead},
         outcome::{self, Class, Reply},
     },
     runtime::PassResult,
@@ -146,9 +146,8 @@ impl<'a> Pass<'a> {
             observed.limiter_opens =
                 context.limiter.opens(Action::ModifyInstanceVncPasswd, region.as_str(), now);
         }
-        if in_doubt(&observed, inherited) {
-            let until = rotation::settled_at(now, context.config.settle);
-            context.instances.unsettle(instance, Unsettled { value: None, until });
+        if let Some(unsettled) = rotation::doubt(&observed, inherited, now) {
+            context.instances.unsettle(instance, unsettled);
         }
         observed.history.unsettled = context.instances.unsettled(instance, now);
         Self { context, object, observed, region, signed_at: now, turn: None, conflicts: 0 }
@@ -301,13 +300,6 @@ impl<'a> Pass<'a> {
             self.context.registry.remember(&self.object, |memory| memory.unrecorded = Some(attempt));
         }
     }
-}
-
-/// Whether a former process, or a former owner, may have sent something that nobody knows of.
-fn in_doubt(observed: &Observed, inherited: bool) -> bool {
-    let took_over =
-        rotation::conflicted(&observed.status) && observed.owner == Owner::This && !observed.spec.suspend;
-    took_over || (inherited && !rotation::known_in_sync(observed))
 }
 
 /// One line a call. The server's message is never part of it.

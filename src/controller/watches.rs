@@ -1,7 +1,7 @@
 //! The watches: VncPasswords whole, Secrets as metadata only. Each event updates what is known and wakes whom it
 //! concerns.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
@@ -9,6 +9,7 @@ use kube::{
     Api, Client,
     runtime::{
         WatchStreamExt,
+        utils::Backoff,
         watcher::{self, Event, watcher},
     },
 };
@@ -40,6 +41,27 @@ pub(super) fn spawn(context: &Arc<Context>, readiness: &Readiness) -> JoinSet<()
     watches
 }
 
+/// How long to wait before a watch is started again: kube's default, which goes up to 30 s, but no longer than this.
+/// After an outage a watch needs two tries as a rule, since its version has expired: a password would wait a minute.
+const LONGEST_RESTART: Duration = Duration::from_secs(8);
+
+#[derive(Default)]
+struct Restart(watcher::DefaultBackoff);
+
+impl Iterator for Restart {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|wait| wait.min(LONGEST_RESTART))
+    }
+}
+
+impl Backoff for Restart {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
 /// The events of one watch, with errors logged and retried.
 fn events<K>(client: &Client, namespace: Option<&str>) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
@@ -55,7 +77,7 @@ where
         None => Api::all(client.clone()),
     };
     let plural = K::plural(&()).into_owned();
-    watcher(api, watcher::Config::default()).default_backoff().filter_map(move |event| {
+    watcher(api, watcher::Config::default()).backoff(Restart::default()).filter_map(move |event| {
         let event = event
             .inspect_err(
                 |error| tracing::warn!(resource = %plural, %error, "watch failed; it is started again"),

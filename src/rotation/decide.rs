@@ -6,13 +6,15 @@ use jiff::Timestamp;
 
 use super::{
     backoff,
-    facts::{Fingerprint, Found, Look, Observed, Owner, Purpose, RUNNING, SecretRead, SecretVersion},
+    facts::{
+        Fingerprint, Found, Look, Observed, Owner, Purpose, RUNNING, SecretRead, SecretVersion, Unsettled,
+    },
     message::message,
     outcome::Class,
     reply, restart,
     verdict::{
         Decision, Effects, Outlook, Progress, Verdict, after, conclude, enforce_due, in_effect, rest,
-        seconds, standing, undelivered, waited,
+        seconds, settled_at, standing, undelivered, waited,
     },
 };
 use crate::api::{ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus};
@@ -44,17 +46,17 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     }
 }
 
-/// Whether an object is in sync as far as can be told without reading the Secret. Where it is not, a former
-/// process may have sent something.
+/// What others may have sent that this process cannot know of: a former process where the object is `inherited`
+/// from it, or a former owner of the instance. Told once, before the first decision.
 #[must_use]
-pub fn known_in_sync(observed: &Observed) -> bool {
-    current_version(observed).is_some_and(|version| matches!(in_sync(observed, version), Sync::Yes))
-}
-
-/// Whether another object owned the instance when the status was written.
-#[must_use]
-pub fn conflicted(status: &VncPasswordStatus) -> bool {
-    status.reason(ConditionType::Stalled) == Some(Reason::Conflict)
+pub fn doubt(observed: &Observed, inherited: bool, now: Timestamp) -> Option<Unsettled> {
+    let known =
+        current_version(observed).is_some_and(|version| matches!(in_sync(observed, version), Sync::Yes));
+    let conflicted = observed.status.reason(ConditionType::Stalled) == Some(Reason::Conflict);
+    let took_over = conflicted && observed.owner == Owner::This && !observed.spec.suspend;
+    let unknown = (took_over || (inherited && !known)).then(|| settled_at(now, observed.settle));
+    let until = unknown.max(observed.status.unsettled_until().filter(|_| inherited))?;
+    Some(Unsettled { value: None, until })
 }
 
 /// The states in which nothing is done, whatever the Secret says.
@@ -134,12 +136,16 @@ fn secret_missing(observed: &Observed, now: Timestamp) -> Decision {
 
 /// In sync: rest, follow a restart, or send the same value again where that is due.
 fn synced(observed: &Observed, mut status: VncPasswordStatus, effects: Effects, now: Timestamp) -> Decision {
+    let settling = settling(observed);
     // A clock that jumped back must not put this off for longer than it takes.
-    let settles = status.unsettled_until().map(|until| until.min(after(now, observed.settle)));
+    let until = status.unsettled_until().map(|until| until.min(after(now, observed.settle)));
+    let unsettled = until.filter(|until| settling || *until > now);
     let enforce = enforce_due(observed, &status, now);
-    let due = match (settles, enforce) {
-        (Some(until), _) if until <= now => Some(Purpose::Settle),
-        (None, Some(at)) if at <= now => Some(Purpose::Enforce),
+    // A resend that failed is repeated with backoff.
+    let failed = status.retry.as_ref().is_some_and(|retry| retry.attempts.is_some());
+    let due = match (unsettled, enforce) {
+        (Some(until), _) if settling && (failed || until <= now) => Some(Purpose::Settle),
+        (_, Some(at)) if !settling && at <= now => Some(Purpose::Enforce),
         _ => None,
     };
     let wake = if let Some(purpose) = due {
@@ -149,14 +155,29 @@ fn synced(observed: &Observed, mut status: VncPasswordStatus, effects: Effects, 
         }
     } else {
         // Attempts that failed were for a value that has been taken back since.
-        status.retry = Retry::unsettled(status.unsettled_until());
-        [settles, enforce].into_iter().flatten().min()
+        status.retry = Retry::unsettled(unsettled.and(status.unsettled_until()));
+        [unsettled, enforce.filter(|_| !settling)].into_iter().flatten().min()
     };
     let effects = Effects { wake, ..effects };
     if status.accepted.is_some() {
-        return restart::follow(observed, status, effects, now);
+        return restart::follow(observed, status, effects, settling, now);
     }
-    rest(in_effect(observed, status, settles.is_some(), effects, now))
+    rest(in_effect(observed, status, settling, effects, now))
+}
+
+/// Whether a late call may bring another value than the one applied, so that this must be sent once more. A late
+/// call of the same value does no harm, but only the process that sent it can tell.
+fn settling(observed: &Observed) -> bool {
+    let status = &observed.status;
+    let Some((applied, until)) = status.applied.as_ref().zip(status.unsettled_until()) else { return false };
+    let Some((_, value)) = observed.history.applied.as_ref().filter(|(version, _)| version.is(applied))
+    else {
+        return true;
+    };
+    let (own, others): (Vec<_>, Vec<_>) =
+        observed.history.unsettled.iter().partition(|unsettled| unsettled.value == Some(*value));
+    let explained = own.iter().any(|unsettled| unsettled.until >= until);
+    !explained || others.iter().any(|unsettled| unsettled.until > applied.time.0)
 }
 
 /// Sends a value that is known to be accepted once more. Otherwise: when to come back for it.
@@ -307,7 +328,7 @@ fn throttled(observed: &Observed, opens: Timestamp, now: Timestamp) -> Verdict {
 fn stalled(observed: &Observed, reason: Reason, again: Option<Duration>, now: Timestamp) -> Verdict {
     let mut status = (*observed.status).clone();
     // Attempts belong to a value; what may still arrive late belongs to the instance.
-    status.retry = Retry::unsettled(status.unsettled_until().filter(|until| *until > now));
+    status.retry = Retry::unsettled(status.unsettled_until());
     let outlook =
         Outlook::new(ConditionStatus::False, Progress::Stalled, reason, message(reason, observed, None));
     let effects = Effects { wake: again.map(|again| after(now, again)), ..Effects::default() };

@@ -18,6 +18,6 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{conflicted, decide, known_in_sync};
+pub use decide::{decide, doubt};
 pub use password::{InvalidPassword, Password};
-pub use verdict::{Decision, Note, Verdict, invalid_object, settled_at};
+pub use verdict::{Decision, Note, Verdict, invalid_object};

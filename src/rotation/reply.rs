@@ -13,9 +13,7 @@ use super::{
         seconds, settled_at, undelivered,
     },
 };
-use crate::api::{
-    Accepted, Applied, ConditionStatus, ConditionType, Instance, Reason, Retry, VncPasswordStatus,
-};
+use crate::api::{Accepted, Applied, ConditionStatus, Instance, Reason, Retry, VncPasswordStatus};
 
 /// The step after a call.
 pub(super) fn decide(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Decision {
@@ -42,7 +40,7 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
         secret_resource_version: attempt.version.resource_version.to_string(),
         time: seconds(attempt.at),
     });
-    let settles = still_unsettled(observed, attempt, now);
+    let Late { until: settles, another } = late(observed, attempt, now);
     status.retry = Retry::unsettled(settles);
     let mut effects = Effects {
         applied_value: Some((attempt.version.clone(), attempt.value)),
@@ -73,21 +71,26 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
         effects.look = effects.look.or(Some(after(now, std::time::Duration::from_secs(1))));
         return conclude(observed, status, &outlook, now, effects);
     }
-    in_effect(observed, status, settles.is_some(), effects, now)
+    in_effect(observed, status, another, effects, now)
 }
 
-/// Until when a call of another value may still arrive. This value itself may arrive as often as it likes.
-fn still_unsettled(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Option<Timestamp> {
+/// What may still arrive late after this value was accepted.
+struct Late {
+    /// Until when anything may.
+    until: Option<Timestamp>,
+    /// It may be another value. This value itself may arrive as often as it likes.
+    another: bool,
+}
+
+fn late(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Late {
     let pending = observed.history.unsettled.iter().filter(|unsettled| unsettled.until > now);
     let (own, others): (Vec<_>, Vec<_>) =
         pending.partition(|unsettled| unsettled.value == Some(attempt.value));
-    let others = others.into_iter().map(|unsettled| unsettled.until).max();
-    let own = own.into_iter().map(|unsettled| unsettled.until).max();
-    let stored =
-        observed.status.retry.as_ref().and_then(|retry| retry.unsettled_until.as_ref()).map(|at| at.0);
+    let latest = |of: Vec<&Unsettled>| of.into_iter().map(|unsettled| unsettled.until).max();
+    let (own, others) = (latest(own), latest(others));
     // What the status says and this process cannot explain by this very value is another value's.
-    let unexplained = stored.filter(|until| *until > now && own.is_none_or(|own| own < *until));
-    others.max(unexplained)
+    let stored = observed.status.unsettled_until().filter(|until| *until > now);
+    Late { until: own.max(others).max(stored), another: others.is_some() || stored > own }
 }
 
 /// What the look before the call taught.
@@ -149,16 +152,26 @@ fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) 
     let mut effects = Effects::default();
     record_retry(observed, attempt, class, &mut status);
     status.instance.get_or_insert_default().region_id.clone_from(&observed.region);
-    let mut ready = if new { undelivered(observed) } else { observed.status.ready() };
+    let (mut ready, mut ready_reason) = (undelivered(observed), None);
+    if !new && let Some(applied) = &mut status.applied {
+        // It was in sync, perhaps in another version: what fails is only sending it once more.
+        applied.secret_uid = attempt.version.uid.to_string();
+        applied.secret_resource_version = attempt.version.resource_version.to_string();
+        effects.applied_value = Some((attempt.version.clone(), attempt.value));
+        (ready, ready_reason) = match &status.accepted {
+            None => (ConditionStatus::True, Some(Reason::Applied)),
+            Some(_) => (ConditionStatus::False, Some(Reason::RebootRequired)),
+        };
+    }
     if class == Class::OutcomeUnknown {
         let until = settled_at(attempt.at, observed.settle);
         effects.unsettled = Some(Unsettled { value: Some(attempt.value), until });
+        let latest = status.unsettled_until().max(Some(until));
+        status.retry.get_or_insert_default().unsettled_until = latest.map(Time);
         if new {
             ready = ConditionStatus::Unknown;
             status.applied = None;
             status.accepted = None;
-            let latest = status.unsettled_until().max(Some(until));
-            status.retry.get_or_insert_default().unsettled_until = latest.map(Time);
         }
     }
     if class == Class::Waiting {
@@ -174,9 +187,7 @@ fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) 
     let code = status.retry.as_ref().and_then(|retry| retry.code.as_deref());
     let text = message(reason, observed, code);
     let mut outlook = Outlook::new(ready, progress(class), reason, text);
-    if !new {
-        outlook.ready_reason = observed.status.reason(ConditionType::Ready);
-    }
+    outlook.ready_reason = ready_reason;
     conclude(observed, status, &outlook, now, effects)
 }
 

@@ -32,11 +32,12 @@ enum Sign {
     Nothing,
 }
 
-/// One step of following: `status` holds `accepted`.
+/// One step of following: `status` holds `accepted`. `settling`: the value is still to be sent once more.
 pub(super) fn follow(
     observed: &Observed,
     mut status: VncPasswordStatus,
     effects: Effects,
+    settling: bool,
     now: Timestamp,
 ) -> Decision {
     let Some(applied) = status.applied.clone() else {
@@ -71,7 +72,7 @@ pub(super) fn follow(
         Sign::Restarted => {
             let instance = status.instance.get_or_insert_default();
             instance.start_time = seen.start_time.map(Time);
-            rest(restarted(observed, status, effects, now))
+            rest(restarted(observed, status, effects, settling, now))
         }
     }
 }
@@ -110,6 +111,7 @@ fn restarted(
     observed: &Observed,
     mut status: VncPasswordStatus,
     mut effects: Effects,
+    settling: bool,
     now: Timestamp,
 ) -> Verdict {
     status.accepted = None;
@@ -120,9 +122,8 @@ fn restarted(
         reason: Reason::Applied.as_str(),
         text: format!("instance {} was restarted: its new password is in effect", observed.spec.instance_id),
     });
-    let settles = status.unsettled_until();
-    let wake = [settles, enforce_due(observed, &status, now)].into_iter().flatten().min();
-    in_effect(observed, status, settles.is_some(), Effects { wake, ..effects }, now)
+    effects.wake = effects.wake.or(enforce_due(observed, &status, now));
+    in_effect(observed, status, settling, effects, now)
 }
 
 #[cfg(test)]

@@ -7,14 +7,12 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::{
-    Decision, Password, Verdict, decide,
+    Decision, Password, Verdict, decide, doubt,
     facts::{
         Attempt, FingerprintKey, Found, History, Look, Observed, Purpose, RUNNING, SecretRead, SecretVersion,
-        SeenInstance, Unsettled,
+        SeenInstance,
     },
-    known_in_sync,
     outcome::Reply,
-    settled_at,
 };
 use crate::api::{ConditionStatus, ConditionType, VncPasswordStatus};
 
@@ -109,12 +107,10 @@ impl World {
     }
 
     fn observed(&self) -> Observed {
-        let mut history = self.history.clone();
-        history.unsettled.retain(|unsettled| unsettled.until > at(self.now));
         Observed {
             status: Arc::new(self.status.clone()),
             secret: Some(self.secret_version()),
-            history,
+            history: self.history.clone(),
             look: self.look.clone(),
             jitter: 0.5,
             ..super::tests::new()
@@ -246,10 +242,7 @@ impl World {
                 self.history = History::default();
                 self.look = None;
                 self.look_due = None;
-                if !known_in_sync(&self.observed()) {
-                    let until = settled_at(at(self.now), self.observed().settle);
-                    self.history.unsettled.push(Unsettled { value: None, until });
-                }
+                self.history.unsettled.extend(doubt(&self.observed(), true, at(self.now)));
                 self.run();
             }
             Happens::Power => {
@@ -318,7 +311,7 @@ fn history() -> impl Strategy<Value = Vec<Happens>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn when_faults_stop_the_console_opens_with_the_secrets_value(optimized: bool, events in history()) {

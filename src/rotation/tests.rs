@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Password, Verdict, decide,
+    Decision, Password, Verdict, decide, doubt,
     facts::{
         Attempt, Fingerprint, FingerprintKey, Found, Look, Observed, Owner, Purpose, SecretRead,
         SecretVersion, SeenInstance, Unsettled,
@@ -368,7 +368,7 @@ fn an_unknown_outcome_clears_what_was_applied() {
 }
 
 #[test]
-fn the_same_value_accepted_after_an_unknown_outcome_settles_it() {
+fn a_late_call_of_the_same_value_needs_no_resend() {
     let mut observed = new();
     observed.read = Some(read(1, "Abc123"));
     let verdict = call(&mut observed, Purpose::Deliver, Reply::Unknown, 0);
@@ -376,7 +376,30 @@ fn the_same_value_accepted_after_an_unknown_outcome_settles_it() {
     assert_eq!(sending(&mut observed, 5, 1, "Abc123"), Purpose::Deliver);
     let verdict = call(&mut observed, Purpose::Deliver, accepted("R-2"), 5);
     assert_eq!(reasons(&verdict.status), (True, None, None));
-    assert_eq!(verdict.status.retry, None);
+    assert_eq!(verdict.wake, Some(at(961)), "it is remembered that one may arrive");
+    next(&mut observed, &verdict);
+    assert_eq!(resting(&observed, 960).status, *observed.status);
+    let verdict = resting(&observed, 961);
+    assert_eq!((reasons(&verdict.status), verdict.status.retry), ((True, None, None), None));
+}
+
+/// A sent and lost, A accepted, the operator restarted, B written: A may still arrive.
+#[test]
+fn a_new_process_cannot_know_that_the_late_call_is_harmless() {
+    let mut observed = new();
+    observed.read = Some(read(1, "Aaaaa1"));
+    let verdict = call(&mut observed, Purpose::Deliver, Reply::Unknown, 0);
+    next(&mut observed, &verdict);
+    observed.read = Some(read(1, "Aaaaa1"));
+    let verdict = call(&mut observed, Purpose::Deliver, accepted("R-2"), 5);
+    next(&mut observed, &verdict);
+    observed.history = super::facts::History::default();
+    assert_eq!(reasons(&resting(&observed, 6).status), (True, Some(Reason::Settling), None));
+    observed.secret = Some(version(2));
+    assert_eq!(sending(&mut observed, 7, 2, "Bbbbb2"), Purpose::Deliver);
+    let verdict = call(&mut observed, Purpose::Deliver, accepted("R-3"), 7);
+    next(&mut observed, &verdict);
+    assert_eq!(sending(&mut observed, 961, 2, "Bbbbb2"), Purpose::Settle);
 }
 
 /// A sent and lost, B sent and lost, A accepted: B may still arrive, so A is sent once more.
@@ -432,6 +455,7 @@ fn a_lost_resend_leaves_the_object_ready_and_is_repeated() {
     edit(&mut observed, |status| {
         status.retry.get_or_insert_default().unsettled_until = Some(Time(at(500)));
     });
+    observed.history.unsettled.extend(doubt(&observed, true, at(10)));
     assert_eq!(sending(&mut observed, 500, 1, "Abc123"), Purpose::Settle);
     let verdict = call(&mut observed, Purpose::Settle, Reply::Unknown, 500);
     assert_eq!(reasons(&verdict.status), (True, Some(Reason::OutcomeUnknown), None));

@@ -94,8 +94,7 @@ pub(super) fn seconds(at: Timestamp) -> Time {
 }
 
 /// Until when a call made now may still arrive. A whole second: it is compared with what the status keeps of it.
-#[must_use]
-pub fn settled_at(now: Timestamp, settle: Duration) -> Timestamp {
+pub(super) fn settled_at(now: Timestamp, settle: Duration) -> Timestamp {
     let end = after(now, settle);
     Timestamp::from_second(end.as_second().saturating_add(1)).unwrap_or(Timestamp::MAX)
 }

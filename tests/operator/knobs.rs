@@ -6,14 +6,14 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason},
-    emulator::{Action, Fault, Instance},
+    api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus},
+    emulator::{Action, Fault, Instance, Status},
 };
 
 use super::{
     replies::{
-        attempts, events, instance_of, is_after, object_at, rewrite_status, said, seconds_between, sent,
-        told_once,
+        attempts, events, instance_of, is_after, object_at, pending, rewrite_status, said, seconds_between,
+        sent, told_once,
     },
     support::{World, world::quiet},
 };
@@ -68,9 +68,8 @@ async fn an_object_that_is_born_suspended_makes_no_call_of_any_kind() {
     world.secret("a", "Abc123").await;
     let spec = json!({"instanceId": instance, "secretRef": {"name": "a"}, "suspend": true});
     world.object_with("a", spec).await;
-    let suspended = |status: &vncpassword::api::VncPasswordStatus| {
-        status.reason(ConditionType::Suspended) == Some(Reason::Suspended)
-    };
+    let suspended =
+        |status: &VncPasswordStatus| status.reason(ConditionType::Suspended) == Some(Reason::Suspended);
     let status = world.until("a", "suspended", suspended).await;
     assert_eq!(said(&status), (ConditionStatus::Unknown, None, None));
     quiet(1).await;
@@ -93,7 +92,7 @@ async fn the_same_value_is_sent_again_when_the_enforce_interval_is_over() {
     quiet(1).await;
     assert_eq!(world.calls(&instance).len(), 1);
     world.change("a", json!({"spec": {"enforceInterval": "10m"}})).await;
-    let recent = |status: &vncpassword::api::VncPasswordStatus| {
+    let recent = |status: &VncPasswordStatus| {
         status.applied.as_ref().is_some_and(|applied| applied.time > ago(SignedDuration::from_mins(1)))
     };
     let status = world.until("a", "enforced", recent).await;
@@ -144,8 +143,37 @@ async fn ready_stays_true_while_enforcing_fails() {
         assert_eq!(world.calls(&instance).len(), 2, "{name}: a call before its time");
     }
     let status = world.until_ready("lost").await;
-    assert_eq!((status.rotations, &status.retry), (Some(1), &None));
+    assert_eq!((status.rotations, pending(&status)), (Some(1), None));
     assert_eq!(sent(&world.calls(&instance_of(&world, "lost"))), ["Abc123"; 3]);
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enforcing_waits_for_a_stopped_instance_until_a_look_shows_it_ready() {
+    let world = World::new().await;
+    let operator = world.operator_before(world.settings()).await;
+    world.secret("a", "Abc123").await;
+    let instance = world.object("a").await;
+    world.until_ready("a").await;
+    world.cloud().set_status(&instance, Status::Stopped);
+    applied_ago(&world, "a", SignedDuration::from_hours(1)).await;
+    world.change("a", json!({"spec": {"enforceInterval": "30m"}})).await;
+    let stopped = |status: &VncPasswordStatus| {
+        let seen = status.instance.as_ref().and_then(|instance| instance.status.as_deref());
+        status.reason(ConditionType::Reconciling) == Some(Reason::IncorrectInstanceStatus)
+            && seen == Some("Stopped")
+    };
+    let status = world.until("a", "seen stopped", stopped).await;
+    assert_eq!(said(&status), (ConditionStatus::True, Some(Reason::IncorrectInstanceStatus), None));
+    assert_eq!(status.reason(ConditionType::Ready), Some(Reason::Applied));
+    world.cloud().set_status(&instance, Status::Running);
+    let status = world.until_ready("a").await;
+    assert_eq!((status.rotations, &status.retry), (Some(1), &None));
+    let calls = world.calls(&instance);
+    assert_eq!(sent(&calls), ["Abc123"; 3]);
+    let look = world.calls_of(Action::DescribeInstances).pop().unwrap();
+    let took = seconds_between(&look, &calls[2]);
+    assert!((0.0..3.0).contains(&took), "it was sent {took} s after the look that showed it ready");
     operator.stop().await;
 }
 
@@ -154,7 +182,7 @@ async fn enforcing_never_asks_for_a_restart() {
     let world = World::new().await;
     let operator = world.operator_before(world.settings()).await;
     let instance = object_at(&world, "a", Instance::default().not_optimized()).await;
-    let followed = |status: &vncpassword::api::VncPasswordStatus| {
+    let followed = |status: &VncPasswordStatus| {
         status.accepted.as_ref().is_some_and(|accepted| accepted.start_time.is_some())
     };
     world.until("a", "followed", followed).await;
@@ -164,7 +192,7 @@ async fn enforcing_never_asks_for_a_restart() {
     quiet(1).await;
     assert_eq!(world.calls(&instance).len(), 1);
     world.cloud().restart(&instance);
-    let enforced = |status: &vncpassword::api::VncPasswordStatus| {
+    let enforced = |status: &VncPasswordStatus| {
         status.rotations == Some(1)
             && status.applied.as_ref().is_some_and(|applied| applied.time > ago(SignedDuration::from_mins(1)))
     };

@@ -37,8 +37,11 @@ async fn after_a_lost_reply_the_same_password_is_sent_again() {
         assert_eq!(status.ready(), ConditionStatus::Unknown);
         assert!(status.applied.is_none());
         assert!(status.retry.unwrap().unsettled_until.is_some());
-        let status = world.until_ready("a").await;
-        assert!(status.retry.is_none());
+        world
+            .until("a", "Ready and settled", |status| {
+                status.ready() == ConditionStatus::True && status.retry.is_none()
+            })
+            .await;
         let calls = world.calls(&instance);
         assert_eq!(calls.len(), 2, "{calls:#?}");
         assert!(calls.iter().all(|call| call.vnc_password.as_deref() == Some("Abc123")));
