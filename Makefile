@@ -44,10 +44,10 @@ audit: ## Dependencies against the advisory database (asks the network)
 	@hack/cargo-deny.sh check advisories
 
 .PHONY: bench
-bench: ## Benchmarks on a private control plane, release build
+bench: ## Benchmarks on a private control plane, release build; ARGS='--peer --bare' measures side by side (docs/benchmarks.md)
 	@hack/setup.sh demo
 	@hack/control-plane.sh build
-	@$(CARGO) bench --locked --bench '*'
+	@$(CARGO) bench --locked --bench operator -- $(ARGS)
 
 .PHONY: crds
 crds: ## Write crds/ anew from the types in src/api

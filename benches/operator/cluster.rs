@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     ops::Range,
     path::Path,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -174,7 +173,7 @@ impl Cluster {
                 }
             }
         });
-        Ok(ReadyWatch { count, task: Arc::new(AbortOnDrop(task)) })
+        Ok(ReadyWatch { count, task })
     }
 }
 
@@ -182,12 +181,10 @@ impl Cluster {
 #[derive(Deserialize)]
 struct Created {}
 
-/// Counts the objects that have become ready.
-#[derive(Clone)]
+/// Counts the objects that have become ready. Dropped, it ends the watch.
 pub struct ReadyWatch {
     count: watch::Receiver<Count>,
-    #[allow(dead_code, reason = "kept for what happens when it is dropped")]
-    task: Arc<AbortOnDrop>,
+    task: JoinHandle<()>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -196,11 +193,9 @@ struct Count {
     last: Option<Instant>,
 }
 
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
+impl Drop for ReadyWatch {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
