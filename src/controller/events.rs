@@ -21,6 +21,8 @@ use crate::{
 const QUEUE: usize = 1024;
 /// How long a stop waits for events that are queued.
 pub(super) const FLUSH: Duration = Duration::from_secs(2);
+/// Longest part of the object's name that fits an event's, in characters: 253 less a dot and a time in hex.
+const LONGEST_NAME: usize = 220;
 /// Longest note that the API server takes, in bytes.
 const LONGEST_NOTE: usize = 1024;
 
@@ -56,7 +58,7 @@ impl Events {
         let event = Event {
             metadata: ObjectMeta {
                 // As client-go names them: the object, and when.
-                name: Some(format!("{}.{:x}", object.key.name, now.as_nanosecond())),
+                name: Some(format!("{:.LONGEST_NAME$}.{:x}", object.key.name, now.as_nanosecond())),
                 namespace: Some(object.key.namespace.to_string()),
                 ..ObjectMeta::default()
             },

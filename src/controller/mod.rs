@@ -104,8 +104,8 @@ pub async fn run(
         wake,
     });
     let sender = tokio::spawn(sender);
-    let mut watching = watches::spawn(&context, &readiness);
-    let looking = tokio::spawn({
+    let mut tasks = watches::spawn(&context, &readiness);
+    tasks.spawn({
         let context = Arc::clone(&context);
         async move {
             let seen = |instance: &str| {
@@ -116,10 +116,22 @@ pub async fn run(
             context.lookout.run(seen).await;
         }
     });
-    queue::run(woken, concurrency, shutdown, |key| vnc_password::pass(Arc::clone(&context), key)).await;
-    looking.abort();
-    looking.await.ok();
-    watching.shutdown().await;
+    let work = async {
+        // Nobody decides before everything is listed: the owner of an instance may be in the list that is still to
+        // come. Waiting here and not in each pass lets a stop through.
+        let mut stop = shutdown.clone();
+        tokio::select! {
+            () = readiness.ready() => {}
+            () = stop.requested() => {}
+        }
+        queue::run(woken, concurrency, shutdown, |key| vnc_password::pass(Arc::clone(&context), key)).await;
+    };
+    tokio::select! {
+        () = work => {}
+        // These go on for ever, unless they panic: better no operator than a blind one.
+        Some(Err(ended)) = tasks.join_next() => std::panic::resume_unwind(ended.into_panic()),
+    }
+    tasks.shutdown().await;
     // The last handle to the events goes with the context; what is queued is still sent.
     drop(context);
     tokio::time::timeout(events::FLUSH, sender).await.ok();

@@ -62,8 +62,14 @@ pub(super) async fn run<K, F>(
             }
         }
     }
-    while passes.join_next().await.is_some() {}
+    let finished = async { while passes.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, finished).await.is_err() {
+        tracing::warn!("some passes did not end in time; the next process goes on with their objects");
+    }
 }
+
+/// How long a stop waits for passes: an API server that hangs must not hold it up until it is killed.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// The timer of the scheduler takes at most two years.
 const LONGEST_WAIT: Duration = Duration::from_hours(180 * 24);

@@ -95,6 +95,14 @@ impl Registry {
         } else if !echo {
             change.wake.push(key);
         }
+        // The name may have passed to an object of another instance: the old one has heirs.
+        if let Some(gone) = &change.gone
+            && let Some(heirs) = tables.by_instance.get(gone.instance_id.as_str())
+        {
+            change
+                .wake
+                .extend(heirs.iter().filter(|heir| !change.wake.contains(heir)).cloned().collect::<Vec<_>>());
+        }
         change
     }
 

@@ -13,7 +13,6 @@ use kube::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{error::Error, object::Key};
@@ -26,35 +25,10 @@ use crate::{
 };
 
 /// The versions of all Secrets that are watched.
-pub(super) struct Secrets {
-    versions: Mutex<HashMap<Key, SecretVersion>>,
-    /// Watches that have not listed everything yet; nobody decides before that.
-    pending: watch::Sender<usize>,
-}
-
-impl Default for Secrets {
-    fn default() -> Self {
-        Self { versions: Mutex::default(), pending: watch::Sender::new(1) }
-    }
-}
+#[derive(Default)]
+pub(super) struct Secrets(Mutex<HashMap<Key, SecretVersion>>);
 
 impl Secrets {
-    /// So many watches must list before anybody decides.
-    pub fn expect(&self, watches: usize) {
-        self.pending.send_replace(watches);
-    }
-
-    /// One watch has listed everything.
-    pub fn listed(&self) {
-        self.pending.send_modify(|pending| *pending = pending.saturating_sub(1));
-    }
-
-    /// Waits until all watches have listed.
-    pub async fn ready(&self) {
-        // Fails only when the sender is gone, and it is part of `self`.
-        self.pending.subscribe().wait_for(|pending| *pending == 0).await.ok();
-    }
-
     /// The version that the watch knows.
     pub fn version(&self, key: &Key) -> Option<SecretVersion> {
         self.versions().get(key).cloned()
@@ -91,7 +65,7 @@ impl Secrets {
     }
 
     fn versions(&self) -> std::sync::MutexGuard<'_, HashMap<Key, SecretVersion>> {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -34,7 +34,6 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins
 
 /// Runs one pass. Returns when the object wants to be passed over again, if at all.
 pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
-    context.secrets.ready().await;
     let object = context.registry.newest(&key)?;
     let span = tracing::info_span!("pass", namespace = %key.namespace, name = %key.name);
     let begun = Instant::now();
@@ -174,6 +173,12 @@ impl<'a> Pass<'a> {
             self.turn = context.instances.turn(instance);
         }
         let (Some(_), Some(region)) = (&self.turn, &self.region) else { return false };
+        // While this pass read the Secret, another object may have had its turn: whom the instance belongs to and
+        // what may still arrive there is known for certain only now.
+        if context.registry.owner(&self.object, instance) != Owner::This {
+            return false;
+        }
+        self.observed.history.unsettled = context.instances.unsettled(instance, Timestamp::now());
         let Some(SecretRead::Valid(version, password, value)) = &self.observed.read else { return false };
         let tries = self.observed.attempt.as_ref().map_or(1, |attempt| attempt.tries + 1);
         let action = Action::ModifyInstanceVncPasswd;
@@ -286,6 +291,14 @@ impl<'a> Pass<'a> {
         };
         let fresh = Arc::new(fresh);
         let Ok(spec) = &fresh.spec else { return Ok(Some(End { wait: None })) };
+        if fresh.generation != self.object.generation {
+            // The watch may take the change for our own echo, and region, interval and owner are from before it.
+            self.context.wake(fresh.key.clone());
+            if self.observed.attempt.is_none() {
+                self.context.registry.remember(&fresh, |memory| memory.written = Some(Arc::clone(&fresh)));
+                return Ok(Some(End { wait: None }));
+            }
+        }
         self.observed.generation = fresh.generation;
         self.observed.spec = Arc::clone(spec);
         self.observed.status = Arc::clone(&fresh.status);

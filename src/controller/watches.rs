@@ -28,7 +28,6 @@ pub(super) fn spawn(context: &Arc<Context>, readiness: &Readiness) -> JoinSet<()
         [] => vec![None],
         some => some.iter().cloned().map(Some).collect(),
     };
-    context.secrets.expect(namespaces.len());
     readiness.expect(2 * namespaces.len());
     let mut watches = JoinSet::new();
     for namespace in namespaces {
@@ -155,7 +154,6 @@ async fn secrets(context: &Context, namespace: Option<String>, readiness: &Readi
                     }
                 }
                 if listing.first() {
-                    context.secrets.listed();
                     readiness.arrived();
                 }
             }

@@ -35,6 +35,7 @@ const SHORT_REPLY: usize = 64 << 10;
 const LONG_REPLY: usize = 4 << 20;
 
 /// Longest wait that a server can ask for; a garbled header must not stop us for days.
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Settings of a [`Client`].
@@ -279,10 +280,11 @@ fn log(call: &Call<'_>, credentials: &Credentials, refusal: &Refusal) {
     );
 }
 
-/// Reads `x-acs-retry-after`, a number of milliseconds.
+/// Reads `x-acs-retry-after`, a number of milliseconds: at least a second, since what says less would be asked again
+/// and again.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let milliseconds = headers.get("x-acs-retry-after")?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_millis(milliseconds).min(MAX_RETRY_AFTER))
+    Some(Duration::from_millis(milliseconds).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What to do next: `decide` is total, sync and pure. Each rule of the protocol for a user's Secret stands here.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     backoff,
@@ -17,11 +18,33 @@ use super::{
         seconds, settled_at, standing, undelivered, waited,
     },
 };
-use crate::api::{ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus};
+use crate::api::{Applied, ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus};
 
 /// Decides the next step from what was observed.
 #[must_use]
 pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
+    match within_bounds(observed, now) {
+        Some(bounded) => step(&bounded, now),
+        None => step(observed, now),
+    }
+}
+
+/// After the clock jumped back, stored times ask for more than they can: they are cut to their bounds, once and for
+/// all, since a bound that moves along with each pass never comes. `None`: there is nothing to cut.
+fn within_bounds(observed: &Observed, now: Timestamp) -> Option<Observed> {
+    let mut status = (*observed.status).clone();
+    if let Some(Applied { time, .. }) = &mut status.applied {
+        *time = seconds(now).min(time.clone());
+    }
+    if let Some(Retry { next_attempt_time, unsettled_until, .. }) = &mut status.retry {
+        let (longest, settled) = (after(now, backoff::CAP), settled_at(now, observed.settle));
+        *next_attempt_time = next_attempt_time.take().map(|next| next.min(seconds(longest)));
+        *unsettled_until = unsettled_until.take().map(|until| until.min(Time(settled)));
+    }
+    (status != *observed.status).then(|| Observed { status: Arc::new(status), ..observed.clone() })
+}
+
+fn step(observed: &Observed, now: Timestamp) -> Decision {
     if let Some(attempt) = &observed.attempt {
         return reply::decide(observed, attempt, now);
     }
@@ -137,8 +160,7 @@ fn secret_missing(observed: &Observed, now: Timestamp) -> Decision {
 /// In sync: rest, follow a restart, or send the same value again where that is due.
 fn synced(observed: &Observed, mut status: VncPasswordStatus, effects: Effects, now: Timestamp) -> Decision {
     let settling = settling(observed);
-    // A clock that jumped back must not put this off for longer than it takes.
-    let until = status.unsettled_until().map(|until| until.min(after(now, observed.settle)));
+    let until = status.unsettled_until();
     let unsettled = until.filter(|until| settling || *until > now);
     let enforce = enforce_due(observed, &status, now);
     // A resend that failed is repeated with backoff.
@@ -185,7 +207,14 @@ fn resend(observed: &Observed, purpose: Purpose, now: Timestamp) -> Result<Decis
     if let Some(held) = next_attempt(observed, now).max(observed.limiter_opens) {
         return Err(held);
     }
+    let optimized = observed.status.instance.as_ref().and_then(|instance| instance.io_optimized);
+    let looked = observed.look.as_ref().is_some_and(|look| after(look.at, FRESH) > now);
     match &observed.read {
+        // A restart since may have brought a late value into effect: only the start time tells.
+        _ if purpose == Purpose::Settle && optimized == Some(false) && !looked => {
+            let effects = Effects { look: Some(now), ..Effects::default() };
+            Ok(rest(Verdict::of((*observed.status).clone(), effects)))
+        }
         None => Ok(Decision::ReadSecret),
         Some(SecretRead::Valid(..)) => Ok(Decision::Send(purpose)),
         Some(_) => Err(after(now, backoff::STALLED)),
@@ -335,11 +364,10 @@ fn stalled(observed: &Observed, reason: Reason, again: Option<Duration>, now: Ti
     conclude(observed, status, &outlook, now, effects)
 }
 
-/// When the next attempt may be made, where that is still to come. A stored time never asks for more than the
-/// longest backoff.
+/// When the next attempt may be made, where that is still to come.
 fn next_attempt(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
     let next = observed.status.retry.as_ref()?.next_attempt_time.as_ref()?.0;
-    (next > now).then(|| next.min(after(now, backoff::CAP)))
+    (next > now).then_some(next)
 }
 
 fn unchanged(observed: &Observed, effects: Effects, now: Timestamp) -> Option<Verdict> {

@@ -49,20 +49,17 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
     };
     let at_once = status.instance.as_ref().and_then(|instance| instance.io_optimized) != Some(false);
     match (attempt.purpose, at_once) {
-        (Purpose::Deliver, false) => {
-            status.accepted =
-                Some(Accepted { rotation: attempt.version.resource_version.to_string(), start_time: None });
-            status.instance.get_or_insert_default().start_time =
-                seen(observed).and_then(|seen| seen.start_time).map(Time);
-            effects.look = Some(after(now, std::time::Duration::from_secs(1)));
-        }
         (Purpose::Deliver, true) => {
             status.accepted = None;
             status.last_rotation_time = Some(seconds(attempt.at));
-            status.rotations = Some(status.rotations.unwrap_or(0) + 1);
+            status.rotations = Some(status.rotations.unwrap_or(0).saturating_add(1));
         }
-        // Known to be accepted before: nothing new can come into effect.
-        (Purpose::Enforce | Purpose::Settle, _) => {}
+        (Purpose::Deliver, false) => await_restart(observed, attempt, &mut status),
+        (Purpose::Settle, false) if status.accepted.is_some() || !unmoved(observed) => {
+            await_restart(observed, attempt, &mut status);
+        }
+        // Known to be in effect: nothing new can come.
+        (Purpose::Settle | Purpose::Enforce, _) => {}
     }
     effects.wake = [settles, enforce_due(observed, &status, now)].into_iter().flatten().min();
     if status.accepted.is_some() {
@@ -72,6 +69,23 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
         return conclude(observed, status, &outlook, now, effects);
     }
     in_effect(observed, status, another, effects, now)
+}
+
+/// The value takes effect at the next restart. The status is forgotten: a stop that was seen before the call is no
+/// restart after it.
+fn await_restart(observed: &Observed, attempt: &Attempt, status: &mut VncPasswordStatus) {
+    let rotation = attempt.version.resource_version.to_string();
+    status.accepted = Some(Accepted { rotation, start_time: None });
+    let instance = status.instance.get_or_insert_default();
+    instance.start_time = seen(observed).and_then(|seen| seen.start_time).map(Time);
+    instance.status = None;
+}
+
+/// The instance has not been restarted since the value came into effect, so no late call of another can have either.
+fn unmoved(observed: &Observed) -> bool {
+    let before = observed.status.instance.as_ref().and_then(|instance| instance.start_time.as_ref());
+    let now = seen(observed).and_then(|seen| seen.start_time);
+    now.is_some() && now == before.map(|before| before.0)
 }
 
 /// What may still arrive late after this value was accepted.

@@ -116,7 +116,7 @@ fn restarted(
 ) -> Verdict {
     status.accepted = None;
     status.last_rotation_time = Some(seconds(now));
-    status.rotations = Some(status.rotations.unwrap_or(0) + 1);
+    status.rotations = Some(status.rotations.unwrap_or(0).saturating_add(1));
     effects.notes.push(Note {
         warning: false,
         reason: Reason::Applied.as_str(),

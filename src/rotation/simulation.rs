@@ -255,6 +255,15 @@ impl World {
         }
     }
 
+    /// Ready, and nothing more to come: then it is so.
+    fn check(&self) {
+        let status = &self.status;
+        let current = status.applied.as_ref().is_some_and(|applied| self.secret_version().is(applied));
+        if current && status.ready() == ConditionStatus::True && status.retry.is_none() {
+            assert_eq!(self.console, self.value, "{status:#?}");
+        }
+    }
+
     fn write(&mut self, value: Option<u8>) {
         self.value = value;
         self.version += 1;
@@ -319,6 +328,7 @@ proptest! {
         world.pass(1);
         for event in &events {
             world.happens(event);
+            world.check();
         }
         world.calm();
         prop_assert_eq!(world.console, world.value, "{:#?}", world.status);

@@ -14,7 +14,8 @@ use super::{
     outcome::Reply,
 };
 use crate::api::{
-    Applied, ConditionStatus, ConditionType, Instance, Reason, SecretRef, VncPasswordSpec, VncPasswordStatus,
+    Applied, ConditionStatus, ConditionType, Instance, Reason, Retry, SecretRef, VncPasswordSpec,
+    VncPasswordStatus,
 };
 
 const START: i64 = 1_800_000_000;
@@ -500,7 +501,7 @@ fn stored_times_never_ask_for_more_than_they_can() {
     edit(&mut settling, |status| {
         status.retry.get_or_insert_default().unsettled_until = Some(Time(at(1_000_000)));
     });
-    assert_eq!(resting(&settling, 0).wake, Some(at(960)));
+    assert_eq!(resting(&settling, 0).wake, Some(at(961)));
 }
 
 #[test]
@@ -666,4 +667,108 @@ fn conditions_keep_their_time_while_their_status_stays() {
     assert_eq!((ready.reason, ready.last_transition_time.0), (Reason::Denied, at(0)));
     let stalled = verdict.status.condition(ConditionType::Stalled).unwrap();
     assert_eq!(stalled.last_transition_time.0, at(300));
+}
+
+#[test]
+fn an_enforcement_that_falls_due_while_it_settles_waits_without_spinning() {
+    let mut observed = applied();
+    observed.enforce_interval = Some(Duration::from_secs(600));
+    edit(&mut observed, |status| status.retry = Retry::unsettled(Some(at(900))));
+    assert_eq!(resting(&observed, 700).wake, Some(at(900)));
+}
+
+#[test]
+fn a_time_in_the_far_future_puts_nothing_off_for_longer_than_it_takes() {
+    // The clock jumped back by a day after these were written.
+    let day = 24 * 60 * 60;
+    let mut observed = applied();
+    edit(&mut observed, |status| status.retry = Retry::unsettled(Some(at(day))));
+    let mut second = 0;
+    for _ in 0..3 {
+        match decide(&observed, at(second)) {
+            Decision::Rest(verdict) => {
+                second = verdict.wake.unwrap().as_second() - START;
+                next(&mut observed, &verdict);
+            }
+            _ => break,
+        }
+    }
+    assert!(second <= 2 * 960, "the value is sent again only after {second} s");
+
+    let mut observed = new();
+    observed.read = Some(read(1, "Abc123"));
+    let verdict = call(&mut observed, Purpose::Deliver, refused("Forbidden"), day);
+    next(&mut observed, &verdict);
+    let verdict = resting(&observed, 0);
+    next(&mut observed, &verdict);
+    assert!(!matches!(decide(&observed, at(601)), Decision::Rest(_)), "it is never tried again");
+
+    let mut observed = applied();
+    observed.enforce_interval = Some(Duration::from_secs(600));
+    edit(&mut observed, |status| {
+        if let Some(Applied { time, .. }) = &mut status.applied {
+            *time = Time(at(day));
+        }
+    });
+    let verdict = resting(&observed, 0);
+    next(&mut observed, &verdict);
+    assert!(!matches!(decide(&observed, at(601)), Decision::Rest(_)), "it is never enforced again");
+}
+
+#[test]
+fn a_status_from_before_the_call_invents_no_restart() {
+    let mut observed = new();
+    edit(&mut observed, |status| {
+        let instance = status.instance.get_or_insert_default();
+        instance.io_optimized = Some(false);
+        // From a look at a refused call; the right to look was lost since.
+        instance.status = Some("Stopped".into());
+    });
+    observed.look = Some(Look { at: at(0), found: Found::Unseen });
+    observed.read = Some(read(1, "Abc123"));
+    let verdict = call(&mut observed, Purpose::Deliver, accepted("R-1"), 1);
+    next(&mut observed, &verdict);
+    assert!(observed.status.accepted.is_some());
+    observed.look = Some(look(10, "Running", false, 3));
+    match decide(&observed, at(10)) {
+        Decision::ReadSecret => {}
+        other => panic!("nobody has restarted it: {other:?}"),
+    }
+}
+
+#[test]
+fn a_count_that_somebody_wrote_cannot_overflow() {
+    let mut observed = new();
+    edit(&mut observed, |status| status.rotations = Some(i64::MAX));
+    observed.read = Some(read(1, "Abc123"));
+    call(&mut observed, Purpose::Deliver, accepted("R-1"), 0);
+}
+
+#[test]
+fn a_resend_that_fails_after_a_spoilt_value_came_back_is_tried_again() {
+    let mut observed = applied();
+    edit(&mut observed, |status| status.retry = Retry::unsettled(Some(at(960))));
+    observed.secret = Some(version(2));
+    observed.read = Some(SecretRead::Invalid(version(2)));
+    let verdict = resting(&observed, 10);
+    next(&mut observed, &verdict);
+    observed.secret = Some(version(3));
+    assert_eq!(sending(&mut observed, 970, 3, "Abc123"), Purpose::Settle);
+    let verdict = call(&mut observed, Purpose::Settle, Reply::NotSent, 970);
+    next(&mut observed, &verdict);
+    assert_eq!(observed.status.ready(), True);
+    let wake = resting(&observed, 971).wake.unwrap();
+    assert_eq!(sending(&mut observed, wake.as_second() - START + 1, 3, "Abc123"), Purpose::Settle);
+}
+
+#[test]
+fn a_value_that_was_spoilt_while_it_settled_is_still_sent_again() {
+    let mut observed = applied();
+    edit(&mut observed, |status| status.retry = Retry::unsettled(Some(at(960))));
+    observed.secret = Some(version(2));
+    observed.read = Some(SecretRead::Invalid(version(2)));
+    let verdict = resting(&observed, 970);
+    next(&mut observed, &verdict);
+    observed.secret = Some(version(3));
+    assert_eq!(sending(&mut observed, 980, 3, "Abc123"), Purpose::Settle);
 }

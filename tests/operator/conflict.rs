@@ -11,7 +11,7 @@ use vncpassword::{
 };
 
 use super::{
-    replies::{instance_of, said, seconds_between, sent, told_once},
+    replies::{instance_of, pending, said, seconds_between, sent, told_once},
     support::{World, world::quiet},
 };
 
@@ -133,7 +133,7 @@ async fn a_late_call_of_the_former_owner_does_not_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_cannot_act_leaves_the_instance_to_the_younger_one_for_good() {
+async fn who_cannot_act_leaves_the_instance_to_the_younger_one_until_that_is_gone() {
     for (status, code, reason) in [
         (403, "Forbidden.RAM", Reason::Denied),
         (404, "InvalidInstanceId.NotFound", Reason::InstanceNotFound),
@@ -145,6 +145,8 @@ async fn who_cannot_act_leaves_the_instance_to_the_younger_one_for_good() {
         claim(&world, "older", "Older1", &instance).await;
         world.until_stalled("older", reason).await;
         next_second().await;
+        // The younger one needs a while before it is accepted: the older one must not come back in between.
+        world.cloud().inject(Fault::latency(Duration::from_secs(2)).on(Action::DescribeInstances).times(1));
         claim(&world, "younger", "Young2", &instance).await;
         world.until_ready("younger").await;
         // Accepted beats older, now that the older one could act again.
@@ -154,6 +156,11 @@ async fn who_cannot_act_leaves_the_instance_to_the_younger_one_for_good() {
         world.until_console(&instance, "Young4").await;
         quiet(1).await;
         assert_eq!(sent(&world.calls(&instance)), ["Older1", "Young2", "Young4"], "{code}");
+        // Its backoff of ten minutes ends with the other's claim.
+        world.delete("younger").await;
+        world.until_console(&instance, "Older3").await;
+        let status = world.until_ready("older").await;
+        assert_eq!((status.rotations, pending(&status)), (Some(1), None), "{code}");
         operator.stop().await;
     }
 }
