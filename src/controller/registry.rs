@@ -9,9 +9,10 @@ use jiff::Timestamp;
 
 use super::object::{Key, Object};
 use crate::{
-    api::{ConditionType, Reason},
+    api::{ConditionType, Reason, VncPasswordStatus},
     rotation::{
         facts::{Attempt, Fingerprint, History, Owner, SecretVersion},
+        outcome::{self, Class},
         owner::Claim,
     },
 };
@@ -246,21 +247,30 @@ where
 }
 
 fn claim(object: &Object) -> Claim {
-    let idle = object.spec.as_ref().is_ok_and(|spec| spec.suspend)
-        || matches!(
-            object.status.reason(ConditionType::Stalled),
-            Some(
-                Reason::Denied
-                    | Reason::InstanceNotFound
-                    | Reason::InvalidCredentials
-                    | Reason::CredentialsNotFound
-                    | Reason::InvalidRegion
-            )
-        );
+    let refused = match object.status.reason(ConditionType::Stalled) {
+        Some(
+            Reason::Denied
+            | Reason::InstanceNotFound
+            | Reason::InvalidCredentials
+            | Reason::CredentialsNotFound
+            | Reason::InvalidRegion,
+        ) => true,
+        // To stand back for another makes nobody able: else the two would stand back for each other.
+        Some(Reason::Conflict) => stood_back_refused(&object.status),
+        _ => false,
+    };
+    let idle = refused || object.spec.as_ref().is_ok_and(|spec| spec.suspend);
     Claim {
         accepted: object.status.request_id.is_some(),
         idle,
         created: object.created,
         uid: object.uid.to_string(),
     }
+}
+
+/// Whether the last call before a conflict was refused in a way that left the instance to others.
+fn stood_back_refused(status: &VncPasswordStatus) -> bool {
+    let code = status.retry.as_ref().and_then(|retry| retry.code.as_deref());
+    let class = code.map(|code| outcome::classify_code(code, 0));
+    matches!(class, Some(Class::Denied | Class::NotFound | Class::Credentials))
 }

@@ -75,7 +75,7 @@ fn step(observed: &Observed, now: Timestamp) -> Decision {
 pub fn doubt(observed: &Observed, inherited: bool, now: Timestamp) -> Option<Unsettled> {
     let known =
         current_version(observed).is_some_and(|version| matches!(in_sync(observed, version), Sync::Yes));
-    let conflicted = observed.status.reason(ConditionType::Stalled) == Some(Reason::Conflict);
+    let conflicted = conflicted(observed);
     let took_over = conflicted && observed.owner == Owner::This && !observed.spec.suspend;
     let unknown = (took_over || (inherited && !known)).then(|| settled_at(now, observed.settle));
     let until = unknown.max(observed.status.unsettled_until().filter(|_| inherited))?;
@@ -204,7 +204,19 @@ fn settling(observed: &Observed) -> bool {
 
 /// Sends a value that is known to be accepted once more. Otherwise: when to come back for it.
 fn resend(observed: &Observed, purpose: Purpose, now: Timestamp) -> Result<Decision, Timestamp> {
-    if let Some(held) = next_attempt(observed, now).max(observed.limiter_opens) {
+    let next = match observed.status.reason(ConditionType::Reconciling) {
+        // A restart that is followed has looks of its own.
+        Some(Reason::IncorrectInstanceStatus | Reason::InstanceNotReady)
+            if observed.status.accepted.is_none() =>
+        {
+            if let Some(verdict) = wait_for_instance(observed, now) {
+                return Ok(rest(verdict));
+            }
+            None
+        }
+        _ => next_attempt(observed, now),
+    };
+    if let Some(held) = next.max(observed.limiter_opens) {
         return Err(held);
     }
     let optimized = observed.status.instance.as_ref().and_then(|instance| instance.io_optimized);
@@ -243,10 +255,17 @@ fn out_of_sync(observed: &Observed, version: &SecretVersion, now: Timestamp) -> 
     }
 }
 
+/// Whether another object owned the instance when the status was written.
+fn conflicted(observed: &Observed) -> bool {
+    observed.status.reason(ConditionType::Stalled) == Some(Reason::Conflict)
+}
+
 /// Why nothing is sent now although the value is not in effect; `None`: go on.
 fn held(observed: &Observed, version: &SecretVersion, now: Timestamp) -> Option<Verdict> {
     let changed = observed.status.observed_generation != Some(observed.generation)
-        || observed.history.examined.as_ref().is_some_and(|examined| examined != version);
+        || observed.history.examined.as_ref().is_some_and(|examined| examined != version)
+        // Whoever takes over need not sit out the backoff of what it tried before it stood back.
+        || conflicted(observed);
     if !changed {
         let examined = observed.history.examined.is_some() && observed.read.is_none();
         let standing = observed.status.condition(ConditionType::Ready).map(|ready| ready.reason);

@@ -236,7 +236,8 @@ pub(super) fn standing(observed: &Observed) -> Option<Outlook> {
         [(Progress::Stalled, ConditionType::Stalled), (Progress::Reconciling, ConditionType::Reconciling)]
             .into_iter()
             .find_map(|(progress, type_)| observed.status.condition(type_).map(|flag| (progress, flag)))?;
-    Some(Outlook::new(ready.status, progress, flag.reason, flag.message.clone()))
+    let outlook = Outlook::new(ready.status, progress, flag.reason, flag.message.clone());
+    Some(Outlook { ready_reason: (ready.reason != flag.reason).then_some(ready.reason), ..outlook })
 }
 
 /// When the value is to be sent again for `spec.enforceInterval`. A time in the future counts as now.
