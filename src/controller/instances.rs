@@ -36,7 +36,7 @@ impl Instances {
     /// A call of that value may still arrive.
     pub fn unsettle(&self, id: &str, unsettled: Unsettled) {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = table.entry(id.into()).or_default();
+        let entries = table.entry(id.into()).or_insert_with(|| Vec::with_capacity(1));
         match entries.iter_mut().find(|entry| entry.value == unsettled.value) {
             Some(entry) => entry.until = entry.until.max(unsettled.until),
             None => entries.push(unsettled),

@@ -29,7 +29,7 @@ use futures::channel::mpsc::{UnboundedSender, unbounded};
 use kube::Client;
 
 use crate::{
-    ecs::{self, Limiter, Lookout, Region},
+    ecs::{self, Action, Limiter, Lookout, Region},
     rotation::facts::FingerprintKey,
     runtime::{Metrics, Readiness, Shutdown},
 };
@@ -89,9 +89,13 @@ pub async fn run(
     let limiter = Arc::new(Limiter::default());
     let (events, sender) = Events::new(client.clone(), Arc::clone(&metrics));
     let concurrency = config.concurrency;
+    let counted = Arc::clone(&metrics);
+    let lookout = Lookout::new(ecs.clone(), Arc::clone(&limiter), move |class| {
+        counted.called(Action::DescribeInstances, class);
+    });
     let context = Arc::new(Context {
         client,
-        lookout: Lookout::new(ecs.clone(), Arc::clone(&limiter)),
+        lookout,
         ecs,
         limiter,
         config,

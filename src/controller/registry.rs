@@ -27,7 +27,7 @@ pub(super) struct Memory {
     /// The version that was read last.
     pub examined: Option<SecretVersion>,
     /// A call whose outcome could not be written yet.
-    pub unrecorded: Option<Attempt>,
+    pub unrecorded: Option<Box<Attempt>>,
     /// The object was in the first list: a former process may have acted on it. Cleared by the first pass.
     pub inherited: bool,
     /// Passes in a row that failed on the Kubernetes side.
@@ -200,10 +200,10 @@ impl Tables {
             None => Box::new(Memory { inherited, ..Memory::default() }),
         };
         if let Ok(spec) = &object.spec {
-            self.by_instance.entry(spec.instance_id.as_str().into()).or_default().push(key.clone());
+            index(&mut self.by_instance, spec.instance_id.as_str().into(), key.clone());
         }
         if let Some(secret) = object.secret() {
-            self.by_secret.entry(secret).or_default().push(key.clone());
+            index(&mut self.by_secret, secret, key.clone());
         }
         self.entries.insert(key, Entry { object: Arc::new(object), memory });
     }
@@ -231,6 +231,11 @@ impl Tables {
             instance_id: spec.instance_id.clone(),
         })
     }
+}
+
+/// Almost always the only one: a vector's own first growth would take room for four.
+fn index<K: std::hash::Hash + Eq>(table: &mut HashMap<K, Vec<Key>>, at: K, key: Key) {
+    table.entry(at).or_insert_with(|| Vec::with_capacity(1)).push(key);
 }
 
 fn forget<K, Q>(table: &mut HashMap<K, Vec<Key>>, at: &Q, key: &Key)

@@ -122,7 +122,11 @@ impl<'a> Pass<'a> {
         let (inherited, history, attempt) = context
             .registry
             .remember(&object, |memory| {
-                (std::mem::take(&mut memory.inherited), memory.history(), memory.unrecorded.take())
+                (
+                    std::mem::take(&mut memory.inherited),
+                    memory.history(),
+                    memory.unrecorded.take().map(|attempt| *attempt),
+                )
             })
             .unwrap_or((false, History::default(), None));
         let mut observed = Observed {
@@ -158,10 +162,7 @@ impl<'a> Pass<'a> {
         let namespace = &self.object.key.namespace;
         let read =
             secrets::read(&context.client, &context.fingerprints, namespace, &self.observed.spec.secret_ref);
-        let read = read.await?;
-        // What became known is remembered; what the decisions of this pass compare with stays.
-        context.registry.remember(&self.object, |memory| memory.examined = read.version().cloned());
-        self.observed.read = Some(read);
+        self.observed.read = Some(read.await?);
         Ok(())
     }
 
@@ -256,6 +257,11 @@ impl<'a> Pass<'a> {
         let context = self.context;
         let rivals = written.is_some();
         context.registry.remember(&self.object, |memory| {
+            if let Some(read) = &self.observed.read
+                && !verdict.deferred
+            {
+                memory.examined = read.version().cloned();
+            }
             if let Some(applied) = &verdict.applied_value {
                 memory.applied = Some(applied.clone());
             }
@@ -310,7 +316,9 @@ impl<'a> Pass<'a> {
     /// The outcome of a call could not be written: the next pass writes it, instead of calling again.
     fn keep_attempt(&mut self) {
         if let Some(attempt) = self.observed.attempt.take() {
-            self.context.registry.remember(&self.object, |memory| memory.unrecorded = Some(attempt));
+            self.context
+                .registry
+                .remember(&self.object, |memory| memory.unrecorded = Some(Box::new(attempt)));
         }
     }
 }

@@ -40,6 +40,9 @@ pub(super) fn spawn(context: &Arc<Context>, readiness: &Readiness) -> JoinSet<()
     watches
 }
 
+/// Objects a page of a list: a page is in memory three times over, as text, parsed and cut down.
+const PAGE: u32 = 200;
+
 /// How long to wait before a watch is started again: kube's default, which goes up to 30 s, but no longer than this.
 /// After an outage a watch needs two tries as a rule, since its version has expired: a password would wait a minute.
 const LONGEST_RESTART: Duration = Duration::from_secs(8);
@@ -76,14 +79,16 @@ where
         None => Api::all(client.clone()),
     };
     let plural = K::plural(&()).into_owned();
-    watcher(api, watcher::Config::default()).backoff(Restart::default()).filter_map(move |event| {
-        let event = event
-            .inspect_err(
-                |error| tracing::warn!(resource = %plural, %error, "watch failed; it is started again"),
-            )
-            .ok();
-        std::future::ready(event)
-    })
+    watcher(api, watcher::Config::default().page_size(PAGE)).backoff(Restart::default()).filter_map(
+        move |event| {
+            let event = event
+                .inspect_err(
+                    |error| tracing::warn!(resource = %plural, %error, "watch failed; it is started again"),
+                )
+                .ok();
+            std::future::ready(event)
+        },
+    )
 }
 
 async fn objects(context: &Context, namespace: Option<String>, readiness: &Readiness) {

@@ -23,6 +23,8 @@ use crate::rotation::{
 
 /// Looks that are due so soon join a call that is made anyway.
 const JOIN: SignedDuration = SignedDuration::from_secs(10);
+/// How long to wait for others that ask at the same time.
+const GATHER: Duration = Duration::from_millis(10);
 /// How long to sleep where nothing is wanted.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -54,13 +56,20 @@ struct Shared {
     limiter: Arc<Limiter>,
     wanted: Mutex<Wanted>,
     changed: Notify,
+    called: Box<dyn Fn(Class) + Send + Sync>,
 }
 
 impl Lookout {
-    /// A lookout that looks through this client; it does so while [`Lookout::run`] runs.
+    /// A lookout that looks through this client; it does so while [`Lookout::run`] runs. `called` is told the class
+    /// of each reply.
     #[must_use]
-    pub fn new(client: Client, limiter: Arc<Limiter>) -> Self {
-        Self(Arc::new(Shared { client, limiter, wanted: Mutex::default(), changed: Notify::new() }))
+    pub fn new(
+        client: Client,
+        limiter: Arc<Limiter>,
+        called: impl Fn(Class) + Send + Sync + 'static,
+    ) -> Self {
+        let (wanted, changed, called) = (Mutex::default(), Notify::new(), Box::new(called));
+        Self(Arc::new(Shared { client, limiter, wanted, changed, called }))
     }
 
     /// Asks for a look at the instance at that time. A later word replaces an earlier one.
@@ -98,7 +107,8 @@ impl Lookout {
             let pause =
                 next.map_or(IDLE, |next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
             tokio::select! {
-                () = self.0.changed.notified() => {}
+                // Who asks is rarely alone: a moment later a call takes many along.
+                () = self.0.changed.notified() => sleep(GATHER).await,
                 () = sleep(pause) => {}
                 Some(call) = calls.join_next(), if !calls.is_empty() => {
                     if let Ok((region, ids, looks)) = call {
@@ -125,23 +135,18 @@ impl Shared {
     async fn look(&self, region: &Region, ids: &[Arc<str>]) -> Looks {
         let at = Timestamp::now();
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let mut reply = self.client.describe_instances(region, &names).await;
+        let mut reply = self.describe(region, &names).await;
         if reply.as_ref().is_err_and(may_pass_at_once) {
             self.client.forget_credentials();
-            reply = self.client.describe_instances(region, &names).await;
+            reply = self.describe(region, &names).await;
         }
-        if let Err(Error::Api { retry_after, code, .. }) = &reply
-            && crate::rotation::outcome::classify_code(code, 0) == Class::Throttled
+        let (action, now) = (Action::DescribeInstances, Timestamp::now());
+        if let Err(error) = &reply
+            && classify(&error.into()) == Class::Throttled
         {
-            let now = Timestamp::now();
-            return Err(self.limiter.throttled(
-                Action::DescribeInstances,
-                region.as_str(),
-                *retry_after,
-                now,
-            ));
+            return Err(self.limiter.throttled(action, region.as_str(), error.retry_after(), now));
         }
-        self.limiter.passed(Action::DescribeInstances, region.as_str());
+        self.limiter.passed(action, region.as_str());
         Ok(match reply {
             Ok(instances) => {
                 let seen =
@@ -153,6 +158,12 @@ impl Shared {
                 (at, HashMap::new(), missed(&error))
             }
         })
+    }
+
+    async fn describe(&self, region: &Region, names: &[String]) -> Result<Vec<Instance>, Error> {
+        let reply = self.client.describe_instances(region, names).await;
+        (self.called)(reply.as_ref().map_or_else(|error| classify(&error.into()), |_| Class::Accepted));
+        reply
     }
 }
 

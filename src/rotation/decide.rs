@@ -224,7 +224,7 @@ fn resend(observed: &Observed, purpose: Purpose, now: Timestamp) -> Result<Decis
     match &observed.read {
         // A restart since may have brought a late value into effect: only the start time tells.
         _ if purpose == Purpose::Settle && optimized == Some(false) && !looked => {
-            let effects = Effects { look: Some(now), ..Effects::default() };
+            let effects = Effects { look: Some(now), deferred: true, ..Effects::default() };
             Ok(rest(Verdict::of((*observed.status).clone(), effects)))
         }
         None => Ok(Decision::ReadSecret),
@@ -238,12 +238,13 @@ fn out_of_sync(observed: &Observed, version: &SecretVersion, now: Timestamp) -> 
     if let Some(verdict) = held(observed, version, now) {
         return rest(verdict);
     }
-    if let Some(verdict) = look_first(observed, now) {
-        return rest(verdict);
-    }
     match &observed.read {
         None => Decision::ReadSecret,
-        Some(SecretRead::Valid(..)) => Decision::Send(Purpose::Deliver),
+        // Only for a value that can be sent. The contents are not held meanwhile: they are read again afterwards.
+        Some(SecretRead::Valid(..)) => match look_first(observed, now) {
+            Some(verdict) => rest(verdict),
+            None => Decision::Send(Purpose::Deliver),
+        },
         Some(SecretRead::Missing) => {
             rest(stalled(observed, Reason::SecretNotFound, Some(backoff::STALLED), now))
         }
@@ -346,15 +347,16 @@ fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict> {
     };
     match look.map(|look| &look.found) {
         Some(Found::Seen(_) | Found::Unseen | Found::Refused) => None,
-        None => {
-            Some(Verdict::of((*observed.status).clone(), Effects { look: Some(now), ..Effects::default() }))
-        }
+        None => Some(Verdict::of(
+            (*observed.status).clone(),
+            Effects { look: Some(now), deferred: true, ..Effects::default() },
+        )),
         Some(Found::Failed) => {
             let text = message(Reason::LookupFailed, observed, None);
             let ready = undelivered(observed);
             let outlook = Outlook::new(ready, Progress::Reconciling, Reason::LookupFailed, text);
             let again = after(now, backoff::look_delay(waited(observed, ConditionType::Reconciling, now)));
-            let effects = Effects { look: Some(again), ..Effects::default() };
+            let effects = Effects { look: Some(again), deferred: true, ..Effects::default() };
             Some(conclude(observed, (*observed.status).clone(), &outlook, now, effects))
         }
     }

@@ -189,7 +189,9 @@ impl World {
             assert!(later > at(self.now), "woken at once, for ever: {later} {:#?}", verdict.status);
         }
         let read = observed.read.as_ref().and_then(SecretRead::version).cloned();
-        self.history.examined = read.or(self.history.examined.take());
+        if !verdict.deferred {
+            self.history.examined = read.or(self.history.examined.take());
+        }
         self.history.applied = verdict.applied_value.or(self.history.applied.take());
         self.history.unsettled.extend(verdict.unsettled);
         self.status = verdict.status;

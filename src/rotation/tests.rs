@@ -120,7 +120,9 @@ fn next(observed: &mut Observed, verdict: &Verdict) {
     if let Some(unsettled) = &verdict.unsettled {
         observed.history.unsettled.push(unsettled.clone());
     }
-    observed.history.examined = observed.read.as_ref().and_then(SecretRead::version).cloned();
+    if !verdict.deferred {
+        observed.history.examined = observed.read.as_ref().and_then(SecretRead::version).cloned();
+    }
     observed.read = None;
     observed.attempt = None;
 }
@@ -508,6 +510,8 @@ fn stored_times_never_ask_for_more_than_they_can() {
 fn an_unknown_instance_is_looked_at_before_its_first_password() {
     let mut observed = new();
     edit(&mut observed, |status| status.instance = None);
+    assert!(matches!(decide(&observed, at(0)), Decision::ReadSecret));
+    observed.read = Some(read(1, "Abc123"));
     let verdict = resting(&observed, 0);
     assert_eq!((verdict.look, verdict.status == *observed.status), (Some(at(0)), true));
     let table = [
@@ -520,15 +524,24 @@ fn an_unknown_instance_is_looked_at_before_its_first_password() {
         let mut observed = observed.clone();
         observed.look = Some(Look { at: at(1), found: found.clone() });
         match decide(&observed, at(2)) {
-            Decision::ReadSecret => assert!(sent, "{found:?}"),
+            Decision::Send(Purpose::Deliver) => assert!(sent, "{found:?}"),
             Decision::Rest(verdict) => {
                 assert!(!sent, "{found:?}");
                 assert_eq!(reasons(&verdict.status), (False, Some(Reason::LookupFailed), None));
                 assert!(verdict.look.is_some());
             }
-            Decision::Send(_) => panic!("{found:?}"),
+            other => panic!("{found:?}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn for_a_value_that_cannot_be_sent_nobody_is_asked_anything() {
+    let mut observed = new();
+    edit(&mut observed, |status| status.instance = None);
+    observed.read = Some(SecretRead::Invalid(version(1)));
+    let verdict = resting(&observed, 0);
+    assert_eq!((verdict.look, reasons(&verdict.status).2), (None, Some(Reason::InvalidPassword)));
 }
 
 #[test]

@@ -37,12 +37,14 @@ pub struct Verdict {
     pub applied_value: Option<(SecretVersion, Fingerprint)>,
     /// A value whose fate is unknown.
     pub unsettled: Option<Unsettled>,
+    /// What was read has not been acted on yet: the instance is looked at first.
+    pub deferred: bool,
 }
 
 impl Verdict {
     pub(super) fn of(status: VncPasswordStatus, effects: Effects) -> Self {
-        let Effects { wake, look, notes, applied_value, unsettled } = effects;
-        Self { status, wake, look, notes, applied_value, unsettled }
+        let Effects { wake, look, notes, applied_value, unsettled, deferred } = effects;
+        Self { status, wake, look, notes, applied_value, unsettled, deferred }
     }
 }
 
@@ -112,6 +114,7 @@ pub(super) struct Effects {
     pub notes: Vec<Note>,
     pub applied_value: Option<(SecretVersion, Fingerprint)>,
     pub unsettled: Option<Unsettled>,
+    pub deferred: bool,
 }
 
 /// Writes the outlook into the status: conditions with their times kept where their status did not change.
