@@ -26,7 +26,8 @@ enum Command {
     Crds,
 }
 
-#[tokio::main]
+// One thread: the API server is the limit long before it, and a second costs CPU and memory for handing work over.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(arguments) => operate(*arguments).await,

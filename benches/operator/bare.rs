@@ -1,7 +1,10 @@
 //! A client that makes an operator's requests and does nothing else: GET Secret, the call, PATCH status, POST Event, 32
 //! objects at a time. What it manages is what API server and machine allow.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
@@ -33,15 +36,17 @@ pub async fn run(objects: usize) -> Result<f64> {
         region: Region::parse("cn-hangzhou")?,
     };
     let (mut progress, mut done) = (Progress::new("done"), 0);
-    let began = Instant::now();
+    let (began, used) = (Instant::now(), stage.used()?);
     let mut work = stream::iter(0..objects).map(|index| client.one(index)).buffer_unordered(WORKERS);
     while work.try_next().await?.is_some() {
         done += 1;
         progress.tell(done, objects);
     }
-    let rate = objects as f64 / began.elapsed().as_secs_f64();
+    let took = began.elapsed();
     drop(work);
-    println!("   bare client: {:.2} s, {rate:.0} objects/s", began.elapsed().as_secs_f64());
+    let rate = objects as f64 / took.as_secs_f64();
+    println!("   bare client: {:.2} s, {rate:.0} objects/s", took.as_secs_f64());
+    stage.others(&used, Duration::ZERO, took)?;
     stage.strike().await?;
     Ok(rate)
 }

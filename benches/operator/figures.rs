@@ -31,6 +31,9 @@ pub struct Figures {
     pub others: f64,
 }
 
+/// The row that says whether the others are to be trusted.
+const OTHERS: &str = "taken by other processes in the cold start, %";
+
 /// Label, value, decimals.
 type Row = (&'static str, fn(&Figures) -> f64, usize);
 
@@ -58,7 +61,7 @@ const ROWS: [Row; 24] = [
     ("API requests a rotation", |f| f.requests, 2),
     ("cloud calls a rotation", |f| f.calls, 2),
     ("created at once, objects/s", |f| f.created_rate, 0),
-    ("taken by other processes in the cold start, %", |f| f.others, 0),
+    (OTHERS, |f| f.others, 0),
 ];
 
 /// The table, in Markdown: a column for each operator, and how the first compares with the second.
@@ -74,7 +77,8 @@ pub fn table(plan: Plan, names: &[&str], found: &[Vec<Figures>], ceiling: Option
         let mut row = vec![label.to_owned()];
         row.extend(values.iter().map(|value| format!("{value:.decimals$}")));
         if let [ours, theirs] = values[..] {
-            row.push(if theirs > 0.0 { format!("{:.2}", ours / theirs) } else { String::new() });
+            let ratio = theirs > 0.0 && label != OTHERS;
+            row.push(if ratio { format!("{:.2}", ours / theirs) } else { String::new() });
         }
         rows.push(row);
     }

@@ -76,6 +76,14 @@ pub async fn run(subject: &Subject, plan: Plan) -> Result<Figures> {
     Ok(figures)
 }
 
+/// CPU time so far.
+pub struct Used {
+    /// Of control plane, emulator and benchmark.
+    known: Duration,
+    /// Of everything.
+    machine: Duration,
+}
+
 /// What an operator finds: control plane, cloud, Secrets, objects.
 pub struct Stage {
     plane: ControlPlane,
@@ -118,9 +126,22 @@ impl Stage {
         plane.stop().await
     }
 
-    /// CPU time so far of all that runs besides the operator.
-    fn cpu(&self) -> Result<Duration> {
-        Ok(self.plane.cpu()? + self.cloud.cpu()? + process::cpu(std::process::id())?)
+    /// What was used so far, to begin a phase with.
+    pub fn used(&self) -> Result<Used> {
+        let known = self.plane.cpu()? + self.cloud.cpu()? + process::cpu(std::process::id())?;
+        Ok(Used { known, machine: process::cpu_of_machine()? })
+    }
+
+    /// Per cent of the machine that went to processes other than these since then; says so where it is much.
+    pub fn others(&self, began: &Used, operator: Duration, took: Duration) -> Result<f64> {
+        let now = self.used()?;
+        let known = now.known.saturating_sub(began.known) + operator;
+        let others = now.machine.saturating_sub(began.machine).saturating_sub(known);
+        let share = 100.0 * others.as_secs_f64() / (took.as_secs_f64() * process::cores() as f64);
+        if share > DISTURBED {
+            println!("   !  the machine is not quiet: {share:.0} % of it went to other processes");
+        }
+        Ok(share)
     }
 
     fn start(&self, subject: &Subject, log: &str) -> Result<Program> {
@@ -136,19 +157,12 @@ impl Stage {
     async fn cold_start(&self, subject: &Subject, objects: usize, figures: &mut Figures) -> Result<Program> {
         let mut ready = self.cluster.watch_ready().await?;
         let before = self.cluster.requests().await?;
-        let (machine, bench) = (process::cpu_of_machine()?, self.cpu()?);
-        let servers = self.plane.cpu()?;
+        let (began, servers) = (self.used()?, self.plane.cpu()?);
         let mut operator = self.start(subject, "cold-start.log")?;
         let last = all_ready(&mut operator, &mut ready, objects).await?;
         let servers = self.plane.cpu()?.saturating_sub(servers);
         let took = last.duration_since(operator.began);
-        // What everything here did not use of what the machine did.
-        let ours = self.cpu()?.saturating_sub(bench) + operator.cpu()?;
-        let others = process::cpu_of_machine()?.saturating_sub(machine).saturating_sub(ours);
-        figures.others = 100.0 * others.as_secs_f64() / (took.as_secs_f64() * process::cores() as f64);
-        if figures.others > DISTURBED {
-            println!("   !  the machine is not quiet: {:.0} % of it went to other processes", figures.others);
-        }
+        figures.others = self.others(&began, operator.cpu()?, took)?;
         sleep(SETTLED).await;
         let requests = self.cluster.requests().await?.since(&before, &[]);
         let (cpu, memory) = (operator.cpu()?, operator.memory()?);

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -10,7 +11,7 @@ use k8s_openapi::{
 use kube::{Api, Client, Resource, api::PostParams};
 use tokio::sync::mpsc;
 
-use super::object::Object;
+use super::object::{Key, Object};
 use crate::{
     api::{FIELD_MANAGER, VncPassword},
     rotation::Note,
@@ -18,7 +19,9 @@ use crate::{
 };
 
 /// Events that may wait to be sent.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 4096;
+/// Events that are sent at the same time: few, since statuses go first.
+const SENDERS: usize = 2;
 /// How long a stop waits for events that are queued.
 pub(super) const FLUSH: Duration = Duration::from_secs(2);
 /// Longest part of the object's name that fits an event's, in characters: 253 less a dot and a time in hex.
@@ -28,60 +31,71 @@ const LONGEST_NOTE: usize = 1024;
 
 /// Where events are handed in.
 pub(super) struct Events {
-    queue: mpsc::Sender<Event>,
+    queue: mpsc::Sender<Told>,
     metrics: Arc<Metrics>,
-    instance: String,
+}
+
+/// What an event is made of when its turn comes.
+struct Told {
+    at: Timestamp,
+    key: Key,
+    uid: Arc<str>,
+    note: Note,
 }
 
 impl Events {
     /// The handle, and the task that sends: it ends when the handle is dropped and the queue is empty.
     pub fn new(client: Client, metrics: Arc<Metrics>) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (queue, mut queued) = mpsc::channel::<Event>(QUEUE);
-        let instance = format!("{FIELD_MANAGER}-{}", std::process::id());
+        let (queue, mut queued) = mpsc::channel::<Told>(QUEUE);
+        let reporter = format!("{FIELD_MANAGER}-{}", std::process::id());
         let sender = async move {
-            while let Some(event) = queued.recv().await {
-                let namespace = event.metadata.namespace.clone().unwrap_or_default();
-                let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
-                if let Err(error) = events.create(&PostParams::default(), &event).await {
-                    tracing::debug!(%namespace, %error, "cannot create an event");
+            let queued = futures::stream::poll_fn(|context| queued.poll_recv(context));
+            let (client, reporter) = (&client, &reporter);
+            let send = |told: Told| async move {
+                let events: Api<Event> = Api::namespaced(client.clone(), &told.key.namespace);
+                let created = events.create(&PostParams::default(), &event(&told, reporter)).await;
+                if let Err(error) = created {
+                    tracing::debug!(object = %told.key, %error, "cannot create an event");
                 }
-            }
+            };
+            queued.for_each_concurrent(SENDERS, send).await;
         };
-        (Self { queue, metrics, instance }, sender)
+        (Self { queue, metrics }, sender)
     }
 
     /// Hands in an event about an object.
-    pub fn tell(&self, object: &Object, note: &Note) {
-        let now = Timestamp::now();
-        let mut text = note.text.clone();
-        text.truncate(text.floor_char_boundary(LONGEST_NOTE));
-        let event = Event {
-            metadata: ObjectMeta {
-                // As client-go names them: the object, and when.
-                name: Some(format!("{:.LONGEST_NAME$}.{:x}", object.key.name, now.as_nanosecond())),
-                namespace: Some(object.key.namespace.to_string()),
-                ..ObjectMeta::default()
-            },
-            action: Some("Reconcile".to_owned()),
-            event_time: Some(MicroTime(now)),
-            note: Some(text),
-            reason: Some(note.reason.to_owned()),
-            regarding: Some(ObjectReference {
-                api_version: Some(VncPassword::api_version(&()).into_owned()),
-                kind: Some(VncPassword::kind(&()).into_owned()),
-                name: Some(object.key.name.to_string()),
-                namespace: Some(object.key.namespace.to_string()),
-                uid: Some(object.uid.to_string()),
-                resource_version: Some(object.resource_version.to_string()),
-                field_path: None,
-            }),
-            reporting_controller: Some(format!("{}/{FIELD_MANAGER}", crate::api::GROUP)),
-            reporting_instance: Some(self.instance.clone()),
-            type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
-            ..Event::default()
-        };
-        if self.queue.try_send(event).is_err() {
+    pub fn tell(&self, object: &Object, note: Note) {
+        let told = Told { at: Timestamp::now(), key: object.key.clone(), uid: Arc::clone(&object.uid), note };
+        if self.queue.try_send(told).is_err() {
             self.metrics.events_dropped.inc();
         }
+    }
+}
+
+fn event(Told { at, key, uid, note }: &Told, reporter: &str) -> Event {
+    let text = &note.text[..note.text.floor_char_boundary(LONGEST_NOTE)];
+    Event {
+        metadata: ObjectMeta {
+            // As client-go names them: the object, and when.
+            name: Some(format!("{:.LONGEST_NAME$}.{:x}", key.name, at.as_nanosecond())),
+            namespace: Some(key.namespace.to_string()),
+            ..ObjectMeta::default()
+        },
+        action: Some("Reconcile".to_owned()),
+        event_time: Some(MicroTime(*at)),
+        note: Some(text.to_owned()),
+        reason: Some(note.reason.to_owned()),
+        regarding: Some(ObjectReference {
+            api_version: Some(VncPassword::api_version(&()).into_owned()),
+            kind: Some(VncPassword::kind(&()).into_owned()),
+            name: Some(key.name.to_string()),
+            namespace: Some(key.namespace.to_string()),
+            uid: Some(uid.to_string()),
+            ..ObjectReference::default()
+        }),
+        reporting_controller: Some(format!("{}/{FIELD_MANAGER}", crate::api::GROUP)),
+        reporting_instance: Some(reporter.to_owned()),
+        type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
+        ..Event::default()
     }
 }

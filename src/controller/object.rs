@@ -107,7 +107,9 @@ impl<'de> Deserialize<'de> for Incoming {
         let Wire { metadata, spec, status } = Wire::<Metadata>::deserialize(deserializer)?;
         let spec = spec.as_deref().map_or("null", RawValue::get);
         // A status that cannot be read is rebuilt: it is a copy of what can be found out again.
-        let status = status.and_then(|status| serde_json::from_str(status.get()).ok()).unwrap_or_default();
+        let status = status.and_then(|status| serde_json::from_str(status.get()).ok());
+        let mut status: VncPasswordStatus = status.unwrap_or_default();
+        status.conditions.shrink_to_fit();
         Ok(Self {
             metadata: metadata.map_or_else(ObjectMeta::default, Into::into),
             spec: serde_json::from_str(spec).map(Arc::new).map_err(|error| error.to_string().into()),

@@ -1,65 +1,62 @@
 //! Runs passes: each object once at a time, a bounded number at once, again at the time that a pass asks for.
 //!
-//! On `kube::runtime::scheduler`, which drops doubles and keeps the earliest time. Unlike `Controller` it runs
-//! passes as tasks of their own, on all cores, and knows objects by name alone: see docs/decisions.md.
+//! Unlike `kube::runtime::Controller` it runs passes as tasks of their own, on all cores, and knows objects by name
+//! alone: see docs/decisions.md.
 
-use std::{collections::HashSet, future::poll_fn, hash::Hash, time::Duration};
-
-use futures::{
-    StreamExt,
-    channel::mpsc::{UnboundedReceiver, unbounded},
-    stream,
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    hash::Hash,
+    time::Duration,
 };
-use kube::runtime::scheduler::{ScheduleRequest, scheduler};
-use tokio::{task::JoinSet, time::Instant};
+
+use futures::{StreamExt, channel::mpsc::UnboundedReceiver};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 
 use crate::runtime::Shutdown;
 
 /// Runs until shutdown is asked for, then until the passes that run have ended. A pass returns when it wants to run
 /// again, if at all.
 pub(super) async fn run<K, F>(
-    woken: UnboundedReceiver<K>,
+    mut woken: UnboundedReceiver<K>,
     concurrency: usize,
     mut shutdown: Shutdown,
     pass: impl Fn(K) -> F,
 ) where
-    K: Clone + Eq + Hash + Send + Unpin + 'static,
+    K: Clone + Eq + Hash + Send + 'static,
     F: Future<Output = Option<Duration>> + Send + 'static,
 {
-    let (again, requeued) = unbounded();
-    let woken = woken.map(|message| ScheduleRequest { message, run_at: Instant::now() });
-    let mut queue = std::pin::pin!(scheduler(stream::select(woken, requeued)));
-    let mut running: HashSet<K> = HashSet::new();
+    let mut schedule = Schedule::<K>::default();
     let mut passes = JoinSet::new();
     loop {
-        let next = poll_fn(|cx| {
-            if running.len() < concurrency {
-                queue.as_mut().hold_unless(|key| !running.contains(key)).poll_next_unpin(cx)
-            } else {
-                // Takes in what comes, so that doubles are dropped early, but hands out nothing.
-                queue.as_mut().hold().poll_next_unpin(cx)
-            }
-        });
+        while passes.len() < concurrency
+            && let Some(key) = schedule.start()
+        {
+            let pass = pass(key.clone());
+            passes.spawn(async move { (key, pass.await) });
+        }
+        let due = schedule.next_due();
         tokio::select! {
             biased;
             () = shutdown.requested() => break,
-            Some(ended) = passes.join_next(), if !passes.is_empty() => {
-                let (key, wait): (K, Option<Duration>) = match ended {
-                    Ok(ended) => ended,
-                    // A pass that panics takes the process down: nothing may go on in a state that nobody foresaw.
-                    Err(error) => std::panic::resume_unwind(error.into_panic()),
-                };
-                running.remove(&key);
-                if let Some(wait) = wait {
-                    let run_at = Instant::now() + wait.min(LONGEST_WAIT);
-                    again.unbounded_send(ScheduleRequest { message: key, run_at }).ok();
+            Some(ended) = passes.join_next(), if !passes.is_empty() => match ended {
+                Ok((key, wait)) => {
+                    let wait: Option<Duration> = wait;
+                    schedule.ended(&key, wait.map(|wait| Instant::now() + wait.min(LONGEST_WAIT)));
+                }
+                // A pass that panics takes the process down: nothing may go on in a state that nobody foresaw.
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            },
+            Some(key) = woken.next() => {
+                schedule.wake(key);
+                // Whatever else has come is taken in as well, so that doubles are dropped early.
+                while let Ok(key) = woken.try_recv() {
+                    schedule.wake(key);
                 }
             }
-            Some(key) = next => {
-                running.insert(key.clone());
-                let pass = pass(key.clone());
-                passes.spawn(async move { (key, pass.await) });
-            }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => schedule.fall_due(Instant::now()),
         }
     }
     let finished = async { while passes.join_next().await.is_some() {} };
@@ -71,8 +68,84 @@ pub(super) async fn run<K, F>(
 /// How long a stop waits for passes: an API server that hangs must not hold it up until it is killed.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// The timer of the scheduler takes at most two years.
+/// So that no time can be out of range.
 const LONGEST_WAIT: Duration = Duration::from_hours(180 * 24);
+
+/// What is to run, what runs, and what is to run later. Each key stands in at most one of the three.
+struct Schedule<K> {
+    ready: VecDeque<K>,
+    /// The same keys as in `ready`.
+    queued: HashSet<K>,
+    /// Whether a key that runs was woken meanwhile.
+    running: HashMap<K, bool>,
+    later: BTreeMap<(Instant, u64), K>,
+    later_at: HashMap<K, (Instant, u64)>,
+    /// Tells apart what is due at the same time.
+    count: u64,
+}
+
+impl<K> Default for Schedule<K> {
+    fn default() -> Self {
+        Self {
+            ready: VecDeque::new(),
+            queued: HashSet::new(),
+            running: HashMap::new(),
+            later: BTreeMap::new(),
+            later_at: HashMap::new(),
+            count: 0,
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Schedule<K> {
+    /// It is to run now; where it runs already, once more afterwards.
+    fn wake(&mut self, key: K) {
+        if let Some(again) = self.running.get_mut(&key) {
+            *again = true;
+            return;
+        }
+        if let Some(at) = self.later_at.remove(&key) {
+            self.later.remove(&at);
+        }
+        if self.queued.insert(key.clone()) {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// The next to run, which runs from now on.
+    fn start(&mut self) -> Option<K> {
+        let key = self.ready.pop_front()?;
+        self.queued.remove(&key);
+        self.running.insert(key.clone(), false);
+        Some(key)
+    }
+
+    /// It has run, and wants to run again at that time.
+    fn ended(&mut self, key: &K, again: Option<Instant>) {
+        if self.running.remove(key).unwrap_or(false) {
+            self.wake(key.clone());
+        } else if let Some(at) = again {
+            self.count += 1;
+            self.later.insert((at, self.count), key.clone());
+            self.later_at.insert(key.clone(), (at, self.count));
+        }
+    }
+
+    /// When the next falls due.
+    fn next_due(&self) -> Option<Instant> {
+        self.later.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// What is due runs now.
+    fn fall_due(&mut self, now: Instant) {
+        while let Some(entry) = self.later.first_entry()
+            && entry.key().0 <= now
+        {
+            let key = entry.get().clone();
+            self.wake(key);
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -81,6 +154,7 @@ mod tests {
         atomic::{AtomicUsize, Ordering::SeqCst},
     };
 
+    use futures::channel::mpsc::unbounded;
     use tokio::time::sleep;
 
     use super::*;
@@ -136,5 +210,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn shutdown_waits_for_what_runs_and_starts_nothing_more() {
         assert_eq!(ran(&[1, 2, 3], 2, 50, None).await, (2, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_woken_while_it_runs_runs_once_more() {
+        let mut schedule = Schedule::default();
+        schedule.wake(1);
+        assert_eq!(schedule.start(), Some(1));
+        schedule.wake(1);
+        schedule.wake(1);
+        assert_eq!(schedule.start(), None, "never twice at a time");
+        schedule.ended(&1, Some(Instant::now()));
+        assert_eq!((schedule.start(), schedule.next_due()), (Some(1), None));
+        schedule.ended(&1, None);
+        assert_eq!(schedule.start(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_up_takes_the_place_of_a_later_time() {
+        let mut schedule = Schedule::default();
+        let now = Instant::now();
+        for key in [1, 2, 3] {
+            schedule.wake(key);
+            schedule.start();
+            schedule.ended(&key, Some(now + Duration::from_secs(key)));
+        }
+        schedule.wake(1);
+        assert_eq!((schedule.start(), schedule.next_due()), (Some(1), Some(now + Duration::from_secs(2))));
+        schedule.fall_due(now + Duration::from_secs(2));
+        assert_eq!((schedule.start(), schedule.start()), (Some(2), None));
+        assert_eq!(schedule.next_due(), Some(now + Duration::from_secs(3)));
     }
 }

@@ -29,6 +29,8 @@ use crate::{
 const MOST_CONFLICTS: u32 = 5;
 /// How long to wait while another object's call is under way at the instance.
 const BUSY: Duration = Duration::from_secs(1);
+/// How long a pass waits for a look, with the contents of the Secret in memory.
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 /// First and longest wait after a failure on the Kubernetes side.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
@@ -66,7 +68,8 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Dura
     };
     let mut pass = Pass::observe(context, object, spec);
     loop {
-        match rotation::decide(&pass.observed, Timestamp::now()) {
+        let now = Timestamp::now();
+        match rotation::decide(&pass.observed, now) {
             Decision::ReadSecret => pass.read_secret().await?,
             Decision::Send(purpose) => {
                 if !pass.send(purpose).await {
@@ -74,6 +77,10 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Dura
                 }
             }
             Decision::Rest(verdict) => {
+                let at_once = verdict.deferred && verdict.look.is_some_and(|due| due <= now);
+                if at_once && pass.look().await {
+                    continue;
+                }
                 if let Some(end) = pass.record(*verdict).await? {
                     return Ok(end.wait);
                 }
@@ -101,6 +108,7 @@ struct Pass<'a> {
     /// Taken before the Secret is read: a call that is held up in between is refused as too old.
     signed_at: Timestamp,
     turn: Option<super::instances::Turn<'a>>,
+    looked: bool,
     conflicts: u32,
 }
 
@@ -153,7 +161,7 @@ impl<'a> Pass<'a> {
             context.instances.unsettle(instance, unsettled);
         }
         observed.history.unsettled = context.instances.unsettled(instance, now);
-        Self { context, object, observed, region, signed_at: now, turn: None, conflicts: 0 }
+        Self { context, object, observed, region, signed_at: now, turn: None, looked: false, conflicts: 0 }
     }
 
     async fn read_secret(&mut self) -> Result<(), Error> {
@@ -164,6 +172,18 @@ impl<'a> Pass<'a> {
             secrets::read(&context.client, &context.fingerprints, namespace, &self.observed.spec.secret_ref);
         self.observed.read = Some(read.await?);
         Ok(())
+    }
+
+    /// Looks at the instance before the first call, with what was read at hand; once a pass. `false`: that takes too
+    /// long for a pass to wait, or it was tried.
+    async fn look(&mut self) -> bool {
+        let Some(region) = self.region.as_ref().filter(|_| !std::mem::replace(&mut self.looked, true)) else {
+            return false;
+        };
+        let look = self.context.lookout.look(&self.observed.spec.instance_id, region, LOOK_PATIENCE).await;
+        let found = look.is_some();
+        self.observed.look = look.or(self.observed.look.take());
+        found
     }
 
     /// Makes the call; `false`: another object's call is under way at the instance.
@@ -235,12 +255,12 @@ impl<'a> Pass<'a> {
         }
         let end = End { wait: verdict.wake.map(until) };
         if verdict.status == *self.observed.status {
-            self.remember(&verdict, None);
+            self.remember(verdict, None);
             return Ok(Some(end));
         }
         match status::write(&context.client, &self.object, &verdict.status).await {
             Ok(Written::Done(object)) => {
-                self.remember(&verdict, Some(Arc::new(object)));
+                self.remember(verdict, Some(Arc::new(object)));
                 Ok(Some(end))
             }
             Ok(Written::Gone) => Ok(Some(End { wait: None })),
@@ -253,7 +273,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Keeps what the next pass needs to know, and tells what happened.
-    fn remember(&self, verdict: &Verdict, written: Option<Arc<Object>>) {
+    fn remember(&self, verdict: Verdict, written: Option<Arc<Object>>) {
         let context = self.context;
         let rivals = written.is_some();
         context.registry.remember(&self.object, |memory| {
@@ -262,14 +282,14 @@ impl<'a> Pass<'a> {
             {
                 memory.examined = read.version().cloned();
             }
-            if let Some(applied) = &verdict.applied_value {
-                memory.applied = Some(applied.clone());
+            if let Some(applied) = verdict.applied_value {
+                memory.applied = Some(applied);
             }
             if written.is_some() {
                 memory.written = written;
             }
         });
-        for note in &verdict.notes {
+        for note in verdict.notes {
             context.events.tell(&self.object, note);
         }
         if rivals {

@@ -40,8 +40,8 @@ pub(super) fn spawn(context: &Arc<Context>, readiness: &Readiness) -> JoinSet<()
     watches
 }
 
-/// Objects a page of a list: a page is in memory three times over, as text, parsed and cut down.
-const PAGE: u32 = 200;
+/// Objects a page of a list: client-go's number as well. A page is in memory twice, as text and cut down.
+const PAGE: u32 = 500;
 
 /// How long to wait before a watch is started again: kube's default, which goes up to 30 s, but no longer than this.
 /// After an outage a watch needs two tries as a rule, since its version has expired: a password would wait a minute.

@@ -56,6 +56,7 @@ struct Shared {
     limiter: Arc<Limiter>,
     wanted: Mutex<Wanted>,
     changed: Notify,
+    looked: Notify,
     called: Box<dyn Fn(Class) + Send + Sync>,
 }
 
@@ -68,14 +69,31 @@ impl Lookout {
         limiter: Arc<Limiter>,
         called: impl Fn(Class) + Send + Sync + 'static,
     ) -> Self {
-        let (wanted, changed, called) = (Mutex::default(), Notify::new(), Box::new(called));
-        Self(Arc::new(Shared { client, limiter, wanted, changed, called }))
+        let (wanted, called) = (Mutex::default(), Box::new(called));
+        let (changed, looked) = (Notify::new(), Notify::new());
+        Self(Arc::new(Shared { client, limiter, wanted, changed, looked, called }))
     }
 
     /// Asks for a look at the instance at that time. A later word replaces an earlier one.
     pub fn want(&self, instance_id: &str, region: &Region, due: Timestamp) {
         self.wanted().want(instance_id, region, due);
         self.0.changed.notify_one();
+    }
+
+    /// Asks for a look at once and waits for it; `None`: it takes longer than that.
+    pub async fn look(&self, instance_id: &str, region: &Region, patience: Duration) -> Option<Look> {
+        let asked = Timestamp::now();
+        self.want(instance_id, region, asked);
+        let fresh = async {
+            loop {
+                let looked = self.0.looked.notified();
+                if let Some(look) = self.latest(instance_id).filter(|look| look.at >= asked) {
+                    return look;
+                }
+                looked.await;
+            }
+        };
+        tokio::time::timeout(patience, fresh).await.ok()
     }
 
     /// Nobody waits for the instance any more.
@@ -113,6 +131,7 @@ impl Lookout {
                 Some(call) = calls.join_next(), if !calls.is_empty() => {
                     if let Ok((region, ids, looks)) = call {
                         let looked = self.wanted().record(&region, &ids, looks);
+                        self.0.looked.notify_waiters();
                         for id in &looked {
                             seen(id);
                         }

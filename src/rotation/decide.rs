@@ -240,7 +240,7 @@ fn out_of_sync(observed: &Observed, version: &SecretVersion, now: Timestamp) -> 
     }
     match &observed.read {
         None => Decision::ReadSecret,
-        // Only for a value that can be sent. The contents are not held meanwhile: they are read again afterwards.
+        // Only for a value that can be sent is anybody asked anything.
         Some(SecretRead::Valid(..)) => match look_first(observed, now) {
             Some(verdict) => rest(verdict),
             None => Decision::Send(Purpose::Deliver),
