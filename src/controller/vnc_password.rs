@@ -316,17 +316,15 @@ impl<'a> Pass<'a> {
             return Ok(Some(End { wait: None }));
         };
         let fresh = Arc::new(fresh);
-        let Ok(spec) = &fresh.spec else { return Ok(Some(End { wait: None })) };
         if fresh.generation != self.object.generation {
-            // The watch may take the change for our own echo, and region, interval and owner are from before it.
+            // The watch may take the change for our own echo. What this pass has decided on is from before it: the
+            // outcome of a call is recorded as such, and the change is looked at afterwards.
             self.context.wake(fresh.key.clone());
             if self.observed.attempt.is_none() {
                 self.context.registry.remember(&fresh, |memory| memory.written = Some(Arc::clone(&fresh)));
                 return Ok(Some(End { wait: None }));
             }
         }
-        self.observed.generation = fresh.generation;
-        self.observed.spec = Arc::clone(spec);
         self.observed.status = Arc::clone(&fresh.status);
         self.context.registry.remember(&fresh, |memory| memory.written = Some(Arc::clone(&fresh)));
         self.object = fresh;
