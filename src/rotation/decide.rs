@@ -222,7 +222,7 @@ fn resend(observed: &Observed, purpose: Purpose, now: Timestamp) -> Result<Decis
     let optimized = observed.status.instance.as_ref().and_then(|instance| instance.io_optimized);
     let looked = observed.look.as_ref().is_some_and(|look| after(look.at, FRESH) > now);
     match &observed.read {
-        // A restart since may have brought a late value into effect: only the start time tells.
+        // There it counts as a delivery, so the start time before the call is needed.
         _ if purpose == Purpose::Settle && optimized == Some(false) && !looked => {
             let effects = Effects { look: Some(now), deferred: true, ..Effects::default() };
             Ok(rest(Verdict::of((*observed.status).clone(), effects)))

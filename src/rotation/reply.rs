@@ -55,11 +55,10 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
             status.rotations = Some(status.rotations.unwrap_or(0).saturating_add(1));
         }
         (Purpose::Deliver, false) => await_restart(observed, attempt, &mut status),
-        (Purpose::Settle, false) if status.accepted.is_some() || !unmoved(observed) => {
-            await_restart(observed, attempt, &mut status);
-        }
+        // A restart meanwhile may have brought the late call's value into effect.
+        (Purpose::Settle, false) => await_restart(observed, attempt, &mut status),
         // Known to be in effect: nothing new can come.
-        (Purpose::Settle | Purpose::Enforce, _) => {}
+        (Purpose::Settle, true) | (Purpose::Enforce, _) => {}
     }
     effects.wake = [settles, enforce_due(observed, &status, now)].into_iter().flatten().min();
     if status.accepted.is_some() {
@@ -79,13 +78,6 @@ fn await_restart(observed: &Observed, attempt: &Attempt, status: &mut VncPasswor
     let instance = status.instance.get_or_insert_default();
     instance.start_time = seen(observed).and_then(|seen| seen.start_time).map(Time);
     instance.status = None;
-}
-
-/// The instance has not been restarted since the value came into effect, so no late call of another can have either.
-fn unmoved(observed: &Observed) -> bool {
-    let before = observed.status.instance.as_ref().and_then(|instance| instance.start_time.as_ref());
-    let now = seen(observed).and_then(|seen| seen.start_time);
-    now.is_some() && now == before.map(|before| before.0)
 }
 
 /// What may still arrive late after this value was accepted.

@@ -668,6 +668,26 @@ fn a_resend_of_a_known_value_never_asks_for_a_restart() {
     assert!(verdict.status.condition(ConditionType::RebootRequired).is_none());
 }
 
+/// The late call may have come before the restart, and then it is its value that came into effect.
+#[test]
+fn what_settles_where_a_restart_is_needed_is_delivered_anew() {
+    let mut observed = rebooting();
+    observed.history.unsettled.push(Unsettled { value: None, until: at(961) });
+    edit(&mut observed, |status| status.retry = Retry::unsettled(Some(at(961))));
+    for look in [look(121, "Running", false, 1), look(600, "Running", false, 9)] {
+        observed.look = Some(look.clone());
+        let verdict = resting(&observed, look.at.as_second() - START);
+        next(&mut observed, &verdict);
+    }
+    assert_eq!(reasons(&observed.status), (True, Some(Reason::Settling), None));
+    assert_eq!(resting(&observed, 961).look, Some(at(961)), "the start time before the call is needed");
+    observed.look = Some(look(961, "Running", false, 9));
+    assert_eq!(sending(&mut observed, 961, 1, "Abc123"), Purpose::Settle);
+    let verdict = call(&mut observed, Purpose::Settle, accepted("R-2"), 961);
+    assert_eq!(reasons(&verdict.status), (False, None, None));
+    assert!(verdict.status.condition(ConditionType::RebootRequired).is_some());
+}
+
 #[test]
 fn conditions_keep_their_time_while_their_status_stays() {
     let mut observed = new();
