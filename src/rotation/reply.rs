@@ -54,9 +54,8 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
             status.last_rotation_time = Some(seconds(attempt.at));
             status.rotations = Some(status.rotations.unwrap_or(0).saturating_add(1));
         }
-        (Purpose::Deliver, false) => await_restart(observed, attempt, &mut status),
-        // A restart meanwhile may have brought the late call's value into effect.
-        (Purpose::Settle, false) => await_restart(observed, attempt, &mut status),
+        // What settles counts as well: a restart meanwhile may have brought the late call's value into effect.
+        (Purpose::Deliver | Purpose::Settle, false) => await_restart(observed, attempt, &mut status),
         // Known to be in effect: nothing new can come.
         (Purpose::Settle, true) | (Purpose::Enforce, _) => {}
     }
