@@ -8,9 +8,56 @@ pub use conditions::{Condition, ConditionStatus, ConditionType, Reason};
 pub use status::{Accepted, Applied, Instance, Retry, VncPasswordStatus};
 pub use vnc_password::{SecretRef, VncPassword, VncPasswordSpec};
 
+/// Reads a Go duration such as `1h30m`, not negative. What is too long to be one is none: kube's own reading of it
+/// panics on numbers that fit no duration.
+#[must_use]
+pub fn duration(text: &str) -> Option<std::time::Duration> {
+    let digits = text.split(|c: char| !c.is_ascii_digit()).map(str::len).max()?;
+    if text.is_empty() || text.len() > 32 || digits > 9 {
+        return None;
+    }
+    let duration: kube::core::Duration = text.parse().ok()?;
+    (!duration.is_negative()).then(|| duration.into())
+}
+
 /// API group of every kind here.
 pub const GROUP: &str = "vncpassword.dev";
 /// The version served and stored.
 pub const VERSION: &str = "v1alpha1";
 /// Field manager of everything that the operator writes.
 pub const FIELD_MANAGER: &str = "vncpassword-operator";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::duration;
+
+    #[test]
+    fn go_durations_are_read() {
+        let seconds = |text: &str| duration(text).map(|duration| duration.as_secs());
+        for (text, expected) in [
+            ("10m", Some(600)),
+            ("1h30m", Some(5400)),
+            ("1.5h", Some(5400)),
+            ("0", Some(0)),
+            ("", None),
+            ("-5m", None),
+            ("5", None),
+            ("5d", None),
+            ("99999999999999999999h", None),
+        ] {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+        assert_eq!(duration("1500ms"), Some(Duration::from_millis(1500)));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_written_there_panics(text in "[0-9.hmsu+-]{0,40}") {
+            prop_assert!(duration(&text).is_none_or(|read| read < Duration::MAX));
+        }
+    }
+}

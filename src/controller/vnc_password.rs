@@ -15,7 +15,7 @@ use super::{
     status::{self, Written},
 };
 use crate::{
-    api::VncPasswordSpec,
+    api::{self, VncPasswordSpec},
     ecs::{Action, Region},
     rotation::{
         self, Decision, Verdict,
@@ -141,7 +141,7 @@ impl<'a> Pass<'a> {
             generation: object.generation,
             status: Arc::clone(&object.status),
             region: region.as_ref().map(|region| region.as_str().to_owned()),
-            enforce_interval: spec.enforce_interval.as_deref().and_then(duration),
+            enforce_interval: spec.enforce_interval.as_deref().and_then(api::duration),
             owner: context.registry.owner(&object, instance),
             secret,
             read: None,
@@ -355,10 +355,6 @@ fn report(
         }
         Err(error) => tracing::warn!(instance, ?purpose, %error, class = class.as_str(), "call failed"),
     }
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    text.parse::<kube::core::Duration>().ok().map(Into::into)
 }
 
 /// How long until then; a little more, so that it has come.

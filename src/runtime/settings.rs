@@ -106,7 +106,7 @@ impl TryFrom<RunArgs> for Settings {
             .map(|region| Region::parse(&region).map_err(|error| SettingsError::Region(region, error)))
             .transpose()?;
         let endpoint = ecs_endpoint.filter(|url| !url.is_empty());
-        let settle = parse_duration(&settle)
+        let settle = crate::api::duration(&settle)
             .filter(|settle| SETTLE.contains(settle))
             .ok_or(SettingsError::Settle(settle))?;
         if max_concurrent_reconciles == 0 {
@@ -130,11 +130,6 @@ impl TryFrom<RunArgs> for Settings {
             http_addr,
         })
     }
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let duration = text.parse::<kube::core::Duration>().ok().filter(|_| !text.is_empty())?;
-    (!duration.is_negative()).then(|| duration.into())
 }
 
 #[cfg(test)]
@@ -175,6 +170,7 @@ mod tests {
             (&["--settle", ""], "--settle"),
             (&["--settle=-5m"], "--settle"),
             (&["--settle", "10ms"], "--settle"),
+            (&["--settle", "99999999999999999999h"], "--settle"),
             (&["--max-concurrent-reconciles", "0"], "--max-concurrent-reconciles"),
             (&["--endpoint-network", "moon"], "--endpoint-network"),
             (&["--http-addr", "8080"], "--http-addr"),
