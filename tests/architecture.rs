@@ -334,7 +334,7 @@ fn flags(command: &Command) -> String {
         let values = argument.get_possible_values();
         let values: Vec<String> = values.iter().map(|value| format!("`{}`", value.get_name())).collect();
         let flag = match argument.get_value_names() {
-            Some(_) if !values.is_empty() => format!("`--{long}` {}", values.join(" or ")),
+            Some(_) if argument.get_action().takes_values() && !values.is_empty() => format!("`--{long}` {}", values.join(" or ")),
             Some([name, ..]) if argument.get_action().takes_values() => format!("`--{long} {name}`"),
             _ => format!("`--{long}`"),
         };
@@ -358,6 +358,9 @@ fn environment(argument: &clap::Arg) -> Option<String> {
 }
 
 fn defaults(argument: &clap::Arg) -> Option<String> {
+    if !argument.get_action().takes_values() {
+        return Some("off".to_owned());
+    }
     let values = argument.get_default_values();
     let values: Vec<&str> = values.iter().map(|value| value.to_str().unwrap()).collect();
     (!values.is_empty()).then(|| values.join(","))

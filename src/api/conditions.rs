@@ -26,6 +26,14 @@ pub struct Condition {
     pub observed_generation: Option<i64>,
 }
 
+impl Condition {
+    /// Whether it says `False`.
+    #[must_use]
+    pub fn is_false(&self) -> bool {
+        self.status == ConditionStatus::False
+    }
+}
+
 /// The aspects. All but `Ready` exist only while they are true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ConditionType {
@@ -58,8 +66,10 @@ pub enum ConditionStatus {
 pub enum Reason {
     /// The API accepted the Secret's value and it is in effect.
     Applied,
-    /// In effect; sent once more when no late call of another value can arrive any more.
+    /// A call of unknown outcome may still arrive: what changes the password waits until it cannot any more.
     Settling,
+    /// The first password of the object is drawn.
+    Generating,
     /// The instance must be looked up before its first password, but that fails.
     LookupFailed,
     /// The API refused because of the instance's state; retried when that changes.
@@ -82,8 +92,16 @@ pub enum Reason {
     SecretKeyNotFound,
     /// The operator may not read the Secret.
     SecretForbidden,
+    /// The operator may not write the Secret: it neither made it for this instance nor was it let in by a label.
+    SecretNotWritable,
     /// The value is no VNC password.
     InvalidPassword,
+    /// `spec.rotation` or `spec.window` holds no schedule, time zone or duration that can be.
+    InvalidSchedule,
+    /// The annotation `vncpassword.dev/rotate-at` is no time.
+    InvalidRotateAt,
+    /// Whether the instance takes a password at once cannot be found out, so none is drawn.
+    InstanceUnknown,
     /// No region is known, or it is no region.
     InvalidRegion,
     /// The object does not fit the schema of this operator.
@@ -114,6 +132,7 @@ impl Reason {
         match self {
             Self::Applied => "Applied",
             Self::Settling => "Settling",
+            Self::Generating => "Generating",
             Self::LookupFailed => "LookupFailed",
             Self::IncorrectInstanceStatus => "IncorrectInstanceStatus",
             Self::InstanceNotReady => "InstanceNotReady",
@@ -125,7 +144,11 @@ impl Reason {
             Self::SecretNotFound => "SecretNotFound",
             Self::SecretKeyNotFound => "SecretKeyNotFound",
             Self::SecretForbidden => "SecretForbidden",
+            Self::SecretNotWritable => "SecretNotWritable",
             Self::InvalidPassword => "InvalidPassword",
+            Self::InvalidSchedule => "InvalidSchedule",
+            Self::InvalidRotateAt => "InvalidRotateAt",
+            Self::InstanceUnknown => "InstanceUnknown",
             Self::InvalidRegion => "InvalidRegion",
             Self::InvalidObject => "InvalidObject",
             Self::Conflict => "Conflict",

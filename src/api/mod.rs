@@ -5,8 +5,8 @@ mod status;
 mod vnc_password;
 
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason};
-pub use status::{Accepted, Applied, Instance, Retry, VncPasswordStatus};
-pub use vnc_password::{SecretRef, VncPassword, VncPasswordSpec};
+pub use status::{Accepted, Applied, Instance, RebootRequest, Retry, VncPasswordStatus};
+pub use vnc_password::{Activation, Rotation, SecretRef, VncPassword, VncPasswordSpec, Window};
 
 /// Reads a Go duration such as `1h30m`, not negative. What is too long to be one is none: kube's own reading of it
 /// panics on numbers that fit no duration.
@@ -24,6 +24,10 @@ pub fn duration(text: &str) -> Option<std::time::Duration> {
 pub const GROUP: &str = "vncpassword.dev";
 /// The version served and stored.
 pub const VERSION: &str = "v1alpha1";
+/// Annotation that asks for one rotation at a time (RFC 3339).
+pub const ROTATE_AT: &str = "vncpassword.dev/rotate-at";
+/// Label by which the owner of a Secret lets the operator write to it.
+pub const WRITABLE: &str = "vncpassword.dev/writable";
 /// Field manager of everything that the operator writes.
 pub const FIELD_MANAGER: &str = "vncpassword-operator";
 

@@ -25,6 +25,12 @@ pub struct VncPasswordStatus {
     /// When a new password last came into effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rotation_time: Option<Time>,
+    /// When the next scheduled rotation starts, as far as can be told now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_rotation_time: Option<Time>,
+    /// The newest value of the annotation `vncpassword.dev/rotate-at` that was handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_rotate_at: Option<Time>,
     /// How many passwords came into effect through this object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotations: Option<i64>,
@@ -34,6 +40,9 @@ pub struct VncPasswordStatus {
     /// Accepted, but waiting for a restart of the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Accepted>,
+    /// The last restart of the instance that the operator asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot_requested_at: Option<RebootRequest>,
     /// The instance as last seen. It is looked at only where that pays, so this can be old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<Instance>,
@@ -58,12 +67,30 @@ pub struct Applied {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Accepted {
-    /// Which one: the Secret's `metadata.resourceVersion` that was sent.
+    /// Which one: the id in the Secret's record; of a Secret that is the user's, the `metadata.resourceVersion` that was
+    /// sent.
     pub rotation: String,
+    /// When.
+    pub time: Time,
+    /// It may be the value that was in effect before, so the operator does not restart the instance for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
     /// The instance's start time while it was accepted: another one means that it was restarted. Absent until
     /// it was confirmed by a look after the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
+}
+
+/// A restart that the operator asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RebootRequest {
+    /// When.
+    pub time: Time,
+    /// For which password: as `accepted.rotation`.
+    pub rotation: String,
+    /// How often: a second time only where the first moved nothing.
+    pub requests: i32,
 }
 
 /// What DescribeInstances said.

@@ -1,6 +1,7 @@
 //! `VncPassword`: the VNC password of one ECS instance. Everything checkable is checked by the API server.
 
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, core::Rule};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::VncPasswordStatus;
@@ -36,6 +37,8 @@ use super::VncPasswordStatus;
         json_path = ".status.conditions[?(@.type==\"RebootRequired\")].status"
     ),
     printcolumn(name = "Last Rotation", type_ = "date", json_path = ".status.lastRotationTime"),
+    // A string: a date that is still to come would be shown as invalid.
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.nextRotationTime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Region", type_ = "string", json_path = ".status.instance.regionId", priority = "1"),
     printcolumn(name = "Request ID", type_ = "string", json_path = ".status.requestId", priority = "1")
@@ -70,24 +73,101 @@ pub struct VncPasswordSpec {
     )]
     pub secret_ref: SecretRef,
 
+    /// Absent: the Secret is yours, and the operator applies what it says. Present: the operator draws the passwords and
+    /// writes them into the Secret, which it creates where it is missing and never deletes. `{}`: once, then on demand
+    /// through the annotation `vncpassword.dev/rotate-at`; with `interval` or `schedule` also by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+
+    /// Scheduled rotations and all restarts of the instance start only inside it. Default: at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+
+    /// What to do when an instance takes a password only at its next restart (it is not I/O optimized). `Manual`: say
+    /// so. `Reboot`: restart it, where the operator runs with `--allow-reboot`. Default: `Manual`.
+    #[serde(default, skip_serializing_if = "Activation::is_manual")]
+    pub activation: Activation,
+
     /// Sends the same password again this often, which undoes a change made in the console: the API cannot be
     /// asked what the password is. A Go duration such as `24h`, at least `10m`. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 32))]
-    #[x_kube(
-        validation = Rule::new(
-            "self.matches('^([0-9]{1,5}([.][0-9]{1,6})?h|[0-9]{1,7}([.][0-9]{1,6})?(m|s|ms))+$')"
-        ).message("must be a duration such as 30m or 24h (units h, m, s, ms)"),
-        validation = Rule::new(
-            "!self.matches('^([0-9]{1,5}([.][0-9]{1,6})?h|[0-9]{1,7}([.][0-9]{1,6})?(m|s|ms))+$') || \
-             duration(self) >= duration('10m')"
-        ).message("must be at least 10m")
-    )]
+    #[x_kube(validation = is_duration(), validation = at_least("10m"))]
     pub enforce_interval: Option<String>,
 
     /// Stops all action on the instance; the status stays as it is. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
+}
+
+/// When passwords are drawn. At most one of `interval` and `schedule`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!(has(self.interval) && has(self.schedule))")
+        .message("has an interval and a schedule: keep one of them"),
+    validation = Rule::new("has(self.schedule) || !has(self.timeZone)")
+        .message("has a timeZone and no schedule: name a schedule, or leave timeZone out")
+)]
+pub struct Rotation {
+    /// A new password this long after the last one came into effect, and up to a tenth later so that objects spread. A Go
+    /// duration such as `720h`, at least `1m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = is_duration(), validation = at_least("1m"))]
+    pub interval: Option<String>,
+
+    /// A new password at these times: a cron expression of five fields, such as `0 3 * * 1`, at most 256 characters, or one
+    /// of `@yearly`, `@monthly`, `@weekly`, `@daily` and `@hourly`. In the nights in which the clock changes, a time that
+    /// it skips is the moment after, and one that comes twice counts once; an expression for every hour goes on hourly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = is_cron())]
+    pub schedule: Option<String>,
+
+    /// Time zone of `schedule`: a name of the IANA database, such as `Asia/Shanghai`. Default: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = is_time_zone())]
+    pub time_zone: Option<String>,
+}
+
+/// A time of day, week or month in which work is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Window {
+    /// When it opens: a cron expression such as `0 2 * * 6`, as in `rotation.schedule`.
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = is_cron())]
+    pub schedule: String,
+
+    /// How long it stays open: a Go duration such as `4h`, at least `1m`.
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = is_duration(), validation = at_least("1m"))]
+    pub duration: String,
+
+    /// Time zone of `schedule`: a name of the IANA database, such as `Asia/Shanghai`. Default: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = is_time_zone())]
+    pub time_zone: Option<String>,
+}
+
+/// Who restarts an instance that needs it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Activation {
+    /// A person.
+    #[default]
+    Manual,
+    /// The operator.
+    Reboot,
+}
+
+impl Activation {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    fn is_manual(&self) -> bool {
+        matches!(self, Self::Manual)
+    }
 }
 
 /// A key of a Secret in the same namespace.
@@ -117,4 +197,30 @@ pub struct SecretRef {
 
 fn default_key() -> String {
     "password".to_owned()
+}
+
+/// What CEL's `duration()` reads without an error, and [`super::duration`] too.
+const DURATION: &str = "self.matches('^([0-9]{1,5}([.][0-9]{1,6})?h|[0-9]{1,7}([.][0-9]{1,6})?(m|s|ms))+$')";
+
+fn is_duration() -> Rule {
+    Rule::new(DURATION).message("must be a duration such as 30m or 24h (units h, m, s, ms)")
+}
+
+fn at_least(least: &str) -> Rule {
+    let rule = format!("!{DURATION} || duration(self) >= duration('{least}')");
+    Rule::new(rule).message(format!("must be at least {least}").as_str())
+}
+
+/// Its shape; whether each field makes sense, the operator says.
+fn is_cron() -> Rule {
+    let rule = "self.matches('^([0-9A-Za-z*,/?#+-]+( +[0-9A-Za-z*,/?#+-]+){4}|@(yearly|annually|monthly|weekly|daily|hourly))$')";
+    Rule::new(rule).message(
+        "must be a cron expression of five fields (minute, hour, day of month, month, day of week), such as 0 3 * * 1",
+    )
+}
+
+/// Its shape; which names there are, the operator knows.
+fn is_time_zone() -> Rule {
+    Rule::new("self.matches('^[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*$')")
+        .message("must be a name of the IANA time zone database, such as Asia/Shanghai")
 }

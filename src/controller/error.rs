@@ -14,8 +14,17 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// The Secret could not be written.
+    #[error("cannot write Secret {secret}")]
+    WriteSecret {
+        /// The Secret.
+        secret: Key,
+        /// What the API server or the connection said.
+        #[source]
+        source: Box<kube::Error>,
+    },
     /// The API server's answer is no Secret. What it is instead is not said: it may hold the password.
-    #[error("cannot read Secret {secret}: the answer of the API server is no Secret")]
+    #[error("the answer of the API server about Secret {secret} is no Secret")]
     UnreadableSecret {
         /// The Secret.
         secret: Key,
@@ -38,8 +47,8 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
-    /// The status could not be written for conflicts with other writers, several times in a row.
-    #[error("cannot write the status of VncPassword {object}: others keep changing the object")]
+    /// The status or the Secret could not be written for conflicts with other writers, several times in a row.
+    #[error("cannot write what VncPassword {object} asks for: others keep changing it or its Secret")]
     Contended {
         /// The object.
         object: Key,

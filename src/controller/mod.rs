@@ -31,7 +31,7 @@ use kube::Client;
 use crate::{
     ecs::{self, Action, Limiter, Lookout, Region},
     rotation::facts::FingerprintKey,
-    runtime::{Metrics, Readiness, Shutdown},
+    runtime::{Lease, Metrics, Readiness, Shutdown},
 };
 pub use error::Error;
 use events::Events;
@@ -47,6 +47,10 @@ pub struct Config {
     pub region: Option<Region>,
     /// How long a call with an unknown outcome may still arrive.
     pub settle: Duration,
+    /// Whether instances may be restarted at all.
+    pub allow_reboot: bool,
+    /// Whether this process may act.
+    pub lease: Arc<dyn Lease>,
     /// Namespaces to watch; none: all.
     pub namespaces: Vec<String>,
     /// Passes that run at the same time.
@@ -65,6 +69,8 @@ struct Context {
     instances: Instances,
     events: Events,
     fingerprints: FingerprintKey,
+    /// This process, in the records that it writes.
+    writer: Arc<str>,
     metrics: Arc<Metrics>,
     /// Objects to pass over now.
     wake: UnboundedSender<Key>,
@@ -104,6 +110,7 @@ pub async fn run(
         instances: Instances::default(),
         events,
         fingerprints: FingerprintKey::new(&random),
+        writer: random_id()?.into(),
         metrics,
         wake,
     });
@@ -140,6 +147,13 @@ pub async fn run(
     drop(context);
     tokio::time::timeout(events::FLUSH, sender).await.ok();
     Ok(())
+}
+
+/// An id that no other process or rotation has: 64 random bits in hex.
+fn random_id() -> Result<String, Error> {
+    let mut random = [0; 8];
+    rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut random).map_err(|_| Error::NoRandomNumbers)?;
+    Ok(format!("{:016x}", u64::from_be_bytes(random)))
 }
 
 impl Context {

@@ -11,12 +11,12 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::{
-    api::{VncPassword, VncPasswordSpec, VncPasswordStatus},
-    rotation::facts::SecretVersion,
+    api::{ROTATE_AT, VncPassword, VncPasswordSpec, VncPasswordStatus},
+    rotation::{facts::SecretVersion, rotate_at::RotateAt},
 };
 
 /// Namespace and name. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// The namespace.
     pub namespace: Arc<str>,
@@ -44,6 +44,7 @@ pub(super) struct Object {
     pub resource_version: Box<str>,
     pub generation: i64,
     pub created: Timestamp,
+    pub rotate_at: RotateAt,
     /// Why the spec cannot be read, where it cannot: an older schema let it pass, say.
     pub spec: Result<Arc<VncPasswordSpec>, Box<str>>,
     pub status: Arc<VncPasswordStatus>,
@@ -92,13 +93,33 @@ struct Metadata {
     resource_version: Option<String>,
     generation: Option<i64>,
     creation_timestamp: Option<Timestamp>,
+    annotations: Option<Annotations>,
+}
+
+/// The one annotation that is read.
+#[derive(Deserialize)]
+struct Annotations {
+    #[serde(rename = "vncpassword.dev/rotate-at")]
+    rotate_at: Option<String>,
 }
 
 impl From<Metadata> for ObjectMeta {
     fn from(metadata: Metadata) -> Self {
-        let Metadata { name, namespace, uid, resource_version, generation, creation_timestamp } = metadata;
+        let Metadata { name, namespace, uid, resource_version, generation, creation_timestamp, annotations } =
+            metadata;
         let creation_timestamp = creation_timestamp.map(Into::into);
-        Self { name, namespace, uid, resource_version, generation, creation_timestamp, ..Self::default() }
+        let rotate_at = annotations.and_then(|annotations| annotations.rotate_at);
+        let annotations = rotate_at.map(|value| [(ROTATE_AT.to_owned(), value)].into());
+        Self {
+            name,
+            namespace,
+            uid,
+            resource_version,
+            generation,
+            creation_timestamp,
+            annotations,
+            ..Self::default()
+        }
     }
 }
 
@@ -121,7 +142,9 @@ impl<'de> Deserialize<'de> for Incoming {
 impl From<Incoming> for Object {
     fn from(incoming: Incoming) -> Self {
         let Incoming { metadata, spec, status } = incoming;
+        let rotate_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_AT));
         Self {
+            rotate_at: RotateAt::parse(rotate_at.map(String::as_str)),
             key: Key::new(&metadata.namespace.unwrap_or_default(), &metadata.name.unwrap_or_default()),
             uid: metadata.uid.unwrap_or_default().into(),
             resource_version: metadata.resource_version.unwrap_or_default().into(),
@@ -174,6 +197,7 @@ impl<'de> Deserialize<'de> for SecretMetadata {
             metadata: Option<Metadata>,
         }
         let Wire { metadata } = Wire::deserialize(deserializer)?;
+        let metadata = metadata.map(|metadata| Metadata { annotations: None, ..metadata });
         Ok(Self(metadata.map_or_else(ObjectMeta::default, Into::into)))
     }
 }

@@ -1,7 +1,7 @@
 //! The objects, found by name, by instance and by Secret, and what this process remembers of each.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -76,6 +76,9 @@ impl Registry {
         let key = object.key.clone();
         let mut change = Change::default();
         let mut echo = false;
+        // Whom the object stood in the way of before this change.
+        let former = tables.entries.get(&key).map(|entry| Arc::clone(&entry.object));
+        let mut rivals = former.map(|former| tables.rivals(&former)).unwrap_or_default();
         if let Some(entry) = tables.entries.get_mut(&key) {
             if entry.object.uid == object.uid {
                 // Our own write coming back, or something older than it, brings nothing new.
@@ -87,14 +90,13 @@ impl Registry {
                 change.gone = tables.remove(&key);
             }
         }
-        let instance_id = object.spec.as_ref().ok().map(|spec| spec.instance_id.clone());
-        tables.insert(object, inherited);
-        let rivals =
-            instance_id.and_then(|id| tables.by_instance.get(id.as_str()).cloned()).unwrap_or_default();
-        if rivals.len() > 1 {
-            change.wake = rivals;
-        } else if !echo {
+        let object = tables.insert(object, inherited);
+        rivals.extend(tables.rivals(&object));
+        rivals.sort_unstable();
+        rivals.dedup();
+        if !rivals.is_empty() || !echo {
             change.wake.push(key);
+            change.wake.extend(rivals);
         }
         // The name may have passed to an object of another instance: the old one has heirs.
         if let Some(gone) = &change.gone
@@ -113,9 +115,9 @@ impl Registry {
         if tables.entries.get(key).is_none_or(|entry| &*entry.object.uid != uid) {
             return Change::default();
         }
-        let gone = tables.remove(key);
-        let heirs = gone.as_ref().and_then(|gone| tables.by_instance.get(gone.instance_id.as_str()).cloned());
-        Change { wake: heirs.unwrap_or_default(), gone }
+        let heirs = tables.entries.get(key).map(|entry| Arc::clone(&entry.object));
+        let heirs = heirs.map(|object| tables.rivals(&object)).unwrap_or_default();
+        Change { wake: heirs, gone: tables.remove(key) }
     }
 
     /// Keys in that namespace (all for `None`): what a relist must find again or delete.
@@ -150,23 +152,22 @@ impl Registry {
         self.tables().by_instance.get(instance_id).cloned().unwrap_or_default()
     }
 
-    /// Who owns the instance that this object names.
+    /// Others whose fate hangs on this object: they name the same instance, or generate into the same key.
+    pub fn rivals(&self, object: &Object) -> Vec<Key> {
+        self.tables().rivals(object)
+    }
+
+    /// Who owns the instance that this object names, and the key that it generates into.
     pub fn owner(&self, object: &Object, instance_id: &str) -> Owner {
         let tables = self.tables();
-        let Some(rivals) = tables.by_instance.get(instance_id).filter(|rivals| rivals.len() > 1) else {
-            return Owner::This;
-        };
-        let claims = rivals.iter().filter_map(|key| {
-            let newest = tables.entries.get(key)?.newest();
-            Some((key, claim(&newest)))
-        });
-        let strongest = claims.reduce(|best, next| if next.1.beats(&best.1) { next } else { best });
-        match strongest {
-            Some((key, _)) if *key != object.key => {
-                let near = key.namespace == object.key.namespace;
-                Owner::Other(near.then(|| key.name.to_string()))
-            }
-            _ => Owner::This,
+        let claimants = tables.by_instance.get(instance_id).map(Vec::as_slice).unwrap_or_default();
+        if let Some(key) = tables.strongest(claimants.iter(), object) {
+            let near = key.namespace == object.key.namespace;
+            return Owner::Other(near.then(|| key.name.to_string()));
+        }
+        match tables.strongest(tables.generators(object), object) {
+            Some(key) => Owner::OtherOfSecret(key.name.to_string()),
+            None => Owner::This,
         }
     }
 
@@ -190,7 +191,41 @@ impl Entry {
 }
 
 impl Tables {
-    fn insert(&mut self, object: Object, inherited: bool) {
+    fn rivals(&self, object: &Object) -> Vec<Key> {
+        let Ok(spec) = &object.spec else { return Vec::new() };
+        let claimants =
+            self.by_instance.get(spec.instance_id.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let rivals = claimants.iter().chain(self.generators(object)).filter(|key| **key != object.key);
+        rivals.collect::<HashSet<_>>().into_iter().cloned().collect()
+    }
+
+    /// The objects that generate into the same key of the same Secret as this one does.
+    fn generators<'a>(&'a self, object: &Object) -> impl Iterator<Item = &'a Key> + use<'a> {
+        let spec = object.spec.as_ref().ok().filter(|spec| spec.rotation.is_some());
+        let wanted = spec.map(|spec| spec.secret_ref.clone());
+        let readers =
+            object.secret().filter(|_| wanted.is_some()).and_then(|secret| self.by_secret.get(&secret));
+        let readers = readers.map(Vec::as_slice).unwrap_or_default().iter();
+        readers.filter(move |key| {
+            let other = self.entries.get(*key).and_then(|entry| entry.object.spec.as_ref().ok());
+            other.is_some_and(|spec| spec.rotation.is_some() && Some(&spec.secret_ref) == wanted.as_ref())
+        })
+    }
+
+    /// The one with the strongest claim, where that is another than this object.
+    fn strongest<'a>(&self, keys: impl Iterator<Item = &'a Key>, object: &Object) -> Option<&'a Key> {
+        let mut keys = keys.peekable();
+        let first = keys.next()?;
+        keys.peek()?;
+        let claims = std::iter::once(first).chain(keys).filter_map(|key| {
+            let newest = self.entries.get(key)?.newest();
+            Some((key, claim(&newest)))
+        });
+        let strongest = claims.reduce(|best, next| if next.1.beats(&best.1) { next } else { best });
+        strongest.map(|(key, _)| key).filter(|key| **key != object.key)
+    }
+
+    fn insert(&mut self, object: Object, inherited: bool) -> Arc<Object> {
         let key = object.key.clone();
         let memory = match self.entries.remove(&key) {
             Some(Entry { object: old, memory }) => {
@@ -205,7 +240,9 @@ impl Tables {
         if let Some(secret) = object.secret() {
             index(&mut self.by_secret, secret, key.clone());
         }
-        self.entries.insert(key, Entry { object: Arc::new(object), memory });
+        let object = Arc::new(object);
+        self.entries.insert(key, Entry { object: Arc::clone(&object), memory });
+        object
     }
 
     fn unindex(&mut self, object: &Object) {

@@ -1,7 +1,8 @@
-//! Secrets: the version of every one, from a metadata watch; the contents of one, read when needed and not kept.
+//! Secrets: the version of every one, from a metadata watch; the contents of one, read and written when needed and not
+//! kept.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::{Mutex, PoisonError},
 };
 
@@ -9,18 +10,20 @@ use http_body_util::BodyExt;
 use k8s_openapi::ByteString;
 use kube::{
     Client,
+    api::{Patch, PatchParams, PostParams},
     core::{Request, request},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::{error::Error, object::Key};
 use crate::{
-    api::SecretRef,
+    api::{FIELD_MANAGER, GROUP, SecretRef, WRITABLE},
     rotation::{
         Password,
-        facts::{FingerprintKey, SecretRead, SecretVersion},
+        contents::{Change, Contents, Record, SecretRead, SecretWrite, Slot},
+        facts::{FingerprintKey, SecretVersion},
     },
 };
 
@@ -34,9 +37,16 @@ impl Secrets {
         self.versions().get(key).cloned()
     }
 
-    /// Takes in a version; whether it is new.
+    /// Takes in a version that a list shows; whether it is new.
+    pub fn list(&self, key: Key, version: SecretVersion) -> bool {
+        self.versions().insert(key, version.clone()) != Some(version)
+    }
+
+    /// Takes in a version from a watch or a write; whether it is new. The echo of a write may come after the next write:
+    /// what is older is not taken in.
     pub fn apply(&self, key: Key, version: SecretVersion) -> bool {
         match self.versions().entry(key) {
+            Entry::Occupied(entry) if version.is_older_than(entry.get()) => false,
             Entry::Occupied(mut entry) => entry.insert(version.clone()) != version,
             Entry::Vacant(entry) => {
                 entry.insert(version);
@@ -93,7 +103,127 @@ pub(super) async fn read(
     }
     let body = response.into_body().collect().await.map_err(failed)?.to_bytes();
     let body = Zeroizing::new(Vec::from(body));
-    parse(&body, &secret.key, fingerprints).ok_or(Error::UnreadableSecret { secret: key })
+    let contents = parse(&body, &secret.key, fingerprints);
+    let contents = contents.ok_or(Error::UnreadableSecret { secret: key })?;
+    Ok(SecretRead::Found(Box::new(contents)))
+}
+
+/// How a write of a Secret ended.
+pub(super) enum Written {
+    /// The Secret as it is now.
+    Done(Box<Contents>),
+    /// It is not in the version that was to be replaced, or it is there already.
+    Conflict,
+    /// The operator may not write it.
+    Forbidden,
+}
+
+/// Writes values and record of one Secret, in the version that the write replaces only.
+pub(super) async fn write(
+    client: &Client,
+    fingerprints: &FingerprintKey,
+    namespace: &str,
+    secret: &SecretRef,
+    write: SecretWrite,
+) -> Result<Written, Error> {
+    let key = Key::new(namespace, &secret.name);
+    let failed = |source| Error::WriteSecret { secret: key.clone(), source: Box::new(source) };
+    let invalid = |error: request::Error| failed(kube::Error::BuildRequest(error));
+    let requests = Request::new(format!("/api/v1/namespaces/{namespace}/secrets"));
+    let replaces = write.replaces.clone();
+    let outgoing = Outgoing::of(secret, write);
+    let request = if replaces.is_some() {
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        requests.patch(&secret.name, &parameters, &Patch::Merge(&outgoing)).map_err(invalid)?
+    } else {
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        let body = serde_json::to_vec(&outgoing).map_err(|error| failed(kube::Error::SerdeError(error)))?;
+        requests.create(&parameters, body).map_err(invalid)?
+    };
+    let response = client.send(request.map(Into::into)).await.map_err(failed)?;
+    match (response.status(), replaces) {
+        (http::StatusCode::OK | http::StatusCode::CREATED, _) => {}
+        (http::StatusCode::CONFLICT, _) | (http::StatusCode::NOT_FOUND, Some(_)) => {
+            return Ok(Written::Conflict);
+        }
+        (http::StatusCode::FORBIDDEN, _) => return Ok(Written::Forbidden),
+        (status, _) => return Err(failed(unexpected(status))),
+    }
+    let body = response.into_body().collect().await.map_err(failed)?.to_bytes();
+    let body = Zeroizing::new(Vec::from(body));
+    let contents = parse(&body, &secret.key, fingerprints);
+    Ok(Written::Done(Box::new(contents.ok_or(Error::UnreadableSecret { secret: key })?)))
+}
+
+/// A Secret as it is written: what is not named stays as it is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Outgoing {
+    api_version: &'static str,
+    kind: &'static str,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    type_: Option<&'static str>,
+    metadata: OutgoingMetadata,
+    data: BTreeMap<String, Option<ByteString>>,
+}
+
+// No derived Debug may ever show the data; kube asks for one.
+impl std::fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outgoing").field("metadata", &self.metadata).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OutgoingMetadata {
+    name: String,
+    /// Both are preconditions; absent where the Secret is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_version: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+}
+
+/// Longest value of a label, in characters.
+const LONGEST_LABEL: usize = 63;
+
+impl Outgoing {
+    fn of(secret: &SecretRef, write: SecretWrite) -> Self {
+        let SecretWrite { replaces, current, next, previous, record } = write;
+        let mut labels = BTreeMap::new();
+        if replaces.is_none() {
+            labels.insert("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned());
+            if record.instance_id.len() <= LONGEST_LABEL {
+                labels.insert(format!("{GROUP}/instance-id"), record.instance_id.clone());
+            }
+        }
+        let key = &secret.key;
+        let mut data = BTreeMap::new();
+        let changes =
+            [(key.clone(), current), (format!("{key}.next"), next), (format!("{key}.previous"), previous)];
+        for (key, change) in changes {
+            match change {
+                Change::Keep => {}
+                Change::Set(password) => {
+                    data.insert(key, Some(ByteString(password.expose().as_bytes().to_vec())));
+                }
+                Change::Remove => {
+                    data.insert(key, None);
+                }
+            }
+        }
+        // A record is plain data: it can always be written.
+        let record = serde_json::to_vec(&record).unwrap_or_default();
+        data.insert(format!("{key}.rotation"), Some(ByteString(record)));
+        let (uid, resource_version) =
+            replaces.map(|version| (version.uid.to_string(), version.resource_version.to_string())).unzip();
+        let metadata = OutgoingMetadata { name: secret.name.clone(), uid, resource_version, labels };
+        let type_ = metadata.uid.is_none().then_some("Opaque");
+        Self { api_version: "v1", kind: "Secret", type_, metadata, data }
+    }
 }
 
 fn request_params() -> kube::api::GetParams {
@@ -110,6 +240,10 @@ fn unexpected(status: http::StatusCode) -> kube::Error {
 #[derive(Deserialize)]
 struct Wire<'a> {
     metadata: Metadata,
+    #[serde(rename = "type", default)]
+    type_: Option<Box<str>>,
+    #[serde(default)]
+    immutable: Option<bool>,
     #[serde(borrow, default)]
     data: Option<HashMap<String, &'a RawValue>>,
 }
@@ -119,23 +253,42 @@ struct Wire<'a> {
 struct Metadata {
     uid: Box<str>,
     resource_version: Box<str>,
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
 }
 
-/// Only the wanted key is decoded. `None`: this is no Secret.
-fn parse(body: &[u8], key: &str, fingerprints: &FingerprintKey) -> Option<SecretRead> {
-    let Wire { metadata, data } = serde_json::from_slice(body).ok()?;
-    let version =
-        SecretVersion { uid: metadata.uid.into(), resource_version: metadata.resource_version.into() };
+/// Only the wanted keys are decoded. `None`: this is no Secret.
+fn parse(body: &[u8], key: &str, fingerprints: &FingerprintKey) -> Option<Contents> {
+    let Wire { metadata, type_, immutable, data } = serde_json::from_slice(body).ok()?;
     let data = data.unwrap_or_default();
-    let Some(value) = data.get(key) else { return Some(SecretRead::NoKey(version)) };
-    let value: ByteString = serde_json::from_str(value.get()).ok()?;
-    let value = Zeroizing::new(value.0);
-    Some(match Password::parse(&value) {
-        Ok(password) => {
-            let fingerprint = fingerprints.fingerprint(&password);
-            SecretRead::Valid(version, password, fingerprint)
-        }
-        Err(_) => SecretRead::Invalid(version),
+    let value = |name: &str| -> Option<Option<Zeroizing<Vec<u8>>>> {
+        let Some(value) = data.get(name) else { return Some(None) };
+        let value: ByteString = serde_json::from_str(value.get()).ok()?;
+        Some(Some(Zeroizing::new(value.0)))
+    };
+    let slot = |name: &str| {
+        Some(match value(name)?.map(|value| Password::parse(&value)) {
+            None => Slot::Absent,
+            Some(Err(_)) => Slot::Invalid,
+            Some(Ok(password)) => {
+                let fingerprint = fingerprints.fingerprint(&password);
+                Slot::Valid(password, fingerprint)
+            }
+        })
+    };
+    let record = value(&format!("{key}.rotation"))?;
+    Some(Contents {
+        version: SecretVersion {
+            uid: metadata.uid.into(),
+            resource_version: metadata.resource_version.into(),
+        },
+        current: slot(key)?,
+        next: slot(&format!("{key}.next"))?,
+        record: record.and_then(|record| serde_json::from_slice::<Record>(&record).ok()),
+        closed: immutable == Some(true) || type_.is_some_and(|type_| &*type_ != "Opaque"),
+        opened: metadata
+            .labels
+            .is_some_and(|labels| labels.get(WRITABLE).is_some_and(|value| value == "true")),
     })
 }
 
@@ -143,24 +296,82 @@ fn parse(body: &[u8], key: &str, fingerprints: &FingerprintKey) -> Option<Secret
 mod tests {
     use super::*;
 
-    fn parsed(body: &str) -> Option<SecretRead> {
+    fn parsed(body: &str) -> Option<Contents> {
         parse(body.as_bytes(), "password", &FingerprintKey::new(&[7; 64]))
     }
 
     #[test]
     fn a_secret_is_read_as_it_stands() {
         let metadata = r#""metadata":{"uid":"u","resourceVersion":"7"}"#;
-        let version = SecretVersion { uid: "u".into(), resource_version: "7".into() };
-        let valid = |read: Option<SecretRead>| matches!(read, Some(SecretRead::Valid(_, password, _)) if password.expose() == "Abc123");
-        assert!(valid(parsed(&format!(r#"{{{metadata},"data":{{"password":"QWJjMTIz"}}}}"#))));
-        let invalid = Some(SecretRead::Invalid(version.clone()));
-        assert_eq!(parsed(&format!(r#"{{{metadata},"data":{{"password":"QWJjMTIzCg=="}}}}"#)), invalid);
-        assert_eq!(parsed(&format!(r#"{{{metadata},"data":{{"password":""}}}}"#)), invalid);
-        let no_key = Some(SecretRead::NoKey(version));
-        assert_eq!(parsed(&format!(r#"{{{metadata},"data":{{"other":"QWJjMTIz"}}}}"#)), no_key);
-        assert_eq!(parsed(&format!(r#"{{{metadata},"data":null}}"#)), no_key);
-        assert_eq!(parsed(&format!("{{{metadata}}}")), no_key);
-        assert_eq!(parsed(r#"{"data":{"password":"QWJjMTIz"}}"#), None);
-        assert_eq!(parsed("<html>"), None);
+        let current = |body: String| parsed(&body).map(|contents| contents.current);
+        let valid = current(format!(r#"{{{metadata},"data":{{"password":"QWJjMTIz"}}}}"#));
+        assert!(matches!(valid, Some(Slot::Valid(password, _)) if password.expose() == "Abc123"));
+        let table = [
+            (format!(r#"{{{metadata},"data":{{"password":"QWJjMTIzCg=="}}}}"#), Some(Slot::Invalid)),
+            (format!(r#"{{{metadata},"data":{{"password":""}}}}"#), Some(Slot::Invalid)),
+            (format!(r#"{{{metadata},"data":{{"other":"QWJjMTIz"}}}}"#), Some(Slot::Absent)),
+            (format!(r#"{{{metadata},"data":null}}"#), Some(Slot::Absent)),
+            (format!("{{{metadata}}}"), Some(Slot::Absent)),
+            (r#"{"data":{"password":"QWJjMTIz"}}"#.to_owned(), None),
+            ("<html>".to_owned(), None),
+        ];
+        for (body, expected) in table {
+            assert_eq!(current(body.clone()), expected, "{body}");
+        }
+        let version = parsed(&format!("{{{metadata}}}")).unwrap().version;
+        assert_eq!((&*version.uid, &*version.resource_version), ("u", "7"));
+    }
+
+    #[test]
+    fn who_may_write_is_read_from_type_and_label() {
+        let table = [
+            (r#""type":"Opaque","metadata":{"uid":"u","resourceVersion":"7"}"#, false, false),
+            (r#""type":"kubernetes.io/tls","metadata":{"uid":"u","resourceVersion":"7"}"#, true, false),
+            (r#""type":"Opaque","immutable":true,"metadata":{"uid":"u","resourceVersion":"7"}"#, true, false),
+            (
+                r#""type":"Opaque","metadata":{"uid":"u","resourceVersion":"7","labels":{"vncpassword.dev/writable":"true"}}"#,
+                false,
+                true,
+            ),
+            (
+                r#""type":"Opaque","metadata":{"uid":"u","resourceVersion":"7","labels":{"vncpassword.dev/writable":"yes"}}"#,
+                false,
+                false,
+            ),
+        ];
+        for (body, closed, opened) in table {
+            let contents = parsed(&format!("{{{body}}}")).unwrap();
+            assert_eq!((contents.closed, contents.opened), (closed, opened), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_counts_as_none() {
+        let record = |json: &str| {
+            let value = serde_json::to_string(&ByteString(json.as_bytes().to_vec())).unwrap();
+            let body = format!(
+                r#"{{"metadata":{{"uid":"u","resourceVersion":"7"}},"data":{{"password.rotation":{value}}}}}"#
+            );
+            parsed(&body).unwrap().record
+        };
+        let good = r#"{"instanceId":"i-1","id":"x","drawnAt":"2026-01-02T03:04:05Z","state":"done"}"#;
+        assert_eq!(record(good).unwrap().instance_id, "i-1");
+        for bad in ["", "{", "null", r#"{"instanceId":"i-1"}"#, r#"{"state":"lost"}"#] {
+            assert_eq!(record(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_echo_of_an_older_write_is_not_taken_in() {
+        let secrets = Secrets::default();
+        let key = Key::new("n", "s");
+        let version =
+            |number: u32| SecretVersion { uid: "u".into(), resource_version: number.to_string().into() };
+        assert!(secrets.apply(key.clone(), version(5)));
+        assert!(!secrets.apply(key.clone(), version(4)));
+        assert_eq!(secrets.version(&key), Some(version(5)));
+        // After a restore of etcd versions start again from lower numbers: the list tells.
+        assert!(secrets.list(key.clone(), version(2)));
+        assert_eq!(secrets.version(&key), Some(version(2)));
     }
 }

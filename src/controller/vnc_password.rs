@@ -6,21 +6,25 @@ use std::{
 };
 
 use jiff::Timestamp;
+use rand::{TryRng, rngs::SysRng};
+use sha2::{Digest, Sha256};
 use tracing::Instrument;
 
 use super::{
     Context, Error,
     object::{Key, Object},
-    secrets,
+    random_id, secrets,
     status::{self, Written},
 };
 use crate::{
     api::{self, VncPasswordSpec},
-    ecs::{Action, Region},
+    ecs::{Action, Region, RequestId},
     rotation::{
-        self, Decision, Verdict,
-        facts::{Attempt, History, Observed, Owner, Purpose, SecretRead},
+        self, Decision, Password, Verdict,
+        contents::SecretWrite,
+        facts::{Announcement, Attempt, Drawn, History, Observed, Owner, Purpose, SecretRead},
         outcome::{self, Class, Reply},
+        schedule::Plan,
     },
     runtime::PassResult,
 };
@@ -71,8 +75,24 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Dura
         let now = Timestamp::now();
         match rotation::decide(&pass.observed, now) {
             Decision::ReadSecret => pass.read_secret().await?,
+            Decision::Draw => pass.draw()?,
+            Decision::WriteSecret(write) => {
+                if !pass.write_secret(*write).await? {
+                    return Ok(Some(BUSY));
+                }
+            }
             Decision::Send(purpose) => {
                 if !pass.send(purpose).await {
+                    return Ok(Some(BUSY));
+                }
+            }
+            Decision::Announce(announcement, verdict) => {
+                if let Some(end) = pass.announce(announcement, *verdict).await? {
+                    return Ok(end.wait);
+                }
+            }
+            Decision::Reboot => {
+                if !pass.reboot().await {
                     return Ok(Some(BUSY));
                 }
             }
@@ -139,23 +159,34 @@ impl<'a> Pass<'a> {
             .unwrap_or((false, History::default(), None));
         let mut observed = Observed {
             generation: object.generation,
+            created: object.created,
             status: Arc::clone(&object.status),
             region: region.as_ref().map(|region| region.as_str().to_owned()),
             enforce_interval: spec.enforce_interval.as_deref().and_then(api::duration),
+            plan: Plan::new(spec.rotation.as_ref(), spec.window.as_ref()),
+            rotate_at: object.rotate_at,
+            spread: spec.rotation.as_ref().map_or(0.0, |_| spread(&object.uid)),
             owner: context.registry.owner(&object, instance),
             secret,
             read: None,
             history,
             look: context.lookout.latest(instance),
             limiter_opens: None,
+            reboot_opens: None,
+            drawn: None,
+            announced: None,
+            rebooted: None,
             attempt,
+            writer: Arc::clone(&context.writer),
+            allow_reboot: context.config.allow_reboot,
             settle: context.config.settle,
             jitter: rand::random(),
             spec,
         };
         if let Some(region) = &region {
-            observed.limiter_opens =
-                context.limiter.opens(Action::ModifyInstanceVncPasswd, region.as_str(), now);
+            let opens = |action| context.limiter.opens(action, region.as_str(), now);
+            observed.limiter_opens = opens(Action::ModifyInstanceVncPasswd);
+            observed.reboot_opens = opens(Action::RebootInstance);
         }
         if let Some(unsettled) = rotation::doubt(&observed, inherited, now) {
             context.instances.unsettle(instance, unsettled);
@@ -186,22 +217,143 @@ impl<'a> Pass<'a> {
         found
     }
 
-    /// Makes the call; `false`: another object's call is under way at the instance.
-    async fn send(&mut self, purpose: Purpose) -> bool {
+    /// Draws a password and an id from the system's generator.
+    fn draw(&mut self) -> Result<(), Error> {
+        let password =
+            Password::draw(|bytes| SysRng.try_fill_bytes(bytes)).map_err(|_| Error::NoRandomNumbers)?;
+        self.observed.drawn = Some(Drawn { id: random_id()?, password });
+        Ok(())
+    }
+
+    /// Whether this pass may act at the instance: no other object's does, it belongs to this one, and this process
+    /// leads. Whom it belongs to may have changed while the pass waited.
+    fn may_act(&mut self) -> bool {
         let context = self.context;
         let instance = &self.observed.spec.instance_id;
         if self.turn.is_none() {
             self.turn = context.instances.turn(instance);
         }
-        let (Some(_), Some(region)) = (&self.turn, &self.region) else { return false };
-        // While this pass read the Secret, another object may have had its turn: whom the instance belongs to and
-        // what may still arrive there is known for certain only now.
-        if context.registry.owner(&self.object, instance) != Owner::This {
+        self.turn.is_some()
+            && context.registry.owner(&self.object, instance) == Owner::This
+            && context.config.lease.holds()
+    }
+
+    /// Writes the Secret; where somebody else has changed it since, it is read afresh. `false`: this pass may not act
+    /// now.
+    async fn write_secret(&mut self, write: SecretWrite) -> Result<bool, Error> {
+        if !self.may_act() {
+            self.keep_attempt();
+            return Ok(false);
+        }
+        let context = self.context;
+        let namespace = &self.object.key.namespace;
+        let secret = &self.observed.spec.secret_ref;
+        let written = secrets::write(&context.client, &context.fingerprints, namespace, secret, write).await;
+        match written {
+            Ok(secrets::Written::Done(contents)) => {
+                if let Some(key) = self.object.secret() {
+                    context.secrets.apply(key, contents.version.clone());
+                }
+                self.observed.read = Some(SecretRead::Found(contents));
+                // A password that was drawn is used once.
+                self.observed.drawn = None;
+            }
+            Ok(secrets::Written::Forbidden) => self.observed.read = Some(SecretRead::Forbidden),
+            Ok(secrets::Written::Conflict) => {
+                self.conflicts += 1;
+                if self.conflicts > MOST_CONFLICTS {
+                    self.keep_attempt();
+                    return Err(Error::Contended { object: self.object.key.clone() });
+                }
+                self.read_secret().await?;
+            }
+            Err(error) => {
+                self.keep_attempt();
+                return Err(error);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes what is going to be done into the status; `Some`: this pass ends here.
+    async fn announce(&mut self, announcement: Announcement, verdict: Verdict) -> Result<Option<End>, Error> {
+        let context = self.context;
+        if !self.may_act() {
+            return Ok(Some(End { wait: Some(BUSY) }));
+        }
+        match status::write(&context.client, &self.object, &verdict.status).await? {
+            Written::Done(object) => {
+                let object = Arc::new(object);
+                for note in verdict.notes {
+                    context.events.tell(&self.object, note);
+                }
+                context.registry.remember(&self.object, |memory| memory.written = Some(Arc::clone(&object)));
+                self.observed.status = Arc::clone(&object.status);
+                self.observed.announced = Some(announcement);
+                self.object = object;
+                Ok(None)
+            }
+            Written::Gone => Ok(Some(End { wait: None })),
+            Written::Conflict => self.refresh().await,
+        }
+    }
+
+    /// Restarts the instance; `false`: this pass may not act now.
+    async fn reboot(&mut self) -> bool {
+        if !self.may_act() {
             return false;
         }
+        let (context, instance) = (self.context, &self.observed.spec.instance_id);
+        let Some(region) = &self.region else { return false };
+        let action = Action::RebootInstance;
+        let admitted = context.limiter.admit(action, region.as_str(), Timestamp::now()).is_ok();
+        let reply = if admitted {
+            let result = context.ecs.reboot_instance(region, instance).await;
+            let reply = reply(&result);
+            let class = outcome::classify(&reply);
+            context.metrics.called(action, class);
+            match &result {
+                Ok(request_id) => tracing::info!(instance, %request_id, "restart requested"),
+                Err(error) => tracing::warn!(instance, %error, class = class.as_str(), "restart failed"),
+            }
+            self.note_limit(action, class, result.err().and_then(|error| error.retry_after()));
+            reply
+        } else {
+            Reply::NotSent
+        };
+        self.observed.rebooted = Some(reply);
+        true
+    }
+
+    /// Tells the limiter how a call went; when it opens again, where it is closed now.
+    fn note_limit(&self, action: Action, class: Class, after: Option<Duration>) -> Option<Timestamp> {
+        let region = self.region.as_ref()?.as_str();
+        if class == Class::Throttled {
+            return Some(self.context.limiter.throttled(action, region, after, Timestamp::now()));
+        }
+        self.context.limiter.passed(action, region);
+        None
+    }
+
+    /// Makes the call; `false`: this pass may not act now.
+    async fn send(&mut self, purpose: Purpose) -> bool {
+        if !self.may_act() {
+            return false;
+        }
+        let context = self.context;
+        let instance = &self.observed.spec.instance_id;
+        let Some(region) = &self.region else { return false };
+        // While this pass read the Secret, another object may have had its turn.
         self.observed.history.unsettled = context.instances.unsettled(instance, Timestamp::now());
-        let Some(SecretRead::Valid(version, password, value)) = &self.observed.read else { return false };
-        let tries = self.observed.attempt.as_ref().map_or(1, |attempt| attempt.tries + 1);
+        let (Some((password, value)), Some(contents)) =
+            (self.observed.to_send(purpose), self.observed.contents())
+        else {
+            return false;
+        };
+        let rotation = (purpose == Purpose::Rotate).then(|| contents.record_of(instance)).flatten();
+        let rotation = rotation.map(|record| record.id.clone());
+        let former = self.observed.attempt.as_ref().filter(|attempt| attempt.value == value);
+        let tries = former.map_or(1, |attempt| attempt.tries + 1);
         let action = Action::ModifyInstanceVncPasswd;
         if let Err(opens) = context.limiter.admit(action, region.as_str(), Timestamp::now()) {
             self.observed.limiter_opens = Some(opens);
@@ -214,25 +366,19 @@ impl<'a> Pass<'a> {
             context.ecs.forget_credentials();
         }
         let result = context.ecs.modify_instance_vnc_passwd(region, instance, password, self.signed_at).await;
-        let reply = match &result {
-            Ok(request_id) => Reply::Accepted { request_id: request_id.to_string() },
-            Err(error) => Reply::from(error),
-        };
+        let reply = reply(&result);
         let class = outcome::classify(&reply);
         context.metrics.called(action, class);
         report(instance, purpose, class, &result);
-        if class == Class::Throttled {
-            let after = result.err().and_then(|error| error.retry_after());
-            self.observed.limiter_opens =
-                Some(context.limiter.throttled(action, region.as_str(), after, Timestamp::now()));
-        } else {
-            context.limiter.passed(action, region.as_str());
-        }
+        let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
+        let opens = self.note_limit(action, class, result.err().and_then(|error| error.retry_after()));
+        self.observed.limiter_opens = opens.or(self.observed.limiter_opens);
         self.observed.attempt = Some(Attempt {
             purpose,
-            version: version.clone(),
-            value: *value,
-            all_classes: password.has_all_classes(),
+            version,
+            value,
+            rotation,
+            all_classes,
             tries,
             at: Timestamp::now(),
             reply,
@@ -293,8 +439,7 @@ impl<'a> Pass<'a> {
             context.events.tell(&self.object, note);
         }
         if rivals {
-            let claimants = context.registry.claimants(&self.observed.spec.instance_id);
-            claimants.into_iter().filter(|key| *key != self.object.key).for_each(|key| context.wake(key));
+            context.registry.rivals(&self.object).into_iter().for_each(|key| context.wake(key));
         }
     }
 
@@ -341,13 +486,24 @@ impl<'a> Pass<'a> {
     }
 }
 
+/// What a reply means for decisions.
+fn reply(result: &Result<RequestId, crate::ecs::Error>) -> Reply {
+    match result {
+        Ok(request_id) => Reply::Accepted { request_id: request_id.to_string() },
+        Err(error) => Reply::from(error),
+    }
+}
+
+/// A fraction from 0 up to 1 that is always the same for this object.
+#[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
+fn spread(uid: &str) -> f64 {
+    let hash = Sha256::digest(uid);
+    let bits = hash.iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 /// One line a call. The server's message is never part of it.
-fn report(
-    instance: &str,
-    purpose: Purpose,
-    class: Class,
-    result: &Result<crate::ecs::RequestId, crate::ecs::Error>,
-) {
+fn report(instance: &str, purpose: Purpose, class: Class, result: &Result<RequestId, crate::ecs::Error>) {
     match result {
         Ok(request_id) => tracing::info!(instance, ?purpose, %request_id, "password accepted"),
         Err(error) if matches!(class, Class::Waiting | Class::Throttled) => {

@@ -139,10 +139,16 @@ async fn secrets(context: &Context, namespace: Option<String>, readiness: &Readi
     while let Some(event) = events.next().await {
         match event {
             Event::Init => listing.start(context.secrets.keys(namespace.as_deref())),
-            Event::InitApply(secret) | Event::Apply(secret) => {
+            Event::InitApply(secret) => {
                 let (key, version) = secret.into_version();
                 listing.found(&key);
-                if context.secrets.apply(key.clone(), version) && !listing.is_first() {
+                if context.secrets.list(key.clone(), version) && !listing.is_first() {
+                    wake_readers(context, &key);
+                }
+            }
+            Event::Apply(secret) => {
+                let (key, version) = secret.into_version();
+                if context.secrets.apply(key.clone(), version) {
                     wake_readers(context, &key);
                 }
             }

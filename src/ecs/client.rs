@@ -143,6 +143,26 @@ impl Client {
         self.0.call(&call).await.map(|accepted| accepted.request_id)
     }
 
+    /// Restarts an instance (`RebootInstance`), which must be Running and not locked.
+    ///
+    /// It shuts down in good order, never with `ForceStop`: that would lose what is not on the disk yet. Accepted means
+    /// begun: that it is over can only be seen, by another start time.
+    ///
+    /// # Errors
+    /// Any of [`Error`]. After `Timeout`, `Interrupted` and `UnreadableReply` the restart may have begun, or may begin
+    /// within the validity of the signature (about 15 minutes).
+    pub async fn reboot_instance(&self, region: &Region, instance_id: &str) -> Result<RequestId, Error> {
+        let call = Call {
+            action: "RebootInstance",
+            region,
+            parameters: &[("InstanceId", instance_id)],
+            signed_at: (self.0.clock)(),
+            limit: SHORT_REPLY,
+            secret: "",
+        };
+        self.0.call(&call).await.map(|accepted| accepted.request_id)
+    }
+
     /// Looks at instances (`DescribeInstances`).
     ///
     /// An instance that is missing in the answer may be gone, or in another region, or the identity may lack the right

@@ -14,6 +14,8 @@ pub enum Action {
     ModifyInstanceVncPasswd,
     /// `DescribeInstances`.
     DescribeInstances,
+    /// `RebootInstance`.
+    RebootInstance,
 }
 
 impl Action {
@@ -23,6 +25,7 @@ impl Action {
         match self {
             Self::ModifyInstanceVncPasswd => "ModifyInstanceVncPasswd",
             Self::DescribeInstances => "DescribeInstances",
+            Self::RebootInstance => "RebootInstance",
         }
     }
 }
@@ -143,7 +146,9 @@ mod tests {
         limiter.throttled(ACTION, "cn-hangzhou", None, at(30));
         assert_eq!(limiter.admit(ACTION, "cn-hangzhou", at(31)), Err(at(60)));
         assert_eq!(limiter.admit(ACTION, "cn-beijing", at(31)), Ok(()), "another region");
-        assert_eq!(limiter.admit(Action::DescribeInstances, "cn-hangzhou", at(31)), Ok(()), "another action");
+        for action in [Action::DescribeInstances, Action::RebootInstance] {
+            assert_eq!(limiter.admit(action, "cn-hangzhou", at(31)), Ok(()), "another action");
+        }
     }
 
     #[test]

@@ -191,6 +191,7 @@ fn found(instance: &Instance) -> Found {
         status: instance.status.as_str().to_owned(),
         io_optimized: instance.io_optimized,
         start_time: instance.start_time,
+        locked: !instance.locks.is_empty(),
     })
 }
 
@@ -326,6 +327,8 @@ impl Wanted {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -347,6 +350,26 @@ mod tests {
             wanted.want(&format!("i-{number}"), &region("cn-hangzhou"), at(due));
         }
         wanted
+    }
+
+    #[test]
+    fn an_instance_is_locked_whatever_the_reason() {
+        for (locks, locked) in [(&[][..], false), (&["financial"], true), (&["security", "recycling"], true)]
+        {
+            let start_time = Some(at(60));
+            let instance = Instance {
+                instance_id: "i-1".into(),
+                region_id: "cn-hangzhou".into(),
+                status: "Running".into(),
+                io_optimized: Some(false),
+                start_time,
+                locks: locks.iter().map(ToString::to_string).collect(),
+                tags: BTreeMap::new(),
+            };
+            let (status, io_optimized) = ("Running".into(), Some(false));
+            let seen = SeenInstance { status, io_optimized, start_time, locked };
+            assert_eq!(found(&instance), Found::Seen(seen), "{locks:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,14 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::Sha256;
 
-use super::{outcome::Reply, password::Password};
+pub use super::contents::SecretRead;
+use super::{
+    contents::{Contents, Slot, State},
+    outcome::Reply,
+    password::Password,
+    rotate_at::RotateAt,
+    schedule::{InvalidSchedule, Plan},
+};
 use crate::api::{Applied, VncPasswordSpec, VncPasswordStatus};
 
 /// Everything that a decision rests on, except the time.
@@ -14,6 +21,8 @@ use crate::api::{Applied, VncPasswordSpec, VncPasswordStatus};
 pub struct Observed {
     /// `metadata.generation`.
     pub generation: i64,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
     /// What is wanted.
     pub spec: Arc<VncPasswordSpec>,
     /// What was written last.
@@ -22,6 +31,12 @@ pub struct Observed {
     pub region: Option<String>,
     /// `spec.enforceInterval`, parsed.
     pub enforce_interval: Option<Duration>,
+    /// `spec.rotation` and `spec.window`, parsed.
+    pub plan: Result<Plan, InvalidSchedule>,
+    /// The annotation `vncpassword.dev/rotate-at`.
+    pub rotate_at: RotateAt,
+    /// A fraction from 0 up to 1 that is always the same for this object: it spreads turns.
+    pub spread: f64,
     /// Whether this object may act on the instance.
     pub owner: Owner,
     /// The Secret as the watch knows it; `None`: it knows of none.
@@ -34,12 +49,81 @@ pub struct Observed {
     pub look: Option<Look>,
     /// When the closed limiter opens again; `None`: it is open.
     pub limiter_opens: Option<Timestamp>,
+    /// The same of RebootInstance.
+    pub reboot_opens: Option<Timestamp>,
+    /// A password and an id, drawn for this pass; absent until asked for by [`Decision::Draw`](super::Decision).
+    pub drawn: Option<Drawn>,
+    /// What this pass has written into the status before it acts.
+    pub announced: Option<Announcement>,
+    /// The reply to this pass's RebootInstance.
+    pub rebooted: Option<Reply>,
     /// The call that was just made; absent until one was.
     pub attempt: Option<Attempt>,
+    /// This process, in records that it writes: random.
+    pub writer: Arc<str>,
+    /// `--allow-reboot`.
+    pub allow_reboot: bool,
     /// How long a call with an unknown outcome may still arrive.
     pub settle: Duration,
     /// A random fraction from 0 up to 1, for delays.
     pub jitter: f64,
+}
+
+impl Observed {
+    /// The Secret as just read.
+    #[must_use]
+    pub fn contents(&self) -> Option<&Contents> {
+        self.read.as_ref().and_then(SecretRead::contents)
+    }
+
+    /// Whether the operator draws the passwords, or has one on its way still: that is finished first.
+    #[must_use]
+    pub fn generated(&self) -> bool {
+        let record = self.contents().and_then(|contents| contents.record_of(&self.spec.instance_id));
+        self.spec.rotation.is_some() || record.is_some_and(|record| record.state == State::Drawn)
+    }
+
+    /// When the rotation that the annotation asks for is due.
+    #[must_use]
+    pub fn on_demand(&self, status: &VncPasswordStatus) -> Option<Timestamp> {
+        let times =
+            [status.last_rotation_time.as_ref(), status.applied.as_ref().map(|applied| &applied.time)];
+        let last = times.into_iter().flatten().map(|time| time.0).max();
+        let handled = status.last_handled_rotate_at.as_ref().map(|time| time.0);
+        self.rotate_at.due(self.created, handled, last)
+    }
+
+    /// The value that a call for that purpose sends.
+    #[must_use]
+    pub fn to_send(&self, purpose: Purpose) -> Option<(&Password, Fingerprint)> {
+        let contents = self.contents()?;
+        let slot = match purpose {
+            Purpose::Deliver | Purpose::Enforce | Purpose::Settle => &contents.current,
+            Purpose::Rotate => &contents.next,
+        };
+        match slot {
+            Slot::Valid(password, print) => Some((password, *print)),
+            Slot::Absent | Slot::Invalid => None,
+        }
+    }
+}
+
+/// Drawn from the system's generator.
+#[derive(Clone, Debug)]
+pub struct Drawn {
+    /// Names a rotation.
+    pub id: String,
+    /// Holds upper case, lower case and digits.
+    pub password: Password,
+}
+
+/// What is said in the status before it is done, so that no other process does it as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announcement {
+    /// The first password of the object is drawn.
+    FirstPassword,
+    /// The instance is restarted.
+    Reboot,
 }
 
 /// Who acts on the instance.
@@ -49,6 +133,8 @@ pub enum Owner {
     This,
     /// Another object; named only where it is in the same namespace.
     Other(Option<String>),
+    /// This object, but another one generates into the same key of the Secret.
+    OtherOfSecret(String),
 }
 
 /// Which Secret, in which version.
@@ -73,32 +159,6 @@ impl SecretVersion {
     pub fn is_older_than(&self, other: &Self) -> bool {
         let number = |version: &Self| version.resource_version.parse::<u128>().ok();
         self.uid == other.uid && number(self).zip(number(other)).is_some_and(|(this, other)| this < other)
-    }
-}
-
-/// What a fresh GET of the Secret found.
-#[derive(Clone, Debug, PartialEq)]
-pub enum SecretRead {
-    /// There is no such Secret.
-    Missing,
-    /// The operator may not read it.
-    Forbidden,
-    /// It has no such key.
-    NoKey(SecretVersion),
-    /// The value is no password.
-    Invalid(SecretVersion),
-    /// The value is a password.
-    Valid(SecretVersion, Password, Fingerprint),
-}
-
-impl SecretRead {
-    /// The version that was read.
-    #[must_use]
-    pub fn version(&self) -> Option<&SecretVersion> {
-        match self {
-            Self::Missing | Self::Forbidden => None,
-            Self::NoKey(version) | Self::Invalid(version) | Self::Valid(version, ..) => Some(version),
-        }
     }
 }
 
@@ -182,6 +242,9 @@ pub struct SeenInstance {
     pub io_optimized: Option<bool>,
     /// When it was started last, to the minute.
     pub start_time: Option<Timestamp>,
+    /// Whether it is locked, for whatever reason (`security`, `financial` and others): it is not restarted then. From
+    /// `OperationLocks`.
+    pub locked: bool,
 }
 
 /// The status in which the API takes a password.
@@ -196,6 +259,8 @@ pub enum Purpose {
     Enforce,
     /// A call of another value may have arrived late: the newest once more.
     Settle,
+    /// The value on its way in a Secret that the operator writes.
+    Rotate,
 }
 
 /// A call that was made, and its reply.
@@ -207,6 +272,8 @@ pub struct Attempt {
     pub version: SecretVersion,
     /// Which value was sent.
     pub value: Fingerprint,
+    /// Of which rotation, by the record's id; `None`: the Secret is the user's.
+    pub rotation: Option<String>,
     /// Whether the value holds upper case, lower case and digits.
     pub all_classes: bool,
     /// How many calls were made at once, this one included.

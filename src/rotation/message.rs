@@ -1,9 +1,10 @@
 //! The texts of conditions: what happened, to what, and what to do. Stable, without times and counters.
 
-use super::facts::{Observed, SecretRead};
-use crate::api::Reason;
+use super::{contents::Slot, facts::Observed, restart};
+use crate::api::{Activation, ROTATE_AT, Reason, VncPasswordStatus, WRITABLE};
 
 /// The message of a reason: what happened, to what, and what to do.
+#[allow(clippy::too_many_lines, reason = "one text a reason")]
 pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -> String {
     let spec = &observed.spec;
     let instance = &spec.instance_id;
@@ -16,6 +17,10 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
                 "instance {instance} accepted the value of key {key} of Secret {secret}, and it is in effect"
             )
         }
+        Reason::Settling if observed.generated() => format!(
+            "a call for instance {instance} had an unknown outcome and may still arrive; until it cannot any more, no \
+             other password is set"
+        ),
         Reason::Settling => format!(
             "the value of key {key} of Secret {secret} is in effect at instance {instance}; it is sent once more \
              when no late call of another value can arrive any more"
@@ -42,18 +47,40 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
             "the ECS API refused the signature of a call for instance {instance} (code {code}); it is signed \
              afresh; check the operator's clock if this stays"
         ),
-        Reason::RebootRequired => format!(
-            "instance {instance} accepted the value of key {key} of Secret {secret}, and it takes effect when the \
-             instance is restarted; restart it"
-        ),
+        Reason::RebootRequired => reboot_required(observed, &observed.status),
+        Reason::Generating => {
+            format!("the first password of instance {instance} is drawn and written to Secret {secret}")
+        }
         Reason::SecretNotFound => format!("Secret {secret} does not exist in this namespace; create it"),
         Reason::SecretKeyNotFound => {
             format!("Secret {secret} has no key {key}; add it, or name the right one in a new VncPassword")
         }
+        Reason::SecretForbidden if observed.generated() => format!(
+            "the operator may not read or write Secret {secret}; grant it get, create and patch on secrets in this \
+             namespace"
+        ),
         Reason::SecretForbidden => {
             format!("the operator may not read Secret {secret}; grant it get on secrets in this namespace")
         }
+        Reason::SecretNotWritable if observed.contents().is_some_and(|contents| contents.closed) => format!(
+            "Secret {secret} is immutable or not of type Opaque, so no password can be generated into it; name another \
+             Secret in a new VncPassword, or delete this one"
+        ),
+        Reason::SecretNotWritable => format!(
+            "Secret {secret} was not made by the operator for instance {instance}; label it {WRITABLE}=true to let the \
+             operator write to it, or name another Secret in a new VncPassword"
+        ),
         Reason::InvalidPassword => format!("{}; {RULE}", refused_value(observed, code)),
+        Reason::InvalidSchedule => "spec.rotation or spec.window holds no schedule that can be".to_owned(),
+        Reason::InvalidRotateAt => format!(
+            "annotation {ROTATE_AT} is no time, so nothing is rotated for it; write one as in RFC 3339, such as \
+             2026-01-02T03:04:05Z"
+        ),
+        Reason::InstanceUnknown => format!(
+            "DescribeInstances does not show instance {instance} in region {region}, so whether it takes a password at \
+             once is not known and none is drawn; grant ecs:DescribeInstances on it to the operator's identity, and \
+             check spec.instanceId and spec.regionId"
+        ),
         Reason::InvalidRegion => {
             "no valid region is known: set spec.regionId to a region ID such as cn-hangzhou, \
                                   or start the operator with --region"
@@ -90,10 +117,43 @@ const RULE: &str = "a VNC password is exactly 6 of A-Z, a-z and 0-9, without the
 
 fn refused_value(observed: &Observed, code: &str) -> String {
     let (secret, key) = (&observed.spec.secret_ref.name, &observed.spec.secret_ref.key);
-    match &observed.read {
-        Some(SecretRead::Invalid(_)) => {
+    let instance = &observed.spec.instance_id;
+    match observed.contents() {
+        Some(contents) if contents.current == Slot::Invalid => {
             format!("the value of key {key} of Secret {secret} is no VNC password")
+        }
+        Some(contents) if contents.under_way(instance).is_some() => {
+            format!("the ECS API refused the passwords generated for instance {instance} (code {code})")
+        }
+        Some(contents) if contents.holds_a_refused_value(instance) => {
+            format!("the ECS API refused the value of key {key} of Secret {secret}")
         }
         _ => format!("the ECS API refused the value of key {key} of Secret {secret} (code {code})"),
     }
+}
+
+/// What a password that waits for a restart needs.
+pub(super) fn reboot_required(observed: &Observed, status: &VncPasswordStatus) -> String {
+    let spec = &observed.spec;
+    let (instance, secret) = (&spec.instance_id, &spec.secret_ref.name);
+    let key = format!("{}{}", spec.secret_ref.key, if observed.generated() { ".next" } else { "" });
+    let taken = format!(
+        "instance {instance} accepted the value of key {key} of Secret {secret}, and it takes effect when the instance is \
+         restarted"
+    );
+    let then = match spec.activation {
+        Activation::Manual => "restart it",
+        Activation::Reboot if !observed.allow_reboot => {
+            "spec.activation is Reboot, but the operator runs without --allow-reboot: restart it yourself"
+        }
+        Activation::Reboot if status.accepted.as_ref().is_some_and(|accepted| accepted.unchanged) => {
+            "it may be in effect already, so the operator does not restart it for that: restart it yourself"
+        }
+        Activation::Reboot if !restart::will_reboot(observed, status) => {
+            "two requests to restart it moved nothing: restart it yourself"
+        }
+        Activation::Reboot if spec.window.is_some() => "the operator restarts it in spec.window",
+        Activation::Reboot => "the operator restarts it",
+    };
+    format!("{taken}; {then}")
 }

@@ -3,14 +3,20 @@
 //! Read [`decide()`] first; [`facts`] is what it is told, [`Verdict`] how a pass ends.
 
 pub mod backoff;
+pub mod contents;
 mod decide;
 pub mod facts;
+mod generated;
+mod hold;
 mod message;
 pub mod outcome;
 pub mod owner;
 mod password;
 mod reply;
 mod restart;
+pub mod rotate_at;
+pub mod schedule;
+mod users;
 mod verdict;
 
 #[cfg(test)]

@@ -168,6 +168,8 @@ mod tests {
             ("InvalidTimeStamp.Expired", 400, Class::Signing),
             ("IllegalTimestamp", 400, Class::Signing),
             ("MissingParameter", 400, Class::Refused),
+            ("InstanceExpiredOrInArrears", 403, Class::Refused),
+            ("DiskError", 403, Class::Refused),
             ("SomethingNew", 400, Class::Refused),
             ("", 404, Class::Refused),
         ];

@@ -8,9 +8,11 @@ use super::{
     facts::{Attempt, Found, Observed, Purpose, SeenInstance, Unsettled},
     message::message,
     outcome::{self, Class, Reply},
+    restart,
+    rotate_at::RotateAt,
     verdict::{
-        Decision, Effects, Note, Outlook, Progress, Verdict, after, conclude, enforce_due, in_effect, rest,
-        seconds, settled_at, undelivered,
+        Decision, Effects, Note, Outlook, Progress, Verdict, after, conclude, enforce_due, in_effect, ready,
+        rest, seconds, settled_at,
     },
 };
 use crate::api::{Accepted, Applied, ConditionStatus, Instance, Reason, Retry, VncPasswordStatus};
@@ -19,14 +21,16 @@ use crate::api::{Accepted, Applied, ConditionStatus, Instance, Reason, Retry, Vn
 pub(super) fn decide(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Decision {
     match outcome::classify(&attempt.reply) {
         Class::Accepted => rest(accepted(observed, attempt, now)),
-        // A cached key may just have been renewed, a nonce or a date may just have been wrong.
-        Class::Credentials | Class::Signing
-            if attempt.tries == 1 && attempt.reply != Reply::NoCredentials =>
-        {
-            Decision::Send(attempt.purpose)
-        }
+        class if again_at_once(attempt, class) => Decision::Send(attempt.purpose),
         class => rest(failed(observed, attempt, class, now)),
     }
+}
+
+/// A cached key may just have been renewed, a nonce or a date may just have been wrong.
+pub(super) fn again_at_once(attempt: &Attempt, class: Class) -> bool {
+    matches!(class, Class::Credentials | Class::Signing)
+        && attempt.tries == 1
+        && attempt.reply != Reply::NoCredentials
 }
 
 fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
@@ -34,6 +38,11 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
     learn(observed, &mut status);
     if let Reply::Accepted { request_id } = &attempt.reply {
         status.request_id = Some(request_id.clone());
+    }
+    if let (RotateAt::At(at), Some(due)) = (observed.rotate_at, observed.on_demand(&status))
+        && due <= now
+    {
+        status.last_handled_rotate_at = Some(Time(at));
     }
     status.applied = Some(Applied {
         secret_uid: attempt.version.uid.to_string(),
@@ -57,23 +66,39 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
         // What settles counts as well: a restart meanwhile may have brought the late call's value into effect.
         (Purpose::Deliver | Purpose::Settle, false) => await_restart(observed, attempt, &mut status),
         // Known to be in effect: nothing new can come.
-        (Purpose::Settle, true) | (Purpose::Enforce, _) => {}
+        (Purpose::Settle, true) | (Purpose::Enforce | Purpose::Rotate, _) => {}
     }
-    effects.wake = [settles, enforce_due(observed, &status, now)].into_iter().flatten().min();
+    let again = [settles, enforce_due(observed, &status, now), observed.on_demand(&status)];
+    effects.wake = again.into_iter().flatten().min();
     if status.accepted.is_some() {
-        let text = message(Reason::RebootRequired, observed, None);
-        let outlook = Outlook::new(ConditionStatus::False, Progress::Rest, Reason::RebootRequired, text);
-        effects.look = effects.look.or(Some(after(now, std::time::Duration::from_secs(1))));
-        return conclude(observed, status, &outlook, now, effects);
+        return restart::waiting(observed, status, effects, after(now, SOON), now);
     }
     in_effect(observed, status, another, effects, now)
 }
 
-/// The value takes effect at the next restart. The status is forgotten: a stop that was seen before the call is no
-/// restart after it.
+/// When to look at an instance after a call, at the earliest: times are kept to the second.
+pub(super) const SOON: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The value takes effect at the next restart.
 fn await_restart(observed: &Observed, attempt: &Attempt, status: &mut VncPasswordStatus) {
+    let value = Some(attempt.value);
+    let applied = observed.history.applied.as_ref().map(|(_, value)| *value);
+    // That it was never applied before is known of the object, that it differs is known to who has seen both.
+    let new = observed.status.request_id.is_none() || applied.is_some() && applied != value;
     let rotation = attempt.version.resource_version.to_string();
-    status.accepted = Some(Accepted { rotation, start_time: None });
+    // Sent once more, a value that waits already goes on waiting as it did.
+    let unchanged = match &observed.status.accepted {
+        Some(accepted) if accepted.rotation == rotation => accepted.unchanged,
+        _ => !new,
+    };
+    let accepted = Accepted { rotation, time: seconds(attempt.at), unchanged, start_time: None };
+    wait_for_restart(observed, accepted, status);
+}
+
+/// Notes what waits for a restart. The instance's status is forgotten: a stop that was seen before the call is no
+/// restart after it.
+pub(super) fn wait_for_restart(observed: &Observed, accepted: Accepted, status: &mut VncPasswordStatus) {
+    status.accepted = Some(accepted);
     let instance = status.instance.get_or_insert_default();
     instance.start_time = seen(observed).and_then(|seen| seen.start_time).map(Time);
     instance.status = None;
@@ -99,7 +124,7 @@ fn late(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Late {
 }
 
 /// What the look before the call taught.
-fn learn(observed: &Observed, status: &mut VncPasswordStatus) {
+pub(super) fn learn(observed: &Observed, status: &mut VncPasswordStatus) {
     let instance = status.instance.get_or_insert_with(Instance::default);
     instance.region_id.clone_from(&observed.region);
     if let Some(seen) = seen(observed) {
@@ -116,11 +141,12 @@ fn seen(observed: &Observed) -> Option<&SeenInstance> {
     }
 }
 
-fn notes(observed: &Observed, attempt: &Attempt, status: &VncPasswordStatus) -> Vec<Note> {
+/// The events of an accepted call that brought a new value.
+pub(super) fn notes(observed: &Observed, attempt: &Attempt, status: &VncPasswordStatus) -> Vec<Note> {
     let (instance, Reply::Accepted { request_id }) = (&observed.spec.instance_id, &attempt.reply) else {
         return Vec::new();
     };
-    if attempt.purpose != Purpose::Deliver {
+    if !matches!(attempt.purpose, Purpose::Deliver | Purpose::Rotate) {
         return Vec::new();
     }
     let optimized = status.instance.as_ref().and_then(|instance| instance.io_optimized);
@@ -151,14 +177,18 @@ fn notes(observed: &Observed, attempt: &Attempt, status: &VncPasswordStatus) -> 
     notes
 }
 
-fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) -> Verdict {
+/// The verdict on a call that was not accepted.
+pub(super) fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) -> Verdict {
     let mut status = (*observed.status).clone();
     let new = attempt.purpose == Purpose::Deliver;
     let mut effects = Effects::default();
     record_retry(observed, attempt, class, &mut status);
     status.instance.get_or_insert_default().region_id.clone_from(&observed.region);
-    let (mut ready, mut ready_reason) = (undelivered(observed), None);
-    if !new && let Some(applied) = &mut status.applied {
+    let (mut ready, mut ready_reason) = ready(observed);
+    if !new
+        && attempt.rotation.is_none()
+        && let Some(applied) = &mut status.applied
+    {
         // It was in sync, perhaps in another version: what fails is only sending it once more.
         applied.secret_uid = attempt.version.uid.to_string();
         applied.secret_resource_version = attempt.version.resource_version.to_string();
@@ -183,7 +213,7 @@ fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) 
         refused_status(observed, attempt, &mut status);
         effects.look = Some(match status.instance.as_ref().and_then(|instance| instance.status.as_ref()) {
             Some(_) => after(attempt.at, backoff::look_delay(std::time::Duration::ZERO)),
-            None => after(attempt.at, std::time::Duration::from_secs(1)),
+            None => after(attempt.at, SOON),
         });
     }
     effects.wake =

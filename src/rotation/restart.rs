@@ -8,14 +8,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     backoff,
-    facts::{Found, Observed, Purpose, RUNNING, SecretRead, SeenInstance},
-    message::message,
-    verdict::{
-        Decision, Effects, Note, Outlook, Progress, Verdict, after, conclude, enforce_due, in_effect, rest,
-        seconds, waited,
-    },
+    facts::{Announcement, Found, Look, Observed, RUNNING, SeenInstance},
+    hold::FRESH,
+    message::reboot_required,
+    outcome::{self, Class, Reply},
+    verdict::{Decision, Effects, Note, Outlook, Progress, Verdict, after, conclude, ready, seconds, waited},
 };
-use crate::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
+use crate::api::{Accepted, Activation, ConditionType, Reason, RebootRequest, VncPasswordStatus};
 
 /// What a look says of an accepted password.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,49 +31,180 @@ enum Sign {
     Nothing,
 }
 
-/// One step of following: `status` holds `accepted`. `settling`: the value is still to be sent once more.
+/// Where following a restart has come to.
+pub(super) enum Followed {
+    /// Nothing to do before the next look.
+    Waits(Box<Verdict>),
+    /// The restart itself is to be done.
+    Step(Decision),
+    /// What was accepted may have come into effect around the call, or not: the value is to be sent again. Otherwise
+    /// this.
+    Blurred(Box<Verdict>),
+    /// It was restarted; the status says so.
+    Restarted(Box<VncPasswordStatus>, Effects),
+}
+
+/// One step of following: `status` holds `accepted`.
 pub(super) fn follow(
     observed: &Observed,
     mut status: VncPasswordStatus,
-    effects: Effects,
-    settling: bool,
+    mut effects: Effects,
     now: Timestamp,
-) -> Decision {
-    let Some(applied) = status.applied.clone() else {
-        return rest(waiting(observed, status, effects, now, now));
+) -> Followed {
+    if observed.announced == Some(Announcement::Reboot) {
+        let Some(reply) = &observed.rebooted else { return Followed::Step(Decision::Reboot) };
+        effects.notes.push(told(observed, reply));
+        let look = after(now, backoff::look_delay(Duration::ZERO));
+        return Followed::Waits(Box::new(waiting(observed, status, effects, look, now)));
+    }
+    let Some(accepted) = status.accepted.clone() else {
+        return Followed::Waits(Box::new(waiting(observed, status, effects, now, now)));
     };
     // Times in the status are cut to the second: only a look from the next second on was surely taken after the call.
-    let earliest = after(applied.time.0.min(now), Duration::from_secs(1));
+    let earliest = after(accepted.time.0.min(now), Duration::from_secs(1));
     let Some(look) = observed.look.as_ref().filter(|look| look.at >= earliest) else {
-        return rest(waiting(observed, status, effects, earliest, now));
+        return Followed::Waits(Box::new(waiting(observed, status, effects, earliest, now)));
     };
     let next = after(look.at, backoff::look_delay(waited(observed, ConditionType::RebootRequired, now)));
     let Found::Seen(seen) = &look.found else {
-        return rest(waiting(observed, status, effects, next, now));
+        return Followed::Waits(Box::new(waiting(observed, status, effects, next, now)));
     };
     let sign = sign(&status, seen);
     status.instance.get_or_insert_default().status = Some(seen.status.clone());
     match sign {
-        Sign::Nothing | Sign::Down => rest(waiting(observed, status, effects, next, now)),
+        Sign::Down => Followed::Waits(Box::new(waiting(observed, status, effects, next, now))),
         Sign::Baseline => {
-            if let Some(accepted) = &mut status.accepted {
-                accepted.start_time = seen.start_time.map(Time);
-            }
-            rest(waiting(observed, status, effects, next, now))
+            let accepted = Accepted { start_time: seen.start_time.map(Time), ..accepted };
+            status.accepted = Some(accepted);
+            still_to_come(observed, status, effects, look, next, now)
         }
-        Sign::Blurred => match &observed.read {
-            None => Decision::ReadSecret,
-            Some(SecretRead::Valid(..)) if observed.limiter_opens.is_none() => {
-                Decision::Send(Purpose::Deliver)
-            }
-            Some(_) => rest(waiting(observed, status, effects, next, now)),
-        },
+        Sign::Nothing => still_to_come(observed, status, effects, look, next, now),
+        Sign::Blurred => Followed::Blurred(Box::new(waiting(observed, status, effects, next, now))),
         Sign::Restarted => {
             let instance = status.instance.get_or_insert_default();
             instance.start_time = seen.start_time.map(Time);
-            rest(restarted(observed, status, effects, settling, now))
+            effects.notes.push(Note {
+                warning: false,
+                reason: Reason::Applied.as_str(),
+                text: format!(
+                    "instance {} was restarted: its new password is in effect",
+                    observed.spec.instance_id
+                ),
+            });
+            if !observed.generated() {
+                status.accepted = None;
+                status.last_rotation_time = Some(seconds(now));
+                status.rotations = Some(status.rotations.unwrap_or(0).saturating_add(1));
+            }
+            Followed::Restarted(Box::new(status), effects)
         }
     }
+}
+
+/// The instance runs as it did when the password was accepted: asks for its restart, where that is the operator's and
+/// the time has come.
+fn still_to_come(
+    observed: &Observed,
+    mut status: VncPasswordStatus,
+    mut effects: Effects,
+    look: &Look,
+    mut next: Timestamp,
+    now: Timestamp,
+) -> Followed {
+    match reboot(observed, &status, look, now) {
+        Reboot::Never => {}
+        Reboot::Look => next = now,
+        Reboot::At(at) => {
+            next = next.min(at.max(after(look.at, FRESH)));
+            effects.wake = effects.wake.into_iter().chain([at]).min();
+        }
+        Reboot::Now(request) => {
+            status.reboot_requested_at = Some(request);
+            let verdict = waiting(observed, status, effects, next, now);
+            return Followed::Step(Decision::Announce(Announcement::Reboot, Box::new(verdict)));
+        }
+    }
+    Followed::Waits(Box::new(waiting(observed, status, effects, next, now)))
+}
+
+/// What is to be done about the restart.
+#[derive(Debug, PartialEq, Eq)]
+enum Reboot {
+    /// Nothing, or not by the operator.
+    Never,
+    /// Nothing before then.
+    At(Timestamp),
+    /// A fresh look, to know that it is still so.
+    Look,
+    /// It is requested, as this says.
+    Now(RebootRequest),
+}
+
+/// Whether the operator restarts the instance, sooner or later.
+pub(super) fn will_reboot(observed: &Observed, status: &VncPasswordStatus) -> bool {
+    let Some(accepted) = &status.accepted else { return false };
+    observed.spec.activation == Activation::Reboot
+        && observed.allow_reboot
+        && !accepted.unchanged
+        && requests(status, accepted).is_none_or(|request| request.requests < MOST_REQUESTS)
+}
+
+/// A second request only where the first moved nothing.
+const MOST_REQUESTS: i32 = 2;
+
+fn requests<'a>(status: &'a VncPasswordStatus, accepted: &Accepted) -> Option<&'a RebootRequest> {
+    status.reboot_requested_at.as_ref().filter(|request| request.rotation == accepted.rotation)
+}
+
+fn reboot(observed: &Observed, status: &VncPasswordStatus, look: &Look, now: Timestamp) -> Reboot {
+    let (Some(accepted), Found::Seen(seen), Ok(plan)) = (&status.accepted, &look.found, &observed.plan)
+    else {
+        return Reboot::Never;
+    };
+    // Without a start time to compare with, a restart would not be seen.
+    let Some(baseline) = accepted.start_time.as_ref().map(|start| start.0) else { return Reboot::Never };
+    if !will_reboot(observed, status) || seen.status != RUNNING || seen.locked {
+        return Reboot::Never;
+    }
+    let former = requests(status, accepted);
+    let settled = former.map(|former| after(former.time.0, observed.settle));
+    // Start times are told to the minute: a restart within the same minute would not be seen either.
+    let earliest = Some(after(baseline, Duration::from_secs(60))).max(settled).max(observed.reboot_opens);
+    let earliest = earliest.map_or(now, |earliest| earliest.max(now));
+    let Some(at) = plan.opening(earliest) else { return Reboot::Never };
+    if at > now {
+        return Reboot::At(at);
+    }
+    // After a first request only a look from after its time has passed tells that nothing has moved.
+    if after(look.at, FRESH) <= now || settled.is_some_and(|settled| look.at < settled) {
+        return Reboot::Look;
+    }
+    let requests = former.map_or(0, |former| former.requests) + 1;
+    Reboot::Now(RebootRequest { time: seconds(now), rotation: accepted.rotation.clone(), requests })
+}
+
+/// The event of a request for a restart.
+fn told(observed: &Observed, reply: &Reply) -> Note {
+    let instance = &observed.spec.instance_id;
+    let (warning, text) = match (outcome::classify(reply), reply) {
+        (_, Reply::Accepted { request_id }) => {
+            (false, format!("instance {instance} restarts for its new password; RequestId {request_id}"))
+        }
+        (Class::OutcomeUnknown, _) => {
+            (true, format!("no readable reply came to the request to restart instance {instance}"))
+        }
+        (_, Reply::Refused { code, .. }) => (
+            true,
+            format!(
+                "the ECS API refused to restart instance {instance} (code {code}); grant ecs:RebootInstance on it to the \
+                 operator's identity, or restart it yourself"
+            ),
+        ),
+        (_, Reply::Unknown | Reply::NotSent | Reply::NoCredentials | Reply::CredentialsFailed) => {
+            (true, format!("the request to restart instance {instance} could not be sent"))
+        }
+    };
+    Note { warning, reason: "Reboot", text }
 }
 
 fn sign(status: &VncPasswordStatus, seen: &SeenInstance) -> Sign {
@@ -95,35 +225,20 @@ fn sign(status: &VncPasswordStatus, seen: &SeenInstance) -> Sign {
     }
 }
 
-fn waiting(
+/// The verdict of a password that waits for a restart; `look`: when to look next.
+pub(super) fn waiting(
     observed: &Observed,
     status: VncPasswordStatus,
     effects: Effects,
     look: Timestamp,
     now: Timestamp,
 ) -> Verdict {
-    let text = message(Reason::RebootRequired, observed, None);
-    let outlook = Outlook::new(ConditionStatus::False, Progress::Rest, Reason::RebootRequired, text);
+    let text = reboot_required(observed, &status);
+    let progress = if will_reboot(observed, &status) { Progress::Reconciling } else { Progress::Rest };
+    let said = Observed { status: std::sync::Arc::new(status.clone()), ..observed.clone() };
+    let (ready, ready_reason) = ready(&said);
+    let outlook = Outlook { ready_reason, ..Outlook::new(ready, progress, Reason::RebootRequired, text) };
     conclude(observed, status, &outlook, now, Effects { look: Some(look), ..effects })
-}
-
-fn restarted(
-    observed: &Observed,
-    mut status: VncPasswordStatus,
-    mut effects: Effects,
-    settling: bool,
-    now: Timestamp,
-) -> Verdict {
-    status.accepted = None;
-    status.last_rotation_time = Some(seconds(now));
-    status.rotations = Some(status.rotations.unwrap_or(0).saturating_add(1));
-    effects.notes.push(Note {
-        warning: false,
-        reason: Reason::Applied.as_str(),
-        text: format!("instance {} was restarted: its new password is in effect", observed.spec.instance_id),
-    });
-    effects.wake = effects.wake.or(enforce_due(observed, &status, now));
-    in_effect(observed, status, settling, effects, now)
 }
 
 #[cfg(test)]
@@ -137,7 +252,12 @@ mod tests {
 
     fn status(was: &str, before: Option<i64>, baseline: Option<i64>) -> VncPasswordStatus {
         VncPasswordStatus {
-            accepted: Some(Accepted { rotation: "7".into(), start_time: baseline.map(at).map(Time) }),
+            accepted: Some(Accepted {
+                rotation: "7".into(),
+                time: Time(at(0)),
+                unchanged: false,
+                start_time: baseline.map(at).map(Time),
+            }),
             instance: Some(Instance {
                 status: Some(was.into()),
                 start_time: before.map(at).map(Time),
@@ -171,8 +291,12 @@ mod tests {
             ("no start time at all", "Running", None, None, "Running", None, Sign::Nothing),
         ];
         for (name, was, before, baseline, now, start, expected) in table {
-            let seen =
-                SeenInstance { status: now.into(), io_optimized: Some(false), start_time: start.map(at) };
+            let seen = SeenInstance {
+                status: now.into(),
+                io_optimized: Some(false),
+                start_time: start.map(at),
+                locked: false,
+            };
             assert_eq!(sign(&status(was, before, baseline), &seen), expected, "{name}");
         }
     }

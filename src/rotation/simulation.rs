@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::{
-    Decision, Password, Verdict, decide, doubt,
+    Decision, Password, Verdict,
+    contents::{Contents, Slot},
+    decide, doubt,
     facts::{
         Attempt, FingerprintKey, Found, History, Look, Observed, Purpose, RUNNING, SecretRead, SecretVersion,
         SeenInstance,
@@ -118,14 +120,18 @@ impl World {
     }
 
     fn read(&self) -> SecretRead {
-        match self.value {
+        let current = match self.value {
             Some(value) => {
                 let password = password(value);
                 let print = self.key.fingerprint(&password);
-                SecretRead::Valid(self.secret_version(), password, print)
+                Slot::Valid(password, print)
             }
-            None => SecretRead::Invalid(self.secret_version()),
-        }
+            None => Slot::Invalid,
+        };
+        let version = self.secret_version();
+        let (next, record) = (Slot::Absent, None);
+        let contents = Contents { version, current, next, record, closed: false, opened: false };
+        SecretRead::Found(Box::new(contents))
     }
 
     /// One pass, to its end.
@@ -142,6 +148,7 @@ impl World {
                     observed.attempt = Some(self.call(purpose, tries));
                 }
                 Decision::Rest(verdict) => return self.record(&observed, *verdict),
+                decision => panic!("not for a user's Secret: {decision:?}"),
             }
         }
         panic!("a pass that does not end: {:#?}", self.status);
@@ -169,8 +176,9 @@ impl World {
                 Reply::Accepted { request_id: "R".into() }
             }
         };
-        let SecretRead::Valid(version, _, print) = self.read() else { panic!("sent what is no password") };
-        Attempt { purpose, version, value: print, all_classes: true, tries, at: at(self.now), reply }
+        let (version, value) = (self.secret_version(), self.key.fingerprint(&password(value)));
+        let (rotation, all_classes) = (None, true);
+        Attempt { purpose, version, value, rotation, all_classes, tries, at: at(self.now), reply }
     }
 
     fn take(&mut self, value: u8) {
@@ -222,8 +230,12 @@ impl World {
                 self.look_due = None;
                 let status = if self.running { RUNNING } else { "Stopped" };
                 let start_time = Some(at(self.started.div_euclid(60) * 60));
-                let seen =
-                    SeenInstance { status: status.into(), io_optimized: Some(self.optimized), start_time };
+                let seen = SeenInstance {
+                    status: status.into(),
+                    io_optimized: Some(self.optimized),
+                    start_time,
+                    locked: false,
+                };
                 self.look = Some(Look { at: at(self.now), found: Found::Seen(seen) });
             } else {
                 self.wake = None;

@@ -6,15 +6,19 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Password, Verdict, decide, doubt,
+    Decision, Password, Verdict,
+    contents::{Contents, Slot},
+    decide, doubt,
     facts::{
         Attempt, Fingerprint, FingerprintKey, Found, Look, Observed, Owner, Purpose, SecretRead,
         SecretVersion, SeenInstance, Unsettled,
     },
     outcome::Reply,
+    rotate_at::RotateAt,
+    schedule::Plan,
 };
 use crate::api::{
-    Applied, ConditionStatus, ConditionType, Instance, Reason, Retry, SecretRef, VncPasswordSpec,
+    Activation, Applied, ConditionStatus, ConditionType, Instance, Reason, Retry, SecretRef, VncPasswordSpec,
     VncPasswordStatus,
 };
 
@@ -34,7 +38,24 @@ fn print(password: &str) -> Fingerprint {
 }
 
 fn read(number: u32, password: &str) -> SecretRead {
-    SecretRead::Valid(version(number), Password::parse(password.as_bytes()).unwrap(), print(password))
+    holding(number, valid(password))
+}
+
+pub(super) fn valid(password: &str) -> Slot {
+    Slot::Valid(Password::parse(password.as_bytes()).unwrap(), print(password))
+}
+
+/// A Secret that is the user's, with that under its key.
+fn holding(number: u32, current: Slot) -> SecretRead {
+    let contents = Contents {
+        version: version(number),
+        current,
+        next: Slot::Absent,
+        record: None,
+        closed: false,
+        opened: false,
+    };
+    SecretRead::Found(Box::new(contents))
 }
 
 /// A new object, whose Secret has version 1, at an instance known to be I/O optimized.
@@ -42,10 +63,17 @@ pub(super) fn new() -> Observed {
     let instance = Instance { io_optimized: Some(true), ..Instance::default() };
     Observed {
         generation: 1,
+        created: at(-1000),
+        plan: Plan::new(None, None),
+        rotate_at: RotateAt::Never,
+        spread: 0.0,
         spec: Arc::new(VncPasswordSpec {
             instance_id: "i-1".into(),
             region_id: None,
             secret_ref: SecretRef { name: "s".into(), key: "password".into() },
+            rotation: None,
+            window: None,
+            activation: Activation::Manual,
             enforce_interval: None,
             suspend: false,
         }),
@@ -58,7 +86,13 @@ pub(super) fn new() -> Observed {
         history: super::facts::History::default(),
         look: None,
         limiter_opens: None,
+        reboot_opens: None,
+        drawn: None,
+        announced: None,
+        rebooted: None,
         attempt: None,
+        writer: "writer".into(),
+        allow_reboot: false,
         settle: SETTLE,
         jitter: 0.0,
     }
@@ -103,11 +137,11 @@ fn sending(observed: &mut Observed, second: i64, number: u32, password: &str) ->
 
 /// The verdict on the reply to a call with what was read. It is the second try where one is granted.
 fn call(observed: &mut Observed, purpose: Purpose, reply: Reply, second: i64) -> Verdict {
-    let Some(SecretRead::Valid(version, _, value)) = observed.read.clone() else {
-        panic!("nothing was read")
-    };
+    let version = observed.contents().expect("nothing was read").version.clone();
+    let (_, value) = observed.to_send(purpose).expect("nothing to send");
+    let (rotation, all_classes) = (None, true);
     observed.attempt =
-        Some(Attempt { purpose, version, value, all_classes: true, tries: 2, at: at(second), reply });
+        Some(Attempt { purpose, version, value, rotation, all_classes, tries: 2, at: at(second), reply });
     resting(observed, second)
 }
 
@@ -142,7 +176,8 @@ fn edit(observed: &mut Observed, status: impl FnOnce(&mut VncPasswordStatus)) {
 
 fn look(second: i64, status: &str, io_optimized: bool, start: i64) -> Look {
     let start_time = Some(at(start * 60));
-    let seen = SeenInstance { status: status.into(), io_optimized: Some(io_optimized), start_time };
+    let seen =
+        SeenInstance { status: status.into(), io_optimized: Some(io_optimized), start_time, locked: false };
     Look { at: at(second), found: Found::Seen(seen) }
 }
 
@@ -239,8 +274,8 @@ fn what_the_secret_lacks_is_told_without_a_call() {
     let table = [
         (SecretRead::Missing, Reason::SecretNotFound),
         (SecretRead::Forbidden, Reason::SecretForbidden),
-        (SecretRead::NoKey(version(1)), Reason::SecretKeyNotFound),
-        (SecretRead::Invalid(version(1)), Reason::InvalidPassword),
+        (holding(1, Slot::Absent), Reason::SecretKeyNotFound),
+        (holding(1, Slot::Invalid), Reason::InvalidPassword),
     ];
     for (read, reason) in table {
         let mut observed = new();
@@ -539,7 +574,7 @@ fn an_unknown_instance_is_looked_at_before_its_first_password() {
 fn for_a_value_that_cannot_be_sent_nobody_is_asked_anything() {
     let mut observed = new();
     edit(&mut observed, |status| status.instance = None);
-    observed.read = Some(SecretRead::Invalid(version(1)));
+    observed.read = Some(holding(1, Slot::Invalid));
     let verdict = resting(&observed, 0);
     assert_eq!((verdict.look, reasons(&verdict.status).2), (None, Some(Reason::InvalidPassword)));
 }
@@ -782,7 +817,7 @@ fn a_resend_that_fails_after_a_spoilt_value_came_back_is_tried_again() {
     let mut observed = applied();
     edit(&mut observed, |status| status.retry = Retry::unsettled(Some(at(960))));
     observed.secret = Some(version(2));
-    observed.read = Some(SecretRead::Invalid(version(2)));
+    observed.read = Some(holding(2, Slot::Invalid));
     let verdict = resting(&observed, 10);
     next(&mut observed, &verdict);
     observed.secret = Some(version(3));
@@ -799,7 +834,7 @@ fn a_value_that_was_spoilt_while_it_settled_is_still_sent_again() {
     let mut observed = applied();
     edit(&mut observed, |status| status.retry = Retry::unsettled(Some(at(960))));
     observed.secret = Some(version(2));
-    observed.read = Some(SecretRead::Invalid(version(2)));
+    observed.read = Some(holding(2, Slot::Invalid));
     let verdict = resting(&observed, 970);
     next(&mut observed, &verdict);
     observed.secret = Some(version(3));

@@ -6,8 +6,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    facts::{Fingerprint, Observed, Purpose, SecretVersion, Unsettled},
-    message::message,
+    contents::{SecretWrite, State},
+    facts::{Announcement, Fingerprint, Observed, Purpose, SecretVersion, Unsettled},
+    message::{message, reboot_required},
+    rotate_at::RotateAt,
 };
 use crate::api::{Condition, ConditionStatus, ConditionType, Reason, VncPasswordStatus};
 
@@ -16,8 +18,16 @@ use crate::api::{Condition, ConditionStatus, ConditionType, Reason, VncPasswordS
 pub enum Decision {
     /// Read the Secret: the contents are needed.
     ReadSecret,
+    /// Draw a password and an id.
+    Draw,
+    /// Write the Secret, in that version of it only.
+    WriteSecret(Box<SecretWrite>),
     /// Send the password that was read.
     Send(Purpose),
+    /// Write the status, in that version of the object only, and go on.
+    Announce(Announcement, Box<Verdict>),
+    /// Restart the instance.
+    Reboot,
     /// Record the verdict and rest.
     Rest(Box<Verdict>),
 }
@@ -75,6 +85,7 @@ pub(super) enum Progress {
 }
 
 /// What the conditions are to say.
+#[derive(Clone)]
 pub(super) struct Outlook {
     pub ready: ConditionStatus,
     pub reason: Reason,
@@ -125,9 +136,24 @@ pub(super) fn conclude(
     now: Timestamp,
     mut effects: Effects,
 ) -> Verdict {
+    let complaint = complaint(observed).filter(|_| outlook.progress == Progress::Rest);
+    let outlook = &complaint.map_or_else(
+        || outlook.clone(),
+        |(reason, message)| Outlook {
+            ready: outlook.ready,
+            reason,
+            progress: Progress::Stalled,
+            ready_reason: Some(outlook.ready_reason.unwrap_or(outlook.reason)),
+            message,
+        },
+    );
+    if !observed.spec.suspend {
+        status.next_rotation_time = next_turn(observed, &status, now).map(seconds);
+    }
     let at = (observed.generation, now);
     let ready_reason = outlook.ready_reason.unwrap_or(outlook.reason);
     let ready_message = match outlook.ready_reason {
+        Some(Reason::RebootRequired) => reboot_required(observed, &status),
         Some(reason) => message(reason, observed, None),
         None => outlook.message.clone(),
     };
@@ -141,19 +167,41 @@ pub(super) fn conclude(
         Progress::Reconciling => flag(ConditionType::Reconciling, outlook.reason, outlook.message.clone()),
         Progress::Stalled => flag(ConditionType::Stalled, outlook.reason, outlook.message.clone()),
     }
-    for (holds, type_, reason) in [
-        (status.accepted.is_some(), ConditionType::RebootRequired, Reason::RebootRequired),
-        (observed.spec.suspend, ConditionType::Suspended, Reason::Suspended),
-    ] {
-        if holds {
-            flag(type_, reason, message(reason, observed, None));
-        }
+    if status.accepted.is_some() {
+        let text = reboot_required(observed, &status);
+        flag(ConditionType::RebootRequired, Reason::RebootRequired, text);
+    }
+    if observed.spec.suspend {
+        let text = message(Reason::Suspended, observed, None);
+        flag(ConditionType::Suspended, Reason::Suspended, text);
     }
     stamp(&mut status, conditions, observed.generation);
     if let Some(note) = transition(&observed.status, outlook) {
         effects.notes.push(note);
     }
     Verdict::of(status, effects)
+}
+
+/// What a person has to mend although the object does what it can.
+fn complaint(observed: &Observed) -> Option<(Reason, String)> {
+    if observed.spec.suspend {
+        return None;
+    }
+    if let Err(invalid) = &observed.plan {
+        return Some((Reason::InvalidSchedule, invalid.to_string()));
+    }
+    let reason = Reason::InvalidRotateAt;
+    (observed.rotate_at == RotateAt::Invalid).then(|| (reason, message(reason, observed, None)))
+}
+
+/// When the next turn is, where passwords are drawn by themselves.
+pub(super) fn next_turn(
+    observed: &Observed,
+    status: &VncPasswordStatus,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let last = status.last_rotation_time.as_ref()?.0;
+    observed.plan.as_ref().ok()?.next(last, observed.spread, now)
 }
 
 /// The status of an object whose spec cannot be read: what else stands in it stays.
@@ -259,13 +307,47 @@ pub(super) fn waited(observed: &Observed, type_: ConditionType, now: Timestamp) 
     Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
-/// `Ready` of a value that was not delivered: unknown as long as a call with an unknown outcome may have done it.
-pub(super) fn undelivered(observed: &Observed) -> ConditionStatus {
-    let ready = observed.status.condition(ConditionType::Ready);
-    let unknown = ready.is_some_and(|ready| ready.status == ConditionStatus::Unknown);
-    if unknown && observed.status.applied.is_none() && observed.status.retry.is_some() {
-        ConditionStatus::Unknown
+/// What is said of a value that was not delivered.
+pub(super) fn undelivered(observed: &Observed, progress: Progress, reason: Reason, text: String) -> Outlook {
+    let (ready, ready_reason) = ready(observed);
+    Outlook { ready_reason, ..Outlook::new(ready, progress, reason, text) }
+}
+
+/// `Ready`, and its reason where that is another than what stands in the way. Of a user's Secret: unknown as long as a
+/// call with an unknown outcome may have delivered the value. Of a generated one: true while `<key>` holds the value
+/// in effect, whatever is on its way.
+pub(super) fn ready(observed: &Observed) -> (ConditionStatus, Option<Reason>) {
+    let old = observed.status.condition(ConditionType::Ready);
+    let unknown = old.is_some_and(|ready| ready.status == ConditionStatus::Unknown);
+    if !observed.generated() {
+        let unknown = unknown && observed.status.applied.is_none() && observed.status.retry.is_some();
+        return (if unknown { ConditionStatus::Unknown } else { ConditionStatus::False }, None);
+    }
+    let Some(contents) = observed.contents() else {
+        return match (&observed.read, old) {
+            (None, Some(old)) => (old.status, Some(old.reason).filter(|_| !old.is_false())),
+            _ => (ConditionStatus::False, None),
+        };
+    };
+    let instance_id = &observed.spec.instance_id;
+    let record = contents.record_of(instance_id);
+    let accepted = observed.status.accepted.as_ref();
+    let unknown = record.is_some_and(|record| {
+        record.state == State::Drawn
+            && record.unsettled_until.is_some()
+            && !record.repeats()
+            && accepted.is_none_or(|accepted| accepted.rotation != record.id)
+    });
+    let applied = observed.status.applied.as_ref();
+    let in_effect = match record {
+        Some(_) => contents.holds_the_value_in_effect(instance_id),
+        None => applied.is_some_and(|applied| contents.version.is(applied)) && accepted.is_none(),
+    };
+    if unknown {
+        (ConditionStatus::Unknown, Some(Reason::OutcomeUnknown))
+    } else if in_effect {
+        (ConditionStatus::True, Some(Reason::Applied))
     } else {
-        ConditionStatus::False
+        (ConditionStatus::False, None)
     }
 }

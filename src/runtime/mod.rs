@@ -1,6 +1,7 @@
 //! What a long-running program needs: settings, logs, metrics, probes, an orderly end.
 
 mod http;
+mod lease;
 mod metrics;
 mod program;
 mod readiness;
@@ -8,6 +9,7 @@ mod settings;
 mod shutdown;
 mod telemetry;
 
+pub use lease::{Alone, Lease};
 pub use metrics::{Metrics, PassResult};
 pub use program::{StartError, run};
 pub use readiness::Readiness;

@@ -1,11 +1,11 @@
 //! The arguments of `run`, and the settings that come of them: read once, validated, nothing else reads the
 //! environment.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Args;
 
-use super::LogFormat;
+use super::{Alone, LogFormat};
 use crate::{
     controller,
     ecs::{self, Endpoint, InvalidEndpoint, InvalidRegion, Network, Region},
@@ -25,6 +25,10 @@ pub struct RunArgs {
     /// Which endpoints of the cloud to use
     #[arg(long, env = "ECS_ENDPOINT_NETWORK", value_name = "NETWORK", default_value = "public")]
     pub endpoint_network: EndpointNetwork,
+
+    /// Lets objects with activation Reboot restart their instances
+    #[arg(long, env = "ALLOW_REBOOT")]
+    pub allow_reboot: bool,
 
     /// How long a call whose outcome is unknown may still arrive: the validity of a signature and a little
     #[arg(long, env = "SETTLE", value_name = "DURATION", default_value = "16m")]
@@ -95,6 +99,7 @@ impl TryFrom<RunArgs> for Settings {
             region,
             ecs_endpoint,
             endpoint_network,
+            allow_reboot,
             settle,
             watch_namespaces,
             http_addr,
@@ -116,6 +121,8 @@ impl TryFrom<RunArgs> for Settings {
             controller: controller::Config {
                 region,
                 settle,
+                allow_reboot,
+                lease: Arc::new(Alone),
                 namespaces: watch_namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect(),
                 concurrency: max_concurrent_reconciles.into(),
             },
@@ -155,6 +162,7 @@ mod tests {
         let settings = settings(&[]).unwrap();
         assert_eq!(settings.controller.settle, Duration::from_secs(16 * 60));
         assert_eq!(settings.controller.concurrency, 32);
+        assert!(!settings.controller.allow_reboot);
         assert_eq!(settings.http_addr.to_string(), "0.0.0.0:8080");
         assert!(settings.controller.namespaces.is_empty());
         assert!(settings.ecs.endpoint.is_none());

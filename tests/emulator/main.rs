@@ -1,8 +1,10 @@
-//! The ECS double from outside: over HTTP, with a small client of the tests' own and with the official SDK.
+//! The ECS double from outside: over HTTP, with a small client of the tests' own, with the official SDK, and with
+//! the operator's client.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
 
 mod client;
 mod control;
 mod faults;
+mod operator_client;
 mod sdk;

@@ -87,6 +87,11 @@ const KEY: &str = "must be a key of a Secret: letters, digits, '-', '_' and '.'"
 const KEPT: &str = "must not end in .next, .previous or .rotation: these names are kept for the operator";
 const DURATION: &str = "must be a duration such as 30m or 24h (units h, m, s, ms)";
 const TEN_MINUTES: &str = "must be at least 10m";
+const A_MINUTE: &str = "must be at least 1m";
+const CRON: &str = "must be a cron expression of five fields (minute, hour, day of month, month, day of week), such as 0 3 * * 1";
+const ZONE: &str = "must be a name of the IANA time zone database, such as Asia/Shanghai";
+const ONE_OF_TWO: &str = "has an interval and a schedule: keep one of them";
+const ZONE_OF_NOTHING: &str = "has a timeZone and no schedule: name a schedule, or leave timeZone out";
 const OTHER_INSTANCE: &str = "is immutable: delete this VncPassword and create one for the other instance";
 const OTHER_SECRET: &str = "is immutable: delete this VncPassword and create one for the other Secret";
 
@@ -156,6 +161,38 @@ fn refused() -> Vec<(&'static str, Value, String)> {
         ("/spec/enforceInterval", json!("9m"), TEN_MINUTES),
         ("/spec/enforceInterval", json!("0h"), TEN_MINUTES),
         ("/spec/enforceInterval", json!("9m59s999ms"), TEN_MINUTES),
+        ("/spec/rotation", json!({"every": "1h"}), "unknown field \"spec.rotation.every\""),
+        ("/spec/rotation", json!({"interval": "1h", "schedule": "0 3 * * *"}), ONE_OF_TWO),
+        ("/spec/rotation", json!({"timeZone": "UTC"}), ZONE_OF_NOTHING),
+        ("/spec/rotation", json!({"interval": "1h", "timeZone": "UTC"}), ZONE_OF_NOTHING),
+        ("/spec/rotation", interval(""), "should be at least 2 chars long"),
+        ("/spec/rotation", interval(&("1".repeat(32) + "h")), "may not be more than 32 bytes"),
+        ("/spec/rotation", interval("monthly"), DURATION),
+        ("/spec/rotation", interval("30d"), DURATION),
+        ("/spec/rotation", interval("59s"), A_MINUTE),
+        ("/spec/rotation", schedule(""), "should be at least 1 chars long"),
+        ("/spec/rotation", schedule(&"*".repeat(257)), "may not be more than 256 bytes"),
+        ("/spec/rotation", schedule("0 3 * *"), CRON),
+        ("/spec/rotation", schedule("0 0 3 * * *"), CRON),
+        ("/spec/rotation", schedule("TZ=UTC 3 * * *"), CRON),
+        ("/spec/rotation", schedule("0 3 * * *\n"), CRON),
+        ("/spec/rotation", schedule("@reboot"), CRON),
+        ("/spec/rotation", schedule("@every 1h"), CRON),
+        ("/spec/rotation", zone(""), "should be at least 1 chars long"),
+        ("/spec/rotation", zone(&"a".repeat(65)), "may not be more than 64 bytes"),
+        ("/spec/rotation", zone("+08:00"), ZONE),
+        ("/spec/rotation", zone("../etc/localtime"), ZONE),
+        ("/spec/rotation", zone("Asia/"), ZONE),
+        ("/spec/rotation", zone("New York"), ZONE),
+        ("/spec/window", json!({"schedule": "0 2 * * *"}), "spec.window.duration: Required value"),
+        ("/spec/window", json!({"duration": "1h"}), "spec.window.schedule: Required value"),
+        ("/spec/window", json!({"schedule": "", "duration": "1h"}), "should be at least 1 chars long"),
+        ("/spec/window", json!({"schedule": "daily", "duration": "1h"}), CRON),
+        ("/spec/window", json!({"schedule": "@daily", "duration": "1d"}), DURATION),
+        ("/spec/window", json!({"schedule": "@daily", "duration": "0.5m"}), A_MINUTE),
+        ("/spec/window", json!({"schedule": "@daily", "duration": "1h", "timeZone": "UTC+8:00"}), ZONE),
+        ("/spec/activation", json!("Restart"), "supported values: \"Manual\", \"Reboot\""),
+        ("/spec/activation", json!(""), "supported values: \"Manual\", \"Reboot\""),
         ("/spec/suspend", json!("yes"), "must be of type boolean"),
         ("/spec/instanceID", json!("i-abc"), "unknown field \"spec.instanceID\""),
     ];
@@ -185,8 +222,39 @@ fn accepted() -> Vec<(&'static str, Value)> {
         ("/spec/enforceInterval", json!("1.5h")),
         ("/spec/enforceInterval", json!("1h30m")),
         ("/spec/enforceInterval", json!("8760h")),
+        ("/spec/rotation", json!({})),
+        ("/spec/rotation", json!({"interval": null, "schedule": "0 3 * * *", "timeZone": null})),
+        ("/spec/rotation", interval("1m")),
+        ("/spec/rotation", interval("720h")),
+        ("/spec/rotation", interval("99999h59m59s")),
+        ("/spec/rotation", schedule("0 3 * * 1")),
+        ("/spec/rotation", schedule("*/15 0-6,22 L jan-JUN MON#2")),
+        ("/spec/rotation", schedule("0  3 ? * +5")),
+        ("/spec/rotation", schedule("@daily")),
+        ("/spec/rotation", schedule(&format!("0 3 * * {}1", "1,".repeat(123)))),
+        ("/spec/rotation", zone("UTC")),
+        ("/spec/rotation", zone("Asia/Shanghai")),
+        ("/spec/rotation", zone("America/Argentina/ComodRivadavia")),
+        ("/spec/rotation", zone("Etc/GMT-14")),
+        ("/spec/rotation", zone("America/Port-au-Prince")),
+        ("/spec/window", json!({"schedule": "0 2 * * 6", "duration": "4h"})),
+        ("/spec/window", json!({"schedule": "@weekly", "duration": "60s", "timeZone": "Europe/Berlin"})),
+        ("/spec/activation", json!("Manual")),
+        ("/spec/activation", json!("Reboot")),
         ("/spec/suspend", json!(true)),
     ]
+}
+
+fn interval(interval: &str) -> Value {
+    json!({"interval": interval})
+}
+
+fn schedule(schedule: &str) -> Value {
+    json!({"schedule": schedule})
+}
+
+fn zone(zone: &str) -> Value {
+    json!({"schedule": "0 3 * * *", "timeZone": zone})
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,6 +314,12 @@ async fn instance_and_secret_are_immutable_and_the_rest_is_not() {
         json!({"enforceInterval": "10m"}),
         json!({"enforceInterval": "1h"}),
         json!({"enforceInterval": null}),
+        json!({"rotation": {"interval": "1h"}}),
+        json!({"rotation": {"interval": null, "schedule": "0 3 * * *"}}),
+        json!({"rotation": null}),
+        json!({"window": {"schedule": "0 2 * * *", "duration": "2h"}}),
+        json!({"window": null}),
+        json!({"activation": "Reboot"}),
         json!({"suspend": true}),
         json!({"suspend": false}),
         json!({"instanceId": "i-a", "secretRef": {"name": "s", "key": "k"}}),
@@ -277,14 +351,14 @@ async fn kubectl_get_shows_what_matters() {
     let narrow = kubectl(&world, &["get", "vncpw"]).await;
     let columns = columns(&narrow);
     let heads: Vec<&str> = columns.iter().map(|(head, _)| head.as_str()).collect();
-    assert_eq!(heads, ["NAME", "INSTANCE", "READY", "REASON", "REBOOT", "LAST ROTATION", "AGE"]);
+    assert_eq!(heads, ["NAME", "INSTANCE", "READY", "REASON", "REBOOT", "LAST ROTATION", "NEXT", "AGE"]);
     let cells: Vec<&str> = columns.iter().map(|(_, cell)| cell.as_str()).collect();
     assert_eq!(cells[..5], ["a", instance.as_str(), "True", "Applied", ""]);
-    assert!(cells[5..].iter().all(|age| age.ends_with('s')), "{narrow}");
+    assert!(cells[5].ends_with('s') && cells[6].is_empty() && cells[7].ends_with('s'), "{narrow}");
     let wide = self::columns(&kubectl(&world, &["get", "vncpw", "--output", "wide"]).await);
-    assert_eq!(wide.len(), 9);
-    assert_eq!(wide[7], ("REGION".to_owned(), "cn-hangzhou".to_owned()));
-    assert_eq!(wide[8], ("REQUEST ID".to_owned(), status.request_id.unwrap()));
+    assert_eq!(wide.len(), 10);
+    assert_eq!(wide[8], ("REGION".to_owned(), "cn-hangzhou".to_owned()));
+    assert_eq!(wide[9], ("REQUEST ID".to_owned(), status.request_id.unwrap()));
     operator.stop().await;
 }
 
@@ -328,7 +402,16 @@ async fn kubectl_explain_tells_every_field() {
     let world = World::new().await;
     let crd = serde_json::to_value(VncPassword::crd()).unwrap();
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
-    for path in ["spec", "spec.secretRef", "status", "status.applied", "status.instance", "status.retry"] {
+    for path in [
+        "spec",
+        "spec.secretRef",
+        "spec.rotation",
+        "spec.window",
+        "status",
+        "status.applied",
+        "status.instance",
+        "status.retry",
+    ] {
         let said = words(&kubectl(&world, &["explain", &format!("vncpassword.{path}")]).await);
         let fields = path.split('.').fold(&json!({"properties": schema}), |at, name| &at["properties"][name])
             ["properties"]

@@ -5,6 +5,7 @@ mod canary;
 mod conflict;
 mod crd;
 mod delivery;
+mod generated;
 mod handover;
 mod knobs;
 mod process;

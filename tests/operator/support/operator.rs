@@ -15,7 +15,7 @@ use vncpassword::{
     controller,
     ecs::{self, Endpoint, Region, credentials::Environment},
     emulator::AccessKey,
-    runtime::{Settings, Shutdown, StartError, Stop, run},
+    runtime::{Alone, Settings, Shutdown, StartError, Stop, run},
 };
 
 /// A running operator.
@@ -79,6 +79,8 @@ pub fn settings(namespace: &str, emulator: &str) -> Settings {
         controller: controller::Config {
             region: Some(Region::parse("cn-hangzhou").unwrap()),
             settle: Duration::from_secs(16 * 60),
+            allow_reboot: false,
+            lease: Arc::new(Alone),
             namespaces: vec![namespace.to_owned()],
             concurrency: 32,
         },

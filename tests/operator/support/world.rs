@@ -1,6 +1,7 @@
 //! A namespace and an emulator for one test, and short words for what tests do there.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
@@ -119,6 +120,21 @@ impl World {
             "metadata": {"name": name}, "spec": spec});
         let object: VncPassword = serde_json::from_value(object).unwrap();
         self.objects().create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// Creates an object that generates into a Secret of its own name, with this `spec.rotation`, and an instance of its own.
+    pub async fn generated(&self, name: &str, rotation: Value) -> String {
+        let instance = format!("i-{}{}", self.namespace.replace('-', ""), name.replace('-', ""));
+        self.cloud().put_instance(Instance::new(&instance));
+        let spec = json!({"instanceId": instance, "secretRef": {"name": name}, "rotation": rotation});
+        self.object_with(name, spec).await;
+        instance
+    }
+
+    /// What a Secret holds.
+    pub async fn values(&self, name: &str) -> BTreeMap<String, String> {
+        let data = self.secrets().get(name).await.unwrap().data.unwrap_or_default();
+        data.into_iter().map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())).collect()
     }
 
     /// Merges this into an object.

@@ -1,0 +1,197 @@
+//! Why nothing is sent now although there is something to send: backoff, the instance's state, the limiter, a look
+//! that is missing.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    backoff,
+    facts::{Found, Look, Observed, RUNNING, SecretVersion},
+    message::message,
+    outcome::Class,
+    verdict::{
+        Effects, Outlook, Progress, Verdict, after, conclude, ready, seconds, standing, undelivered, waited,
+    },
+};
+use crate::api::{ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus};
+
+/// How long a look counts as taken just before a call.
+pub(super) const FRESH: Duration = Duration::from_secs(60);
+
+/// Why nothing is sent now although the value is not in effect; `None`: go on.
+pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp) -> Option<Verdict> {
+    let changed = observed.status.observed_generation != Some(observed.generation)
+        || observed.history.examined.as_ref().is_some_and(|examined| examined != version)
+        // Whoever takes over need not sit out the backoff of what it tried before it stood back.
+        || conflicted(observed);
+    if !changed {
+        let examined = observed.history.examined.is_some() && observed.read.is_none();
+        match standing_reason(&observed.status) {
+            Some(Reason::InvalidPassword | Reason::SecretKeyNotFound) if examined => {
+                return unchanged(observed, Effects::default(), now);
+            }
+            Some(Reason::IncorrectInstanceStatus | Reason::InstanceNotReady) => {
+                if let Some(verdict) = wait_for_instance(observed, now) {
+                    return Some(verdict);
+                }
+            }
+            _ => {
+                if let Some(next) = next_attempt(observed, now) {
+                    return unchanged(observed, Effects { wake: Some(next), ..Effects::default() }, now);
+                }
+            }
+        }
+    }
+    observed.limiter_opens.map(|opens| throttled(observed, opens, now))
+}
+
+/// Whether another object owned the instance or the Secret's key when the status was written.
+pub(super) fn conflicted(observed: &Observed) -> bool {
+    observed.status.reason(ConditionType::Stalled) == Some(Reason::Conflict)
+}
+
+/// Why it does not go on, as the status says.
+fn standing_reason(status: &VncPasswordStatus) -> Option<Reason> {
+    [ConditionType::Stalled, ConditionType::Reconciling, ConditionType::Ready]
+        .into_iter()
+        .find_map(|type_| status.reason(type_))
+}
+
+/// The instance refused because of its state: nothing is sent while a fresh look shows the refused status, but
+/// once at the longest backoff; where it cannot be looked at, plain backoff.
+pub(super) fn wait_for_instance(observed: &Observed, now: Timestamp) -> Option<Verdict> {
+    let retry = observed.status.retry.as_ref()?;
+    let failed = retry.last_failure_time.as_ref()?.0.min(now);
+    let cap = next_attempt(observed, now)?;
+    let age = waited(observed, ConditionType::Reconciling, now);
+    let refused = observed.status.instance.as_ref().and_then(|instance| instance.status.as_deref());
+    let fresh = observed.look.as_ref().filter(|look| look.at.as_second() > failed.as_second());
+    let mut status = (*observed.status).clone();
+    let look = match fresh.map(|look| (look.at, &look.found)) {
+        None if refused.is_none() => after(failed, Duration::from_secs(1)),
+        None => after(failed, backoff::look_delay(age)),
+        Some((at, Found::Seen(seen))) => {
+            let ready = refused.map_or(seen.status == RUNNING, |refused| refused != seen.status);
+            if ready {
+                return None;
+            }
+            status.instance.get_or_insert_default().status = Some(seen.status.clone());
+            after(at, backoff::look_delay(age))
+        }
+        Some((at, Found::Unseen | Found::Refused | Found::Failed)) => {
+            let attempts = retry.attempts.unwrap_or(1).try_into().unwrap_or(1);
+            let next = backoff::delay(Class::Waiting, attempts, 0.0)
+                .map_or(cap, |delay| after(failed, delay).min(cap));
+            if next <= now {
+                return None;
+            }
+            if let Some(retry) = &mut status.retry {
+                retry.next_attempt_time = Some(seconds(next));
+            }
+            let effects = Effects {
+                wake: Some(next),
+                look: Some(after(at, backoff::look_delay(age))),
+                ..Effects::default()
+            };
+            return as_it_stands(observed, status, effects, now);
+        }
+    };
+    as_it_stands(observed, status, Effects { wake: Some(cap), look: Some(look), ..Effects::default() }, now)
+}
+
+/// Whether the instance takes a password at once, as the status or the newest look says.
+pub(super) fn optimized(observed: &Observed) -> Option<bool> {
+    let known = observed.status.instance.as_ref().and_then(|instance| instance.io_optimized);
+    known.or_else(|| match &observed.look.as_ref()?.found {
+        Found::Seen(seen) => seen.io_optimized,
+        Found::Unseen | Found::Refused | Found::Failed => None,
+    })
+}
+
+/// The instance is looked at before its first password, to learn whether that is in effect at once; and where it
+/// is not, before each, since the start time is what tells a restart. A generated password waits until that is
+/// known, a user's is sent as if it were optimized.
+pub(super) fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict> {
+    let known = observed.status.instance.as_ref().and_then(|instance| instance.io_optimized);
+    let fresh = |look: &Look| after(look.at, FRESH) > now;
+    let generated = observed.generated();
+    let look = match (known, &observed.look) {
+        (Some(true), _) => return None,
+        // Whether it is optimized never changes; why it could not be seen may.
+        (None, look) => look.as_ref().filter(|look| matches!(look.found, Found::Seen(_)) || fresh(look)),
+        (Some(false), look) => look.as_ref().filter(|look| fresh(look)),
+    };
+    match look.map(|look| &look.found) {
+        None => Some(Verdict::of(
+            (*observed.status).clone(),
+            Effects { look: Some(now), deferred: true, ..Effects::default() },
+        )),
+        Some(Found::Seen(_) | Found::Unseen | Found::Refused)
+            if !generated || optimized(observed).is_some() =>
+        {
+            None
+        }
+        Some(Found::Seen(_) | Found::Unseen | Found::Refused) => {
+            Some(stalled(observed, Reason::InstanceUnknown, Some(backoff::STALLED), now))
+        }
+        Some(Found::Failed) => {
+            let text = message(Reason::LookupFailed, observed, None);
+            let outlook = undelivered(observed, Progress::Reconciling, Reason::LookupFailed, text);
+            let again = after(now, backoff::look_delay(waited(observed, ConditionType::Reconciling, now)));
+            let effects = Effects { look: Some(again), deferred: true, ..Effects::default() };
+            Some(conclude(observed, (*observed.status).clone(), &outlook, now, effects))
+        }
+    }
+}
+
+/// The limiter is closed: the object waits its turn without failing. What stands is not rewritten at each look.
+pub(super) fn throttled(observed: &Observed, opens: Timestamp, now: Timestamp) -> Verdict {
+    let mut status = (*observed.status).clone();
+    let retry = status.retry.get_or_insert_default();
+    if observed.status.reason(ConditionType::Reconciling) != Some(Reason::Throttled) {
+        retry.next_attempt_time = Some(seconds(opens));
+    }
+    let text = message(Reason::Throttled, observed, None);
+    let outlook = undelivered(observed, Progress::Reconciling, Reason::Throttled, text);
+    conclude(observed, status, &outlook, now, Effects { wake: Some(opens), ..Effects::default() })
+}
+
+/// Stalled for a reason that no call of the API gave.
+pub(super) fn stalled(
+    observed: &Observed,
+    reason: Reason,
+    again: Option<Duration>,
+    now: Timestamp,
+) -> Verdict {
+    let mut status = (*observed.status).clone();
+    // Attempts belong to a value; what may still arrive late belongs to the instance.
+    status.retry = Retry::unsettled(status.unsettled_until());
+    let mut outlook =
+        Outlook::new(ConditionStatus::False, Progress::Stalled, reason, message(reason, observed, None));
+    if observed.generated() {
+        (outlook.ready, outlook.ready_reason) = ready(observed);
+    }
+    let effects = Effects { wake: again.map(|again| after(now, again)), ..Effects::default() };
+    conclude(observed, status, &outlook, now, effects)
+}
+
+/// When the next attempt may be made, where that is still to come.
+pub(super) fn next_attempt(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
+    let next = observed.status.retry.as_ref()?.next_attempt_time.as_ref()?.0;
+    (next > now).then_some(next)
+}
+
+/// What the status says stays true.
+pub(super) fn unchanged(observed: &Observed, effects: Effects, now: Timestamp) -> Option<Verdict> {
+    as_it_stands(observed, (*observed.status).clone(), effects, now)
+}
+
+fn as_it_stands(
+    observed: &Observed,
+    status: VncPasswordStatus,
+    effects: Effects,
+    now: Timestamp,
+) -> Option<Verdict> {
+    standing(observed).map(|outlook| conclude(observed, status, &outlook, now, effects))
+}

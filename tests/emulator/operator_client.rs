@@ -1,0 +1,94 @@
+//! The operator's own client against the emulator: what it says of restarts is what the emulator does.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use vncpassword::{
+    ecs::{self, Client, Endpoint, InstanceStatus, Region, credentials::Environment},
+    emulator::{AccessKey, Clock, DEFAULT_REGION, Emulator, Instance, Options, Status},
+    rotation::{
+        Password,
+        outcome::{Class, classify},
+    },
+};
+
+/// When the tests play, to the second. The API shows start times to the minute.
+fn now() -> Timestamp {
+    "2030-01-02T03:04:56Z".parse().unwrap()
+}
+
+/// An emulator whose clock stands, and the operator's client with the default access key.
+async fn start(instances: impl IntoIterator<Item = Instance>) -> (Emulator, Client) {
+    let options = Options { clock: Clock::fixed(now()), ..Options::default() };
+    let emulator = Emulator::start(options).await.unwrap();
+    for instance in instances {
+        emulator.cloud().put_instance(instance);
+    }
+    let credentials = Environment::read(|name| match name {
+        "ALIBABA_CLOUD_ACCESS_KEY_ID" => Some(AccessKey::DEFAULT_ID.into()),
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET" => Some(AccessKey::DEFAULT_SECRET.into()),
+        _ => None,
+    });
+    let endpoint = Some(Endpoint::parse(&emulator.url()).unwrap());
+    let config = ecs::Config { endpoint, clock: now, ..ecs::Config::default() };
+    (emulator, Client::new(config, Arc::new(credentials)).unwrap())
+}
+
+fn region() -> Region {
+    Region::parse(DEFAULT_REGION).unwrap()
+}
+
+/// The status and the start time that the client sees.
+async fn look(client: &Client, id: &str) -> (InstanceStatus, Option<Timestamp>) {
+    let mut seen = client.describe_instances(&region(), &[id.to_owned()]).await.unwrap();
+    let instance = seen.pop().unwrap();
+    (instance.status, instance.start_time)
+}
+
+#[tokio::test]
+async fn a_restart_moves_the_start_time_and_brings_the_password_into_effect() {
+    let (emulator, client) = start([Instance::new("i-1").not_optimized()]).await;
+    let cloud = emulator.cloud();
+    let console = || cloud.instance("i-1").unwrap().console_password;
+    let password = Password::parse(b"Abc123").unwrap();
+    client.modify_instance_vnc_passwd(&region(), "i-1", &password, now()).await.unwrap();
+    let before = look(&client, "i-1").await;
+    assert_eq!((before.0, console()), (InstanceStatus::Running, None));
+
+    let request_id = client.reboot_instance(&region(), "i-1").await.unwrap();
+    let call = cloud.journal().pop().unwrap();
+    assert_eq!((call.action.as_str(), call.request_id.as_str()), ("RebootInstance", request_id.as_str()));
+    assert_eq!((call.signed_at, call.force_stop), (Some(now()), false));
+    assert_eq!(look(&client, "i-1").await, (InstanceStatus::Stopping, before.1), "accepted, and only begun");
+
+    cloud.advance(cloud.reboot_time());
+    let after = "2030-01-02T03:05:00Z".parse().unwrap();
+    assert_ne!(before.1, Some(after));
+    assert_eq!(look(&client, "i-1").await, (InstanceStatus::Running, Some(after)));
+    assert_eq!(console().as_deref(), Some("Abc123"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_restarted_is_refused_with_a_code_of_known_class() {
+    let stopped = Instance::new("i-stopped").status(Status::Stopped);
+    let locked = Instance::new("i-locked").locked("security");
+    let (emulator, client) = start([Instance::new("i-1"), stopped, locked]).await;
+    client.reboot_instance(&region(), "i-1").await.unwrap();
+    let table = [
+        ("i-1", "IncorrectInstanceStatus", Class::Waiting),
+        ("i-stopped", "IncorrectInstanceStatus", Class::Waiting),
+        ("i-locked", "InstanceLockedForSecurity", Class::Denied),
+        ("i-none", "InvalidInstanceId.NotFound", Class::NotFound),
+    ];
+    for (id, expected, class) in table {
+        let error = client.reboot_instance(&region(), id).await.unwrap_err();
+        assert_eq!(classify(&(&error).into()), class, "{id}: {error}");
+        let ecs::Error::Api { action, code, .. } = error else { panic!("{id}: {error}") };
+        assert_eq!((action, code.as_str()), ("RebootInstance", expected), "{id}");
+    }
+    let calls = emulator.cloud().journal();
+    assert_eq!(calls.len(), 1 + table.len(), "one attempt each");
+    let started = |id: &str| emulator.cloud().instance(id).unwrap().instance.start_time;
+    emulator.cloud().advance(Duration::from_mins(1));
+    assert_eq!(started("i-stopped"), started("i-locked"), "nothing has happened to them");
+}
