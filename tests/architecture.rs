@@ -334,7 +334,9 @@ fn flags(command: &Command) -> String {
         let values = argument.get_possible_values();
         let values: Vec<String> = values.iter().map(|value| format!("`{}`", value.get_name())).collect();
         let flag = match argument.get_value_names() {
-            Some(_) if argument.get_action().takes_values() && !values.is_empty() => format!("`--{long}` {}", values.join(" or ")),
+            Some(_) if argument.get_action().takes_values() && !values.is_empty() => {
+                format!("`--{long}` {}", values.join(" or "))
+            }
             Some([name, ..]) if argument.get_action().takes_values() => format!("`--{long} {name}`"),
             _ => format!("`--{long}`"),
         };

@@ -1,6 +1,7 @@
 //! The canary: with everything logged, no password, no key and no token leaves the operator, whatever the cloud and
 //! the API server answer.
 
+mod generated;
 mod liar;
 mod program;
 mod traces;
