@@ -277,6 +277,18 @@ another_request_id() {
   [ -n "$now" ] && [ "$now" != "$2" ] && is_ready "$1"
 }
 
+show_generated() {
+  local password
+  step 'spec.rotation: the operator draws the password and makes the Secret'
+  show kubectl apply -f examples/rotation.yaml
+  check 15 'the object is Ready' is_ready db-console
+  password=$(kubectl get secret db-console -o 'jsonpath={.data.password}' | base64 -d)
+  PASSWORDS+=("$password")
+  check 5 'the password in the Secret opens the console' password_is i-bp1database0001 "$password"
+  show kubectl describe secret db-console
+  show kubectl get vncpw db-console
+}
+
 show_waiting() {
   step 'An instance in the wrong state: the operator waits, which is no error'
   set_status i-bp1standby01 Stopped
@@ -365,6 +377,7 @@ run() {
   start_operator
   show_first_password
   show_rotation
+  show_generated
   show_waiting
   show_refusal
   show_catching_up
