@@ -61,6 +61,9 @@ pub struct Applied {
     pub secret_resource_version: String,
     /// When the API last accepted this value; `spec.enforceInterval` counts from here.
     pub time: Time,
+    /// Of a generated password: the id in the Secret's record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<String>,
 }
 
 /// A password that the API accepted and that a restart brings into effect.

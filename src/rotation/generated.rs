@@ -462,20 +462,16 @@ fn moot(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) ->
 
 /// Accepted and promoted: the status says so.
 fn done(observed: &Observed, contents: &Contents, attempt: &Attempt, now: Timestamp) -> Verdict {
-    let mut status = (*observed.status).clone();
-    status.applied = Some(Applied {
-        secret_uid: contents.version.uid.to_string(),
-        secret_resource_version: contents.version.resource_version.to_string(),
-        time: seconds(attempt.at),
-    });
-    let rotations = status.rotations;
+    let before = observed.status.rotations;
+    let mut status = told_by(observed, contents, now);
+    if let Some(applied) = &mut status.applied {
+        applied.time = seconds(attempt.at);
+    }
     if let Reply::Accepted { request_id } = &attempt.reply {
         status.request_id = Some(request_id.clone());
     }
-    let written = Observed { status: Arc::new(status), ..observed.clone() };
-    let status = told_by(&written, contents, now);
-    let told = if status.rotations == rotations { Vec::new() } else { notes(observed, attempt, &status) };
-    in_sync(observed, status, Effects { notes: told, ..Effects::default() }, now)
+    let notes = if status.rotations == before { Vec::new() } else { notes(observed, attempt, &status) };
+    in_sync(observed, status, Effects { notes, ..Effects::default() }, now)
 }
 
 /// Accepted, in effect after a restart: `.next` stays until that is seen.
@@ -501,34 +497,44 @@ fn accepted(observed: &Observed, attempt: &Attempt, record: &Record, now: Timest
 fn told_by(observed: &Observed, contents: &Contents, now: Timestamp) -> VncPasswordStatus {
     let mut status = (*observed.status).clone();
     let Some(record) = contents.record_of(&observed.spec.instance_id) else { return status };
-    let seen = status.accepted.take().is_some() || observed.attempt.is_some();
-    let counted = status.last_rotation_time.as_ref().is_some_and(|last| last.0 >= record.drawn_at.min(now));
-    if !counted {
-        // This pass has brought it into effect, or a former process did, soon after it was drawn.
-        let at = if seen { now } else { record.drawn_at.min(now) };
-        status.last_rotation_time = Some(seconds(at));
+    let just_now = status.accepted.take().is_some() || observed.attempt.is_some();
+    let known = knows(&status, record, now);
+    if !known {
         status.rotations = Some(status.rotations.unwrap_or(0).saturating_add(1));
-        if observed.attempt.is_none() && record.request_id.is_some() {
-            status.request_id.clone_from(&record.request_id);
-        }
+        status.request_id = record.request_id.clone().or(status.request_id);
     }
     take_over(record, &mut status, now);
-    let (uid, version) = (&*contents.version.uid, &*contents.version.resource_version);
-    let time = status.applied.as_ref().filter(|_| counted || observed.attempt.is_some());
-    let time = time.map_or_else(|| seconds(record.drawn_at.min(now)), |applied| applied.time.clone());
-    status.applied =
-        Some(Applied { secret_uid: uid.to_owned(), secret_resource_version: version.to_owned(), time });
+    if !known && just_now {
+        // Otherwise a former process brought it into effect, soon after it was drawn.
+        status.last_rotation_time = Some(seconds(now));
+    }
+    let applied = status.applied.take().filter(|_| known);
+    status.applied = Some(Applied {
+        secret_uid: contents.version.uid.to_string(),
+        secret_resource_version: contents.version.resource_version.to_string(),
+        time: applied.map_or_else(|| seconds(record.drawn_at.min(now)), |applied| applied.time),
+        rotation: Some(record.id.clone()),
+    });
     learn(observed, &mut status);
     status.retry = Retry::unsettled(status.unsettled_until().filter(|until| *until > now));
     status
 }
 
-/// What the record knows of turns, whatever the status says: the later of both counts.
+/// Whether the status knows of the record's rotation. A time to come in the record tells nothing: the clock has jumped.
+fn knows(status: &VncPasswordStatus, record: &Record, now: Timestamp) -> bool {
+    let applied = status.applied.as_ref().and_then(|applied| applied.rotation.as_ref());
+    let last = status.last_rotation_time.as_ref().map(|last| last.0);
+    applied == Some(&record.id) || (record.drawn_at <= now && last >= Some(record.drawn_at))
+}
+
+/// What the record knows of turns and the status does not: the later of both counts.
 fn take_over(record: &Record, status: &mut VncPasswordStatus, now: Timestamp) {
-    let later = |known: Option<Time>, told: Option<Timestamp>| known.max(told.map(Time));
-    let drawn_at = seconds(record.drawn_at.min(now)).0;
-    status.last_rotation_time = later(status.last_rotation_time.take(), Some(drawn_at));
-    status.last_handled_rotate_at = later(status.last_handled_rotate_at.take(), record.rotate_at);
+    if !knows(status, record, now) {
+        let drawn_at = Some(seconds(record.drawn_at.min(now)));
+        status.last_rotation_time = status.last_rotation_time.take().max(drawn_at);
+    }
+    let handled = record.rotate_at.map(Time);
+    status.last_handled_rotate_at = status.last_handled_rotate_at.take().max(handled);
 }
 
 /// When what is due.

@@ -26,7 +26,7 @@ pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp)
         // Whoever takes over need not sit out the backoff of what it tried before it stood back.
         || conflicted(observed);
     if !changed {
-        let examined = observed.history.examined.is_some() && observed.read.is_none();
+        let examined = observed.history.examined.is_some();
         match standing_reason(&observed.status) {
             Some(Reason::InvalidPassword | Reason::SecretKeyNotFound) if examined => {
                 return unchanged(observed, Effects::default(), now);

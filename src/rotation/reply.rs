@@ -48,6 +48,7 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
         secret_uid: attempt.version.uid.to_string(),
         secret_resource_version: attempt.version.resource_version.to_string(),
         time: seconds(attempt.at),
+        rotation: None,
     });
     let Late { until: settles, another } = late(observed, attempt, now);
     status.retry = Retry::unsettled(settles);

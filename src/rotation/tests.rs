@@ -187,6 +187,8 @@ fn reasons(status: &VncPasswordStatus) -> (ConditionStatus, Option<Reason>, Opti
 
 use ConditionStatus::{False, True, Unknown};
 
+mod generated;
+
 #[test]
 fn a_new_value_is_read_sent_and_recorded() {
     let mut observed = new();

@@ -1,0 +1,615 @@
+//! Generated passwords told as tables: what is there, and the steps that `decide` takes.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::{
+    api::{RebootRequest, Rotation},
+    rotation::{
+        contents::{Change, Digest, Record, SecretWrite, State},
+        facts::{Announcement, Drawn, History},
+    },
+};
+
+/// One object, its Secret and what the cloud will say.
+struct Play {
+    observed: Observed,
+    secret: Option<Stored>,
+    replies: VecDeque<Reply>,
+    draws: u32,
+    verdict: Option<Verdict>,
+}
+
+#[derive(Clone, Default)]
+struct Stored {
+    version: u32,
+    current: Option<String>,
+    next: Option<String>,
+    previous: Option<String>,
+    record: Option<Record>,
+    opened: bool,
+    closed: bool,
+}
+
+const ID: &str = "i-1";
+
+impl Play {
+    /// A new object with `rotation: {}` at an instance known to be I/O optimized, and no Secret.
+    fn new() -> Self {
+        let mut observed = new();
+        change(&mut observed, |spec| spec.rotation = Some(Rotation::default()));
+        observed.secret = None;
+        Self { observed, secret: None, replies: VecDeque::new(), draws: 0, verdict: None }
+    }
+
+    /// An object that has generated Drawn1 at second 0.
+    fn settled() -> Self {
+        let mut play = Self::new();
+        play.run(0);
+        assert_eq!(play.status().ready(), True);
+        play
+    }
+
+    /// The same, at an instance that is not I/O optimized; it was restarted for it.
+    fn needs_restarts() -> Self {
+        let mut play = Self::settled();
+        edit(&mut play.observed, |status| {
+            status.instance.get_or_insert_default().io_optimized = Some(false);
+        });
+        play
+    }
+
+    fn opened(current: Option<&str>) -> Self {
+        let mut play = Self::new();
+        let current = current.map(ToOwned::to_owned);
+        play.secret = Some(Stored { version: 1, current, opened: true, ..Stored::default() });
+        play
+    }
+
+    fn status(&self) -> &VncPasswordStatus {
+        &self.observed.status
+    }
+
+    fn stored(&mut self) -> &mut Stored {
+        let stored = self.secret.as_mut().unwrap();
+        stored.version += 1;
+        stored
+    }
+
+    fn asked(&mut self, second: i64) {
+        self.observed.rotate_at = RotateAt::At(at(second));
+    }
+
+    fn reply(mut self, replies: impl IntoIterator<Item = Reply>) -> Self {
+        self.replies.extend(replies);
+        self
+    }
+
+    /// Runs one pass; what it did, step by step.
+    fn run(&mut self, second: i64) -> Vec<String> {
+        let mut observed = self.observed.clone();
+        observed.secret = self.secret.as_ref().map(|stored| version(stored.version));
+        let mut steps = Vec::new();
+        for _ in 0..20 {
+            match decide(&observed, at(second)) {
+                Decision::ReadSecret => {
+                    steps.push("read".to_owned());
+                    observed.read = Some(self.read());
+                }
+                Decision::Draw => {
+                    self.draws += 1;
+                    let password = format!("Drawn{}", self.draws);
+                    let password = Password::parse(password.as_bytes()).unwrap();
+                    observed.drawn = Some(Drawn { id: format!("id{}", self.draws), password });
+                }
+                Decision::WriteSecret(write) => {
+                    steps.push(self.write(&write));
+                    observed.read = Some(self.read());
+                    observed.drawn = None;
+                }
+                Decision::Send(purpose) => {
+                    let (password, value) = observed.to_send(purpose).unwrap();
+                    steps.push(format!("send {}", password.expose()));
+                    let contents = observed.contents().unwrap();
+                    let tries = observed.attempt.as_ref().map_or(1, |attempt| attempt.tries + 1);
+                    let rotation = contents.record_of(ID).map(|record| record.id.clone());
+                    let rotation = rotation.filter(|_| purpose == Purpose::Rotate);
+                    let reply = self.replies.pop_front().unwrap_or_else(|| accepted("R"));
+                    let (version, at) = (contents.version.clone(), at(second));
+                    let all_classes = true;
+                    observed.attempt =
+                        Some(Attempt { purpose, version, value, rotation, all_classes, tries, at, reply });
+                }
+                Decision::Announce(announcement, verdict) => {
+                    steps.push(format!("announce {announcement:?}"));
+                    observed.status = Arc::new(verdict.status);
+                    observed.announced = Some(announcement);
+                }
+                Decision::Reboot => {
+                    steps.push("reboot".to_owned());
+                    observed.rebooted = Some(self.replies.pop_front().unwrap_or_else(|| accepted("R")));
+                }
+                Decision::Rest(verdict) => {
+                    self.rest(&observed, *verdict);
+                    return steps;
+                }
+            }
+        }
+        panic!("a pass that does not end: {steps:#?}");
+    }
+
+    fn rest(&mut self, observed: &Observed, verdict: Verdict) {
+        self.observed.status = Arc::new(verdict.status.clone());
+        if !verdict.deferred
+            && let Some(read) = &observed.read
+        {
+            self.observed.history.examined = read.version().cloned();
+        }
+        self.observed.history.unsettled.extend(verdict.unsettled.clone());
+        self.verdict = Some(verdict);
+    }
+
+    fn read(&self) -> SecretRead {
+        let Some(stored) = &self.secret else { return SecretRead::Missing };
+        let slot = |value: &Option<String>| match value {
+            None => Slot::Absent,
+            Some(value) if Password::parse(value.as_bytes()).is_ok() => valid(value),
+            Some(_) => Slot::Invalid,
+        };
+        SecretRead::Found(Box::new(Contents {
+            version: version(stored.version),
+            current: slot(&stored.current),
+            next: slot(&stored.next),
+            record: stored.record.clone(),
+            closed: stored.closed,
+            opened: stored.opened,
+        }))
+    }
+
+    fn write(&mut self, write: &SecretWrite) -> String {
+        let made = self.secret.is_none();
+        assert_eq!(write.replaces, self.secret.as_ref().map(|stored| version(stored.version)));
+        let stored = self.secret.get_or_insert_default();
+        stored.version += 1;
+        let mut told = vec![if made { "make" } else { "write" }.to_owned()];
+        for (name, slot, change) in [
+            ("key", &mut stored.current, &write.current),
+            ("next", &mut stored.next, &write.next),
+            ("previous", &mut stored.previous, &write.previous),
+        ] {
+            match change {
+                Change::Keep => {}
+                Change::Set(password) => {
+                    *slot = Some(password.expose().to_owned());
+                    told.push(format!("{name}={}", password.expose()));
+                }
+                Change::Remove => {
+                    *slot = None;
+                    told.push(format!("-{name}"));
+                }
+            }
+        }
+        told.push(format!("{:?}", write.record.state).to_lowercase());
+        let before = stored.record.as_ref().and_then(|record| record.unsettled_until);
+        if write.record.unsettled_until > before {
+            told.push("unsettled".to_owned());
+        }
+        stored.record = Some(write.record.clone());
+        told.join(" ")
+    }
+}
+
+fn reason(play: &Play) -> Option<Reason> {
+    play.status().reason(ConditionType::Stalled).or(play.status().reason(ConditionType::Reconciling))
+}
+
+#[test]
+fn the_first_password_is_written_before_it_is_sent() {
+    let mut play = Play::new();
+    let steps = play.run(0);
+    let expected = [
+        "read",
+        "announce FirstPassword",
+        "make next=Drawn1 drawn",
+        "send Drawn1",
+        "write key=Drawn1 -next done",
+    ];
+    assert_eq!(steps, expected);
+    assert_eq!(reasons(play.status()), (True, None, None));
+    assert_eq!((play.status().rotations, play.status().request_id.as_deref()), (Some(1), Some("R")));
+    assert_eq!(play.run(100), [""; 0], "in sync nothing is read");
+}
+
+#[test]
+fn a_rotation_on_demand_is_done_once() {
+    let mut play = Play::settled();
+    play.asked(100);
+    assert_eq!(play.run(50), [""; 0]);
+    assert_eq!(play.verdict.as_ref().unwrap().wake, Some(at(100)));
+    let steps = play.run(100);
+    let expected =
+        ["read", "write next=Drawn2 drawn", "send Drawn2", "write key=Drawn2 -next previous=Drawn1 done"];
+    assert_eq!(steps, expected);
+    assert_eq!(play.status().last_handled_rotate_at, Some(Time(at(100))));
+    assert_eq!(play.run(1000), [""; 0]);
+    // Though nothing of it had reached the status.
+    edit(&mut play.observed, |status| *status = VncPasswordStatus::default());
+    assert_eq!(play.run(1000), ["read"]);
+    assert_eq!(play.status().last_handled_rotate_at, Some(Time(at(100))));
+    assert_eq!(play.status().request_id.as_deref(), Some("R"));
+}
+
+#[test]
+fn an_interval_falls_due_once_however_long_nobody_looked() {
+    let mut play = Play::settled();
+    let rotation = Rotation { interval: Some("10m".into()), ..Rotation::default() };
+    play.observed.plan = Plan::new(Some(&rotation), None);
+    change(&mut play.observed, |spec| spec.rotation = Some(rotation));
+    assert_eq!(play.run(1), ["read"], "a new spec: whose Secret it is has to be seen");
+    assert_eq!(play.status().next_rotation_time, Some(Time(at(600))));
+    assert_eq!(play.run(100_000).len(), 4);
+    assert_eq!(play.run(100_001), [""; 0]);
+    assert_eq!(play.status().rotations, Some(2));
+    assert_eq!(play.status().next_rotation_time, Some(Time(at(100_600))));
+}
+
+#[test]
+fn a_clock_that_jumps_rotates_once_and_not_again() {
+    let mut play = Play::settled();
+    let rotation = Rotation { interval: Some("10m".into()), ..Rotation::default() };
+    play.observed.plan = Plan::new(Some(&rotation), None);
+    change(&mut play.observed, |spec| spec.rotation = Some(rotation));
+    let year = 365 * 86_400;
+    assert_eq!(play.run(year).len(), 4, "a year ahead");
+    play.run(300);
+    assert_eq!(play.status().last_rotation_time, Some(Time(at(300))), "and back: that counts as now");
+    assert_eq!(play.run(301), [""; 0]);
+    assert_eq!(play.run(899), [""; 0]);
+    assert_eq!(play.run(900).len(), 4);
+}
+
+#[test]
+fn after_a_lost_reply_the_same_password_is_sent_and_no_other_is_drawn_before_settle() {
+    let mut play = Play::settled().reply([Reply::Unknown]);
+    play.asked(100);
+    let steps = play.run(100);
+    assert_eq!(steps, ["read", "write next=Drawn2 drawn", "send Drawn2", "write drawn unsettled"]);
+    assert_eq!(reasons(play.status()), (Unknown, Some(Reason::OutcomeUnknown), None));
+    assert_eq!(play.run(101), [""; 0], "backoff");
+    assert_eq!(play.run(106), ["read", "send Drawn2", "write key=Drawn2 -next previous=Drawn1 done"]);
+    assert_eq!(reasons(play.status()), (True, None, None));
+    play.asked(200);
+    assert_eq!(play.run(300), ["read"]);
+    assert_eq!(reasons(play.status()), (True, Some(Reason::Settling), None));
+    assert_eq!(play.run(1070).len(), 4, "16 minutes after the lost call");
+}
+
+#[test]
+fn what_was_refused_stays_on_its_way() {
+    for (code, stalled) in [
+        ("IncorrectInstanceStatus", None),
+        ("Throttling", None),
+        ("Forbidden.RAM", Some(Reason::Denied)),
+        ("InvalidInstanceId.NotFound", Some(Reason::InstanceNotFound)),
+        ("Strange", Some(Reason::Refused)),
+    ] {
+        let mut play = Play::settled().reply([refused(code)]);
+        play.asked(100);
+        assert_eq!(play.run(100)[2..], ["send Drawn2"], "{code}");
+        assert_eq!(play.status().ready(), True, "{code}: the old one opens the console");
+        assert_eq!(play.status().reason(ConditionType::Stalled), stalled, "{code}");
+        play.observed.look = Some(look(800, "Running", true, 0));
+        let steps = play.run(800);
+        assert_eq!(steps, ["read", "send Drawn2", "write key=Drawn2 -next previous=Drawn1 done"], "{code}");
+    }
+}
+
+#[test]
+fn who_did_not_write_next_answers_for_it_first() {
+    let mut play = Play::settled().reply([refused("InternalError")]);
+    play.asked(100);
+    play.run(100);
+    play.observed.writer = "successor".into();
+    play.observed.history = History::default();
+    let steps = play.run(200);
+    let expected =
+        ["read", "write drawn unsettled", "send Drawn2", "write key=Drawn2 -next previous=Drawn1 done"];
+    assert_eq!(steps, expected);
+}
+
+#[test]
+fn a_promotion_whose_status_was_lost_is_told_from_the_record() {
+    let mut play = Play::settled();
+    let before = Arc::clone(&play.observed.status);
+    play.asked(100);
+    play.run(100);
+    play.observed.status = before;
+    play.observed.history = History::default();
+    assert_eq!(play.run(130), ["read"]);
+    assert_eq!(play.status().rotations, Some(2));
+    assert_eq!(play.status().last_rotation_time, Some(Time(at(100))));
+    assert_eq!(play.run(131), [""; 0]);
+}
+
+#[test]
+fn what_is_in_the_secret_decides_what_begins() {
+    let apply = &["read", "write next=Xyz789 drawn", "send Xyz789", "write key=Xyz789 -next done"][..];
+    let draw = &["read", "write next=Drawn1 drawn", "send Drawn1", "write key=Drawn1 -next done"][..];
+    let read = &["read"][..];
+    let table: [(_, Option<&str>, bool, bool, &[&str], Option<Reason>); 6] = [
+        ("a valid value is adopted", Some("Xyz789"), true, false, apply, None),
+        ("an empty one is filled", None, true, false, draw, None),
+        ("not opened", Some("Xyz789"), false, false, read, Some(Reason::SecretNotWritable)),
+        ("not Opaque", Some("Xyz789"), true, true, read, Some(Reason::SecretNotWritable)),
+        ("no password, no record", Some("too long"), true, false, read, Some(Reason::InvalidPassword)),
+        ("nor where it is not opened", None, false, false, read, Some(Reason::SecretNotWritable)),
+    ];
+    for (name, current, opened, closed, steps, stalled) in table {
+        let mut play = Play::opened(current);
+        (play.stored().opened, play.stored().closed) = (opened, closed);
+        assert_eq!(play.run(0), steps, "{name}");
+        assert_eq!(play.status().reason(ConditionType::Stalled), stalled, "{name}");
+        assert_eq!(play.status().rotations, stalled.is_none().then_some(1), "{name}");
+    }
+}
+
+#[test]
+fn what_was_asked_for_is_not_adopted_but_drawn() {
+    let mut play = Play::opened(Some("Xyz789"));
+    play.asked(0);
+    let steps = play.run(0);
+    assert_eq!(
+        steps[1..],
+        ["write next=Drawn1 drawn", "send Drawn1", "write key=Drawn1 -next previous=Xyz789 done"]
+    );
+    let mut play = Play::opened(Some("too long"));
+    play.asked(0);
+    assert_eq!(play.run(0), ["read"], "what no record explains is not overwritten");
+}
+
+#[test]
+fn an_edit_is_applied_through_next() {
+    let mut play = Play::settled();
+    play.stored().current = Some("Xyz789".into());
+    let steps = play.run(50);
+    assert_eq!(steps, ["read", "write next=Xyz789 drawn", "send Xyz789", "write key=Xyz789 -next done"]);
+    assert_eq!(play.status().rotations, Some(2));
+    // One that is no password waits for the next rotation.
+    play.stored().current = Some("Xyz789\n".into());
+    assert_eq!(play.run(60), ["read"]);
+    assert_eq!(reasons(play.status()), (False, None, Some(Reason::InvalidPassword)));
+    play.asked(200);
+    assert_eq!(play.run(200)[1..3], ["write next=Drawn3 drawn", "send Drawn3"]);
+    assert_eq!(reasons(play.status()), (True, None, None));
+}
+
+#[test]
+fn an_edit_that_the_api_refuses_is_taken_back_once() {
+    let mut play = Play::settled().reply([refused("IncorrectVncPassword.Malformed")]);
+    play.stored().current = Some("Xyz789".into());
+    let steps = play.run(50);
+    assert_eq!(steps, ["read", "write next=Xyz789 drawn", "send Xyz789", "write -next done"]);
+    assert_eq!(reasons(play.status()), (False, None, Some(Reason::InvalidPassword)));
+    play.observed.history.examined = None;
+    assert_eq!(play.run(700), ["read"]);
+    // The old value is in effect still.
+    play.stored().current = Some("Drawn1".into());
+    assert_eq!(play.run(701), ["read"]);
+    assert_eq!(reasons(play.status()), (True, None, None));
+}
+
+#[test]
+fn what_was_drawn_and_is_refused_as_malformed_is_drawn_three_times() {
+    let malformed = || refused("IncorrectVncPassword.Malformed");
+    let mut play = Play::settled().reply([malformed(), malformed(), malformed()]);
+    play.asked(100);
+    let steps = play.run(100);
+    let sent: Vec<_> = steps.iter().filter(|step| step.starts_with("send")).collect();
+    assert_eq!(sent, ["send Drawn2", "send Drawn3", "send Drawn4"]);
+    assert_eq!(reasons(play.status()), (True, None, Some(Reason::InvalidPassword)));
+    assert_eq!(play.run(10_000), ["read"], "until the Secret or the spec changes");
+}
+
+#[test]
+fn a_next_that_was_taken_away_is_not_replaced_before_settle() {
+    for value in [None, Some("garbage"), Some("Other9")] {
+        let mut play = Play::settled().reply([refused("IncorrectInstanceStatus")]);
+        play.asked(100);
+        play.run(100);
+        play.stored().next = value.map(ToOwned::to_owned);
+        let steps = play.run(110);
+        let removed = if value.is_some() { "write -next drawn unsettled" } else { "write drawn unsettled" };
+        assert_eq!(steps, ["read", removed], "{value:?}");
+        assert_eq!(reason(&play), Some(Reason::Settling));
+        assert_eq!(play.run(1000), ["read"]);
+        let steps = play.run(1080);
+        assert_eq!(steps[1..3], ["write next=Drawn3 drawn", "send Drawn3"], "{value:?}");
+        assert_eq!(play.status().last_handled_rotate_at, Some(Time(at(100))), "the rotation is the same");
+    }
+}
+
+#[test]
+fn a_secret_that_is_gone_is_made_again_once_nothing_can_arrive() {
+    // This process has seen what was applied: nothing has been sent since.
+    let mut play = Play::settled();
+    play.secret = None;
+    assert_eq!(play.run(50)[..2], ["read", "announce FirstPassword"]);
+    assert_eq!(play.status().ready(), True);
+    // Another cannot know.
+    let mut play = Play::settled();
+    play.secret = None;
+    play.observed.history = History::default();
+    assert_eq!(play.run(50), ["read"]);
+    assert_eq!(reason(&play), Some(Reason::Settling));
+    assert_eq!(play.run(60), ["read"]);
+    assert_eq!(play.run(50 + 962).len(), 5);
+}
+
+#[test]
+fn enforcing_is_no_rotation() {
+    let mut play = Play::settled();
+    play.observed.enforce_interval = Some(Duration::from_secs(600));
+    let steps = play.run(600);
+    assert_eq!(steps, ["read", "write next=Drawn1 drawn", "send Drawn1", "write key=Drawn1 -next done"]);
+    let record = play.secret.as_ref().unwrap().record.clone().unwrap();
+    assert_eq!((record.id.as_str(), record.drawn_at), ("id1", at(0)));
+    assert_eq!(play.status().rotations, Some(1));
+    assert_eq!(play.run(601), [""; 0]);
+    assert_eq!(play.verdict.unwrap().wake, Some(at(1200)));
+}
+
+#[test]
+fn a_value_that_waits_for_a_restart_stays_in_next_until_it_is_seen() {
+    let mut play = Play::needs_restarts();
+    play.asked(100);
+    play.observed.look = Some(look(100, "Running", false, -60));
+    assert_eq!(play.run(100), ["read", "write next=Drawn2 drawn", "send Drawn2"]);
+    assert_eq!(play.status().ready(), True, "the old one opens the console");
+    assert_eq!(play.status().reason(ConditionType::RebootRequired), Some(Reason::RebootRequired));
+    play.observed.look = Some(look(102, "Running", false, -60));
+    assert_eq!(play.run(102), [""; 0]);
+    assert_eq!(play.status().accepted.as_ref().unwrap().start_time, Some(Time(at(-3600))));
+    play.observed.look = Some(look(400, "Running", false, 5));
+    assert_eq!(play.run(400), ["read", "write key=Drawn2 -next previous=Drawn1 done"]);
+    assert_eq!(reasons(play.status()), (True, None, None));
+    assert_eq!(play.status().accepted, None);
+    assert_eq!(play.status().rotations, Some(2));
+}
+
+/// An object whose Drawn2 waits for a restart, with the baseline known, at second 102.
+fn waiting_for_a_restart(activation: Activation, allowed: bool) -> Play {
+    let mut play = Play::needs_restarts();
+    change(&mut play.observed, |spec| spec.activation = activation);
+    play.observed.allow_reboot = allowed;
+    play.asked(100);
+    play.observed.look = Some(look(100, "Running", false, -60));
+    play.run(100);
+    play.observed.look = Some(look(102, "Running", false, -60));
+    play
+}
+
+#[test]
+fn a_restart_is_announced_and_asked_for_once_and_once_more_where_nothing_moved() {
+    let mut play = waiting_for_a_restart(Activation::Reboot, true);
+    assert_eq!(play.run(102), ["read", "announce Reboot", "reboot"]);
+    let request =
+        |second, requests| RebootRequest { time: Time(at(second)), rotation: "id2".into(), requests };
+    assert_eq!(play.status().reboot_requested_at, Some(request(102, 1)));
+    assert_eq!(play.status().reason(ConditionType::Reconciling), Some(Reason::RebootRequired));
+    play.observed.look = Some(look(1000, "Running", false, -60));
+    assert_eq!(play.run(1000), [""; 0]);
+    play.observed.look = Some(look(1070, "Running", false, -60));
+    assert_eq!(play.run(1070), ["read", "announce Reboot", "reboot"]);
+    assert_eq!(play.status().reboot_requested_at, Some(request(1070, 2)));
+    play.observed.look = Some(look(9000, "Running", false, -60));
+    assert_eq!(play.run(9000), [""; 0]);
+    assert_eq!(play.status().reason(ConditionType::Reconciling), None);
+    let text = &play.status().condition(ConditionType::RebootRequired).unwrap().message;
+    assert!(text.contains("two requests"), "{text}");
+}
+
+#[test]
+fn what_must_not_be_restarted_is_not() {
+    let locked = |mut look: Look| {
+        if let Found::Seen(seen) = &mut look.found {
+            seen.locked = true;
+        }
+        look
+    };
+    let fine = || look(102, "Running", false, -60);
+    let table = [
+        ("by hand", Activation::Manual, true, fine(), "restart it"),
+        ("not allowed", Activation::Reboot, false, fine(), "--allow-reboot"),
+        ("locked", Activation::Reboot, true, locked(fine()), "the operator restarts it"),
+        ("its minute is not over", Activation::Reboot, true, look(102, "Running", false, 1), "restarts it"),
+        ("not running", Activation::Reboot, true, look(102, "Stopping", false, -60), "restarts it"),
+    ];
+    for (name, activation, allowed, look, text) in table {
+        let mut play = waiting_for_a_restart(activation, allowed);
+        if name == "its minute is not over" {
+            edit(&mut play.observed, |status| {
+                status.instance.get_or_insert_default().start_time = Some(Time(at(60)));
+            });
+        }
+        play.observed.look = Some(look);
+        assert_eq!(play.run(102), [""; 0], "{name}");
+        assert_eq!(play.status().reboot_requested_at, None, "{name}");
+        let message = &play.status().condition(ConditionType::RebootRequired).unwrap().message;
+        assert!(message.contains(text), "{name}: {message}");
+    }
+}
+
+#[test]
+fn an_instance_that_cannot_be_seen_gets_no_generated_password() {
+    let mut play = Play::new();
+    edit(&mut play.observed, |status| status.instance = None);
+    assert_eq!(play.run(0), ["read"]);
+    assert_eq!(play.verdict.as_ref().unwrap().look, Some(at(0)));
+    for found in [Found::Unseen, Found::Refused] {
+        play.observed.look = Some(Look { at: at(0), found });
+        assert_eq!(play.run(1), ["read"]);
+        assert_eq!(reason(&play), Some(Reason::InstanceUnknown));
+    }
+    play.observed.look = Some(look(700, "Running", true, 0));
+    assert_eq!(play.run(700)[..2], ["read", "announce FirstPassword"]);
+}
+
+#[test]
+fn a_record_of_another_instance_counts_as_none() {
+    let mut play = Play::settled();
+    play.stored().record.as_mut().unwrap().instance_id = "i-2".into();
+    change(&mut play.observed, |_| ());
+    assert_eq!(play.run(10), ["read"]);
+    assert_eq!(reason(&play), Some(Reason::SecretNotWritable));
+    play.stored().opened = true;
+    assert_eq!(play.run(20)[1..3], ["write next=Drawn1 drawn", "send Drawn1"]);
+}
+
+#[test]
+fn where_rotation_is_taken_away_what_is_on_its_way_is_finished() {
+    let mut play = Play::settled().reply([refused("IncorrectInstanceStatus")]);
+    play.asked(100);
+    play.run(100);
+    change(&mut play.observed, |spec| spec.rotation = None);
+    assert_eq!(play.run(110), ["read", "send Drawn2", "write key=Drawn2 -next previous=Drawn1 done"]);
+    assert_eq!(play.run(120), [""; 0], "in sync as a user's Secret");
+    // Where it was lost, the record is closed and `<key>` applied.
+    let mut play = Play::settled().reply([refused("IncorrectInstanceStatus")]);
+    play.asked(100);
+    play.run(100);
+    play.stored().next = None;
+    change(&mut play.observed, |spec| spec.rotation = None);
+    assert_eq!(play.run(110), ["read", "write drawn unsettled", "write done", "send Drawn1"]);
+}
+
+#[test]
+fn complaints_about_the_schedule_and_the_annotation_stop_nothing() {
+    let mut play = Play::new();
+    let rotation = Rotation { schedule: Some("0 0 30 2 *".into()), ..Rotation::default() };
+    play.observed.plan = Plan::new(Some(&rotation), None);
+    assert_eq!(play.run(0).len(), 5, "the first password is drawn");
+    assert_eq!(reasons(play.status()), (True, None, Some(Reason::InvalidSchedule)));
+    let mut play = Play::settled();
+    play.observed.rotate_at = RotateAt::Invalid;
+    assert_eq!(play.run(10), [""; 0]);
+    assert_eq!(reasons(play.status()), (True, None, Some(Reason::InvalidRotateAt)));
+    assert_eq!(play.verdict.as_ref().unwrap().notes.len(), 1);
+    play.run(20);
+    assert_eq!(play.verdict.unwrap().notes.len(), 0, "told once");
+}
+
+#[test]
+fn who_takes_over_sends_the_value_in_effect_once_more() {
+    let mut play = Play::settled();
+    play.observed.owner = Owner::OtherOfSecret("b".into());
+    play.run(10);
+    assert_eq!(reason(&play), Some(Reason::Conflict));
+    play.observed.owner = Owner::This;
+    let unsettled = doubt(&play.observed, false, at(20)).unwrap();
+    play.observed.history.unsettled.push(unsettled);
+    assert_eq!(play.run(20), ["read"]);
+    assert_eq!(reason(&play), Some(Reason::Settling));
+    assert_eq!(play.run(1000)[1..3], ["write next=Drawn1 drawn", "send Drawn1"]);
+    assert_eq!(reasons(play.status()), (True, None, None));
+    let _ = (Announcement::Reboot, Digest::of(ID, &Password::parse(b"Abc123").unwrap()), State::Done);
+}
