@@ -348,6 +348,32 @@ async fn the_rights_that_readme_names_are_enough() {
     assert_eq!(world.calls(&instance).len(), 1, "{ready:?}");
     let applied = |event: &Event| event.reason.as_deref() == Some("Applied");
     until("an Event", async || events(&world, "a").await.iter().any(applied)).await;
+    let instance = world.generated("b", json!({})).await;
+    world.until_ready("b").await;
+    assert_eq!(world.console(&instance), Some(world.values("b").await["password"].clone()));
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_may_not_be_written_is_told_and_nothing_is_sent() {
+    let world = World::new().await;
+    let rules = json!([
+        {"apiGroups": ["vncpassword.dev"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]},
+    ]);
+    let operator = operator_with_rights(&world, &rules).await;
+    let missing = world.generated("a", json!({})).await;
+    world.secret("b", "Abc123").await;
+    let label = json!({"metadata": {"labels": {"vncpassword.dev/writable": "true"}}});
+    world.secrets().patch("b", &PatchParams::default(), &Patch::Merge(label)).await.unwrap();
+    let there = world.generated("b", json!({})).await;
+    for name in ["a", "b"] {
+        let status = world.until_stalled(name, Reason::SecretForbidden).await;
+        let text = &status.condition(ConditionType::Stalled).unwrap().message;
+        assert!(text.ends_with("grant it get, create and patch on secrets in this namespace"), "{text}");
+    }
+    assert!(world.calls(&missing).is_empty() && world.calls(&there).is_empty());
     operator.stop().await;
 }
 

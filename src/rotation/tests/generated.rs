@@ -331,12 +331,15 @@ fn a_promotion_whose_status_was_lost_is_told_from_the_record() {
     assert_eq!(play.run(131), [""; 0]);
 }
 
+/// What there is under `<key>`, whether the Secret is opened and closed, what is done, and why nothing is.
+type Situation<'a> = (&'a str, Option<&'a str>, bool, bool, &'a [&'a str], Option<Reason>);
+
 #[test]
 fn what_is_in_the_secret_decides_what_begins() {
     let apply = &["read", "write next=Xyz789 drawn", "send Xyz789", "write key=Xyz789 -next done"][..];
     let draw = &["read", "write next=Drawn1 drawn", "send Drawn1", "write key=Drawn1 -next done"][..];
     let read = &["read"][..];
-    let table: [(_, Option<&str>, bool, bool, &[&str], Option<Reason>); 6] = [
+    let table: [Situation; 6] = [
         ("a valid value is adopted", Some("Xyz789"), true, false, apply, None),
         ("an empty one is filled", None, true, false, draw, None),
         ("not opened", Some("Xyz789"), false, false, read, Some(Reason::SecretNotWritable)),
