@@ -26,7 +26,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     }
 }
 
-fn step(observed: &Observed, now: Timestamp) -> Decision {
+pub(super) fn step(observed: &Observed, now: Timestamp) -> Decision {
     if let Some(attempt) = &observed.attempt {
         return match attempt.rotation {
             Some(_) => generated::after_call(observed, attempt, now),

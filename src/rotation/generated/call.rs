@@ -1,0 +1,142 @@
+//! What the reply to a call of `.next` does.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    told::{in_sync, settling, told_by, unsettled},
+    write, writes,
+};
+use crate::{
+    api::{Accepted, Retry},
+    rotation::{
+        contents::{Contents, Record, SecretRead, State},
+        decide,
+        facts::{Attempt, Observed},
+        hold::optimized,
+        outcome::{self, Class, Reply},
+        reply::{SOON, again_at_once, failed, learn, notes, wait_for_restart},
+        restart,
+        verdict::{Decision, Effects, Verdict, after, rest, seconds, settled_at},
+    },
+};
+
+/// Passwords that one rotation draws at most, where the API calls them malformed.
+const MOST_DRAWS: u32 = 3;
+
+/// The step after a call of `.next`. What the Secret says now counts: others may have written to it since.
+pub(in crate::rotation) fn after_call(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Decision {
+    let class = outcome::classify(&attempt.reply);
+    let contents = match &observed.read {
+        None => return Decision::ReadSecret,
+        Some(SecretRead::Missing | SecretRead::Forbidden) => return moot(observed, attempt, class, now),
+        Some(SecretRead::Found(contents)) => contents,
+    };
+    let instance_id = &observed.spec.instance_id;
+    let sent = contents.under_way(instance_id).filter(|(_, print, record)| {
+        *print == attempt.value
+            && Some(&record.id) == attempt.rotation.as_ref()
+            && *record.writer == *observed.writer
+    });
+    let Some((next, _, record)) = sent else {
+        let promoted = contents.record_of(instance_id).is_some_and(|record| {
+            record.state == State::Done
+                && Some(&record.id) == attempt.rotation.as_ref()
+                && class == Class::Accepted
+                && contents.holds_the_value_in_effect(instance_id)
+        });
+        return if promoted {
+            rest(done(observed, contents, attempt, now))
+        } else {
+            moot(observed, attempt, class, now)
+        };
+    };
+    match class {
+        Class::Accepted if record.repeats() || optimized(observed) == Some(true) => {
+            let Reply::Accepted { request_id } = &attempt.reply else { unreachable!("accepted") };
+            write(writes::promoted(contents, next, record, Some(request_id.clone())))
+        }
+        Class::Accepted => rest(accepted(observed, attempt, record, now)),
+        class if again_at_once(attempt, class) => Decision::Send(attempt.purpose),
+        Class::OutcomeUnknown => {
+            let until = settled_at(attempt.at, observed.settle);
+            if record.unsettled_until >= Some(until) {
+                return rest(failed(observed, attempt, class, now));
+            }
+            write(writes::unsettled(contents, record, until))
+        }
+        Class::InvalidInput => malformed(observed, contents, record, attempt, now),
+        class => rest(failed(observed, attempt, class, now)),
+    }
+}
+
+/// The API called `.next` malformed: what was copied is taken back, what was drawn is drawn again.
+fn malformed(
+    observed: &Observed,
+    contents: &Contents,
+    record: &Record,
+    attempt: &Attempt,
+    now: Timestamp,
+) -> Decision {
+    if record.draws == 0 {
+        return write(writes::taken_back(contents, record));
+    }
+    if record.draws >= MOST_DRAWS {
+        return rest(failed(observed, attempt, Class::InvalidInput, now));
+    }
+    if let Some(until) = unsettled(observed, now) {
+        return rest(settling(observed, (*observed.status).clone(), until, now));
+    }
+    match &observed.drawn {
+        None => Decision::Draw,
+        Some(drawn) => write(writes::drawn_again(observed, contents, record, drawn)),
+    }
+}
+
+/// The Secret has changed since the call: what it brought counts no more, but that it was made does.
+fn moot(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) -> Decision {
+    let mut status = (*observed.status).clone();
+    if let Reply::Accepted { request_id } = &attempt.reply {
+        status.request_id = Some(request_id.clone());
+    }
+    if class == Class::OutcomeUnknown {
+        let until = status.unsettled_until().max(Some(settled_at(attempt.at, observed.settle)));
+        status.retry.get_or_insert_default().unsettled_until = until.map(Time);
+    }
+    decide::step(&Observed { status: Arc::new(status), attempt: None, ..observed.clone() }, now)
+}
+
+/// Accepted and promoted: the status says so.
+fn done(observed: &Observed, contents: &Contents, attempt: &Attempt, now: Timestamp) -> Verdict {
+    let before = observed.status.rotations;
+    let mut status = told_by(observed, contents, now);
+    if let Some(applied) = &mut status.applied {
+        applied.time = seconds(attempt.at);
+    }
+    if let Reply::Accepted { request_id } = &attempt.reply {
+        status.request_id = Some(request_id.clone());
+    }
+    let notes = if status.rotations == before { Vec::new() } else { notes(observed, attempt, &status) };
+    in_sync(observed, status, Effects { notes, ..Effects::default() }, now)
+}
+
+/// Accepted, in effect after a restart: `.next` stays until that is seen.
+fn accepted(observed: &Observed, attempt: &Attempt, record: &Record, now: Timestamp) -> Verdict {
+    let mut status = (*observed.status).clone();
+    learn(observed, &mut status);
+    if let Reply::Accepted { request_id } = &attempt.reply {
+        status.request_id = Some(request_id.clone());
+    }
+    let accepted = Accepted {
+        rotation: record.id.clone(),
+        time: seconds(attempt.at),
+        unchanged: false,
+        start_time: None,
+    };
+    wait_for_restart(observed, accepted, &mut status);
+    status.retry = Retry::unsettled(status.unsettled_until().filter(|until| *until > now));
+    let notes = notes(observed, attempt, &status);
+    restart::waiting(observed, status, Effects { notes, ..Effects::default() }, after(now, SOON), now)
+}

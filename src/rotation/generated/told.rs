@@ -1,0 +1,128 @@
+//! The status as the Secret tells it, and what it says is due.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::{
+    api::{Applied, ConditionStatus, Reason, Retry, VncPasswordStatus},
+    rotation::{
+        contents::{Contents, Record},
+        facts::Observed,
+        message::message,
+        reply::learn,
+        verdict::{
+            Effects, Outlook, Progress, Verdict, conclude, enforce_due, next_turn, seconds, undelivered,
+        },
+    },
+};
+
+/// The status as the Secret tells it, where `<key>` is in effect.
+pub(super) fn told_by(observed: &Observed, contents: &Contents, now: Timestamp) -> VncPasswordStatus {
+    let mut status = (*observed.status).clone();
+    let Some(record) = contents.record_of(&observed.spec.instance_id) else { return status };
+    let just_now = status.accepted.take().is_some() || observed.attempt.is_some();
+    let known = knows(&status, record, now);
+    if !known {
+        status.rotations = Some(status.rotations.unwrap_or(0).saturating_add(1));
+        status.request_id = record.request_id.clone().or(status.request_id);
+    }
+    take_over(record, &mut status, now);
+    if !known && just_now {
+        // Otherwise a former process brought it into effect, soon after it was drawn.
+        status.last_rotation_time = Some(seconds(now));
+    }
+    let applied = status.applied.take().filter(|_| known);
+    status.applied = Some(Applied {
+        secret_uid: contents.version.uid.to_string(),
+        secret_resource_version: contents.version.resource_version.to_string(),
+        time: applied.map_or_else(|| seconds(record.drawn_at.min(now)), |applied| applied.time),
+        rotation: Some(record.id.clone()),
+    });
+    learn(observed, &mut status);
+    status.retry = Retry::unsettled(status.unsettled_until().filter(|until| *until > now));
+    status
+}
+
+/// Whether the status knows of the record's rotation. A time to come in the record tells nothing: the clock has jumped.
+fn knows(status: &VncPasswordStatus, record: &Record, now: Timestamp) -> bool {
+    let applied = status.applied.as_ref().and_then(|applied| applied.rotation.as_ref());
+    let last = status.last_rotation_time.as_ref().map(|last| last.0);
+    applied == Some(&record.id) || (record.drawn_at <= now && last >= Some(record.drawn_at))
+}
+
+/// What the record knows of turns and the status does not: the later of both counts.
+pub(super) fn take_over(record: &Record, status: &mut VncPasswordStatus, now: Timestamp) {
+    if !knows(status, record, now) {
+        let drawn_at = Some(seconds(record.drawn_at.min(now)));
+        status.last_rotation_time = status.last_rotation_time.take().max(drawn_at);
+    }
+    let handled = record.rotate_at.map(Time);
+    status.last_handled_rotate_at = status.last_handled_rotate_at.take().max(handled);
+}
+
+/// When what is due.
+pub(super) struct Due {
+    turn: Option<Timestamp>,
+    pub on_demand: Option<Timestamp>,
+    again: Option<Timestamp>,
+}
+
+impl Due {
+    pub fn of(observed: &Observed, status: &VncPasswordStatus, now: Timestamp) -> Self {
+        let rotating = observed.spec.rotation.is_some();
+        Self {
+            turn: next_turn(observed, status, now).filter(|_| rotating),
+            on_demand: observed.on_demand(status).filter(|_| rotating),
+            again: enforce_due(observed, status, now),
+        }
+    }
+
+    /// Whether a rotation is due.
+    pub fn rotation(&self, now: Timestamp) -> bool {
+        [self.turn, self.on_demand].into_iter().flatten().any(|at| at <= now)
+    }
+
+    /// Whether the value in effect is to be sent once more.
+    pub fn again(&self, now: Timestamp) -> bool {
+        self.again.is_some_and(|at| at <= now)
+    }
+
+    /// When anything is.
+    pub fn next(&self) -> Option<Timestamp> {
+        [self.turn, self.on_demand, self.again].into_iter().flatten().min()
+    }
+}
+
+/// Until when no other value may be brought on its way.
+pub(super) fn unsettled(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
+    let others = observed.history.unsettled.iter().map(|unsettled| unsettled.until);
+    others.chain(observed.status.unsettled_until()).filter(|until| *until > now).max()
+}
+
+/// The verdict where nothing may begin before then.
+pub(super) fn settling(
+    observed: &Observed,
+    mut status: VncPasswordStatus,
+    until: Timestamp,
+    now: Timestamp,
+) -> Verdict {
+    status.retry = Retry::unsettled(Some(until));
+    let text = message(Reason::Settling, observed, None);
+    let outlook = undelivered(observed, Progress::Reconciling, Reason::Settling, text);
+    conclude(observed, status, &outlook, now, Effects { wake: Some(until), ..Effects::default() })
+}
+
+/// The verdict where the value in effect stands in `<key>` and nothing is due.
+pub(super) fn in_sync(
+    observed: &Observed,
+    mut status: VncPasswordStatus,
+    effects: Effects,
+    now: Timestamp,
+) -> Verdict {
+    let unsettled = status.unsettled_until().filter(|until| *until > now);
+    status.retry = Retry::unsettled(unsettled);
+    let wake = Due::of(observed, &status, now).next().into_iter().chain(unsettled).min();
+    let text = message(Reason::Applied, observed, None);
+    let outlook = Outlook::new(ConditionStatus::True, Progress::Rest, Reason::Applied, text);
+    conclude(observed, status, &outlook, now, Effects { wake, ..effects })
+}
