@@ -69,7 +69,7 @@ fn unread(observed: &Observed, now: Timestamp) -> Option<Verdict> {
         // The next rotation overwrites it.
         Some(Reason::InvalidPassword) => {
             let due = Due::of(observed, status, now);
-            let wake = due.next();
+            let wake = due.next(now);
             let verdict = unchanged(observed, Effects { wake, ..Effects::default() }, now);
             verdict.filter(|_| !due.rotation(now))
         }
@@ -206,7 +206,7 @@ fn at_rest(observed: &Observed, contents: &Contents, now: Timestamp) -> Decision
     let due = Due::of(observed, &status, now);
     let invalid = || {
         let verdict = stalled(observed, Reason::InvalidPassword, Some(backoff::STALLED), now);
-        let wake = due.next().into_iter().chain(verdict.wake).min();
+        let wake = due.next(now).into_iter().chain(verdict.wake).min();
         rest(Verdict { wake, ..verdict })
     };
     let overwrite = || {

@@ -87,9 +87,9 @@ impl Due {
         self.again.is_some_and(|at| at <= now)
     }
 
-    /// When anything is.
-    pub fn next(&self) -> Option<Timestamp> {
-        [self.turn, self.on_demand, self.again].into_iter().flatten().min()
+    /// When the next of what is to come is. What is due already, and yet was not begun, does not come by waiting.
+    pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        [self.turn, self.on_demand, self.again].into_iter().flatten().filter(|at| *at > now).min()
     }
 }
 
@@ -121,7 +121,7 @@ pub(super) fn in_sync(
 ) -> Verdict {
     let unsettled = status.unsettled_until().filter(|until| *until > now);
     status.retry = Retry::unsettled(unsettled);
-    let wake = Due::of(observed, &status, now).next().into_iter().chain(unsettled).min();
+    let wake = Due::of(observed, &status, now).next(now).into_iter().chain(unsettled).min();
     let text = message(Reason::Applied, observed, None);
     let outlook = Outlook::new(ConditionStatus::True, Progress::Rest, Reason::Applied, text);
     conclude(observed, status, &outlook, now, Effects { wake, ..effects })

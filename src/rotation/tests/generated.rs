@@ -17,6 +17,7 @@ struct Play {
     secret: Option<Stored>,
     replies: VecDeque<Reply>,
     draws: u32,
+    now: Timestamp,
     verdict: Option<Verdict>,
 }
 
@@ -39,7 +40,7 @@ impl Play {
         let mut observed = new();
         change(&mut observed, |spec| spec.rotation = Some(Rotation::default()));
         observed.secret = None;
-        Self { observed, secret: None, replies: VecDeque::new(), draws: 0, verdict: None }
+        Self { observed, secret: None, replies: VecDeque::new(), draws: 0, now: at(0), verdict: None }
     }
 
     /// An object that has generated Drawn1 at second 0.
@@ -87,6 +88,7 @@ impl Play {
 
     /// Runs one pass; what it did, step by step.
     fn run(&mut self, second: i64) -> Vec<String> {
+        self.now = at(second);
         let mut observed = self.observed.clone();
         observed.secret = self.secret.as_ref().map(|stored| version(stored.version));
         let mut steps = Vec::new();
@@ -139,6 +141,11 @@ impl Play {
     }
 
     fn rest(&mut self, observed: &Observed, verdict: Verdict) {
+        assert!(
+            verdict.wake.is_none_or(|wake| wake > self.now),
+            "woken at once, for ever: {:#?}",
+            verdict.status
+        );
         self.observed.status = Arc::new(verdict.status.clone());
         if !verdict.deferred
             && let Some(read) = &observed.read
@@ -446,6 +453,16 @@ fn a_secret_that_is_gone_is_made_again_once_nothing_can_arrive() {
     assert_eq!(reason(&play), Some(Reason::Settling));
     assert_eq!(play.run(60), ["read"]);
     assert_eq!(play.run(50 + 962).len(), 5);
+}
+
+#[test]
+fn a_value_in_effect_that_the_api_calls_malformed_is_not_sent_again_and_again() {
+    let mut play = Play::settled().reply([refused("IncorrectVncPassword.Malformed")]);
+    play.observed.enforce_interval = Some(Duration::from_secs(600));
+    let steps = play.run(600);
+    assert_eq!(steps, ["read", "write next=Drawn1 drawn", "send Drawn1", "write -next done"]);
+    assert_eq!(play.run(700), ["read"]);
+    assert_eq!(play.status().ready(), True);
 }
 
 #[test]
