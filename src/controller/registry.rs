@@ -26,8 +26,8 @@ pub(super) struct Memory {
     pub applied: Option<(SecretVersion, Fingerprint)>,
     /// The version that was read last.
     pub examined: Option<SecretVersion>,
-    /// A call whose outcome could not be written yet.
-    pub unrecorded: Option<Box<Attempt>>,
+    /// A call whose outcome could not be written yet, and the generation of the object that it was made for.
+    pub unrecorded: Option<Box<(i64, Attempt)>>,
     /// The object was in the first list: a former process may have acted on it. Cleared by the first pass.
     pub inherited: bool,
     /// Passes in a row that failed on the Kubernetes side.

@@ -147,18 +147,16 @@ impl<'a> Pass<'a> {
         };
         let instance = &*spec.instance_id.clone();
         let secret = object.secret().and_then(|secret| context.secrets.version(&secret));
-        let (inherited, history, attempt) = context
+        let (inherited, history, unrecorded) = context
             .registry
             .remember(&object, |memory| {
-                (
-                    std::mem::take(&mut memory.inherited),
-                    memory.history(),
-                    memory.unrecorded.take().map(|attempt| *attempt),
-                )
+                (std::mem::take(&mut memory.inherited), memory.history(), memory.unrecorded.take())
             })
             .unwrap_or((false, History::default(), None));
+        let (generation, attempt) =
+            unrecorded.map_or((object.generation, None), |recorded| (recorded.0, Some(recorded.1)));
         let mut observed = Observed {
-            generation: object.generation,
+            generation,
             created: object.created,
             status: Arc::clone(&object.status),
             region: region.as_ref().map(|region| region.as_str().to_owned()),
@@ -406,6 +404,10 @@ impl<'a> Pass<'a> {
         }
         match status::write(&context.client, &self.object, &verdict.status).await {
             Ok(Written::Done(object)) => {
+                if self.observed.generation != self.object.generation {
+                    // An outcome was recorded as that of what it was made for: what has changed since is looked at now.
+                    context.wake(self.object.key.clone());
+                }
                 self.remember(verdict, Some(Arc::new(object)));
                 Ok(Some(end))
             }
@@ -479,9 +481,8 @@ impl<'a> Pass<'a> {
     /// The outcome of a call could not be written: the next pass writes it, instead of calling again.
     fn keep_attempt(&mut self) {
         if let Some(attempt) = self.observed.attempt.take() {
-            self.context
-                .registry
-                .remember(&self.object, |memory| memory.unrecorded = Some(Box::new(attempt)));
+            let unrecorded = Some(Box::new((self.observed.generation, attempt)));
+            self.context.registry.remember(&self.object, |memory| memory.unrecorded = unrecorded);
         }
     }
 }
