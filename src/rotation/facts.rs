@@ -76,11 +76,16 @@ impl Observed {
         self.read.as_ref().and_then(SecretRead::contents)
     }
 
-    /// Whether the operator draws the passwords, or has one on its way still: that is finished first.
+    /// Whether the operator draws the passwords, or has one on its way still: that is finished first, and told.
     #[must_use]
     pub fn generated(&self) -> bool {
         let record = self.contents().and_then(|contents| contents.record_of(&self.spec.instance_id));
-        self.spec.rotation.is_some() || record.is_some_and(|record| record.state == State::Drawn)
+        let accepted = self.status.accepted.as_ref();
+        self.spec.rotation.is_some()
+            || record.is_some_and(|record| {
+                record.state == State::Drawn
+                    || accepted.is_some_and(|accepted| accepted.rotation == record.id)
+            })
     }
 
     /// When the rotation that the annotation asks for is due.

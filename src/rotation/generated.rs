@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use self::{
-    told::{Due, in_sync, settling, take_over, told_by, unsettled},
+    told::{Due, in_sync, outdated, settling, take_over, told_by, unsettled},
     writes::Start,
 };
 use super::{
@@ -47,7 +47,9 @@ fn unread(observed: &Observed, now: Timestamp) -> Option<Verdict> {
     if status.observed_generation != Some(observed.generation) || conflicted(observed) {
         return None;
     }
-    if status.applied.as_ref().is_some_and(|applied| version.is(applied)) && status.accepted.is_none() {
+    let locked_out = status.reason(ConditionType::Stalled) == Some(Reason::SecretNotWritable);
+    let applied = status.applied.as_ref().is_some_and(|applied| version.is(applied));
+    if applied && status.accepted.is_none() && !locked_out {
         let due = Due::of(observed, status, now);
         let verdict = in_sync(observed, (**status).clone(), Effects::default(), now);
         return (!due.rotation(now) && !due.again(now)).then_some(verdict);
@@ -230,26 +232,18 @@ fn at_rest(observed: &Observed, contents: &Contents, now: Timestamp) -> Decision
 fn in_effect(observed: &Observed, contents: &Contents, now: Timestamp) -> Decision {
     let status = told_by(observed, contents, now);
     let due = Due::of(observed, &status, now);
-    // Another object has owned the instance or the key meanwhile: what is in effect now is not known.
-    let took_over = observed.status.applied.is_none()
-        && matches!(
-            observed
-                .status
-                .reason(ConditionType::Stalled)
-                .or(observed.status.reason(ConditionType::Reconciling)),
-            Some(Reason::Conflict | Reason::Settling)
-        );
     let known = Observed { status: Arc::new(status), ..observed.clone() };
     if due.rotation(now) {
         return begin(&known, Some(contents), Start::Draw, now);
     }
-    if took_over {
+    if outdated(observed, contents) {
         return begin(observed, Some(contents), Start::Copy, now);
     }
     if due.again(now) && !contents.holds_a_refused_value(&observed.spec.instance_id) {
         return begin(&known, Some(contents), Start::Copy, now);
     }
-    rest(in_sync(observed, (*known.status).clone(), Effects::default(), now))
+    let notes = observed.status.accepted.iter().map(|_| restart::seen(observed)).collect();
+    rest(in_sync(observed, (*known.status).clone(), Effects { notes, ..Effects::default() }, now))
 }
 
 /// A rotation begins with its write, before anything is sent, where nothing forbids it.

@@ -83,15 +83,8 @@ pub(super) fn follow(
         Sign::Restarted => {
             let instance = status.instance.get_or_insert_default();
             instance.start_time = seen.start_time.map(Time);
-            effects.notes.push(Note {
-                warning: false,
-                reason: Reason::Applied.as_str(),
-                text: format!(
-                    "instance {} was restarted: its new password is in effect",
-                    observed.spec.instance_id
-                ),
-            });
             if !observed.generated() {
+                effects.notes.push(self::seen(observed));
                 status.accepted = None;
                 status.last_rotation_time = Some(seconds(now));
                 status.rotations = Some(status.rotations.unwrap_or(0).saturating_add(1));
@@ -99,6 +92,13 @@ pub(super) fn follow(
             Followed::Restarted(Box::new(status), effects)
         }
     }
+}
+
+/// The event of a restart that was seen.
+pub(super) fn seen(observed: &Observed) -> Note {
+    let instance = &observed.spec.instance_id;
+    let text = format!("instance {instance} was restarted: its new password is in effect");
+    Note { warning: false, reason: Reason::Applied.as_str(), text }
 }
 
 /// The instance runs as it did when the password was accepted: asks for its restart, where that is the operator's and

@@ -1,6 +1,7 @@
 //! The operator on a real kube-apiserver, against the emulator in place of the cloud.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod adoption;
 mod canary;
 mod conflict;
 mod crd;
@@ -8,11 +9,17 @@ mod delivery;
 mod generated;
 mod handover;
 mod knobs;
+mod mishaps;
+mod on_demand;
 mod process;
+mod reboot;
 mod replies;
 mod restart;
 mod scale;
+mod schedule;
 mod secrets;
 mod settle;
 mod support;
+mod unrest;
 mod waiting;
+mod whose_secret;

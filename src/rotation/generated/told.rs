@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
-    api::{Applied, ConditionStatus, Reason, Retry, VncPasswordStatus},
+    api::{Applied, ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus},
     rotation::{
         contents::{Contents, Record},
         facts::Observed,
@@ -43,11 +43,29 @@ pub(super) fn told_by(observed: &Observed, contents: &Contents, now: Timestamp) 
     status
 }
 
-/// Whether the status knows of the record's rotation. A time to come in the record tells nothing: the clock has jumped.
+/// Whether the status knows of the record's rotation. Where it names none, times tell, but none that is still to come: the
+/// clock has jumped.
 fn knows(status: &VncPasswordStatus, record: &Record, now: Timestamp) -> bool {
-    let applied = status.applied.as_ref().and_then(|applied| applied.rotation.as_ref());
+    if let Some(applied) = &status.applied {
+        return applied.rotation.as_ref() == Some(&record.id);
+    }
     let last = status.last_rotation_time.as_ref().map(|last| last.0);
-    applied == Some(&record.id) || (record.drawn_at <= now && last >= Some(record.drawn_at))
+    record.drawn_at <= now && last >= Some(record.drawn_at)
+}
+
+/// Whether something other than the record's value may have come into effect since: a value of the time when the Secret was
+/// the user's, or of another object that owned the instance or the key.
+pub(super) fn outdated(observed: &Observed, contents: &Contents) -> bool {
+    let status = &observed.status;
+    let standing = status.reason(ConditionType::Stalled).or(status.reason(ConditionType::Reconciling));
+    let record = contents.record_of(&observed.spec.instance_id);
+    if record.is_some_and(|record| status.accepted.as_ref().is_some_and(|was| was.rotation == record.id)) {
+        return false;
+    }
+    match &status.applied {
+        Some(applied) => applied.rotation.is_none() && !contents.version.is(applied),
+        None => status.request_id.is_some() || matches!(standing, Some(Reason::Conflict | Reason::Settling)),
+    }
 }
 
 /// What the record knows of turns and the status does not: the later of both counts.

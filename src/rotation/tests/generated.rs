@@ -364,6 +364,30 @@ fn what_is_in_the_secret_decides_what_begins() {
 }
 
 #[test]
+fn a_users_secret_in_sync_is_not_the_operators_to_write() {
+    let mut play = Play::new();
+    play.observed = applied();
+    play.secret = Some(Stored { version: 1, current: Some("Abc123".into()), ..Stored::default() });
+    change(&mut play.observed, |spec| spec.rotation = Some(Rotation::default()));
+    for second in [10, 20] {
+        play.run(second);
+        assert_eq!(reasons(play.status()), (True, None, Some(Reason::SecretNotWritable)), "at {second}");
+    }
+}
+
+#[test]
+fn what_was_in_effect_before_a_users_value_is_sent_again() {
+    let mut play = Play::settled();
+    change(&mut play.observed, |spec| spec.rotation = None);
+    play.stored().current = Some("Mine42".into());
+    assert_eq!(play.run(10), ["read", "send Mine42"]);
+    change(&mut play.observed, |spec| spec.rotation = Some(Rotation::default()));
+    play.stored().current = Some("Drawn1".into());
+    let steps = play.run(20);
+    assert_eq!(steps, ["read", "write next=Drawn1 drawn", "send Drawn1", "write key=Drawn1 -next done"]);
+}
+
+#[test]
 fn what_was_asked_for_is_not_adopted_but_drawn() {
     let mut play = Play::opened(Some("Xyz789"));
     play.asked(0);

@@ -3,6 +3,7 @@
 
 pub mod control_plane;
 pub mod operator;
+pub mod rotation;
 pub mod world;
 
 pub use operator::Operator;
