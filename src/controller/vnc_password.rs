@@ -71,42 +71,11 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Dura
         Err(problem) => return malformed(context, &object, problem).await,
     };
     let mut pass = Pass::observe(context, object, spec);
-    loop {
-        let now = Timestamp::now();
-        match rotation::decide(&pass.observed, now) {
-            Decision::ReadSecret => pass.read_secret().await?,
-            Decision::Draw => pass.draw()?,
-            Decision::WriteSecret(write) => {
-                if !pass.write_secret(*write).await? {
-                    return Ok(Some(BUSY));
-                }
-            }
-            Decision::Send(purpose) => {
-                if !pass.send(purpose).await {
-                    return Ok(Some(BUSY));
-                }
-            }
-            Decision::Announce(announcement, verdict) => {
-                if let Some(end) = pass.announce(announcement, *verdict).await? {
-                    return Ok(end.wait);
-                }
-            }
-            Decision::Reboot => {
-                if !pass.reboot().await {
-                    return Ok(Some(BUSY));
-                }
-            }
-            Decision::Rest(verdict) => {
-                let at_once = verdict.deferred && verdict.look.is_some_and(|due| due <= now);
-                if at_once && pass.look().await {
-                    continue;
-                }
-                if let Some(end) = pass.record(*verdict).await? {
-                    return Ok(end.wait);
-                }
-            }
-        }
+    let result = pass.run().await;
+    if result.is_err() {
+        pass.keep_attempt();
     }
+    result
 }
 
 /// The spec cannot be read: says so, and leaves the object alone until it is mended.
@@ -193,6 +162,46 @@ impl<'a> Pass<'a> {
         Self { context, object, observed, region, signed_at: now, turn: None, looked: false, conflicts: 0 }
     }
 
+    /// Decides and acts until there is nothing more to do now.
+    async fn run(&mut self) -> Result<Option<Duration>, Error> {
+        loop {
+            let now = Timestamp::now();
+            match rotation::decide(&self.observed, now) {
+                Decision::ReadSecret => self.read_secret().await?,
+                Decision::Draw => self.draw()?,
+                Decision::WriteSecret(write) => {
+                    if !self.write_secret(*write).await? {
+                        return Ok(Some(BUSY));
+                    }
+                }
+                Decision::Send(purpose) => {
+                    if !self.send(purpose).await {
+                        return Ok(Some(BUSY));
+                    }
+                }
+                Decision::Announce(announcement, verdict) => {
+                    if let Some(end) = self.announce(announcement, *verdict).await? {
+                        return Ok(end.wait);
+                    }
+                }
+                Decision::Reboot => {
+                    if !self.reboot().await {
+                        return Ok(Some(BUSY));
+                    }
+                }
+                Decision::Rest(verdict) => {
+                    let at_once = verdict.deferred && verdict.look.is_some_and(|due| due <= now);
+                    if at_once && self.look().await {
+                        continue;
+                    }
+                    if let Some(end) = self.record(*verdict).await? {
+                        return Ok(end.wait);
+                    }
+                }
+            }
+        }
+    }
+
     async fn read_secret(&mut self) -> Result<(), Error> {
         self.signed_at = Timestamp::now();
         let context = self.context;
@@ -246,9 +255,9 @@ impl<'a> Pass<'a> {
         let context = self.context;
         let namespace = &self.object.key.namespace;
         let secret = &self.observed.spec.secret_ref;
-        let written = secrets::write(&context.client, &context.fingerprints, namespace, secret, write).await;
-        match written {
-            Ok(secrets::Written::Done(contents)) => {
+        let written = secrets::write(&context.client, &context.fingerprints, namespace, secret, write);
+        match written.await? {
+            secrets::Written::Done(contents) => {
                 if let Some(key) = self.object.secret() {
                     context.secrets.apply(key, contents.version.clone());
                 }
@@ -256,18 +265,13 @@ impl<'a> Pass<'a> {
                 // A password that was drawn is used once.
                 self.observed.drawn = None;
             }
-            Ok(secrets::Written::Forbidden) => self.observed.read = Some(SecretRead::Forbidden),
-            Ok(secrets::Written::Conflict) => {
+            secrets::Written::Forbidden => self.observed.read = Some(SecretRead::Forbidden),
+            secrets::Written::Conflict => {
                 self.conflicts += 1;
                 if self.conflicts > MOST_CONFLICTS {
-                    self.keep_attempt();
                     return Err(Error::Contended { object: self.object.key.clone() });
                 }
                 self.read_secret().await?;
-            }
-            Err(error) => {
-                self.keep_attempt();
-                return Err(error);
             }
         }
         Ok(true)
@@ -402,8 +406,8 @@ impl<'a> Pass<'a> {
             self.remember(verdict, None);
             return Ok(Some(end));
         }
-        match status::write(&context.client, &self.object, &verdict.status).await {
-            Ok(Written::Done(object)) => {
+        match status::write(&context.client, &self.object, &verdict.status).await? {
+            Written::Done(object) => {
                 if self.observed.generation != self.object.generation {
                     // An outcome was recorded as that of what it was made for: what has changed since is looked at now.
                     context.wake(self.object.key.clone());
@@ -411,12 +415,8 @@ impl<'a> Pass<'a> {
                 self.remember(verdict, Some(Arc::new(object)));
                 Ok(Some(end))
             }
-            Ok(Written::Gone) => Ok(Some(End { wait: None })),
-            Ok(Written::Conflict) => self.refresh().await,
-            Err(error) => {
-                self.keep_attempt();
-                Err(error)
-            }
+            Written::Gone => Ok(Some(End { wait: None })),
+            Written::Conflict => self.refresh().await,
         }
     }
 
@@ -449,16 +449,9 @@ impl<'a> Pass<'a> {
     async fn refresh(&mut self) -> Result<Option<End>, Error> {
         self.conflicts += 1;
         if self.conflicts > MOST_CONFLICTS {
-            self.keep_attempt();
             return Err(Error::Contended { object: self.object.key.clone() });
         }
-        let fresh = match status::read(&self.context.client, &self.object.key).await {
-            Ok(fresh) => fresh,
-            Err(error) => {
-                self.keep_attempt();
-                return Err(error);
-            }
-        };
+        let fresh = status::read(&self.context.client, &self.object.key).await?;
         let Some(fresh) = fresh.filter(|fresh| fresh.uid == self.object.uid) else {
             return Ok(Some(End { wait: None }));
         };

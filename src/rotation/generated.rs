@@ -175,7 +175,7 @@ fn under_way(
                 write(writes::promoted(contents, next, record, status.request_id.clone()))
             }
             Followed::Blurred(verdict) => match observed.limiter_opens {
-                None => send(observed, contents, record, now),
+                None => send_again(observed, contents, record, now),
                 Some(_) => rest(*verdict),
             },
         };
@@ -189,6 +189,17 @@ fn under_way(
 /// Sends `.next`. Who did not write it answers for it first, so that its former writer can no longer promote it.
 fn send(observed: &Observed, contents: &Contents, record: &Record, now: Timestamp) -> Decision {
     if *record.writer == *observed.writer {
+        return Decision::Send(Purpose::Rotate);
+    }
+    write(writes::claimed(observed, contents, record, now))
+}
+
+/// Sends `.next` although it was accepted. While the status names it, whoever sees the restart promotes it without
+/// answering for it first: so the record says beforehand that a call may still arrive. Fifteen sixteenths of `--settle`
+/// are the validity of a signature, so a claim that still lasts as long covers this call too.
+fn send_again(observed: &Observed, contents: &Contents, record: &Record, now: Timestamp) -> Decision {
+    let covered = Some(after(now, observed.settle / 16 * 15));
+    if *record.writer == *observed.writer && record.unsettled_until >= covered {
         return Decision::Send(Purpose::Rotate);
     }
     write(writes::claimed(observed, contents, record, now))

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    told::{in_sync, settling, told_by, unsettled},
+    told::{Due, in_sync, settling, told_by, unsettled},
     write, writes,
 };
 use crate::{
@@ -119,7 +119,11 @@ fn done(observed: &Observed, contents: &Contents, attempt: &Attempt, now: Timest
         status.request_id = Some(request_id.clone());
     }
     let notes = if status.rotations == before { Vec::new() } else { notes(observed, attempt, &status) };
-    in_sync(observed, status, Effects { notes, ..Effects::default() }, now)
+    let verdict = in_sync(observed, status, Effects { notes, ..Effects::default() }, now);
+    // What fell due while the pass was held up: this pass does not begin it, the next one does.
+    let due = Due::of(observed, &verdict.status, now);
+    let overdue = (due.rotation(now) || due.again(now)).then(|| after(now, SOON));
+    Verdict { wake: verdict.wake.into_iter().chain(overdue).min(), ..verdict }
 }
 
 /// Accepted, in effect after a restart: `.next` stays until that is seen.
