@@ -310,7 +310,7 @@ impl<'a> Pass<'a> {
         let action = Action::RebootInstance;
         let admitted = context.limiter.admit(action, region.as_str(), Timestamp::now()).is_ok();
         let reply = if admitted {
-            let result = context.ecs.reboot_instance(region, instance).await;
+            let result = context.ecs.reboot_instance(region, instance, self.signed_at).await;
             let reply = reply(&result);
             let class = outcome::classify(&reply);
             context.metrics.called(action, class);

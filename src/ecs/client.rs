@@ -148,15 +148,23 @@ impl Client {
     /// It shuts down in good order, never with `ForceStop`: that would lose what is not on the disk yet. Accepted means
     /// begun: that it is over can only be seen, by another start time.
     ///
+    /// `signed_at` is the local time from before it was decided on: a process that was paused in between is refused, since
+    /// the restart may have been asked for again meanwhile.
+    ///
     /// # Errors
     /// Any of [`Error`]. After `Timeout`, `Interrupted` and `UnreadableReply` the restart may have begun, or may begin
     /// within the validity of the signature (about 15 minutes).
-    pub async fn reboot_instance(&self, region: &Region, instance_id: &str) -> Result<RequestId, Error> {
+    pub async fn reboot_instance(
+        &self,
+        region: &Region,
+        instance_id: &str,
+        signed_at: Timestamp,
+    ) -> Result<RequestId, Error> {
         let call = Call {
             action: "RebootInstance",
             region,
             parameters: &[("InstanceId", instance_id)],
-            signed_at: (self.0.clock)(),
+            signed_at,
             limit: SHORT_REPLY,
             secret: "",
         };

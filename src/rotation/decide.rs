@@ -13,7 +13,10 @@ use super::{
     hold::{conflicted, stalled},
     message::message,
     reply, users,
-    verdict::{Decision, Effects, Outlook, Progress, Verdict, after, conclude, rest, seconds, settled_at},
+    verdict::{
+        Decision, Effects, Outlook, Progress, Verdict, after, conclude, enforce_due, rest, seconds,
+        settled_at,
+    },
 };
 use crate::api::{Applied, ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus};
 
@@ -99,7 +102,10 @@ fn take_in_record(observed: &Observed, status: &mut VncPasswordStatus, now: Time
 /// from it, or a former owner of the instance. Told once, before the first decision.
 #[must_use]
 pub fn doubt(observed: &Observed, inherited: bool, now: Timestamp) -> Option<Unsettled> {
-    let known = users::known_to_be_in_sync(observed);
+    // A resend that was due when the former process ended may be under way: nothing is written down before one.
+    let resends = [enforce_due(observed, &observed.status, now), observed.on_demand(&observed.status)];
+    let resending = resends.into_iter().flatten().any(|due| due <= now);
+    let known = users::known_to_be_in_sync(observed) && !resending;
     // The record tells of generated ones, unless the object has become one meanwhile.
     let recorded = observed.spec.rotation.is_some()
         && observed.status.observed_generation.is_none_or(|generation| generation == observed.generation);

@@ -264,6 +264,16 @@ fn a_resend_of_what_cannot_be_read_does_not_spin() {
 }
 
 #[test]
+fn a_resend_that_was_due_when_the_former_process_ended_may_be_under_way() {
+    let mut observed = applied();
+    observed.history = super::facts::History::default();
+    observed.enforce_interval = Some(Duration::from_secs(600));
+    assert_eq!(doubt(&observed, true, at(599)), None);
+    assert!(doubt(&observed, true, at(600)).is_some());
+    assert_eq!(doubt(&observed, false, at(600)), None, "this process knows");
+}
+
+#[test]
 fn a_process_that_never_saw_the_value_sends_it() {
     let mut observed = applied();
     observed.history = super::facts::History::default();

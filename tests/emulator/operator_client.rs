@@ -55,7 +55,7 @@ async fn a_restart_moves_the_start_time_and_brings_the_password_into_effect() {
     let before = look(&client, "i-1").await;
     assert_eq!((before.0, console()), (InstanceStatus::Running, None));
 
-    let request_id = client.reboot_instance(&region(), "i-1").await.unwrap();
+    let request_id = client.reboot_instance(&region(), "i-1", now()).await.unwrap();
     let call = cloud.journal().pop().unwrap();
     assert_eq!((call.action.as_str(), call.request_id.as_str()), ("RebootInstance", request_id.as_str()));
     assert_eq!((call.signed_at, call.force_stop), (Some(now()), false));
@@ -73,7 +73,7 @@ async fn what_cannot_be_restarted_is_refused_with_a_code_of_known_class() {
     let stopped = Instance::new("i-stopped").status(Status::Stopped);
     let locked = Instance::new("i-locked").locked("security");
     let (emulator, client) = start([Instance::new("i-1"), stopped, locked]).await;
-    client.reboot_instance(&region(), "i-1").await.unwrap();
+    client.reboot_instance(&region(), "i-1", now()).await.unwrap();
     let table = [
         ("i-1", "IncorrectInstanceStatus", Class::Waiting),
         ("i-stopped", "IncorrectInstanceStatus", Class::Waiting),
@@ -81,7 +81,7 @@ async fn what_cannot_be_restarted_is_refused_with_a_code_of_known_class() {
         ("i-none", "InvalidInstanceId.NotFound", Class::NotFound),
     ];
     for (id, expected, class) in table {
-        let error = client.reboot_instance(&region(), id).await.unwrap_err();
+        let error = client.reboot_instance(&region(), id, now()).await.unwrap_err();
         assert_eq!(classify(&(&error).into()), class, "{id}: {error}");
         let ecs::Error::Api { action, code, .. } = error else { panic!("{id}: {error}") };
         assert_eq!((action, code.as_str()), ("RebootInstance", expected), "{id}");

@@ -325,22 +325,21 @@ async fn instances_are_described_a_hundred_at_most() {
 }
 
 #[tokio::test]
-async fn a_restart_is_asked_for_once_as_of_now_and_never_by_force() {
+async fn a_restart_is_asked_for_once_as_of_the_time_given_and_never_by_force() {
     fn local() -> Timestamp {
         "2024-05-01T12:00:00Z".parse().unwrap()
     }
     let refusal = http(403, "", r#"{"RequestId":"A-2","Code":"IncorrectInstanceStatus"}"#);
     let acts = [Act::Send(http(200, "", ACCEPTED)), Act::Send(refusal), Act::Reset(String::new())];
     let server = Server::start(acts).await;
-    let config = Config { clock: local, ..config(&server.url()) };
-    let client = Client::new(config, Arc::new(Canaries::default())).unwrap();
+    let client = Client::new(config(&server.url()), Arc::new(Canaries::default())).unwrap();
 
-    let request_id = client.reboot_instance(&region(), "i-1").await.unwrap();
+    let request_id = client.reboot_instance(&region(), "i-1", local()).await.unwrap();
     assert_eq!(request_id.as_str(), "473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E");
-    let error = client.reboot_instance(&region(), "i-1").await.unwrap_err();
+    let error = client.reboot_instance(&region(), "i-1", local()).await.unwrap_err();
     walk(&error);
     assert_eq!(error.to_string(), "RebootInstance was answered with IncorrectInstanceStatus (HTTP 403)");
-    let error = client.reboot_instance(&region(), "i-1").await.unwrap_err();
+    let error = client.reboot_instance(&region(), "i-1", local()).await.unwrap_err();
     walk(&error);
     assert!(matches!(error, Error::Interrupted { action: "RebootInstance", .. }), "{error}");
 

@@ -1,0 +1,165 @@
+//! What calls do at the instance, and what becomes of them.
+
+use super::{
+    check::Check,
+    rules::Rule,
+    setting::Fate,
+    values::{FIRST_MALFORMED, Value, second},
+    world::{Called, Calling, Heard, Late, Pass, World},
+};
+
+/// The call that is on its way out meets its fate; `None`: there is none, or not such a one.
+pub fn call(check: &Check, world: &mut World, r: usize, fate: Option<Fate>) -> Option<()> {
+    let mut pass = world.replicas[r].pass.take()?;
+    match pass.calling.take()? {
+        Calling::Modify => modify(check, world, &mut pass, fate)?,
+        Calling::Reboot => reboot(check, world, r, &mut pass, fate)?,
+    }
+    world.replicas[r].pass = Some(pass);
+    Some(())
+}
+
+fn modify(check: &Check, world: &mut World, pass: &mut Pass, fate: Option<Fate>) -> Option<()> {
+    let secret = pass.read.clone()??;
+    let Value::Is(value) = secret.next else { return None };
+    let signed = if check.without(Rule::DatedBeforeRead) { world.now } else { pass.signed };
+    let late = Late { value, signed };
+    let heard = match fate {
+        _ if world.now > signed + check.setting.valid() => {
+            if fate.is_some() {
+                return None;
+            }
+            Heard::Refused("InvalidTimeStamp.Expired")
+        }
+        Some(Fate::Nothing) => return None,
+        Some(Fate::LostBefore) => Heard::Nothing,
+        Some(Fate::Late) => {
+            world.cloud.late.push(late);
+            Heard::Nothing
+        }
+        Some(Fate::Refused) => Heard::Refused("IncorrectInstanceStatus"),
+        None if !world.cloud.running => Heard::Refused("IncorrectInstanceStatus"),
+        None if value >= FIRST_MALFORMED => Heard::Refused("IncorrectVncPassword.Malformed"),
+        None => {
+            take(check, world, value, Some(secret.acts));
+            Heard::Accepted
+        }
+        Some(Fate::LostAfter | Fate::Twice) => {
+            take(check, world, value, None);
+            if fate == Some(Fate::Twice) {
+                world.cloud.late.push(late);
+            }
+            Heard::Nothing
+        }
+    };
+    world.cloud.late.sort_unstable();
+    let former = pass.attempt.as_ref().filter(|attempt| attempt.value == value);
+    pass.attempt = Some(Called {
+        version: secret.version(),
+        value,
+        rotation: secret.record.as_ref().map(|record| record.id.as_str().into()),
+        tries: former.map_or(1, |attempt| attempt.tries + 1),
+        at: world.now,
+        heard,
+    });
+    Some(())
+}
+
+/// The instance takes a password. `replied`: the call is answered, and what a person had done when its value was read.
+pub fn take(check: &Check, world: &mut World, value: u8, replied: Option<u8>) {
+    if !world.cloud.running || value >= FIRST_MALFORMED {
+        return;
+    }
+    if check.setting.optimized {
+        world.cloud.console = Some(value);
+        accepted(world, replied);
+    } else {
+        world.cloud.pending = Some((value, replied));
+    }
+}
+
+fn accepted(world: &mut World, replied: Option<u8>) {
+    if replied == Some(world.seen.acts) {
+        world.seen.excused = false;
+    }
+}
+
+/// A late call arrives.
+pub fn arrive(check: &Check, world: &mut World, index: usize) -> Option<()> {
+    let late = world.cloud.late.get(index)?.clone();
+    world.cloud.late.remove(index);
+    if world.now > late.signed + check.setting.valid() {
+        return None;
+    }
+    take(check, world, late.value, None);
+    Some(())
+}
+
+/// The instance is started again: what it took comes into effect.
+pub fn boot(world: &mut World) {
+    world.cloud.running = true;
+    world.cloud.started = world.now;
+    if let Some((value, replied)) = world.cloud.pending.take() {
+        world.cloud.console = Some(value);
+        accepted(world, replied);
+    }
+}
+
+fn reboot(check: &Check, world: &mut World, r: usize, pass: &mut Pass, fate: Option<Fate>) -> Option<()> {
+    let signed = if check.without(Rule::DatedBeforeRead) { world.now } else { pass.signed };
+    let heard = match fate {
+        _ if world.now > signed + check.setting.valid() => {
+            if fate.is_some() {
+                return None;
+            }
+            Heard::Refused("InvalidTimeStamp.Expired")
+        }
+        None | Some(Fate::LostAfter | Fate::Nothing) if !world.cloud.running => {
+            Heard::Refused("IncorrectInstanceStatus")
+        }
+        None | Some(Fate::Nothing) => Heard::Accepted,
+        Some(Fate::LostBefore | Fate::LostAfter) => Heard::Nothing,
+        Some(Fate::Refused) => Heard::Refused("IncorrectInstanceStatus"),
+        Some(Fate::Late | Fate::Twice) => return None,
+    };
+    if heard == Heard::Accepted || heard == Heard::Nothing {
+        witness(check, world, r, pass);
+    }
+    if matches!(fate, None | Some(Fate::LostAfter)) && !matches!(heard, Heard::Refused(_)) {
+        world.cloud.running = false;
+    }
+    pass.rebooted = Some(heard);
+    Some(())
+}
+
+/// Whether the restart that is requested is one that a rotation asks for: once, and once more where nothing has moved
+/// when a call is settled.
+fn witness(check: &Check, world: &mut World, r: usize, pass: &Pass) {
+    let Some(accepted) = &pass.object.status.accepted else {
+        world.seen.unasked_restart = true;
+        return;
+    };
+    let minute = |second: i32| second.div_euclid(60);
+    let look = world.replicas[r].look.as_ref();
+    let mut requests = world.seen.requests.iter().filter(|request| *request.0 == *accepted.rotation);
+    let asked = match (requests.next(), requests.next()) {
+        // Nothing has happened since the look, and nothing waits for a restart.
+        (None, _) => {
+            world.cloud.pending.is_some()
+                || look.is_none_or(|look| minute(look.started) != minute(world.cloud.started))
+        }
+        (Some((_, time, started)), None) => look.is_some_and(|look| {
+            let moved = minute(look.started) != minute(*started);
+            // What was accepted since the first one needs another.
+            look.at >= time + check.setting.settle()
+                && look.running
+                && (!moved || world.cloud.pending.is_some())
+        }),
+        (Some(_), Some(_)) => false,
+    };
+    world.seen.unasked_restart |= !asked;
+    let request = pass.object.status.reboot_requested_at.as_ref();
+    let request = request.filter(|request| request.rotation == accepted.rotation);
+    let time = request.map_or(world.now, |request| second(request.time.0));
+    world.seen.requests.push((accepted.rotation.as_str().into(), time, world.cloud.started));
+}

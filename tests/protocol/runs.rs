@@ -1,0 +1,178 @@
+//! What is explored: small runs, each with a few of the faults, so that each is explored to its end.
+
+use super::setting::{Act, Budget, Fate, Setting};
+
+const NONE: Budget =
+    Budget { crashes: 0, fates: 0, lost_writes: 0, acts: 0, moves: 0, stops: 0, annotations: 0, pauses: 0 };
+
+const PLAIN: Setting = Setting {
+    name: "one rotation",
+    optimized: true,
+    reboots: false,
+    enforced: false,
+    replicas: 1,
+    new: false,
+    coarse: false,
+    moments: 3,
+    valid: 1,
+    budget: Budget { annotations: 1, ..NONE },
+    fates: &[],
+    acts: &[],
+    without: None,
+};
+
+/// The first password.
+pub const FIRST: Setting = Setting {
+    name: "first password",
+    new: true,
+    moments: 4,
+    fates: &[Fate::LostBefore, Fate::LostAfter, Fate::Late, Fate::Twice, Fate::Refused],
+    budget: Budget { crashes: 1, fates: 1, lost_writes: 1, ..NONE },
+    ..PLAIN
+};
+
+/// Two rotations, and everything that may become of a call.
+pub const FATES: Setting = Setting {
+    name: "lost and late calls",
+    moments: 4,
+    fates: &[Fate::LostBefore, Fate::LostAfter, Fate::Late, Fate::Twice, Fate::Refused],
+    budget: Budget { crashes: 1, fates: 1, annotations: 2, ..NONE },
+    ..PLAIN
+};
+
+/// The reply to a write is lost.
+pub const LOST_WRITE: Setting = Setting {
+    name: "lost writes",
+    moments: 4,
+    fates: &[Fate::Late],
+    budget: Budget { lost_writes: 2, crashes: 1, fates: 1, annotations: 1, ..NONE },
+    ..PLAIN
+};
+
+/// Somebody writes to the Secret in the middle of a rotation.
+pub const PEOPLE: Setting = Setting {
+    name: "people",
+    moments: 4,
+    fates: &[Fate::LostAfter, Fate::Late],
+    acts: &[
+        Act::Edit,
+        Act::EditMalformed,
+        Act::Spoil,
+        Act::Remove,
+        Act::EditNext,
+        Act::RemoveNext,
+        Act::Delete,
+        Act::Label,
+    ],
+    budget: Budget { acts: 1, fates: 1, annotations: 1, crashes: 1, ..NONE },
+    ..PLAIN
+};
+
+/// Somebody writes two passwords.
+pub const TWICE_EDITED: Setting = Setting {
+    name: "two edits",
+    moments: 4,
+    fates: &[Fate::Late],
+    acts: &[Act::Edit, Act::EditMalformed, Act::Delete],
+    budget: Budget { acts: 2, fates: 1, lost_writes: 1, ..NONE },
+    ..PLAIN
+};
+
+/// The value in effect is sent again and again.
+pub const ENFORCED: Setting = Setting {
+    name: "enforceInterval",
+    enforced: true,
+    moments: 8,
+    fates: &[Fate::LostAfter, Fate::Late],
+    acts: &[Act::Edit],
+    budget: Budget { acts: 1, fates: 1, crashes: 1, ..NONE },
+    ..PLAIN
+};
+
+/// The lease moves at any moment.
+pub const TWO: Setting = Setting {
+    name: "two replicas",
+    replicas: 2,
+    moments: 4,
+    budget: Budget { moves: 1, annotations: 2, ..NONE },
+    ..PLAIN
+};
+
+/// The same while the first password is drawn, and a process is paused.
+pub const TWO_FIRST: Setting = Setting {
+    name: "two replicas, first password",
+    replicas: 2,
+    new: true,
+    budget: Budget { moves: 1, pauses: 2, ..NONE },
+    ..PLAIN
+};
+
+/// A process is paused for long, anywhere, and meanwhile another one leads.
+pub const PAUSED: Setting = Setting {
+    name: "paused",
+    coarse: true,
+    budget: Budget { moves: 1, annotations: 2, pauses: 3, ..NONE },
+    ..TWO
+};
+
+/// The lease comes back to a replica whose watches have seen nothing meanwhile.
+pub const HANDED_BACK: Setting = Setting {
+    name: "lease handed back",
+    coarse: true,
+    budget: Budget { moves: 2, annotations: 2, ..NONE },
+    ..TWO
+};
+
+/// An instance that takes a password at its next restart is stopped and started at any moment.
+pub const POWER: Setting = Setting {
+    name: "power",
+    optimized: false,
+    fates: &[Fate::LostAfter, Fate::Late],
+    budget: Budget { stops: 2, fates: 1, annotations: 1, ..NONE },
+    ..PLAIN
+};
+
+/// The operator restarts the instance, and so does somebody else.
+pub const REBOOTS: Setting = Setting {
+    name: "reboots",
+    reboots: true,
+    moments: 4,
+    fates: &[Fate::LostBefore, Fate::LostAfter, Fate::Nothing],
+    budget: Budget { stops: 1, fates: 1, annotations: 1, ..NONE },
+    ..POWER
+};
+
+/// The operator restarts the instance, ends, and begins anew.
+pub const ONE_REBOOT: Setting = Setting {
+    name: "one reboot",
+    fates: &[Fate::LostBefore, Fate::LostAfter, Fate::Nothing],
+    budget: Budget { fates: 1, crashes: 1, annotations: 1, ..NONE },
+    ..REBOOTS
+};
+
+/// Two replicas want to restart the instance.
+pub const TWO_REBOOT: Setting = Setting {
+    name: "two replicas, reboots",
+    replicas: 2,
+    moments: 3,
+    budget: Budget { moves: 2, annotations: 1, ..NONE },
+    ..REBOOTS
+};
+
+/// All of them.
+pub const RUNS: [Setting; 14] = [
+    PLAIN,
+    FIRST,
+    FATES,
+    LOST_WRITE,
+    PEOPLE,
+    TWICE_EDITED,
+    ENFORCED,
+    TWO,
+    TWO_FIRST,
+    PAUSED,
+    POWER,
+    REBOOTS,
+    ONE_REBOOT,
+    TWO_REBOOT,
+];
