@@ -118,8 +118,9 @@ AUDIT=no
 KEEP=no
 MADE_STATE=no
 EXTRA_FLAGS=()
-# Lines that came in while something else was waited for.
+# Lines that came in while something else was waited for, and the beginning of one that is still to end.
 QUEUE=()
+BEGUN=
 # Server -> pid. A server that was told to stop has none.
 declare -A PID=()
 BUILDER=
@@ -129,9 +130,13 @@ nap() {
   local line status=0
   IFS= read -r -t "$1" line || status=$?
   if ((status == 0)); then
-    QUEUE+=("$line")
+    QUEUE+=("$BEGUN$line")
+    BEGUN=
   elif ((status <= 128)); then
     exit 0
+  else
+    # The time was up in the middle of a line: read gives what it has.
+    BEGUN+=$line
   fi
 }
 
@@ -313,7 +318,10 @@ obey() {
     say "started $server"
     ;;
   ' ') ;;
-  *) warn "not understood: '$1' (stop, kill or start, then etcd or apiserver)" ;;
+  *)
+    warn "not understood: '$1' (stop, kill or start, then etcd or apiserver)"
+    say 'not understood'
+    ;;
   esac
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Memory {
     pub unrecorded: Option<Box<(i64, Attempt)>>,
     /// The object was in the first list: a former process may have acted on it. Cleared by the first pass.
     pub inherited: bool,
+    /// It was not, and this process has made no call for it.
+    pub untouched: bool,
     /// Passes in a row that failed on the Kubernetes side.
     pub failures: u32,
 }
@@ -179,7 +181,12 @@ impl Registry {
 impl Memory {
     /// What decisions are told of it.
     pub fn history(&self) -> History {
-        History { applied: self.applied.clone(), examined: self.examined.clone(), unsettled: Vec::new() }
+        History {
+            applied: self.applied.clone(),
+            examined: self.examined.clone(),
+            untouched: self.untouched,
+            unsettled: Vec::new(),
+        }
     }
 }
 
@@ -232,7 +239,7 @@ impl Tables {
                 self.unindex(&old);
                 memory
             }
-            None => Box::new(Memory { inherited, ..Memory::default() }),
+            None => Box::new(Memory { inherited, untouched: !inherited, ..Memory::default() }),
         };
         if let Ok(spec) = &object.spec {
             index(&mut self.by_instance, spec.instance_id.as_str().into(), key.clone());

@@ -255,11 +255,18 @@ impl<'a> Pass<'a> {
         let context = self.context;
         let namespace = &self.object.key.namespace;
         let secret = &self.observed.spec.secret_ref;
+        let replaced = write.replaces.clone();
         let written = secrets::write(&context.client, &context.fingerprints, namespace, secret, write);
         match written.await? {
             secrets::Written::Done(contents) => {
                 if let Some(key) = self.object.secret() {
-                    context.secrets.apply(key, contents.version.clone());
+                    // The watch may be behind what was read: what it had still to tell others is told now, since it will
+                    // be taken for an echo.
+                    let told = context.secrets.version(&key) == replaced;
+                    context.secrets.apply(key.clone(), contents.version.clone());
+                    let readers = context.registry.readers(&key).into_iter();
+                    let others = readers.filter(|reader| !told && *reader != self.object.key);
+                    others.for_each(|reader| context.wake(reader));
                 }
                 self.observed.read = Some(SecretRead::Found(contents));
                 // A password that was drawn is used once.
@@ -355,6 +362,7 @@ impl<'a> Pass<'a> {
         let rotation = (purpose == Purpose::Rotate).then(|| contents.record_of(instance)).flatten();
         let rotation = rotation.map(|record| record.id.clone());
         let former = self.observed.attempt.as_ref().filter(|attempt| attempt.value == value);
+        context.registry.remember(&self.object, |memory| memory.untouched = false);
         let tries = former.map_or(1, |attempt| attempt.tries + 1);
         let action = Action::ModifyInstanceVncPasswd;
         if let Err(opens) = context.limiter.admit(action, region.as_str(), Timestamp::now()) {
@@ -464,6 +472,9 @@ impl<'a> Pass<'a> {
                 self.context.registry.remember(&fresh, |memory| memory.written = Some(Arc::clone(&fresh)));
                 return Ok(Some(End { wait: None }));
             }
+        }
+        if fresh.rotate_at != self.object.rotate_at {
+            self.context.wake(fresh.key.clone());
         }
         self.observed.status = Arc::clone(&fresh.status);
         self.context.registry.remember(&fresh, |memory| memory.written = Some(Arc::clone(&fresh)));

@@ -11,7 +11,7 @@ use super::access::AccessKey;
 use super::action::Action;
 use super::clock::Clock;
 use super::fault::{Fault, FaultId};
-use super::instance::{Instance, InstanceView, Machine, Status};
+use super::instance::{ConsoleChange, Instance, InstanceView, Machine, Status};
 use super::journal::Entry;
 use super::state::{Answer, State};
 use super::wire::Request;
@@ -59,6 +59,19 @@ impl Cloud {
     #[must_use]
     pub fn instances(&self) -> Vec<InstanceView> {
         self.with(|state, _| state.machines.values().map(Machine::view).collect())
+    }
+
+    /// Each password that opened an instance's console, oldest first, with the time from which on it did: late calls and
+    /// restarts included. The last thousand are remembered.
+    #[must_use]
+    pub fn console_changes(&self, id: &str) -> Vec<ConsoleChange> {
+        self.with(|state, _| {
+            state
+                .machines
+                .get(id)
+                .map(|machine| machine.changes.iter().cloned().collect())
+                .unwrap_or_default()
+        })
     }
 
     /// Has an instance enter a status, which ends a restart under way. Coming to `Running` from any other

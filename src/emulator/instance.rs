@@ -1,6 +1,6 @@
 //! The instances of the emulated cloud.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -129,21 +129,36 @@ pub struct InstanceView {
     pub pending_password: Option<String>,
 }
 
+/// What opens the console from some time on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsoleChange {
+    /// When it came into effect, by the emulator's clock.
+    pub at: Timestamp,
+    /// The password.
+    pub password: String,
+}
+
+/// Changes of one instance's password that are remembered.
+const CHANGES_KEPT: usize = 1000;
+
 /// An instance, its passwords, and which restart it is in.
 #[derive(Debug, Default)]
 pub(super) struct Machine {
     pub instance: Instance,
     pub console_password: Option<String>,
     pub pending_password: Option<String>,
+    /// What opened the console and since when, oldest first.
+    pub changes: VecDeque<ConsoleChange>,
     /// Counts what cancels a restart under way; a step of an older one is void.
     pub generation: u64,
 }
 
 impl Machine {
     /// Takes a password, now or for the next start.
-    pub fn take_password(&mut self, password: String) {
+    pub fn take_password(&mut self, password: String, now: Timestamp) {
         if self.instance.io_optimized {
-            self.console_password = Some(password);
+            self.set_console(password, now);
             self.pending_password = None;
         } else {
             self.pending_password = Some(password);
@@ -163,8 +178,19 @@ impl Machine {
         self.instance.status = Status::Running;
         self.instance.start_time = now;
         if let Some(password) = self.pending_password.take() {
-            self.console_password = Some(password);
+            self.set_console(password, now);
         }
+    }
+
+    fn set_console(&mut self, password: String, now: Timestamp) {
+        if self.console_password.as_ref() == Some(&password) {
+            return;
+        }
+        if self.changes.len() == CHANGES_KEPT {
+            self.changes.pop_front();
+        }
+        self.changes.push_back(ConsoleChange { at: now, password: password.clone() });
+        self.console_password = Some(password);
     }
 
     /// What the control side shows of it.

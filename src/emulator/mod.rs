@@ -36,7 +36,7 @@ pub use action::Action;
 pub use clock::Clock;
 pub use cloud::Cloud;
 pub use fault::{Apply, Fault, FaultId, Garbage, HUGE, Reply};
-pub use instance::{DEFAULT_REGION, Instance, InstanceView, Status};
+pub use instance::{ConsoleChange, DEFAULT_REGION, Instance, InstanceView, Status};
 pub use journal::Entry;
 
 use state::State;

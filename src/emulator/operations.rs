@@ -25,12 +25,16 @@ pub(super) fn perform(state: &mut State, call: &Call, now: Timestamp) -> Result<
     match call.action {
         Action::DescribeInstances => describe_instances(state, call),
         Action::DescribeRegions => Ok(describe_regions(state)),
-        Action::ModifyInstanceVncPasswd => modify_instance_vnc_passwd(state, &call.parameters),
+        Action::ModifyInstanceVncPasswd => modify_instance_vnc_passwd(state, &call.parameters, now),
         Action::RebootInstance => reboot_instance(state, &call.parameters, now),
     }
 }
 
-fn modify_instance_vnc_passwd(state: &mut State, parameters: &Parameters) -> Result<Value, ApiError> {
+fn modify_instance_vnc_passwd(
+    state: &mut State,
+    parameters: &Parameters,
+    now: Timestamp,
+) -> Result<Value, ApiError> {
     let region = region(state, parameters)?;
     let id = required(parameters, "InstanceId")?;
     let password = required(parameters, "VncPassword")?;
@@ -40,7 +44,7 @@ fn modify_instance_vnc_passwd(state: &mut State, parameters: &Parameters) -> Res
     }
     let machine = machine(state, id, Some(region))?;
     require_running(&machine.instance)?;
-    machine.take_password(password.to_owned());
+    machine.take_password(password.to_owned(), now);
     Ok(json!({}))
 }
 

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     backoff,
+    contents::{Record, State},
     facts::{Observed, Owner, SecretRead, SecretVersion, Unsettled},
     generated,
     hold::{conflicted, stalled},
@@ -18,7 +19,7 @@ use super::{
         settled_at,
     },
 };
-use crate::api::{Applied, ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus};
+use crate::api::{Accepted, Applied, ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus};
 
 /// Decides the next step from what was observed.
 #[must_use]
@@ -61,6 +62,9 @@ fn cut_to_bounds(observed: &Observed, status: &mut VncPasswordStatus, now: Times
     if let Some(time) = &mut status.last_rotation_time {
         past(time);
     }
+    if let Some(Accepted { time, .. }) = &mut status.accepted {
+        past(time);
+    }
     if let Some(request) = &mut status.reboot_requested_at {
         past(&mut request.time);
     }
@@ -87,13 +91,13 @@ fn take_in_record(observed: &Observed, status: &mut VncPasswordStatus, now: Time
             status.retry.get_or_insert_default().unsettled_until = until.map(Time);
         }
     }
-    let under_way = contents.under_way(instance_id);
-    if observed.generated()
-        && status
-            .accepted
-            .as_ref()
-            .is_some_and(|accepted| under_way.is_some_and(|(_, _, record)| record.id != accepted.rotation))
-    {
+    let drawn = contents.record_of(instance_id).filter(|record| record.state == State::Drawn);
+    let waits = |record: &Record| {
+        let named = status.accepted.as_ref().is_some_and(|accepted| accepted.rotation == record.id);
+        named && contents.under_way(instance_id).is_some()
+    };
+    // What was accepted is not what is on its way now, or it is gone.
+    if drawn.is_some_and(|record| !waits(record)) {
         status.accepted = None;
     }
 }

@@ -203,6 +203,8 @@ pub struct History {
     pub applied: Option<(SecretVersion, Fingerprint)>,
     /// The version that was read last.
     pub examined: Option<SecretVersion>,
+    /// This process has known the object since it was made, and has made no call for it.
+    pub untouched: bool,
     /// Values that may still reach the instance through a call whose outcome is unknown.
     pub unsettled: Vec<Unsettled>,
 }

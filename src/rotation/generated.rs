@@ -18,7 +18,7 @@ use super::{
     contents::{Contents, Record, SecretRead, SecretWrite, Slot, State},
     decide::current_version,
     facts::{Announcement, Fingerprint, Observed, Purpose},
-    hold::{conflicted, held, look_first, stalled, throttled, unchanged},
+    hold::{conflicted, held, held_again, look_first, stalled, throttled, unchanged},
     message::message,
     password::Password,
     restart::{self, Followed},
@@ -57,7 +57,7 @@ fn unread(observed: &Observed, now: Timestamp) -> Option<Verdict> {
     if observed.history.examined.as_ref() != Some(version) {
         return None;
     }
-    if status.accepted.is_some() {
+    if status.accepted.is_some() && !locked_out {
         return match restart::follow(observed, (**status).clone(), Effects::default(), now) {
             Followed::Waits(verdict) => Some(*verdict),
             Followed::Step(_) | Followed::Blurred(_) | Followed::Restarted(..) => None,
@@ -93,7 +93,7 @@ fn missing(observed: &Observed, now: Timestamp) -> Decision {
     let last_seen = observed.history.examined.as_ref();
     let last_applied = status.applied.as_ref();
     let nothing_since = last_applied.is_some_and(|applied| last_seen.is_some_and(|seen| seen.is(applied)));
-    if !waited && !nothing_since && !never_drawn(status) {
+    if !waited && !nothing_since && !observed.history.untouched && !never_drawn(status) {
         let until = settled_at(now, observed.settle);
         return rest(settling(observed, (**status).clone(), until, now));
     }
@@ -116,10 +116,14 @@ fn never_drawn(status: &VncPasswordStatus) -> bool {
         Reason::LookupFailed,
         Reason::SecretForbidden,
         Reason::SecretNotFound,
+        Reason::SecretNotWritable,
         Reason::InvalidRegion,
+        Reason::InvalidObject,
         Reason::Conflict,
+        Reason::Suspended,
     ];
-    let standing = status.reason(ConditionType::Stalled).or(status.reason(ConditionType::Reconciling));
+    let standing = [ConditionType::Stalled, ConditionType::Reconciling, ConditionType::Ready];
+    let standing = standing.into_iter().find_map(|type_| status.reason(type_));
     let new = status.request_id.is_none() && status.retry.is_none();
     new && standing.map_or(status.conditions.is_empty(), |reason| before.contains(&reason))
 }
@@ -174,10 +178,8 @@ fn under_way(
             Followed::Restarted(status, _) => {
                 write(writes::promoted(contents, next, record, status.request_id.clone()))
             }
-            Followed::Blurred(verdict) => match observed.limiter_opens {
-                None => send_again(observed, contents, record, now),
-                Some(_) => rest(*verdict),
-            },
+            Followed::Blurred(verdict) => held_again(observed, *verdict, now)
+                .map_or_else(|| send_again(observed, contents, record, now), rest),
         };
     }
     if let Some(verdict) = held(observed, &contents.version, now).or_else(|| look_first(observed, now)) {
@@ -230,7 +232,13 @@ fn at_rest(observed: &Observed, contents: &Contents, now: Timestamp) -> Decision
         (Slot::Valid(..), Some(_)) if contents.holds_a_refused_value(instance_id) => overwrite(),
         // An adoption, or a person's edit: the value is applied, unless another was asked for.
         (Slot::Valid(..), _) => {
-            let start = if due.on_demand.is_some_and(|at| at <= now) { Start::Draw } else { Start::Copy };
+            let asked = due.on_demand.is_some_and(|at| at <= now);
+            let applied = status.applied.as_ref().is_some_and(|applied| contents.version.is(applied));
+            let start = match record {
+                _ if asked => Start::Draw,
+                None if applied && status.accepted.is_none() => Start::Repeat,
+                _ => Start::Apply,
+            };
             begin(observed, Some(contents), start, now)
         }
         (Slot::Invalid, Some(_)) => overwrite(),
@@ -248,10 +256,10 @@ fn in_effect(observed: &Observed, contents: &Contents, now: Timestamp) -> Decisi
         return begin(&known, Some(contents), Start::Draw, now);
     }
     if outdated(observed, contents) {
-        return begin(observed, Some(contents), Start::Copy, now);
+        return begin(observed, Some(contents), Start::Apply, now);
     }
     if due.again(now) && !contents.holds_a_refused_value(&observed.spec.instance_id) {
-        return begin(&known, Some(contents), Start::Copy, now);
+        return begin(&known, Some(contents), Start::Repeat, now);
     }
     let notes = observed.status.accepted.iter().map(|_| restart::seen(observed)).collect();
     rest(in_sync(observed, (*known.status).clone(), Effects { notes, ..Effects::default() }, now))
@@ -263,11 +271,12 @@ fn begin(observed: &Observed, contents: Option<&Contents>, start: Start, now: Ti
     if let Some(until) = unsettled(observed, now) {
         return rest(settling(observed, (**status).clone(), until, now));
     }
+    // What was announced is drawn, and waits in the Secret for the limiter to open.
+    if let Some(opens) = observed.limiter_opens.filter(|_| observed.announced.is_none()) {
+        return rest(throttled(observed, opens, now));
+    }
     if let Some(verdict) = look_first(observed, now) {
         return rest(verdict);
-    }
-    if let Some(opens) = observed.limiter_opens {
-        return rest(throttled(observed, opens, now));
     }
     match &observed.drawn {
         None => Decision::Draw,

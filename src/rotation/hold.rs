@@ -133,7 +133,9 @@ pub(super) fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict>
             None
         }
         Some(Found::Seen(_) | Found::Unseen | Found::Refused) => {
-            Some(stalled(observed, Reason::InstanceUnknown, Some(backoff::STALLED), now))
+            let verdict = stalled(observed, Reason::InstanceUnknown, Some(backoff::STALLED), now);
+            // The look is kept: it has woken the object, which must not ask for another at once.
+            Some(Verdict { look: Some(after(now, backoff::STALLED)), ..verdict })
         }
         Some(Found::Failed) => {
             let text = message(Reason::LookupFailed, observed, None);
@@ -180,6 +182,15 @@ pub(super) fn stalled(
 pub(super) fn next_attempt(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
     let next = observed.status.retry.as_ref()?.next_attempt_time.as_ref()?.0;
     (next > now).then_some(next)
+}
+
+/// Why a value that waits for a restart is not sent again yet; `None`: go on. `waiting` is the verdict of the wait itself.
+pub(super) fn held_again(observed: &Observed, waiting: Verdict, now: Timestamp) -> Option<Verdict> {
+    if let Some(next) = next_attempt(observed, now) {
+        let effects = Effects { wake: Some(next), look: Some(next), ..Effects::default() };
+        return unchanged(observed, effects, now).or(Some(waiting));
+    }
+    observed.limiter_opens.map(|_| waiting)
 }
 
 /// What the status says stays true.

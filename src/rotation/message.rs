@@ -71,7 +71,6 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
              operator write to it, or name another Secret in a new VncPassword"
         ),
         Reason::InvalidPassword => format!("{}; {RULE}", refused_value(observed, code)),
-        Reason::InvalidSchedule => "spec.rotation or spec.window holds no schedule that can be".to_owned(),
         Reason::InvalidRotateAt => format!(
             "annotation {ROTATE_AT} is no time, so nothing is rotated for it; write one as in RFC 3339, such as \
              2026-01-02T03:04:05Z"
@@ -108,7 +107,7 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
         ),
         Reason::Suspended => "spec.suspend is set: nothing is done until it is removed".to_owned(),
         // Written elsewhere, or by others.
-        Reason::InvalidObject | Reason::Unrecognized => String::new(),
+        Reason::InvalidObject | Reason::InvalidSchedule | Reason::Unrecognized => String::new(),
     }
 }
 
@@ -148,6 +147,9 @@ pub(super) fn reboot_required(observed: &Observed, status: &VncPasswordStatus) -
         }
         Activation::Reboot if status.accepted.as_ref().is_some_and(|accepted| accepted.unchanged) => {
             "it may be in effect already, so the operator does not restart it for that: restart it yourself"
+        }
+        Activation::Reboot if observed.plan.is_err() => {
+            "spec.rotation or spec.window cannot be read: mend it, or restart it yourself"
         }
         Activation::Reboot if !restart::will_reboot(observed, status) => {
             "two requests to restart it moved nothing: restart it yourself"

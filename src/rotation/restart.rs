@@ -145,6 +145,7 @@ pub(super) fn will_reboot(observed: &Observed, status: &VncPasswordStatus) -> bo
     let Some(accepted) = &status.accepted else { return false };
     observed.spec.activation == Activation::Reboot
         && observed.allow_reboot
+        && observed.plan.is_ok()
         && !accepted.unchanged
         && requests(status, accepted).is_none_or(|request| request.requests < MOST_REQUESTS)
 }
@@ -193,13 +194,16 @@ fn told(observed: &Observed, reply: &Reply) -> Note {
         (Class::OutcomeUnknown, _) => {
             (true, format!("no readable reply came to the request to restart instance {instance}"))
         }
-        (_, Reply::Refused { code, .. }) => (
+        (Class::Denied, Reply::Refused { code, .. }) => (
             true,
             format!(
                 "the ECS API refused to restart instance {instance} (code {code}); grant ecs:RebootInstance on it to the \
                  operator's identity, or restart it yourself"
             ),
         ),
+        (_, Reply::Refused { code, .. }) => {
+            (true, format!("the ECS API refused to restart instance {instance} now (code {code})"))
+        }
         (_, Reply::Unknown | Reply::NotSent | Reply::NoCredentials | Reply::CredentialsFailed) => {
             (true, format!("the request to restart instance {instance} could not be sent"))
         }

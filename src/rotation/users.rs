@@ -7,7 +7,7 @@ use super::{
     contents::Slot,
     decide::current_version,
     facts::{Fingerprint, Observed, Purpose, SecretRead, SecretVersion},
-    hold::{FRESH, held, look_first, next_attempt, stalled, wait_for_instance},
+    hold::{FRESH, held, held_again, look_first, next_attempt, stalled, wait_for_instance},
     restart::{self, Followed},
     verdict::{Decision, Effects, Verdict, after, enforce_due, in_effect, rest},
 };
@@ -112,7 +112,9 @@ fn synced(observed: &Observed, mut status: VncPasswordStatus, effects: Effects, 
         }
         Followed::Blurred(verdict) => match observed.contents().map(|contents| &contents.current) {
             None if observed.read.is_none() => Decision::ReadSecret,
-            Some(Slot::Valid(..)) if observed.limiter_opens.is_none() => Decision::Send(Purpose::Deliver),
+            Some(Slot::Valid(..)) => {
+                held_again(observed, *verdict, now).map_or(Decision::Send(Purpose::Deliver), rest)
+            }
             _ => rest(*verdict),
         },
     }

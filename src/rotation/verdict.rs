@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    contents::{SecretWrite, State},
+    contents::{SecretRead, SecretWrite, State},
     facts::{Announcement, Fingerprint, Observed, Purpose, SecretVersion, Unsettled},
     message::{message, reboot_required},
     rotate_at::RotateAt,
@@ -325,7 +325,9 @@ pub(super) fn ready(observed: &Observed) -> (ConditionStatus, Option<Reason>) {
     }
     let Some(contents) = observed.contents() else {
         return match (&observed.read, old) {
-            (None, Some(old)) => (old.status, Some(old.reason).filter(|_| !old.is_false())),
+            (None | Some(SecretRead::Forbidden), Some(old)) => {
+                (old.status, Some(old.reason).filter(|_| !old.is_false()))
+            }
             _ => (ConditionStatus::False, None),
         };
     };

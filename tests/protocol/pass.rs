@@ -109,6 +109,7 @@ fn observed(check: &Check, world: &World, r: usize, pass: &Pass) -> Observed {
         history: History {
             applied: None,
             examined: replica.examined.map(named),
+            untouched: false,
             unsettled: unsettled.collect(),
         },
         look,

@@ -22,7 +22,9 @@ pub(super) fn told_by(observed: &Observed, contents: &Contents, now: Timestamp) 
     let Some(record) = contents.record_of(&observed.spec.instance_id) else { return status };
     let just_now = status.accepted.take().is_some() || observed.attempt.is_some();
     let known = knows(&status, record, now);
-    if !known {
+    let users = status.applied.as_ref().is_some_and(|applied| applied.rotation.is_none());
+    // The user's values in between do not make it another rotation.
+    if !known && (just_now || !users) {
         status.rotations = Some(status.rotations.unwrap_or(0).saturating_add(1));
         status.request_id = record.request_id.clone().or(status.request_id);
     }

@@ -15,8 +15,10 @@ use crate::rotation::{
 pub(super) enum Start {
     /// A new password.
     Draw,
-    /// The value of `<key>` is sent: adopted, edited, or once more.
-    Copy,
+    /// The value of `<key>`, which is not in effect as far as is known: an adoption, an edit.
+    Apply,
+    /// The value of `<key>`, which is in effect, once more.
+    Repeat,
 }
 
 /// A rotation begins: `.next` and its record. `contents`: `None` where the Secret is made.
@@ -30,19 +32,26 @@ pub(super) fn begun(
     let status = &observed.status;
     let instance_id = &observed.spec.instance_id;
     let former = contents.and_then(|contents| contents.record_of(instance_id));
-    let copied = contents.and_then(|contents| contents.current.password()).filter(|_| start == Start::Copy);
+    let copied = contents.and_then(|contents| contents.current.password()).filter(|_| start != Start::Draw);
     let next = copied.unwrap_or(&drawn.password);
     let covered = match (start, observed.rotate_at, observed.on_demand(status)) {
         (Start::Draw, RotateAt::At(at), Some(due)) if due <= now => Some(at),
         _ => None,
     };
+    let next_digest = Digest::of(instance_id, next);
+    // Of what was last in effect. A value that is to be applied is not taken for it, whatever the record says.
+    let digest = match start {
+        Start::Repeat => Some(next_digest.clone()),
+        Start::Draw => former.and_then(|former| former.digest.clone()),
+        Start::Apply => former.and_then(|former| former.digest.clone()).filter(|last| *last != next_digest),
+    };
     let handled = status.last_handled_rotate_at.as_ref().map(|time| time.0);
     let mut record = Record {
         rotate_at: covered.max(handled).max(former.and_then(|former| former.rotate_at)),
-        digest: former.and_then(|former| former.digest.clone()),
+        digest,
         refused: former.and_then(|former| former.refused.clone()),
         request_id: former.and_then(|former| former.request_id.clone()),
-        next: Some(Digest::of(instance_id, next)),
+        next: Some(next_digest),
         draws: u32::from(start == Start::Draw),
         ..blank(observed, &drawn.id, now)
     };

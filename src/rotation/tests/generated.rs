@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     api::{RebootRequest, Rotation},
     rotation::{
-        contents::{Change, Digest, Record, SecretWrite, State},
-        facts::{Announcement, Drawn, History},
+        contents::{Change, Record, SecretWrite},
+        facts::{Drawn, History},
     },
 };
 
@@ -593,6 +593,12 @@ fn an_instance_that_cannot_be_seen_gets_no_generated_password() {
         play.observed.look = Some(Look { at: at(0), found });
         assert_eq!(play.run(1), ["read"]);
         assert_eq!(reason(&play), Some(Reason::InstanceUnknown));
+        let kept = play.verdict.as_ref().unwrap().look;
+        assert_eq!(
+            kept,
+            Some(at(601)),
+            "the look is kept: it wakes the object, which must not ask again at once"
+        );
     }
     play.observed.look = Some(look(700, "Running", true, 0));
     assert_eq!(play.run(700)[..2], ["read", "announce FirstPassword"]);
@@ -655,5 +661,133 @@ fn who_takes_over_sends_the_value_in_effect_once_more() {
     assert_eq!(reason(&play), Some(Reason::Settling));
     assert_eq!(play.run(1000)[1..3], ["write next=Drawn1 drawn", "send Drawn1"]);
     assert_eq!(reasons(play.status()), (True, None, None));
-    let _ = (Announcement::Reboot, Digest::of(ID, &Password::parse(b"Abc123").unwrap()), State::Done);
+}
+
+#[test]
+fn while_the_limiter_is_closed_no_look_is_asked_for() {
+    let mut play = Play::needs_restarts();
+    play.asked(100);
+    play.observed.limiter_opens = Some(at(160));
+    assert_eq!(play.run(100), ["read"]);
+    assert_eq!(reason(&play), Some(Reason::Throttled));
+    let verdict = play.verdict.as_ref().unwrap();
+    assert_eq!((verdict.look, verdict.wake), (None, Some(at(160))));
+}
+
+#[test]
+fn a_first_password_that_meets_a_closed_limiter_waits_in_the_secret() {
+    let mut play = Play::new();
+    play.observed.limiter_opens = Some(at(60));
+    assert_eq!(play.run(0), ["read", "announce FirstPassword", "make next=Drawn1 drawn"]);
+    assert_eq!(reason(&play), Some(Reason::Throttled));
+    play.observed.limiter_opens = None;
+    assert_eq!(play.run(60), ["read", "send Drawn1", "write key=Drawn1 -next done"]);
+}
+
+#[test]
+fn a_next_that_is_gone_while_a_restart_is_waited_for_is_drawn_anew() {
+    let mut play = waiting_for_a_restart(Activation::Manual, false);
+    play.run(102);
+    play.stored().next = None;
+    assert_eq!(play.run(110), ["read", "write drawn unsettled"]);
+    assert_eq!(reason(&play), Some(Reason::Settling));
+    assert_eq!(play.status().accepted, None);
+    assert_eq!(
+        play.status().reason(ConditionType::RebootRequired),
+        None,
+        "a restart would lose the password"
+    );
+    play.observed.look = Some(look(1072, "Running", false, -60));
+    assert_eq!(play.run(1072), ["read", "write next=Drawn3 drawn", "send Drawn3"]);
+    assert_eq!(play.status().reason(ConditionType::RebootRequired), Some(Reason::RebootRequired));
+}
+
+#[test]
+fn what_is_only_presumed_to_be_in_effect_waits_for_a_restart_too() {
+    let mut play = Play::needs_restarts();
+    play.observed.owner = Owner::Other(None);
+    play.run(10);
+    play.observed.owner = Owner::This;
+    play.observed.look = Some(look(20, "Running", false, -60));
+    assert_eq!(play.run(20), ["read", "write next=Drawn1 drawn", "send Drawn1"]);
+    assert_eq!(play.status().reason(ConditionType::RebootRequired), Some(Reason::RebootRequired));
+    assert_eq!(play.status().ready(), False);
+}
+
+#[test]
+fn a_users_value_in_effect_is_adopted_without_a_restart() {
+    let mut play = Play::new();
+    play.observed = applied();
+    edit(&mut play.observed, |status| {
+        status.instance.get_or_insert_default().io_optimized = Some(false);
+    });
+    play.secret =
+        Some(Stored { version: 1, current: Some("Abc123".into()), opened: true, ..Stored::default() });
+    change(&mut play.observed, |spec| spec.rotation = Some(Rotation::default()));
+    play.observed.look = Some(look(10, "Running", false, -60));
+    let steps = play.run(10);
+    assert_eq!(steps, ["read", "write next=Abc123 drawn", "send Abc123", "write key=Abc123 -next done"]);
+    assert_eq!(reasons(play.status()), (True, None, None));
+    assert_eq!(play.status().rotations, Some(2));
+}
+
+#[test]
+fn after_a_jump_of_the_clock_a_restart_is_seen_still() {
+    let mut play = waiting_for_a_restart(Activation::Manual, false);
+    edit(&mut play.observed, |status| status.accepted.as_mut().unwrap().time = Time(at(1_000_000)));
+    play.run(200);
+    assert_eq!(play.status().accepted.as_ref().unwrap().time, Time(at(200)));
+    play.observed.look = Some(look(202, "Running", false, -60));
+    play.run(202);
+    assert_eq!(play.status().accepted.as_ref().unwrap().start_time, Some(Time(at(-3600))));
+}
+
+#[test]
+fn a_window_that_cannot_be_read_restarts_nothing_and_is_told() {
+    let mut play = waiting_for_a_restart(Activation::Reboot, true);
+    let window = crate::api::Window { schedule: "never".into(), duration: "1h".into(), time_zone: None };
+    play.observed.plan = Plan::new(None, Some(&window));
+    assert_eq!(play.run(102), [""; 0]);
+    assert_eq!(reasons(play.status()), (True, None, Some(Reason::InvalidSchedule)));
+    let text = &play.status().condition(ConditionType::RebootRequired).unwrap().message;
+    assert!(text.contains("mend it"), "{text}");
+}
+
+#[test]
+fn an_object_that_was_suspended_first_gets_its_first_password_at_once() {
+    let mut play = Play::new();
+    change(&mut play.observed, |spec| spec.suspend = true);
+    assert_eq!(play.run(0), [""; 0]);
+    change(&mut play.observed, |spec| spec.suspend = false);
+    assert_eq!(play.run(10).len(), 5);
+}
+
+#[test]
+fn a_secret_that_is_closed_while_a_restart_is_waited_for_is_told_and_stays_told() {
+    let mut play = waiting_for_a_restart(Activation::Manual, false);
+    play.run(102);
+    play.stored().closed = true;
+    for second in [110, 120] {
+        play.observed.look = Some(look(second, "Running", false, -60));
+        play.run(second);
+        assert_eq!(reason(&play), Some(Reason::SecretNotWritable), "at {second}");
+    }
+}
+
+#[test]
+fn what_is_sent_again_while_a_restart_is_waited_for_keeps_its_backoff() {
+    let mut play = waiting_for_a_restart(Activation::Manual, false).reply([refused("Forbidden.RAM")]);
+    // It may have been restarted around the call.
+    play.observed.look = Some(look(102, "Running", false, 1));
+    let steps = play.run(102);
+    assert_eq!(steps, ["read", "write drawn unsettled", "send Drawn2"]);
+    assert_eq!(play.status().reason(ConditionType::Stalled), Some(Reason::Denied));
+    play.observed.look = Some(look(120, "Running", false, 1));
+    play.run(120);
+    assert_eq!(
+        play.status().reason(ConditionType::Stalled),
+        Some(Reason::Denied),
+        "it is not tried before its time"
+    );
+    assert_eq!(play.draws, 2);
 }

@@ -21,7 +21,7 @@ use vncpassword::{
 
 use super::{
     Operator,
-    control_plane::{config, shared_kubeconfig},
+    control_plane::{ControlPlane, config, shared_kubeconfig},
     operator,
 };
 
@@ -43,7 +43,19 @@ impl World {
         let config = config(&shared_kubeconfig()).await;
         let client = Client::try_from(config.clone()).unwrap();
         CRDS.get_or_init(|| install_crds(client.clone())).await;
-        let namespace = format!("test-{}", NUMBER.fetch_add(1, Relaxed));
+        Self::in_namespace(format!("test-{}", NUMBER.fetch_add(1, Relaxed)), config, client).await
+    }
+
+    /// On a control plane of its own, for what would disturb other tests.
+    #[allow(dead_code, reason = "for tests that take servers away")]
+    pub async fn on(plane: &ControlPlane) -> Self {
+        let config = config(&plane.kubeconfig()).await;
+        let client = Client::try_from(config.clone()).unwrap();
+        install_crds(client.clone()).await;
+        Self::in_namespace("test".to_owned(), config, client).await
+    }
+
+    async fn in_namespace(namespace: String, config: kube::Config, client: Client) -> Self {
         let object: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
         Api::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
         let emulator = Emulator::start(Options::default()).await.unwrap();

@@ -1,0 +1,43 @@
+//! Bad weather: what the emulator does to calls, drawn anew for each life of the operator.
+
+use std::time::Duration;
+
+use rand::{RngExt, rngs::StdRng};
+use vncpassword::emulator::{Action, Apply, Cloud, Fault, Garbage, Reply};
+
+/// Latest that a call arrives after it was made.
+pub const LATEST: Duration = Duration::from_secs(2);
+
+/// Replaces the faults in force.
+pub fn change(cloud: &Cloud, rng: &mut StdRng) {
+    cloud.clear_faults();
+    let late = |rng: &mut StdRng| Apply::Late { after: LATEST.mul_f64(rng.random_range(0.05..1.0)) };
+    let error = |status, code: &str| Reply::Error { status, code: code.to_owned() };
+    let hang = || Reply::Hang { for_ms: None };
+    // How often, whether the call takes effect, what the client gets.
+    let table = [
+        (0.08, Apply::Never, Reply::Reset),
+        (0.08, Apply::Now, Reply::Reset),
+        (0.08, late(rng), Reply::Reset),
+        (0.10, late(rng), hang()),
+        (0.03, Apply::Now, hang()),
+        (0.02, Apply::Never, hang()),
+        (0.04, late(rng), error(500, "InternalError")),
+        (0.03, Apply::Now, error(503, "ServiceUnavailable")),
+        (0.03, Apply::Never, error(500, "InternalError")),
+        (0.03, Apply::Now, Reply::Body { status: 502, kind: Garbage::Html }),
+    ];
+    for (probability, apply, reply) in table {
+        let fault = Fault { apply: Some(apply), reply, ..Fault::default() };
+        cloud.inject(fault.on(Action::ModifyInstanceVncPasswd).probability(probability));
+    }
+    for action in [Action::DescribeInstances, Action::RebootInstance] {
+        cloud.inject(Fault::reset_before().on(action).probability(0.1));
+        cloud.inject(Fault::reset_after().on(action).probability(0.1));
+    }
+    // The others are answered, only slowly, so that a kill finds calls in flight.
+    for share in [0.3, 0.5, 1.0] {
+        let delay = Duration::from_millis(rng.random_range(0..500));
+        cloud.inject(Fault::latency(delay).on(Action::ModifyInstanceVncPasswd).probability(share));
+    }
+}

@@ -1,0 +1,245 @@
+//! Fifty objects that rotate, and the people who keep them at it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams},
+};
+use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
+use serde_json::{Value, json};
+use vncpassword::{
+    api::{ConditionStatus, ConditionType, VncPassword, VncPasswordStatus},
+    emulator::{Cloud, Instance},
+};
+
+use super::{
+    history::{View, revision},
+    support::World,
+};
+
+/// Objects alive at any time.
+pub const OBJECTS: u32 = 50;
+/// Of these, the first stay from start to end, so that their `rotate-at` falls due: at most once a minute.
+const STAY: u32 = 20;
+/// Every so many is not I/O optimized, and every other of these is restarted by the operator.
+const NOT_OPTIMIZED: u32 = 5;
+
+/// The objects, and what people did to them.
+pub struct Fleet {
+    world: World,
+    secrets: View,
+    alive: Vec<Member>,
+    /// Every instance that there ever was; the Secret and the object have its name.
+    pub instances: Vec<String>,
+    /// Revisions of Secrets that people have written.
+    pub people: BTreeSet<u64>,
+    counter: u32,
+}
+
+/// One object.
+struct Member {
+    number: u32,
+    name: String,
+    rotate_at: Option<Timestamp>,
+}
+
+impl Member {
+    fn optimized(&self) -> bool {
+        !self.number.is_multiple_of(NOT_OPTIMIZED)
+    }
+
+    fn spec(&self) -> Value {
+        let reboot = self.number.is_multiple_of(2 * NOT_OPTIMIZED);
+        json!({"instanceId": self.name, "secretRef": {"name": self.name}, "rotation": {},
+            "activation": if reboot { "Reboot" } else { "Manual" }})
+    }
+}
+
+impl Fleet {
+    pub async fn new(world: World, secrets: View) -> Self {
+        let (alive, instances) = (Vec::new(), Vec::new());
+        let mut fleet = Self { world, secrets, alive, instances, people: BTreeSet::new(), counter: 0 };
+        for number in 0..OBJECTS {
+            let member = fleet.create(number).await;
+            fleet.alive.push(member);
+        }
+        fleet
+    }
+
+    fn cloud(&self) -> &Cloud {
+        self.world.cloud()
+    }
+
+    async fn create(&mut self, number: u32) -> Member {
+        self.counter += 1;
+        let name = format!("i-{number}n{}", self.counter);
+        let member = Member { number, name: name.clone(), rotate_at: None };
+        let instance = Instance::new(&name);
+        let instance = if member.optimized() { instance } else { instance.not_optimized() };
+        self.cloud().put_instance(instance);
+        self.instances.push(name);
+        self.world.object_with(&member.name, member.spec()).await;
+        member
+    }
+
+    /// One thing that somebody does to one object.
+    pub async fn disturb(&mut self, rng: &mut StdRng) {
+        if rng.random_bool(0.5)
+            && let Some(index) = self.just_promoted(rng)
+        {
+            return self.edit(index, Some(password(rng))).await;
+        }
+        let index = rng.random_range(0..self.alive.len());
+        match rng.random_range(0..100) {
+            0..25 => self.renew(index).await,
+            25..45 => self.rotate(index).await,
+            45..55 => self.edit(index, Some(password(rng))).await,
+            55..60 => self.edit(index, None).await,
+            60..65 => self.recreate(index).await,
+            65..75 => self.hurry(&self.alive[index].name).await,
+            _ => {
+                let slow: Vec<&Member> = self.alive.iter().filter(|member| !member.optimized()).collect();
+                let name = slow.choose(rng).unwrap().name.clone();
+                self.restart(&name);
+            }
+        }
+    }
+
+    /// A password that was just accepted, if there is one: where an earlier call of it was lost and still arrives,
+    /// another value now is what it would overwrite.
+    fn just_promoted(&self, rng: &mut StdRng) -> Option<usize> {
+        let since = self.cloud().now() - Duration::from_millis(500);
+        let promoted = |index: &usize| self.secrets.was_promoted_since(&self.alive[*index].name, since);
+        (0..self.alive.len()).filter(promoted).collect::<Vec<_>>().choose(rng).copied()
+    }
+
+    /// The object goes, and another one comes, for another instance. The Secret stays.
+    async fn renew(&mut self, index: usize) {
+        let number = self.alive[index].number;
+        if number >= STAY {
+            self.world.delete(&self.alive[index].name).await;
+            self.alive[index] = self.create(number).await;
+        }
+    }
+
+    /// The object goes and comes again.
+    async fn recreate(&mut self, index: usize) {
+        let member = &mut self.alive[index];
+        self.world.delete(&member.name).await;
+        self.world.object_with(&member.name, member.spec()).await;
+        member.rotate_at = None;
+    }
+
+    async fn rotate(&mut self, index: usize) {
+        let member = &mut self.alive[index];
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
+        if member.rotate_at < Some(now) {
+            member.rotate_at = Some(now);
+            let annotations = json!({"vncpassword.dev/rotate-at": now.to_string()});
+            self.world.change(&member.name, json!({"metadata": {"annotations": annotations}})).await;
+        }
+    }
+
+    /// Writes `<key>`, or removes it, as `kubectl edit` does.
+    async fn edit(&mut self, index: usize, value: Option<String>) {
+        let secrets: Api<Secret> = self.world.secrets();
+        let name = &self.alive[index].name;
+        let Some(secret) = secrets.get_opt(name).await.unwrap() else { return };
+        if !secret.data.unwrap_or_default().contains_key("password") {
+            return;
+        }
+        let value = value.map(|value| ByteString(value.into()));
+        let edit = json!({"metadata": {"resourceVersion": secret.metadata.resource_version},
+            "data": {"password": value}});
+        match secrets.patch(name, &PatchParams::default(), &Patch::Merge(edit)).await {
+            Ok(secret) => {
+                self.people.insert(revision(secret.metadata.resource_version));
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A change of the spec ends the wait for the next attempt, which is not scaled down with the rest.
+    async fn hurry(&self, name: &str) {
+        let minutes = 60 + Timestamp::now().subsec_nanosecond() % 1000;
+        self.world.change(name, json!({"spec": {"enforceInterval": format!("{minutes}m")}})).await;
+    }
+
+    /// Restarts an instance. The minute of its start time is another each time, as if restarts lay that far apart.
+    fn restart(&self, name: &str) {
+        let cloud = self.cloud();
+        let before = cloud.instance(name).unwrap().instance;
+        if cloud.restart(name) {
+            let start_time = before.start_time + Duration::from_secs(60);
+            cloud.put_instance(Instance {
+                start_time,
+                status: vncpassword::emulator::Status::Running,
+                ..before
+            });
+        }
+    }
+
+    /// What is still amiss. `hurry`: nobody waits for long any more; those that have failed often try again at once, and
+    /// instances that wait for a restart get one.
+    pub async fn look(&self, hurry: bool) -> Vec<String> {
+        let objects = self.world.objects().list(&ListParams::default()).await.unwrap().items;
+        let secrets = self.world.secrets().list(&ListParams::default()).await.unwrap().items;
+        let mut amiss = Vec::new();
+        assert_eq!(objects.len(), self.alive.len());
+        for member in &self.alive {
+            let name = &member.name;
+            let of = |other: &Option<String>| other.as_ref() == Some(name);
+            let object = objects.iter().find(|object| of(&object.metadata.name)).unwrap();
+            let secret = secrets.iter().find(|secret| of(&secret.metadata.name));
+            let status = object.status.clone().unwrap_or_default();
+            if hurry && status.retry.as_ref().is_some_and(|retry| retry.attempts > Some(1)) {
+                self.hurry(name).await;
+            }
+            if hurry && status.accepted.as_ref().is_some_and(|accepted| accepted.start_time.is_some()) {
+                self.restart(name);
+            }
+            if let Err(why) = self.agrees(member, object, &status, secret) {
+                amiss.push(format!("{name}: {why}: {secret:?} {status:#?}"));
+            }
+        }
+        amiss
+    }
+
+    fn agrees(
+        &self,
+        member: &Member,
+        object: &VncPassword,
+        status: &VncPasswordStatus,
+        secret: Option<&Secret>,
+    ) -> Result<(), String> {
+        let data = secret.and_then(|secret| secret.data.clone()).unwrap_or_default();
+        let current = data.get("password").map(|value| String::from_utf8(value.0.clone()).unwrap());
+        let console = self.cloud().instance(&member.name).unwrap().console_password;
+        let unrest = [ConditionType::Reconciling, ConditionType::Stalled, ConditionType::RebootRequired];
+        let table = [
+            ("not Ready", status.ready() == ConditionStatus::True),
+            ("not at rest", unrest.into_iter().all(|type_| status.condition(type_).is_none())),
+            ("not up to date", status.observed_generation == object.metadata.generation),
+            ("nothing generated", current.is_some()),
+            ("another password opens the console", current == console),
+            ("still under way", !data.contains_key("password.next")),
+            ("no rotation counted", status.rotations >= Some(1)),
+            (
+                "rotate-at not handled",
+                status.last_handled_rotate_at.as_ref().map(|time| time.0) == member.rotate_at
+                    || member.rotate_at.is_none(),
+            ),
+        ];
+        let wrong: Vec<&str> = table.iter().filter(|(_, right)| !right).map(|(what, _)| *what).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(format!("{} (console {console:?})", wrong.join(", "))) }
+    }
+}
+
+/// Six characters, with all that passwords ought to hold.
+fn password(rng: &mut StdRng) -> String {
+    format!("Ed{:04}", rng.random_range(0..10_000))
+}

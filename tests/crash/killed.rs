@@ -1,0 +1,203 @@
+//! The crash test: the operator's process is killed again and again at random moments, and no password is lost.
+//!
+//! Time is scaled down. In reality a call may arrive until its signature is 15 minutes old, and `--settle` is 16 minutes;
+//! here a call arrives at the latest [`LATEST`] (2 s) after it was made, and `--settle` is [`SETTLE`] (5 s). That leaves
+//! 3 s in place of the minute for what lies between signature, call and the record of its loss. The wait is counted from
+//! when the loss was noticed: from the reset, from the client's time-out (4 s, in real time: a call that hangs has arrived
+//! long before), or, where the process was killed during the call, from when its successor answers for `.next`. Not
+//! scaled: the minute between two `rotate-at`, which twenty of the objects live long enough for, and the backoff between
+//! attempts, which a change of the spec cuts short now and then. Each restart has a minute of its own.
+//!
+//! `CRASH_SEED` repeats the random choices of a run, though not its moments.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::time::{Instant, sleep};
+use vncpassword::{
+    emulator::{Action, Cloud, Entry},
+    rotation::contents::State,
+};
+
+use super::{
+    faults::{self, LATEST},
+    fleet::Fleet,
+    history::{Recorder, Version},
+    invariant::Life,
+    program::Programs,
+    support::{World, control_plane::shared_kubeconfig},
+};
+
+const SETTLE: Duration = Duration::from_secs(5);
+const KILLS: u32 = 300;
+/// Of these, the last befall objects that people leave alone: else each `rotate-at` would be a minute off at the end.
+const UNDISTURBED: u32 = 60;
+/// Between two disturbances.
+const DISTURBANCE: Duration = Duration::from_millis(100);
+/// How long the last process may take until everything agrees: a minute for a `rotate-at`, and a few looks at instances.
+const CONVERGENCE: Duration = Duration::from_secs(180);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_password_is_lost_however_often_the_operator_is_killed() {
+    assert!(LATEST + Duration::from_secs(3) <= SETTLE);
+    let seed = std::env::var("CRASH_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    eprintln!("CRASH_SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let world = World::new().await;
+    let cloud = world.cloud().clone();
+    let recorder = Recorder::start(&world).await;
+    let programs = Programs::new(&world, &shared_kubeconfig(), SETTLE);
+    let begun = Instant::now();
+
+    let mut fleet = Fleet::new(world, recorder.view()).await;
+    let stop = Arc::<AtomicBool>::default();
+    let people = tokio::spawn({
+        let (stop, mut rng) = (Arc::clone(&stop), StdRng::seed_from_u64(rng.random()));
+        async move {
+            while !stop.load(Relaxed) {
+                fleet.disturb(&mut rng).await;
+                sleep(DISTURBANCE).await;
+            }
+            fleet
+        }
+    });
+    for kill in 0..KILLS {
+        stop.store(KILLS - kill <= UNDISTURBED, Relaxed);
+        faults::change(&cloud, &mut rng);
+        let mut program = programs.start();
+        // Most are killed at work, some before they have listed everything, and some live long enough to see a call time
+        // out.
+        let (listing, life) = match rng.random_range(0..100) {
+            0..10 => (Duration::ZERO, rng.random_range(0..300)),
+            10..14 => (Duration::from_secs(10), rng.random_range(4_500..6_500)),
+            _ => (Duration::from_secs(10), rng.random_range(0..700)),
+        };
+        program.is_ready_within(listing).await;
+        sleep(Duration::from_millis(life)).await;
+        program.kill().await;
+    }
+    let fleet = people.await.unwrap();
+    let killing = begun.elapsed();
+
+    // The faults stop, and one process is left alone.
+    cloud.clear_faults();
+    let program = programs.ready().await;
+    let begun = Instant::now();
+    let amiss = converge(&fleet).await;
+    let converged = begun.elapsed();
+    // Nothing stirs any more, not even once everything late has arrived.
+    let calls = cloud.journal().len();
+    sleep(SETTLE + LATEST).await;
+    let stirred = cloud.journal_since(calls as u64);
+    let later = fleet.look(false).await;
+    program.end().await;
+
+    let versions = recorder.finish().await;
+    let complaints = complaints(&cloud, &fleet, &versions);
+    for complaint in complaints.iter().take(3) {
+        let instance = complaint.split(':').next().unwrap_or_default();
+        eprintln!("{complaint}\n{}\n", programs.said(&format!("\"{instance}\"")));
+    }
+    assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
+    assert!(amiss.is_empty(), "{} amiss:\n{}", amiss.len(), amiss.join("\n"));
+    assert_eq!((stirred, later), (Vec::new(), Vec::new()));
+    Figures::of(&cloud, &versions).check(&fleet, killing, converged);
+}
+
+/// Waits until everything agrees; what does not in time.
+async fn converge(fleet: &Fleet) -> Vec<String> {
+    let deadline = Instant::now() + CONVERGENCE;
+    for look in 0_u32.. {
+        let amiss = fleet.look(look.is_multiple_of(20)).await;
+        if amiss.is_empty() || Instant::now() > deadline {
+            return amiss;
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+    unreachable!("that many looks take centuries")
+}
+
+fn complaints(cloud: &Cloud, fleet: &Fleet, versions: &BTreeMap<String, Vec<Version>>) -> Vec<String> {
+    let journal = cloud.journal();
+    let mut calls: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
+    for call in journal.iter().filter(|call| modifies(call)) {
+        calls.entry(&call.instance_ids[0]).or_default().push(call);
+    }
+    let lives = fleet.instances.iter().map(|instance| Life {
+        instance,
+        console: cloud.console_changes(instance),
+        versions: versions.get(instance).map(Vec::as_slice).unwrap_or_default(),
+        people: &fleet.people,
+        calls: calls.remove(instance.as_str()).unwrap_or_default(),
+    });
+    lives.flat_map(|life| life.complaints()).collect()
+}
+
+fn modifies(call: &Entry) -> bool {
+    call.action == Action::ModifyInstanceVncPasswd.as_str()
+}
+
+/// What has happened: without it, nothing was tested.
+#[derive(Debug)]
+struct Figures {
+    calls: usize,
+    lost: usize,
+    late: usize,
+    rotations: usize,
+    taken_over: usize,
+    rotate_ats: usize,
+    reboots: usize,
+}
+
+impl Figures {
+    fn of(cloud: &Cloud, versions: &BTreeMap<String, Vec<Version>>) -> Self {
+        let journal = cloud.journal();
+        let (calls, others): (Vec<&Entry>, Vec<&Entry>) = journal.iter().partition(|call| modifies(call));
+        let steps = || {
+            versions
+                .values()
+                .flat_map(|versions| versions.windows(2))
+                .filter_map(|pair| Some((pair[0].record.as_ref()?, pair[1].record.as_ref()?)))
+        };
+        let late = |call: &&&Entry| call.applied_at.is_some_and(|at| at > call.at);
+        let turns: BTreeSet<_> = versions
+            .iter()
+            .flat_map(|(name, versions)| versions.iter().map(move |version| (name, version)))
+            .filter_map(|(name, version)| Some((name, version.record.as_ref()?.rotate_at?)))
+            .collect();
+        Self {
+            calls: calls.len(),
+            lost: calls.iter().filter(|call| call.applied() && call.http_status != Some(200)).count(),
+            late: calls.iter().filter(late).count(),
+            rotations: steps()
+                .filter(|(before, now)| before.state == State::Drawn && now.state == State::Done)
+                .count(),
+            taken_over: steps()
+                .filter(|(before, now)| before.id == now.id && before.writer != now.writer)
+                .count(),
+            rotate_ats: turns.len(),
+            reboots: others
+                .iter()
+                .filter(|call| call.action == Action::RebootInstance.as_str() && call.applied())
+                .count(),
+        }
+    }
+
+    fn check(&self, fleet: &Fleet, killing: Duration, converged: Duration) {
+        eprintln!(
+            "{KILLS} kills in {killing:?}, converged in {converged:?}: {self:?}, {} instances, {} writes by people",
+            fleet.instances.len(),
+            fleet.people.len()
+        );
+        assert!(self.calls > 500 && self.lost > 50 && self.late > 50, "{self:?}");
+        assert!(self.rotations > 200 && self.taken_over > 100, "{self:?}");
+        assert!(self.rotate_ats > 20 && self.reboots > 0, "{self:?}");
+    }
+}

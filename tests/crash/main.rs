@@ -1,0 +1,14 @@
+//! The real program as a process on a real API server, while processes are killed and servers go away.
+//!
+//! Apart from the other tests of the operator because these take minutes.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
+
+mod faults;
+mod fleet;
+mod history;
+mod invariant;
+mod killed;
+mod outage;
+mod program;
+#[allow(dead_code, reason = "the other tests use more of it")]
+mod support;

@@ -1,0 +1,11 @@
+//! What is shared with the other tests of the operator.
+
+#[path = "../operator/support/control_plane.rs"]
+pub mod control_plane;
+#[path = "../operator/support/operator.rs"]
+pub mod operator;
+#[path = "../operator/support/world.rs"]
+pub mod world;
+
+pub use operator::Operator;
+pub use world::World;
