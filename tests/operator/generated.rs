@@ -209,6 +209,8 @@ async fn nothing_is_drawn_for_an_instance_that_cannot_be_seen() {
     quiet(1).await;
     assert_eq!(world.secrets().get_opt("a").await.unwrap(), None);
     assert_eq!(world.calls(&instance), []);
+    let looks = world.calls_of(Action::DescribeInstances).len();
+    assert!(looks <= 2, "a look that shows nothing is not repeated at once: {looks}");
     operator.stop().await;
 
     world.cloud().put_access_key(AccessKey::default());

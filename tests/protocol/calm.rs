@@ -17,6 +17,8 @@ use super::{
 
 /// Steps that are taken in one calm at most.
 const MOST_STEPS: u32 = 600;
+/// Restarts by a person: for what waits, and for what is asked for meanwhile.
+const MOST_RESTARTS: u32 = 2;
 /// How long is waited for things to come right by themselves.
 const PATIENCE: i32 = 2400;
 
@@ -26,11 +28,27 @@ pub fn down(check: &Check, world: &mut World) -> bool {
     if !world.cloud.running {
         cloud::boot(world);
     }
+    if !settles(check, world) {
+        return false;
+    }
+    if world.object.status.reason(ConditionType::Stalled) == Some(Reason::InvalidPassword) {
+        // A person reads that as well.
+        if person::edits(world).is_none() || !settles(check, world) {
+            return false;
+        }
+    }
+    right(world)
+}
+
+/// Lets everything rest; a person reads RebootRequired and restarts the instance, once for each password.
+fn settles(check: &Check, world: &mut World) -> bool {
     if !rests(check, world, PATIENCE) {
         return false;
     }
-    if world.object.status.accepted.is_some() {
-        // A person reads RebootRequired and restarts the instance.
+    for _ in 0..MOST_RESTARTS {
+        if world.object.status.accepted.is_none() {
+            break;
+        }
         world.cloud.running = false;
         pass_time(check, world, world.now + 60);
         cloud::boot(world);
@@ -38,21 +56,7 @@ pub fn down(check: &Check, world: &mut World) -> bool {
             return false;
         }
     }
-    if world.object.status.reason(ConditionType::Stalled) == Some(Reason::InvalidPassword) {
-        // A person reads that as well.
-        if person::edits(world).is_none() || !rests(check, world, PATIENCE) {
-            return false;
-        }
-        if world.object.status.accepted.is_some() {
-            world.cloud.running = false;
-            pass_time(check, world, world.now + 60);
-            cloud::boot(world);
-            if !rests(check, world, PATIENCE) {
-                return false;
-            }
-        }
-    }
-    right(world)
+    true
 }
 
 /// Whether everything is as it should be in the end.

@@ -132,6 +132,15 @@ pub const POWER: Setting = Setting {
     ..PLAIN
 };
 
+/// The same, while people edit and delete.
+pub const POWER_AND_PEOPLE: Setting = Setting {
+    name: "power and people",
+    fates: &[],
+    acts: PEOPLE.acts,
+    budget: Budget { stops: 1, acts: 1, annotations: 1, ..NONE },
+    ..POWER
+};
+
 /// The operator restarts the instance, and so does somebody else.
 pub const REBOOTS: Setting = Setting {
     name: "reboots",
@@ -160,7 +169,7 @@ pub const TWO_REBOOT: Setting = Setting {
 };
 
 /// All of them.
-pub const RUNS: [Setting; 14] = [
+pub const RUNS: [Setting; 16] = [
     PLAIN,
     FIRST,
     FATES,
@@ -171,7 +180,9 @@ pub const RUNS: [Setting; 14] = [
     TWO,
     TWO_FIRST,
     PAUSED,
+    HANDED_BACK,
     POWER,
+    POWER_AND_PEOPLE,
     REBOOTS,
     ONE_REBOOT,
     TWO_REBOOT,
