@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     backoff,
     contents::{Record, State},
-    facts::{Observed, Owner, SecretRead, SecretVersion, Unsettled},
+    facts::{Observed, Owner, Unsettled},
     generated,
     hold::{conflicted, stalled},
     message::message,
@@ -158,13 +158,4 @@ fn out_of_action(observed: &Observed, now: Timestamp) -> Option<Verdict> {
     status.applied = None;
     status.accepted = None;
     Some(conclude(observed, status, &outlook, now, effects))
-}
-
-/// The version that counts: the one just read, else the watch's.
-pub(super) fn current_version(observed: &Observed) -> Option<&SecretVersion> {
-    match &observed.read {
-        Some(SecretRead::Missing) => None,
-        Some(read) => read.version().or(observed.secret.as_ref()),
-        None => observed.secret.as_ref(),
-    }
 }

@@ -76,6 +76,16 @@ impl Observed {
         self.read.as_ref().and_then(SecretRead::contents)
     }
 
+    /// The version of the Secret that counts: the one just read, else the watch's.
+    #[must_use]
+    pub fn current_version(&self) -> Option<&SecretVersion> {
+        match &self.read {
+            Some(SecretRead::Missing) => None,
+            Some(read) => read.version().or(self.secret.as_ref()),
+            None => self.secret.as_ref(),
+        }
+    }
+
     /// Whether the operator draws the passwords, or has one on its way still: that is finished first, and told.
     #[must_use]
     pub fn generated(&self) -> bool {

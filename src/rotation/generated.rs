@@ -16,7 +16,6 @@ use self::{
 use super::{
     backoff,
     contents::{Contents, Record, SecretRead, SecretWrite, Slot, State},
-    decide::current_version,
     facts::{Announcement, Fingerprint, Observed, Purpose},
     hold::{conflicted, held, held_again, look_first, stalled, throttled, unchanged},
     message::message,
@@ -42,7 +41,7 @@ pub(super) fn step(observed: &Observed, now: Timestamp) -> Decision {
 /// What can be told without reading the Secret; `None`: it has to be read.
 fn unread(observed: &Observed, now: Timestamp) -> Option<Verdict> {
     let status = &observed.status;
-    let version = current_version(observed)?;
+    let version = observed.current_version()?;
     // Whose Secret it is has to be looked up once for each spec.
     if status.observed_generation != Some(observed.generation) || conflicted(observed) {
         return None;

@@ -5,7 +5,6 @@ use jiff::Timestamp;
 use super::{
     backoff,
     contents::Slot,
-    decide::current_version,
     facts::{Fingerprint, Observed, Purpose, SecretRead, SecretVersion},
     hold::{FRESH, held, held_again, look_first, next_attempt, stalled, wait_for_instance},
     restart::{self, Followed},
@@ -15,7 +14,7 @@ use crate::api::{ConditionType, Reason, Retry, VncPasswordStatus};
 
 /// The next step.
 pub(super) fn step(observed: &Observed, now: Timestamp) -> Decision {
-    let Some(version) = current_version(observed) else {
+    let Some(version) = observed.current_version() else {
         return secret_missing(observed, now);
     };
     match in_sync(observed, version) {
@@ -35,7 +34,7 @@ pub(super) fn step(observed: &Observed, now: Timestamp) -> Decision {
 
 /// Whether the object is in sync without anything having been read.
 pub(super) fn known_to_be_in_sync(observed: &Observed) -> bool {
-    current_version(observed).is_some_and(|version| matches!(in_sync(observed, version), Sync::Yes))
+    observed.current_version().is_some_and(|version| matches!(in_sync(observed, version), Sync::Yes))
 }
 
 enum Sync {
