@@ -26,15 +26,17 @@ use super::{
 pub const KNOWN: &str = "the password that opens the console is in the Secret";
 pub const ONE: &str = "a rotation draws one password";
 pub const RESTARTS: &str = "no restart that a rotation did not ask for";
+pub const LED: &str = "who begins a call holds the lease";
 pub const CONVERGES: &str = "it converges when faults stop";
 
 type Holds = fn(&Check, &World) -> bool;
 
 /// What must hold of every state.
-const INVARIANTS: [(&str, Holds); 4] = [
+const INVARIANTS: [(&str, Holds); 5] = [
     (KNOWN, |_, world| world.known()),
     (ONE, |_, world| world.seen.begun <= world.seen.asked + world.seen.acts),
     (RESTARTS, |_, world| !world.seen.unasked_restart),
+    (LED, |_, world| !world.seen.intruded),
     (CONVERGES, |check, world| !check.at_rest(world) || calm::down(check, &mut world.clone())),
 ];
 

@@ -221,6 +221,7 @@ impl Run<'_> {
         if !self.may_act() {
             return self.fail();
         }
+        self.world.seen.intruded |= self.world.leader != self.r;
         self.pass.calling = Some(calling);
         true
     }

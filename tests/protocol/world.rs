@@ -49,6 +49,8 @@ pub struct Witness {
     pub requests: Vec<(Arc<str>, i32, i32)>,
     /// Somebody requested a restart that no rotation asked for.
     pub unasked_restart: bool,
+    /// A call was made by a replica that did not hold the lease when it began.
+    pub intruded: bool,
 }
 
 /// The instance, and calls on their way to it.
