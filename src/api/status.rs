@@ -39,10 +39,10 @@ pub struct VncPasswordStatus {
     pub applied: Option<Applied>,
     /// Accepted, but waiting for a restart of the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accepted: Option<Accepted>,
+    pub accepted: Option<Box<Accepted>>,
     /// The last restart of the instance that the operator asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reboot_requested_at: Option<RebootRequest>,
+    pub reboot_requested_at: Option<Box<RebootRequest>>,
     /// The instance as last seen. It is looked at only where that pays, so this can be old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<Instance>,

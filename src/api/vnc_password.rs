@@ -77,11 +77,11 @@ pub struct VncPasswordSpec {
     /// writes them into the Secret, which it creates where it is missing and never deletes. `{}`: once, then on demand
     /// through the annotation `vncpassword.dev/rotate-at`; with `interval` or `schedule` also by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rotation: Option<Rotation>,
+    pub rotation: Option<Box<Rotation>>,
 
     /// Scheduled rotations and all restarts of the instance start only inside it. Default: at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<Window>,
+    pub window: Option<Box<Window>>,
 
     /// What to do when an instance takes a password only at its next restart (it is not I/O optimized). `Manual`: say
     /// so. `Reboot`: restart it, where the operator runs with `--allow-reboot`. Default: `Manual`.

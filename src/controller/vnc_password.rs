@@ -130,7 +130,7 @@ impl<'a> Pass<'a> {
             status: Arc::clone(&object.status),
             region: region.as_ref().map(|region| region.as_str().to_owned()),
             enforce_interval: spec.enforce_interval.as_deref().and_then(api::duration),
-            plan: Plan::new(spec.rotation.as_ref(), spec.window.as_ref()),
+            plan: Plan::new(spec.rotation.as_deref(), spec.window.as_deref()),
             rotate_at: object.rotate_at,
             spread: spec.rotation.as_ref().map_or(0.0, |_| spread(&object.uid)),
             owner: context.registry.owner(&object, instance),

@@ -19,7 +19,7 @@ use super::{
         settled_at,
     },
 };
-use crate::api::{Accepted, Applied, ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus};
+use crate::api::{Applied, ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus};
 
 /// Decides the next step from what was observed.
 #[must_use]
@@ -62,8 +62,8 @@ fn cut_to_bounds(observed: &Observed, status: &mut VncPasswordStatus, now: Times
     if let Some(time) = &mut status.last_rotation_time {
         past(time);
     }
-    if let Some(Accepted { time, .. }) = &mut status.accepted {
-        past(time);
+    if let Some(accepted) = &mut status.accepted {
+        past(&mut accepted.time);
     }
     if let Some(request) = &mut status.reboot_requested_at {
         past(&mut request.time);

@@ -99,7 +99,7 @@ fn await_restart(observed: &Observed, attempt: &Attempt, status: &mut VncPasswor
 /// Notes what waits for a restart. The instance's status is forgotten: a stop that was seen before the call is no
 /// restart after it.
 pub(super) fn wait_for_restart(observed: &Observed, accepted: Accepted, status: &mut VncPasswordStatus) {
-    status.accepted = Some(accepted);
+    status.accepted = Some(Box::new(accepted));
     let instance = status.instance.get_or_insert_default();
     instance.start_time = seen(observed).and_then(|seen| seen.start_time).map(Time);
     instance.status = None;

@@ -74,8 +74,8 @@ pub(super) fn follow(
     match sign {
         Sign::Down => Followed::Waits(Box::new(waiting(observed, status, effects, next, now))),
         Sign::Baseline => {
-            let accepted = Accepted { start_time: seen.start_time.map(Time), ..accepted };
-            status.accepted = Some(accepted);
+            let accepted = Accepted { start_time: seen.start_time.map(Time), ..*accepted };
+            status.accepted = Some(Box::new(accepted));
             still_to_come(observed, status, effects, look, next, now)
         }
         Sign::Nothing => still_to_come(observed, status, effects, look, next, now),
@@ -119,7 +119,7 @@ fn still_to_come(
             effects.wake = effects.wake.into_iter().chain([at]).min();
         }
         Reboot::Now(request) => {
-            status.reboot_requested_at = Some(request);
+            status.reboot_requested_at = Some(Box::new(request));
             let verdict = waiting(observed, status, effects, next, now);
             return Followed::Step(Decision::Announce(Announcement::Reboot, Box::new(verdict)));
         }
@@ -154,7 +154,7 @@ pub(super) fn will_reboot(observed: &Observed, status: &VncPasswordStatus) -> bo
 const MOST_REQUESTS: i32 = 2;
 
 fn requests<'a>(status: &'a VncPasswordStatus, accepted: &Accepted) -> Option<&'a RebootRequest> {
-    status.reboot_requested_at.as_ref().filter(|request| request.rotation == accepted.rotation)
+    status.reboot_requested_at.as_deref().filter(|request| request.rotation == accepted.rotation)
 }
 
 fn reboot(observed: &Observed, status: &VncPasswordStatus, look: &Look, now: Timestamp) -> Reboot {
@@ -256,12 +256,12 @@ mod tests {
 
     fn status(was: &str, before: Option<i64>, baseline: Option<i64>) -> VncPasswordStatus {
         VncPasswordStatus {
-            accepted: Some(Accepted {
+            accepted: Some(Box::new(Accepted {
                 rotation: "7".into(),
                 time: Time(at(0)),
                 unchanged: false,
                 start_time: baseline.map(at).map(Time),
-            }),
+            })),
             instance: Some(Instance {
                 status: Some(was.into()),
                 start_time: before.map(at).map(Time),

@@ -247,7 +247,8 @@ async fn a_request_announced_by_a_process_that_died_is_made_after_settle() {
     let announced = now();
     rewrite_status(&world, "a", |status| {
         let rotation = status.accepted.as_ref().unwrap().rotation.clone();
-        status.reboot_requested_at = Some(RebootRequest { time: Time(announced), rotation, requests: 1 });
+        status.reboot_requested_at =
+            Some(Box::new(RebootRequest { time: Time(announced), rotation, requests: 1 }));
     })
     .await;
     let operator = world.operator_before(settings(&world, true)).await;

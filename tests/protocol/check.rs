@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use stateright::{Model, Property};
 use vncpassword::{
-    api::{Activation, Rotation, SecretRef, VncPasswordSpec, VncPasswordStatus},
+    api::{Activation, SecretRef, VncPasswordSpec, VncPasswordStatus},
     rotation::{
         facts::{History, Observed, Owner},
         rotate_at::RotateAt,
@@ -330,7 +330,7 @@ fn empty(setting: &Setting) -> World {
 }
 
 fn template(setting: &Setting) -> Observed {
-    let rotation = Some(Rotation::default());
+    let rotation = Some(Box::default());
     let activation = if setting.reboots { Activation::Reboot } else { Activation::Manual };
     let enforce_interval = setting.enforced.then(|| Duration::from_secs(600));
     Observed {
@@ -338,7 +338,7 @@ fn template(setting: &Setting) -> Observed {
         created: at(-1000),
         region: Some("cn-hangzhou".into()),
         enforce_interval,
-        plan: Plan::new(rotation.as_ref(), None),
+        plan: Plan::new(rotation.as_deref(), None),
         rotate_at: RotateAt::Never,
         spread: 0.0,
         owner: Owner::This,

@@ -38,7 +38,7 @@ impl Play {
     /// A new object with `rotation: {}` at an instance known to be I/O optimized, and no Secret.
     fn new() -> Self {
         let mut observed = new();
-        change(&mut observed, |spec| spec.rotation = Some(Rotation::default()));
+        change(&mut observed, |spec| spec.rotation = Some(Box::default()));
         observed.secret = None;
         Self { observed, secret: None, replies: VecDeque::new(), draws: 0, now: at(0), verdict: None }
     }
@@ -251,7 +251,7 @@ fn an_interval_falls_due_once_however_long_nobody_looked() {
     let mut play = Play::settled();
     let rotation = Rotation { interval: Some("10m".into()), ..Rotation::default() };
     play.observed.plan = Plan::new(Some(&rotation), None);
-    change(&mut play.observed, |spec| spec.rotation = Some(rotation));
+    change(&mut play.observed, |spec| spec.rotation = Some(Box::new(rotation)));
     assert_eq!(play.run(1), ["read"], "a new spec: whose Secret it is has to be seen");
     assert_eq!(play.status().next_rotation_time, Some(Time(at(600))));
     assert_eq!(play.run(100_000).len(), 4);
@@ -265,7 +265,7 @@ fn a_clock_that_jumps_rotates_once_and_not_again() {
     let mut play = Play::settled();
     let rotation = Rotation { interval: Some("10m".into()), ..Rotation::default() };
     play.observed.plan = Plan::new(Some(&rotation), None);
-    change(&mut play.observed, |spec| spec.rotation = Some(rotation));
+    change(&mut play.observed, |spec| spec.rotation = Some(Box::new(rotation)));
     let year = 365 * 86_400;
     assert_eq!(play.run(year).len(), 4, "a year ahead");
     play.run(300);
@@ -368,7 +368,7 @@ fn a_users_secret_in_sync_is_not_the_operators_to_write() {
     let mut play = Play::new();
     play.observed = applied();
     play.secret = Some(Stored { version: 1, current: Some("Abc123".into()), ..Stored::default() });
-    change(&mut play.observed, |spec| spec.rotation = Some(Rotation::default()));
+    change(&mut play.observed, |spec| spec.rotation = Some(Box::default()));
     for second in [10, 20] {
         play.run(second);
         assert_eq!(reasons(play.status()), (True, None, Some(Reason::SecretNotWritable)), "at {second}");
@@ -381,7 +381,7 @@ fn what_was_in_effect_before_a_users_value_is_sent_again() {
     change(&mut play.observed, |spec| spec.rotation = None);
     play.stored().current = Some("Mine42".into());
     assert_eq!(play.run(10), ["read", "send Mine42"]);
-    change(&mut play.observed, |spec| spec.rotation = Some(Rotation::default()));
+    change(&mut play.observed, |spec| spec.rotation = Some(Box::default()));
     play.stored().current = Some("Drawn1".into());
     let steps = play.run(20);
     assert_eq!(steps, ["read", "write next=Drawn1 drawn", "send Drawn1", "write key=Drawn1 -next done"]);
@@ -538,13 +538,13 @@ fn a_restart_is_announced_and_asked_for_once_and_once_more_where_nothing_moved()
     assert_eq!(play.run(102), ["read", "announce Reboot", "reboot"]);
     let request =
         |second, requests| RebootRequest { time: Time(at(second)), rotation: "id2".into(), requests };
-    assert_eq!(play.status().reboot_requested_at, Some(request(102, 1)));
+    assert_eq!(play.status().reboot_requested_at, Some(Box::new(request(102, 1))));
     assert_eq!(play.status().reason(ConditionType::Reconciling), Some(Reason::RebootRequired));
     play.observed.look = Some(look(1000, "Running", false, -60));
     assert_eq!(play.run(1000), [""; 0]);
     play.observed.look = Some(look(1070, "Running", false, -60));
     assert_eq!(play.run(1070), ["read", "announce Reboot", "reboot"]);
-    assert_eq!(play.status().reboot_requested_at, Some(request(1070, 2)));
+    assert_eq!(play.status().reboot_requested_at, Some(Box::new(request(1070, 2))));
     play.observed.look = Some(look(9000, "Running", false, -60));
     assert_eq!(play.run(9000), [""; 0]);
     assert_eq!(play.status().reason(ConditionType::Reconciling), None);
@@ -723,7 +723,7 @@ fn a_users_value_in_effect_is_adopted_without_a_restart() {
     });
     play.secret =
         Some(Stored { version: 1, current: Some("Abc123".into()), opened: true, ..Stored::default() });
-    change(&mut play.observed, |spec| spec.rotation = Some(Rotation::default()));
+    change(&mut play.observed, |spec| spec.rotation = Some(Box::default()));
     play.observed.look = Some(look(10, "Running", false, -60));
     let steps = play.run(10);
     assert_eq!(steps, ["read", "write next=Abc123 drawn", "send Abc123", "write key=Abc123 -next done"]);
