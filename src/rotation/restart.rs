@@ -12,7 +12,10 @@ use super::{
     hold::FRESH,
     message::reboot_required,
     outcome::{self, Class, Reply},
-    verdict::{Decision, Effects, Note, Outlook, Progress, Verdict, after, conclude, ready, seconds, waited},
+    verdict::{
+        Decision, Effects, Note, Outlook, Progress, Verdict, after, conclude, ready, seconds, settled_at,
+        waited,
+    },
 };
 use crate::api::{Accepted, Activation, ConditionType, Reason, RebootRequest, VncPasswordStatus};
 
@@ -168,7 +171,8 @@ fn reboot(observed: &Observed, status: &VncPasswordStatus, look: &Look, now: Tim
         return Reboot::Never;
     }
     let former = requests(status, accepted);
-    let settled = former.map(|former| after(former.time.0, observed.settle));
+    // Times are kept to the second, cut off.
+    let settled = former.map(|former| settled_at(former.time.0, observed.settle));
     // Start times are told to the minute: a restart within the same minute would not be seen either.
     let earliest = Some(after(baseline, Duration::from_secs(60))).max(settled).max(observed.reboot_opens);
     let earliest = earliest.map_or(now, |earliest| earliest.max(now));
