@@ -50,8 +50,8 @@ fn unread(observed: &Observed, now: Timestamp) -> Option<Verdict> {
     let applied = status.applied.as_ref().is_some_and(|applied| version.is(applied));
     if applied && status.accepted.is_none() && !locked_out {
         let due = Due::of(observed, status, now);
-        let verdict = in_sync(observed, (**status).clone(), Effects::default(), now);
-        return (!due.rotation(now) && !due.again(now)).then_some(verdict);
+        let rests = !due.rotation(now) && !due.again(now);
+        return rests.then(|| in_sync(observed, (**status).clone(), Effects::default(), now));
     }
     if observed.history.examined.as_ref() != Some(version) {
         return None;

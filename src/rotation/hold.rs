@@ -172,7 +172,7 @@ pub(super) fn stalled(
     let mut outlook =
         Outlook::new(ConditionStatus::False, Progress::Stalled, reason, message(reason, observed, None));
     if observed.generated() {
-        (outlook.ready, outlook.ready_reason) = ready(observed);
+        (outlook.ready, outlook.ready_reason) = ready(observed, &observed.status);
     }
     let effects = Effects { wake: again.map(|again| after(now, again)), ..Effects::default() };
     conclude(observed, status, &outlook, now, effects)

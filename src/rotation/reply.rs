@@ -185,7 +185,7 @@ pub(super) fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: 
     let mut effects = Effects::default();
     record_retry(observed, attempt, class, &mut status);
     status.instance.get_or_insert_default().region_id.clone_from(&observed.region);
-    let (mut ready, mut ready_reason) = ready(observed);
+    let (mut ready, mut ready_reason) = ready(observed, &observed.status);
     if !new
         && attempt.rotation.is_none()
         && let Some(applied) = &mut status.applied

@@ -243,8 +243,7 @@ pub(super) fn waiting(
 ) -> Verdict {
     let text = reboot_required(observed, &status);
     let progress = if will_reboot(observed, &status) { Progress::Reconciling } else { Progress::Rest };
-    let said = Observed { status: std::sync::Arc::new(status.clone()), ..observed.clone() };
-    let (ready, ready_reason) = ready(&said);
+    let (ready, ready_reason) = ready(observed, &status);
     let outlook = Outlook { ready_reason, ..Outlook::new(ready, progress, Reason::RebootRequired, text) };
     conclude(observed, status, &outlook, now, Effects { look: Some(look), ..effects })
 }

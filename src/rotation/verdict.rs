@@ -85,7 +85,6 @@ pub(super) enum Progress {
 }
 
 /// What the conditions are to say.
-#[derive(Clone)]
 pub(super) struct Outlook {
     pub ready: ConditionStatus,
     pub reason: Reason,
@@ -137,16 +136,11 @@ pub(super) fn conclude(
     mut effects: Effects,
 ) -> Verdict {
     let complaint = complaint(observed).filter(|_| outlook.progress == Progress::Rest);
-    let outlook = &complaint.map_or_else(
-        || outlook.clone(),
-        |(reason, message)| Outlook {
-            ready: outlook.ready,
-            reason,
-            progress: Progress::Stalled,
-            ready_reason: Some(outlook.ready_reason.unwrap_or(outlook.reason)),
-            message,
-        },
-    );
+    let complained = complaint.map(|(reason, message)| Outlook {
+        ready_reason: Some(outlook.ready_reason.unwrap_or(outlook.reason)),
+        ..Outlook::new(outlook.ready, Progress::Stalled, reason, message)
+    });
+    let outlook = complained.as_ref().unwrap_or(outlook);
     if !observed.spec.suspend {
         status.next_rotation_time = next_turn(observed, &status, now).map(seconds);
     }
@@ -309,18 +303,18 @@ pub(super) fn waited(observed: &Observed, type_: ConditionType, now: Timestamp) 
 
 /// What is said of a value that was not delivered.
 pub(super) fn undelivered(observed: &Observed, progress: Progress, reason: Reason, text: String) -> Outlook {
-    let (ready, ready_reason) = ready(observed);
+    let (ready, ready_reason) = ready(observed, &observed.status);
     Outlook { ready_reason, ..Outlook::new(ready, progress, reason, text) }
 }
 
 /// `Ready`, and its reason where that is another than what stands in the way. Of a user's Secret: unknown as long as a
 /// call with an unknown outcome may have delivered the value. Of a generated one: true while `<key>` holds the value
-/// in effect, whatever is on its way.
-pub(super) fn ready(observed: &Observed) -> (ConditionStatus, Option<Reason>) {
+/// in effect, whatever is on its way. `status` is the one that is to be written.
+pub(super) fn ready(observed: &Observed, status: &VncPasswordStatus) -> (ConditionStatus, Option<Reason>) {
     let old = observed.status.condition(ConditionType::Ready);
     let unknown = old.is_some_and(|ready| ready.status == ConditionStatus::Unknown);
     if !observed.generated() {
-        let unknown = unknown && observed.status.applied.is_none() && observed.status.retry.is_some();
+        let unknown = unknown && status.applied.is_none() && status.retry.is_some();
         return (if unknown { ConditionStatus::Unknown } else { ConditionStatus::False }, None);
     }
     let Some(contents) = observed.contents() else {
@@ -333,14 +327,14 @@ pub(super) fn ready(observed: &Observed) -> (ConditionStatus, Option<Reason>) {
     };
     let instance_id = &observed.spec.instance_id;
     let record = contents.record_of(instance_id);
-    let accepted = observed.status.accepted.as_ref();
+    let accepted = status.accepted.as_ref();
     let unknown = record.is_some_and(|record| {
         record.state == State::Drawn
             && record.unsettled_until.is_some()
             && !record.repeats()
             && accepted.is_none_or(|accepted| accepted.rotation != record.id)
     });
-    let applied = observed.status.applied.as_ref();
+    let applied = status.applied.as_ref();
     let in_effect = match record {
         Some(_) => contents.holds_the_value_in_effect(instance_id),
         None => applied.is_some_and(|applied| contents.version.is(applied)) && accepted.is_none(),
