@@ -1,12 +1,11 @@
 //! `vncpassword-operator`: arguments and dispatch.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use kube::CustomResourceExt;
 use vncpassword::{
     api::VncPassword,
-    ecs::credentials::Environment,
     runtime::{RunArgs, Settings, Shutdown, init_telemetry, run},
 };
 
@@ -55,10 +54,9 @@ async fn operate(arguments: RunArgs) -> Result<(), Failure> {
     init_telemetry(arguments.log_format, std::env::var("RUST_LOG").ok().as_deref());
     let settings = Settings::try_from(arguments)?;
     let client = kube::Client::try_default().await?;
-    let credentials = Arc::new(Environment::read(|name| std::env::var_os(name)));
     let (stop, shutdown) = Shutdown::new();
     let signals = tokio::spawn(stop.on_signal());
-    run(settings, client, credentials, shutdown).await?;
+    run(settings, client, |name| std::env::var_os(name), shutdown).await?;
     signals.abort();
     Ok(())
 }

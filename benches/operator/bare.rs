@@ -12,7 +12,10 @@ use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use vncpassword::{
-    ecs::{self, Endpoint, Region, credentials::Environment},
+    ecs::{
+        self, Endpoint, Region,
+        credentials::{Cache, Environment},
+    },
     rotation::Password,
 };
 
@@ -30,9 +33,12 @@ pub async fn run(objects: usize) -> Result<f64> {
         Cloud::credentials().iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
     });
     let config = ecs::Config { endpoint: Some(Endpoint::parse(&stage.cloud.url)?), ..ecs::Config::default() };
+    let ecs = ecs::Client::new(config)?;
+    let cache = Cache::new(Arc::new(credentials), ecs.clock().clone());
     let client = Bare {
         cluster: stage.cluster.clone(),
-        ecs: ecs::Client::new(config, Arc::new(credentials))?,
+        ecs,
+        identity: ecs::Identity::new("operator", Arc::new(cache)),
         region: Region::parse("cn-hangzhou")?,
     };
     let (mut progress, mut done) = (Progress::new("done"), 0);
@@ -54,6 +60,7 @@ pub async fn run(objects: usize) -> Result<f64> {
 struct Bare {
     cluster: Cluster,
     ecs: ecs::Client,
+    identity: ecs::Identity,
     region: Region,
 }
 
@@ -87,8 +94,11 @@ impl Bare {
         let password = Password::parse(&secret.data.password.0)?;
         let now = Timestamp::now();
         let instance = cluster::instance(index);
-        let request_id =
-            self.ecs.modify_instance_vnc_passwd(&self.region, &instance, &password, now).await?.to_string();
+        let request_id = self
+            .ecs
+            .modify_instance_vnc_passwd(&self.identity, &self.region, &instance, &password, now)
+            .await?
+            .to_string();
         let time = DateTimePrinter::new().precision(Some(0)).timestamp_to_string(&now);
         let status = json!({
             "apiVersion": "vncpassword.dev/v1alpha1",

@@ -114,8 +114,10 @@ pub enum Reason {
     Denied,
     /// The API does not accept the access key or token.
     InvalidCredentials,
-    /// No credentials are configured.
+    /// No credentials are configured, or the Secret of `spec.credentialsRef` does not exist.
     CredentialsNotFound,
+    /// The namespace may not use the operator's own identity.
+    AmbientCredentialsDenied,
     /// The API refused for a reason that the operator does not know.
     Refused,
     /// `spec.suspend` is set.
@@ -156,6 +158,7 @@ impl Reason {
             Self::Denied => "Denied",
             Self::InvalidCredentials => "InvalidCredentials",
             Self::CredentialsNotFound => "CredentialsNotFound",
+            Self::AmbientCredentialsDenied => "AmbientCredentialsDenied",
             Self::Refused => "Refused",
             Self::Suspended => "Suspended",
             Self::Unrecognized => "Unrecognized",

@@ -6,7 +6,9 @@ mod vnc_password;
 
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason};
 pub use status::{Accepted, Applied, Instance, RebootRequest, Retry, VncPasswordStatus};
-pub use vnc_password::{Activation, Rotation, SecretRef, VncPassword, VncPasswordSpec, Window};
+pub use vnc_password::{
+    Activation, CredentialsRef, Rotation, SecretRef, VncPassword, VncPasswordSpec, Window,
+};
 
 /// Reads a Go duration such as `1h30m`, not negative. What is too long to be one is none: kube's own reading of it
 /// panics on numbers that fit no duration.

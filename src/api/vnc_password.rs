@@ -88,6 +88,11 @@ pub struct VncPasswordSpec {
     #[serde(default, skip_serializing_if = "Activation::is_manual")]
     pub activation: Activation,
 
+    /// A Secret in the namespace of this object that holds the identity to call the cloud with. Default: the operator's own,
+    /// where the operator lets this namespace use it (`--ambient-credentials-namespaces`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_ref: Option<CredentialsRef>,
+
     /// Sends the same password again this often, which undoes a change made in the console: the API cannot be
     /// asked what the password is. A Go duration such as `24h`, at least `10m`. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,11 +180,7 @@ impl Activation {
 pub struct SecretRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(
-        validation = Rule::new(
-            "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')"
-        ).message("must be the name of a Secret in this namespace: lower-case letters, digits, '-' and '.'")
-    )]
+    #[x_kube(validation = is_secret_name())]
     pub name: String,
 
     /// Key of the Secret's data, at most 244 of `[-._a-zA-Z0-9]`, not ending in `.next`, `.previous` or
@@ -195,8 +196,24 @@ pub struct SecretRef {
     pub key: String,
 }
 
+/// A Secret in the same namespace with an access key: keys `access-key-id` and `access-key-secret`, and `security-token`
+/// where it is a temporary one. With `role-arn` as well, that role is assumed with it; with `role-arn` alone, by the
+/// operator's own identity, where this namespace may use that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct CredentialsRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = is_secret_name())]
+    pub name: String,
+}
+
 fn default_key() -> String {
     "password".to_owned()
+}
+
+fn is_secret_name() -> Rule {
+    Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
+        .message("must be the name of a Secret in this namespace: lower-case letters, digits, '-' and '.'")
 }
 
 /// What CEL's `duration()` reads without an error, and [`super::duration`] too.

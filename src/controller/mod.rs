@@ -6,6 +6,7 @@
 //! | `watches` | the watches, and whom an event concerns |
 //! | `queue` | runs passes: each object once at a time, so many at once, again when asked |
 //! | `registry` | the objects, and what this process remembers of each |
+//! | `identities` | who calls for which object |
 //! | `secrets` | versions of all Secrets; the contents of one, when needed |
 //! | `instances` | what is under way or unsettled at each instance |
 //! | `status` | writing the status |
@@ -14,6 +15,7 @@
 
 mod error;
 mod events;
+mod identities;
 mod instances;
 mod object;
 mod queue;
@@ -30,11 +32,13 @@ use kube::Client;
 
 use crate::{
     ecs::{self, Action, Limiter, Lookout, Region},
-    rotation::facts::FingerprintKey,
+    rotation::facts::{FingerprintKey, Owner},
     runtime::{Lease, Metrics, Readiness, Shutdown},
 };
 pub use error::Error;
 use events::Events;
+use identities::Identities;
+pub use identities::{Ambient, OPERATOR};
 use instances::Instances;
 use object::Key;
 use registry::Registry;
@@ -49,6 +53,8 @@ pub struct Config {
     pub settle: Duration,
     /// Whether instances may be restarted at all.
     pub allow_reboot: bool,
+    /// Who may use the operator's own identity.
+    pub ambient: Ambient,
     /// Whether this process may act.
     pub lease: Arc<dyn Lease>,
     /// Namespaces to watch; none: all.
@@ -57,10 +63,22 @@ pub struct Config {
     pub concurrency: usize,
 }
 
+/// What the cloud is called with.
+#[derive(Clone)]
+pub struct Cloud {
+    /// The API of the instances.
+    pub ecs: ecs::Client,
+    /// The API that issues credentials.
+    pub sts: ecs::Sts,
+    /// The operator's own identity.
+    pub operator: Arc<ecs::Identity>,
+}
+
 /// Everything that passes share. Built once.
 struct Context {
     client: Client,
     ecs: ecs::Client,
+    identities: Identities,
     limiter: Arc<Limiter>,
     lookout: Lookout,
     config: Config,
@@ -82,7 +100,8 @@ struct Context {
 /// The system gives no random numbers.
 pub async fn run(
     client: Client,
-    ecs: ecs::Client,
+    cloud: Cloud,
+    cluster: Option<Arc<str>>,
     config: Config,
     metrics: Arc<Metrics>,
     readiness: Readiness,
@@ -91,6 +110,8 @@ pub async fn run(
     let mut random = zeroize::Zeroizing::new([0; 64]);
     rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, random.as_mut())
         .map_err(|_| Error::NoRandomNumbers)?;
+    let Cloud { ecs, sts, operator } = cloud;
+    let clock = ecs.clock().clone();
     let (wake, woken) = unbounded();
     let limiter = Arc::new(Limiter::default());
     let (events, sender) = Events::new(client.clone(), Arc::clone(&metrics));
@@ -103,6 +124,7 @@ pub async fn run(
         client,
         lookout,
         ecs,
+        identities: Identities::new(operator, config.ambient.clone(), sts, clock, cluster),
         limiter,
         config,
         registry: Registry::default(),
@@ -157,6 +179,11 @@ fn random_id() -> Result<String, Error> {
 }
 
 impl Context {
+    /// Who owns the instance that the object names.
+    fn owner(&self, object: &object::Object) -> Owner {
+        self.registry.owner(object, |one, other| self.identities.apart(one, other))
+    }
+
     fn wake(&self, key: Key) {
         // Fails only when the queue has ended: then nothing is passed over any more.
         self.wake.unbounded_send(key).ok();

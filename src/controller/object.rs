@@ -59,6 +59,12 @@ impl Object {
         }
     }
 
+    /// The Secret with the credentials that it calls with; `None`: the operator's own.
+    pub fn credentials(&self) -> Option<Key> {
+        let name = self.spec.as_ref().ok()?.credentials_ref.as_ref()?.name.as_str();
+        Some(Key { namespace: Arc::clone(&self.key.namespace), name: name.into() })
+    }
+
     /// The Secret that it names.
     pub fn secret(&self) -> Option<Key> {
         let spec = self.spec.as_ref().ok()?;

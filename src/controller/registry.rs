@@ -13,7 +13,7 @@ use crate::{
     rotation::{
         facts::{Attempt, Fingerprint, History, Owner, SecretVersion},
         outcome::{self, Class},
-        owner::Claim,
+        owner::{Bond, Claim},
     },
 };
 
@@ -46,6 +46,7 @@ struct Tables {
     entries: HashMap<Key, Entry>,
     by_instance: HashMap<Box<str>, Vec<Key>>,
     by_secret: HashMap<Key, Vec<Key>>,
+    by_credentials: HashMap<Key, Vec<Key>>,
 }
 
 /// All objects that the watches know.
@@ -59,6 +60,8 @@ pub(super) struct Change {
     pub wake: Vec<Key>,
     /// An object is gone, or another has taken its name.
     pub gone: Option<Gone>,
+    /// A Secret with credentials that nobody names any more.
+    pub released: Option<Key>,
 }
 
 /// An object that is gone.
@@ -80,7 +83,7 @@ impl Registry {
         let mut echo = false;
         // Whom the object stood in the way of before this change.
         let former = tables.entries.get(&key).map(|entry| Arc::clone(&entry.object));
-        let mut rivals = former.map(|former| tables.rivals(&former)).unwrap_or_default();
+        let mut rivals = former.as_ref().map(|former| tables.rivals(former)).unwrap_or_default();
         if let Some(entry) = tables.entries.get_mut(&key) {
             if entry.object.uid == object.uid {
                 // Our own write coming back, or something older than it, brings nothing new.
@@ -93,6 +96,7 @@ impl Registry {
             }
         }
         let object = tables.insert(object, inherited);
+        change.released = former.and_then(|former| tables.released(&former));
         rivals.extend(tables.rivals(&object));
         rivals.sort_unstable();
         rivals.dedup();
@@ -118,8 +122,9 @@ impl Registry {
             return Change::default();
         }
         let heirs = tables.entries.get(key).map(|entry| Arc::clone(&entry.object));
-        let heirs = heirs.map(|object| tables.rivals(&object)).unwrap_or_default();
-        Change { wake: heirs, gone: tables.remove(key) }
+        let wake = heirs.as_ref().map(|object| tables.rivals(object)).unwrap_or_default();
+        let gone = tables.remove(key);
+        Change { wake, gone, released: heirs.and_then(|object| tables.released(&object)) }
     }
 
     /// Keys in that namespace (all for `None`): what a relist must find again or delete.
@@ -149,6 +154,24 @@ impl Registry {
         self.tables().by_secret.get(secret).cloned().unwrap_or_default()
     }
 
+    /// The objects that call with the credentials in a Secret.
+    pub fn borrowers(&self, secret: &Key) -> Vec<Key> {
+        self.tables().by_credentials.get(secret).cloned().unwrap_or_default()
+    }
+
+    /// Whether any object calls with the credentials in a Secret.
+    pub fn is_borrowed(&self, secret: &Key) -> bool {
+        self.tables().by_credentials.contains_key(secret)
+    }
+
+    /// Others that name the same instance and act under another identity.
+    pub fn strangers(&self, object: &Object) -> Vec<Arc<Object>> {
+        let tables = self.tables();
+        let others =
+            tables.claimants(object).iter().filter_map(|key| Some(tables.entries.get(key)?.newest()));
+        others.filter(|other| other.credentials() != object.credentials()).collect()
+    }
+
     /// The objects that name an instance.
     pub fn claimants(&self, instance_id: &str) -> Vec<Key> {
         self.tables().by_instance.get(instance_id).cloned().unwrap_or_default()
@@ -159,15 +182,20 @@ impl Registry {
         self.tables().rivals(object)
     }
 
-    /// Who owns the instance that this object names, and the key that it generates into.
-    pub fn owner(&self, object: &Object, instance_id: &str) -> Owner {
+    /// Who owns the instance that this object names, and the key that it generates into. `apart` tells of two objects
+    /// whether they are known to act in different accounts.
+    pub fn owner(&self, object: &Object, apart: impl Fn(&Object, &Object) -> bool) -> Owner {
         let tables = self.tables();
-        let claimants = tables.by_instance.get(instance_id).map(Vec::as_slice).unwrap_or_default();
-        if let Some(key) = tables.strongest(claimants.iter(), object) {
+        let bond = |other: &Object| match other.credentials() == object.credentials() {
+            true => Bond::SameIdentity,
+            false if apart(other, object) => Bond::OtherAccount,
+            false => Bond::OtherIdentity,
+        };
+        if let Some(key) = tables.strongest(tables.claimants(object).iter(), object, bond) {
             let near = key.namespace == object.key.namespace;
             return Owner::Other(near.then(|| key.name.to_string()));
         }
-        match tables.strongest(tables.generators(object), object) {
+        match tables.strongest(tables.generators(object), object, |_| Bond::SameIdentity) {
             Some(key) => Owner::OtherOfSecret(key.name.to_string()),
             None => Owner::This,
         }
@@ -198,10 +226,14 @@ impl Entry {
 }
 
 impl Tables {
+    /// The objects that name the same instance, this one among them.
+    fn claimants(&self, object: &Object) -> &[Key] {
+        let instance = object.spec.as_ref().ok().map(|spec| spec.instance_id.as_str());
+        instance.and_then(|instance| self.by_instance.get(instance)).map(Vec::as_slice).unwrap_or_default()
+    }
+
     fn rivals(&self, object: &Object) -> Vec<Key> {
-        let Ok(spec) = &object.spec else { return Vec::new() };
-        let claimants =
-            self.by_instance.get(spec.instance_id.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let claimants = self.claimants(object);
         let rivals = claimants.iter().chain(self.generators(object)).filter(|key| **key != object.key);
         rivals.collect::<HashSet<_>>().into_iter().cloned().collect()
     }
@@ -219,17 +251,22 @@ impl Tables {
         })
     }
 
-    /// The one with the strongest claim, where that is another than this object.
-    fn strongest<'a>(&self, keys: impl Iterator<Item = &'a Key>, object: &Object) -> Option<&'a Key> {
-        let mut keys = keys.peekable();
-        let first = keys.next()?;
+    /// The one with the strongest claim of those that keep this object out.
+    fn strongest<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a Key>,
+        object: &Object,
+        bond: impl Fn(&Object) -> Bond,
+    ) -> Option<&'a Key> {
+        let mut keys = keys.filter(|key| **key != object.key).peekable();
         keys.peek()?;
-        let claims = std::iter::once(first).chain(keys).filter_map(|key| {
-            let newest = self.entries.get(key)?.newest();
-            Some((key, claim(&newest)))
+        let own = claim(&self.entries.get(&object.key)?.newest());
+        let claims = keys.filter_map(|key| {
+            let other = self.entries.get(key)?.newest();
+            let rival = claim(&other);
+            rival.keeps_out(&own, bond(&other)).then_some((key, rival))
         });
-        let strongest = claims.reduce(|best, next| if next.1.beats(&best.1) { next } else { best });
-        strongest.map(|(key, _)| key).filter(|key| **key != object.key)
+        claims.reduce(|best, next| if next.1.beats(&best.1) { next } else { best }).map(|(key, _)| key)
     }
 
     fn insert(&mut self, object: Object, inherited: bool) -> Arc<Object> {
@@ -247,6 +284,9 @@ impl Tables {
         if let Some(secret) = object.secret() {
             index(&mut self.by_secret, secret, key.clone());
         }
+        if let Some(secret) = object.credentials() {
+            index(&mut self.by_credentials, secret, key.clone());
+        }
         let object = Arc::new(object);
         self.entries.insert(key, Entry { object: Arc::clone(&object), memory });
         object
@@ -256,9 +296,17 @@ impl Tables {
         if let Some(secret) = object.secret() {
             forget(&mut self.by_secret, &secret, &object.key);
         }
+        if let Some(secret) = object.credentials() {
+            forget(&mut self.by_credentials, &secret, &object.key);
+        }
         if let Ok(spec) = &object.spec {
             forget(&mut self.by_instance, spec.instance_id.as_str(), &object.key);
         }
+    }
+
+    /// The Secret with the credentials that this object named, where nobody names it now.
+    fn released(&self, former: &Object) -> Option<Key> {
+        former.credentials().filter(|secret| !self.by_credentials.contains_key(secret))
     }
 
     fn remove(&mut self, key: &Key) -> Option<Gone> {
@@ -302,6 +350,7 @@ fn claim(object: &Object) -> Claim {
             | Reason::InstanceNotFound
             | Reason::InvalidCredentials
             | Reason::CredentialsNotFound
+            | Reason::AmbientCredentialsDenied
             | Reason::InvalidRegion,
         ) => true,
         // To stand back for another makes nobody able: else the two would stand back for each other.
@@ -309,8 +358,10 @@ fn claim(object: &Object) -> Claim {
         _ => false,
     };
     let idle = refused || object.spec.as_ref().is_ok_and(|spec| spec.suspend);
+    // What was accepted under an identity that the object may not use any more gives it no right.
+    let disowned = object.status.reason(ConditionType::Stalled) == Some(Reason::AmbientCredentialsDenied);
     Claim {
-        accepted: object.status.request_id.is_some(),
+        accepted: object.status.request_id.is_some() && !disowned,
         idle,
         created: object.created,
         uid: object.uid.to_string(),

@@ -80,32 +80,51 @@ impl Secrets {
 }
 
 /// Reads one key of one Secret.
-///
-/// It does not go through `kube::Api`: that keeps the whole Secret in plain memory, and on an answer that is no
-/// Secret writes all of it to the log.
 pub(super) async fn read(
     client: &Client,
     fingerprints: &FingerprintKey,
     namespace: &str,
     secret: &SecretRef,
 ) -> Result<SecretRead, Error> {
-    let key = Key::new(namespace, &secret.name);
-    let failed = |source| Error::ReadSecret { secret: key.clone(), source: Box::new(source) };
-    let path = format!("/api/v1/namespaces/{namespace}/secrets");
+    let name = Key::new(namespace, &secret.name);
+    let body = match fetch(client, &name).await? {
+        Body::Missing => return Ok(SecretRead::Missing),
+        Body::Forbidden => return Ok(SecretRead::Forbidden),
+        Body::Found(body) => body,
+    };
+    let contents = parse(&body, &secret.key, fingerprints);
+    let contents = contents.ok_or(Error::UnreadableSecret { secret: name })?;
+    Ok(SecretRead::Found(Box::new(contents)))
+}
+
+/// A Secret as the API server sends it.
+pub(super) enum Body {
+    /// There is none.
+    Missing,
+    /// The operator may not read it.
+    Forbidden,
+    /// JSON, overwritten in memory after use.
+    Found(Zeroizing<Vec<u8>>),
+}
+
+/// Asks for one Secret.
+///
+/// It does not go through `kube::Api`: that keeps the whole Secret in plain memory, and on an answer that is no
+/// Secret writes all of it to the log.
+pub(super) async fn fetch(client: &Client, secret: &Key) -> Result<Body, Error> {
+    let failed = |source| Error::ReadSecret { secret: secret.clone(), source: Box::new(source) };
+    let path = format!("/api/v1/namespaces/{}/secrets", secret.namespace);
     let request = Request::new(path).get(&secret.name, &request_params());
     let request = request.map_err(|error: request::Error| failed(kube::Error::BuildRequest(error)))?;
     let response = client.send(request.map(Into::into)).await.map_err(failed)?;
     match response.status() {
         http::StatusCode::OK => {}
-        http::StatusCode::NOT_FOUND => return Ok(SecretRead::Missing),
-        http::StatusCode::FORBIDDEN => return Ok(SecretRead::Forbidden),
+        http::StatusCode::NOT_FOUND => return Ok(Body::Missing),
+        http::StatusCode::FORBIDDEN => return Ok(Body::Forbidden),
         status => return Err(failed(unexpected(status))),
     }
     let body = response.into_body().collect().await.map_err(failed)?.to_bytes();
-    let body = Zeroizing::new(Vec::from(body));
-    let contents = parse(&body, &secret.key, fingerprints);
-    let contents = contents.ok_or(Error::UnreadableSecret { secret: key })?;
-    Ok(SecretRead::Found(Box::new(contents)))
+    Ok(Body::Found(Zeroizing::new(Vec::from(body))))
 }
 
 /// How a write of a Secret ended.
@@ -237,6 +256,9 @@ fn unexpected(status: http::StatusCode) -> kube::Error {
     kube::Error::Api(status.boxed())
 }
 
+/// The values of a Secret, not decoded yet.
+type Data<'a> = HashMap<String, &'a RawValue>;
+
 #[derive(Deserialize)]
 struct Wire<'a> {
     metadata: Metadata,
@@ -245,7 +267,7 @@ struct Wire<'a> {
     #[serde(default)]
     immutable: Option<bool>,
     #[serde(borrow, default)]
-    data: Option<HashMap<String, &'a RawValue>>,
+    data: Option<Data<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -257,15 +279,32 @@ struct Metadata {
     labels: Option<HashMap<String, String>>,
 }
 
+/// The version of a Secret, and its values. `None`: this is no Secret.
+pub(super) fn data(body: &[u8]) -> Option<(SecretVersion, Data<'_>)> {
+    let Wire { metadata, data, .. } = serde_json::from_slice(body).ok()?;
+    Some((metadata.version(), data.unwrap_or_default()))
+}
+
+/// The value of a key, where the Secret has it. `None`: it is none that a Secret can have.
+#[allow(clippy::option_option, reason = "not there, and not to be read")]
+pub(super) fn value(data: &Data<'_>, name: &str) -> Option<Option<Zeroizing<Vec<u8>>>> {
+    let Some(value) = data.get(name) else { return Some(None) };
+    let value: ByteString = serde_json::from_str(value.get()).ok()?;
+    Some(Some(Zeroizing::new(value.0)))
+}
+
+impl Metadata {
+    fn version(&self) -> SecretVersion {
+        let Self { uid, resource_version, .. } = self;
+        SecretVersion { uid: (**uid).into(), resource_version: (**resource_version).into() }
+    }
+}
+
 /// Only the wanted keys are decoded. `None`: this is no Secret.
 fn parse(body: &[u8], key: &str, fingerprints: &FingerprintKey) -> Option<Contents> {
     let Wire { metadata, type_, immutable, data } = serde_json::from_slice(body).ok()?;
     let data = data.unwrap_or_default();
-    let value = |name: &str| -> Option<Option<Zeroizing<Vec<u8>>>> {
-        let Some(value) = data.get(name) else { return Some(None) };
-        let value: ByteString = serde_json::from_str(value.get()).ok()?;
-        Some(Some(Zeroizing::new(value.0)))
-    };
+    let value = |name: &str| value(&data, name);
     let slot = |name: &str| {
         Some(match value(name)?.map(|value| Password::parse(&value)) {
             None => Slot::Absent,
@@ -278,10 +317,7 @@ fn parse(body: &[u8], key: &str, fingerprints: &FingerprintKey) -> Option<Conten
     };
     let record = value(&format!("{key}.rotation"))?;
     Some(Contents {
-        version: SecretVersion {
-            uid: metadata.uid.into(),
-            resource_version: metadata.resource_version.into(),
-        },
+        version: metadata.version(),
         current: slot(key)?,
         next: slot(&format!("{key}.next"))?,
         record: record.and_then(|record| serde_json::from_slice::<Record>(&record).ok()),

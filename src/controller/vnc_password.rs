@@ -12,13 +12,14 @@ use tracing::Instrument;
 
 use super::{
     Context, Error,
+    identities::Identities,
     object::{Key, Object},
     random_id, secrets,
     status::{self, Written},
 };
 use crate::{
     api::{self, VncPasswordSpec},
-    ecs::{Action, Region, RequestId},
+    ecs::{Action, Identity, Region, RequestId},
     rotation::{
         self, Decision, Password, Verdict,
         contents::SecretWrite,
@@ -94,6 +95,8 @@ struct Pass<'a> {
     object: Arc<Object>,
     observed: Observed,
     region: Option<Region>,
+    /// Who calls; `None`: nobody can, or it is not known yet.
+    identity: Option<Arc<Identity>>,
     /// Taken before the Secret is read: a call that is held up in between is refused as too old.
     signed_at: Timestamp,
     turn: Option<super::instances::Turn<'a>>,
@@ -115,7 +118,10 @@ impl<'a> Pass<'a> {
             None => context.config.region.clone(),
         };
         let instance = &*spec.instance_id.clone();
-        let secret = object.secret().and_then(|secret| context.secrets.version(&secret));
+        let version = |secret: Option<Key>| secret.and_then(|secret| context.secrets.version(&secret));
+        let secret = version(object.secret());
+        let (access, identity) = context.identities.access(&object, version(object.credentials()).as_ref());
+        let failed = object.status.retry.as_ref().and_then(|retry| retry.last_failure_time.as_ref());
         let (inherited, history, unrecorded) = context
             .registry
             .remember(&object, |memory| {
@@ -133,11 +139,14 @@ impl<'a> Pass<'a> {
             plan: Plan::new(spec.rotation.as_deref(), spec.window.as_deref()),
             rotate_at: object.rotate_at,
             spread: spec.rotation.as_ref().map_or(0.0, |_| spread(&object.uid)),
-            owner: context.registry.owner(&object, instance),
+            owner: context.owner(&object),
+            access,
+            credentials_changed: failed
+                .is_some_and(|failed| context.identities.changed_since(&object, failed.0)),
             secret,
             read: None,
             history,
-            look: context.lookout.latest(instance),
+            look: context.lookout.latest(&Identities::name(&object), instance),
             limiter_opens: None,
             reboot_opens: None,
             drawn: None,
@@ -150,23 +159,35 @@ impl<'a> Pass<'a> {
             jitter: rand::random(),
             spec,
         };
-        if let Some(region) = &region {
-            let opens = |action| context.limiter.opens(action, region.as_str(), now);
-            observed.limiter_opens = opens(Action::ModifyInstanceVncPasswd);
-            observed.reboot_opens = opens(Action::RebootInstance);
-        }
         if let Some(unsettled) = rotation::doubt(&observed, inherited, now) {
             context.instances.unsettle(instance, unsettled);
         }
         observed.history.unsettled = context.instances.unsettled(instance, now);
-        Self { context, object, observed, region, signed_at: now, turn: None, looked: false, conflicts: 0 }
+        let (turn, looked, conflicts) = (None, false, 0);
+        let mut pass =
+            Self { context, object, observed, region, identity, signed_at: now, turn, looked, conflicts };
+        pass.ask_limiter();
+        pass
+    }
+
+    /// Takes down whether the limiter lets this identity call.
+    fn ask_limiter(&mut self) {
+        let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return };
+        let (scope, now) = (identity.scope(), Timestamp::now());
+        let opens = |action| self.context.limiter.opens(action, scope, region.as_str(), now);
+        self.observed.limiter_opens = opens(Action::ModifyInstanceVncPasswd);
+        self.observed.reboot_opens = opens(Action::RebootInstance);
     }
 
     /// Decides and acts until there is nothing more to do now.
     async fn run(&mut self) -> Result<Option<Duration>, Error> {
+        if matches!(self.observed.owner, Owner::Other(_)) {
+            self.know_accounts().await?;
+        }
         loop {
             let now = Timestamp::now();
             match rotation::decide(&self.observed, now) {
+                Decision::ReadCredentials => self.read_credentials().await?,
                 Decision::ReadSecret => self.read_secret().await?,
                 Decision::Draw => self.draw()?,
                 Decision::WriteSecret(write) => {
@@ -202,6 +223,26 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Somebody else owns the instance, unless the two act in different accounts: finds that out.
+    async fn know_accounts(&mut self) -> Result<(), Error> {
+        let Context { registry, identities, client, .. } = self.context;
+        for other in registry.strangers(&self.object) {
+            identities.learn_account(client, &self.object).await?;
+            identities.learn_account(client, &other).await?;
+        }
+        self.observed.owner = self.context.owner(&self.object);
+        Ok(())
+    }
+
+    async fn read_credentials(&mut self) -> Result<(), Error> {
+        let context = self.context;
+        // Without a reference there is nothing to read, and nothing unread.
+        let Some(secret) = self.object.credentials() else { return Ok(()) };
+        (self.observed.access, self.identity) = context.identities.read(&context.client, &secret).await?;
+        self.ask_limiter();
+        Ok(())
+    }
+
     async fn read_secret(&mut self) -> Result<(), Error> {
         self.signed_at = Timestamp::now();
         let context = self.context;
@@ -215,10 +256,12 @@ impl<'a> Pass<'a> {
     /// Looks at the instance before the first call, with what was read at hand; once a pass. `false`: that takes too
     /// long for a pass to wait, or it was tried.
     async fn look(&mut self) -> bool {
-        let Some(region) = self.region.as_ref().filter(|_| !std::mem::replace(&mut self.looked, true)) else {
+        if std::mem::replace(&mut self.looked, true) {
             return false;
-        };
-        let look = self.context.lookout.look(&self.observed.spec.instance_id, region, LOOK_PATIENCE).await;
+        }
+        let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
+        let instance = &self.observed.spec.instance_id;
+        let look = self.context.lookout.look(identity, instance, region, LOOK_PATIENCE).await;
         let found = look.is_some();
         self.observed.look = look.or(self.observed.look.take());
         found
@@ -240,9 +283,7 @@ impl<'a> Pass<'a> {
         if self.turn.is_none() {
             self.turn = context.instances.turn(instance);
         }
-        self.turn.is_some()
-            && context.registry.owner(&self.object, instance) == Owner::This
-            && context.config.lease.holds()
+        self.turn.is_some() && context.owner(&self.object) == Owner::This && context.config.lease.holds()
     }
 
     /// Writes the Secret; where somebody else has changed it since, it is read afresh. `false`: this pass may not act
@@ -313,11 +354,12 @@ impl<'a> Pass<'a> {
             return false;
         }
         let (context, instance) = (self.context, &self.observed.spec.instance_id);
-        let Some(region) = &self.region else { return false };
+        let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
         let action = Action::RebootInstance;
-        let admitted = context.limiter.admit(action, region.as_str(), Timestamp::now()).is_ok();
+        let admitted =
+            context.limiter.admit(action, identity.scope(), region.as_str(), Timestamp::now()).is_ok();
         let reply = if admitted {
-            let result = context.ecs.reboot_instance(region, instance, self.signed_at).await;
+            let result = context.ecs.reboot_instance(identity, region, instance, self.signed_at).await;
             let reply = reply(&result);
             let class = outcome::classify(&reply);
             context.metrics.called(action, class);
@@ -337,10 +379,11 @@ impl<'a> Pass<'a> {
     /// Tells the limiter how a call went; when it opens again, where it is closed now.
     fn note_limit(&self, action: Action, class: Class, after: Option<Duration>) -> Option<Timestamp> {
         let region = self.region.as_ref()?.as_str();
+        let scope = self.identity.as_ref()?.scope();
         if class == Class::Throttled {
-            return Some(self.context.limiter.throttled(action, region, after, Timestamp::now()));
+            return Some(self.context.limiter.throttled(action, scope, region, after, Timestamp::now()));
         }
-        self.context.limiter.passed(action, region);
+        self.context.limiter.passed(action, scope, region);
         None
     }
 
@@ -351,7 +394,7 @@ impl<'a> Pass<'a> {
         }
         let context = self.context;
         let instance = &self.observed.spec.instance_id;
-        let Some(region) = &self.region else { return false };
+        let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
         // While this pass read the Secret, another object may have had its turn.
         self.observed.history.unsettled = context.instances.unsettled(instance, Timestamp::now());
         let (Some((password, value)), Some(contents)) =
@@ -365,17 +408,18 @@ impl<'a> Pass<'a> {
         context.registry.remember(&self.object, |memory| memory.untouched = false);
         let tries = former.map_or(1, |attempt| attempt.tries + 1);
         let action = Action::ModifyInstanceVncPasswd;
-        if let Err(opens) = context.limiter.admit(action, region.as_str(), Timestamp::now()) {
+        if let Err(opens) = context.limiter.admit(action, identity.scope(), region.as_str(), Timestamp::now())
+        {
             self.observed.limiter_opens = Some(opens);
             if let Some(attempt) = &mut self.observed.attempt {
                 attempt.tries = tries;
             }
             return true;
         }
-        if tries > 1 {
-            context.ecs.forget_credentials();
-        }
-        let result = context.ecs.modify_instance_vnc_passwd(region, instance, password, self.signed_at).await;
+        let result = context
+            .ecs
+            .modify_instance_vnc_passwd(identity, region, instance, password, self.signed_at)
+            .await;
         let reply = reply(&result);
         let class = outcome::classify(&reply);
         context.metrics.called(action, class);
@@ -403,9 +447,13 @@ impl<'a> Pass<'a> {
         if let Some(unsettled) = verdict.unsettled.clone() {
             context.instances.unsettle(instance, unsettled);
         }
-        match (verdict.look, &self.region) {
-            (Some(due), Some(region)) => context.lookout.want(instance, region, due),
-            _ if self.observed.owner == Owner::This => context.lookout.forget(instance),
+        match (verdict.look, &self.region, &self.identity) {
+            (Some(due), Some(region), Some(identity)) => {
+                context.lookout.want(identity, instance, region, due)
+            }
+            _ if self.observed.owner == Owner::This => {
+                context.lookout.forget(&Identities::name(&self.object), instance);
+            }
             // The owner may be waiting for a look.
             _ => {}
         }

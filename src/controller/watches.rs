@@ -119,14 +119,17 @@ async fn objects(context: &Context, namespace: Option<String>, readiness: &Readi
 }
 
 fn follow_up(context: &Context, change: Change) {
-    let Change { wake, gone } = change;
+    let Change { wake, gone, released } = change;
     if let Some(Gone { instance_id, unsettled_until, unclaimed }) = gone {
         if let Some(until) = unsettled_until.filter(|until| *until > Timestamp::now()) {
             context.instances.unsettle(&instance_id, Unsettled { value: None, until });
         }
         if unclaimed {
-            context.lookout.forget(&instance_id);
+            context.lookout.forget_instance(&instance_id);
         }
+    }
+    if let Some(secret) = released {
+        context.identities.forget(&secret);
     }
     for key in wake {
         context.wake(key);
@@ -172,9 +175,16 @@ async fn secrets(context: &Context, namespace: Option<String>, readiness: &Readi
     }
 }
 
+/// Wakes whom a change of a Secret concerns: by the password in it, or by the credentials.
 fn wake_readers(context: &Context, secret: &Key) {
     for key in context.registry.readers(secret) {
         context.wake(key);
+    }
+    if context.registry.is_borrowed(secret) {
+        context.identities.changed(secret);
+        for key in context.registry.borrowers(secret) {
+            context.wake(key);
+        }
     }
 }
 

@@ -2,23 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, header};
 use jiff::Timestamp;
-use rand::{TryRng, rngs::SysRng};
-use serde::Deserialize;
-use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tokio::time::Instant;
 
 use super::{
     api::{Instance, RegionInfo, RequestId},
-    credentials::{Cache, Credentials, Provider, ProviderError, Secret},
+    clock::Clock,
     endpoint::{Endpoint, Network, Region},
     error::{BuildError, Error},
-    mask::mask,
-    reply::{self, Refusal, Reply},
-    signature::{self, Nonce, Signed},
-    skew::Skew,
-    transport::{Received, Transport},
+    identity::Identity,
+    rpc::{Accepted, Call, Rpc, SHORT_REPLY},
+    transport::Transport,
     wire,
 };
 use crate::rotation::Password;
@@ -29,14 +23,8 @@ const VERSION: &str = "2014-05-26";
 /// Most ids that one `DescribeInstances` call takes.
 pub const MAX_DESCRIBED: usize = 100;
 
-/// Longest reply to an action that answers with a `RequestId` only, in bytes.
-const SHORT_REPLY: usize = 64 << 10;
 /// Longest reply to an action that lists something, in bytes.
 const LONG_REPLY: usize = 4 << 20;
-
-/// Longest wait that a server can ask for; a garbled header must not stop us for days.
-const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
-const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Settings of a [`Client`].
 #[derive(Clone, Debug)]
@@ -67,7 +55,7 @@ impl Default for Config {
     }
 }
 
-/// A client of the ECS API. Cheap to clone; clones share connections, credentials and the learned clock skew.
+/// A client of the ECS API. Cheap to clone; clones share connections and the learned clock skew.
 ///
 /// Each method makes one attempt, with a nonce of its own, and repeats nothing: when to try again is the caller's
 /// decision. Source of actions and parameters: the ECS API reference, version 2014-05-26.
@@ -75,17 +63,14 @@ impl Default for Config {
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    transport: Transport,
-    credentials: Cache,
-    skew: Skew,
+    rpc: Rpc,
     network: Network,
     endpoint: Option<Endpoint>,
     timeout: Duration,
-    clock: fn() -> Timestamp,
 }
 
-/// One call of an action.
-struct Call<'a> {
+/// What is asked of a region.
+struct Ask<'a> {
     action: &'static str,
     region: &'a Region,
     /// All but `RegionId`.
@@ -99,21 +84,26 @@ struct Call<'a> {
 }
 
 impl Client {
-    /// Builds a client; connects to nobody yet and asks for no credentials.
+    /// Builds a client; connects to nobody yet.
     ///
     /// # Errors
     /// [`BuildError`] if there are no root certificates.
-    pub fn new(config: Config, credentials: Arc<dyn Provider>) -> Result<Self, BuildError> {
+    pub fn new(config: Config) -> Result<Self, BuildError> {
         let Config { network, endpoint, connect_timeout, timeout, clock } = config;
-        Ok(Self(Arc::new(Inner {
-            transport: Transport::new(connect_timeout)?,
-            credentials: Cache::new(credentials),
-            skew: Skew::default(),
-            network,
-            endpoint,
-            timeout,
-            clock,
-        })))
+        let rpc = Rpc { transport: Transport::new(connect_timeout)?, clock: Clock::new(clock) };
+        Ok(Self(Arc::new(Inner { rpc, network, endpoint, timeout })))
+    }
+
+    /// What it calls with: connections, and what was learned of the time.
+    #[must_use]
+    pub fn rpc(&self) -> &Rpc {
+        &self.0.rpc
+    }
+
+    /// The clock that dates the calls.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.rpc.clock
     }
 
     /// Sets the VNC password of an instance (`ModifyInstanceVncPasswd`).
@@ -127,12 +117,13 @@ impl Client {
     /// be within the validity of the signature (about 15 minutes).
     pub async fn modify_instance_vnc_passwd(
         &self,
+        identity: &Identity,
         region: &Region,
         instance_id: &str,
         password: &Password,
         signed_at: Timestamp,
     ) -> Result<RequestId, Error> {
-        let call = Call {
+        let call = Ask {
             action: "ModifyInstanceVncPasswd",
             region,
             parameters: &[("InstanceId", instance_id), ("VncPassword", password.expose())],
@@ -140,7 +131,7 @@ impl Client {
             limit: SHORT_REPLY,
             secret: password.expose(),
         };
-        self.0.call(&call).await.map(|accepted| accepted.request_id)
+        self.0.call(identity, &call).await.map(|accepted| accepted.request_id)
     }
 
     /// Restarts an instance (`RebootInstance`), which must be Running and not locked.
@@ -156,11 +147,12 @@ impl Client {
     /// within the validity of the signature (about 15 minutes).
     pub async fn reboot_instance(
         &self,
+        identity: &Identity,
         region: &Region,
         instance_id: &str,
         signed_at: Timestamp,
     ) -> Result<RequestId, Error> {
-        let call = Call {
+        let call = Ask {
             action: "RebootInstance",
             region,
             parameters: &[("InstanceId", instance_id)],
@@ -168,7 +160,7 @@ impl Client {
             limit: SHORT_REPLY,
             secret: "",
         };
-        self.0.call(&call).await.map(|accepted| accepted.request_id)
+        self.0.call(identity, &call).await.map(|accepted| accepted.request_id)
     }
 
     /// Looks at instances (`DescribeInstances`).
@@ -178,7 +170,12 @@ impl Client {
     ///
     /// # Errors
     /// Any of [`Error`]; `Invalid` unless there are 1 to [`MAX_DESCRIBED`] ids.
-    pub async fn describe_instances(&self, region: &Region, ids: &[String]) -> Result<Vec<Instance>, Error> {
+    pub async fn describe_instances(
+        &self,
+        identity: &Identity,
+        region: &Region,
+        ids: &[String],
+    ) -> Result<Vec<Instance>, Error> {
         let action = "DescribeInstances";
         if !(1..=MAX_DESCRIBED).contains(&ids.len()) {
             return Err(Error::Invalid { action, problem: "it takes 1 to 100 instance ids" });
@@ -186,7 +183,7 @@ impl Client {
         let ids = serde_json::Value::from(ids).to_string();
         // As many a page as there can be ids: the first page is the only one.
         let parameters = [("InstanceIds", ids.as_str()), ("MaxResults", "100")];
-        let reply = self.0.list(action, region, &parameters).await?;
+        let reply = self.0.list(identity, action, region, &parameters).await?;
         reply.read::<wire::DescribeInstances<'_>>().map(Into::into)
     }
 
@@ -194,30 +191,13 @@ impl Client {
     ///
     /// # Errors
     /// Any of [`Error`].
-    pub async fn describe_regions(&self, region: &Region) -> Result<Vec<RegionInfo>, Error> {
-        let reply = self.0.list("DescribeRegions", region, &[]).await?;
+    pub async fn describe_regions(
+        &self,
+        identity: &Identity,
+        region: &Region,
+    ) -> Result<Vec<RegionInfo>, Error> {
+        let reply = self.0.list(identity, "DescribeRegions", region, &[]).await?;
         reply.read::<wire::DescribeRegions>().map(Into::into)
-    }
-
-    /// Drops the cached credentials: the next call asks the provider again.
-    pub fn forget_credentials(&self) {
-        self.0.credentials.forget();
-    }
-}
-
-/// An accepted call.
-struct Accepted {
-    action: &'static str,
-    request_id: RequestId,
-    http_status: u16,
-    body: Vec<u8>,
-}
-
-impl Accepted {
-    /// Reads what the action answers beside its `RequestId`.
-    fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
-        let Self { action, http_status, .. } = *self;
-        reply::json(&self.body).map_err(|kind| Error::UnreadableReply { action, http_status, kind })
     }
 }
 
@@ -225,94 +205,34 @@ impl Inner {
     /// Calls an action that only looks: a long reply, signed as of now, with no secret but the credentials.
     async fn list(
         &self,
+        identity: &Identity,
         action: &'static str,
         region: &Region,
         parameters: &[(&str, &str)],
     ) -> Result<Accepted, Error> {
-        let signed_at = (self.clock)();
-        self.call(&Call { action, region, parameters, signed_at, limit: LONG_REPLY, secret: "" }).await
+        let signed_at = self.rpc.clock.local();
+        let ask = Ask { action, region, parameters, signed_at, limit: LONG_REPLY, secret: "" };
+        self.call(identity, &ask).await
     }
 
     /// One attempt: credentials, signature, request, reply, all before the total time-out.
-    async fn call(&self, call: &Call<'_>) -> Result<Accepted, Error> {
-        let action = call.action;
+    async fn call(&self, identity: &Identity, ask: &Ask<'_>) -> Result<Accepted, Error> {
+        let &Ask { action, region, signed_at, limit, secret, .. } = ask;
         let deadline = Instant::now() + self.timeout;
-        let credentials = self.credentials_by(deadline).await?;
+        let admitted = identity.admit(action, deadline).await?;
         let endpoint = match &self.endpoint {
             Some(endpoint) => endpoint,
-            None => &Endpoint::of(call.region, self.network),
+            None => &Endpoint::of(region, self.network),
         };
-        let signed = self.sign(call, &credentials, endpoint.authority())?;
-        let url = endpoint.url(&signed.query);
-        let reply = self.transport.post(action, &url, signed.headers, call.limit);
-        let received = timeout_at(deadline, reply).await.map_err(|_| Error::Timeout { action })??;
-        if let Some(date) = received.headers.get(header::DATE) {
-            self.skew.learn(date.as_bytes(), (self.clock)());
-        }
-        judge(call, &credentials, received)
+        let mut parameters = Vec::with_capacity(ask.parameters.len() + 1);
+        parameters.push(("RegionId", region.as_str()));
+        parameters.extend_from_slice(ask.parameters);
+        let parameters = &parameters;
+        let call = Call { action, version: VERSION, endpoint, parameters, signed_at, limit, secret };
+        let result = self.rpc.call(&call, admitted.credentials(), deadline).await;
+        admitted.learn(&result);
+        result
     }
-
-    async fn credentials_by(&self, deadline: Instant) -> Result<Arc<Credentials>, Error> {
-        let late =
-            |_| ProviderError { provider: self.credentials.provider(), problem: "no answer in time".into() };
-        timeout_at(deadline, self.credentials.get()).await.map_err(late)??.ok_or(Error::NoCredentials)
-    }
-
-    fn sign(&self, call: &Call<'_>, credentials: &Credentials, host: &str) -> Result<Signed, Error> {
-        let action = call.action;
-        let mut parameters = Vec::with_capacity(call.parameters.len() + 1);
-        parameters.push(("RegionId", call.region.as_str()));
-        parameters.extend_from_slice(call.parameters);
-        let request = signature::Request { action, version: VERSION, host, parameters: &parameters };
-        let mut nonce = [0; 16];
-        SysRng
-            .try_fill_bytes(&mut nonce)
-            .map_err(|_| Error::Invalid { action, problem: "the system gives no random numbers" })?;
-        let date = self.skew.server_time(call.signed_at);
-        signature::sign(&request, credentials, date, Nonce::from(nonce))
-            .map_err(|_| Error::Invalid { action, problem: "the endpoint's host cannot stand in a header" })
-    }
-}
-
-/// Turns a reply into the outcome of its call.
-fn judge(call: &Call<'_>, credentials: &Credentials, received: Received) -> Result<Accepted, Error> {
-    let Received { status, headers, body } = received;
-    let (action, http_status) = (call.action, status.as_u16());
-    let unreadable = |kind| Error::UnreadableReply { action, http_status, kind };
-    let body = body.map_err(unreadable)?;
-    match reply::read(action, status, &body).map_err(unreadable)? {
-        Reply::Accepted(request_id) => Ok(Accepted { action, request_id, http_status, body }),
-        Reply::Refused(refusal) => {
-            log(call, credentials, &refusal);
-            let Refusal { code, request_id, message: _ } = refusal;
-            Err(Error::Api { action, code, request_id, http_status, retry_after: retry_after(&headers) })
-        }
-    }
-}
-
-/// Writes the server's message to the debug log, the only place that ever sees it, unless it holds a secret.
-fn log(call: &Call<'_>, credentials: &Credentials, refusal: &Refusal) {
-    let secrets = [
-        call.secret,
-        credentials.access_key_id(),
-        credentials.access_key_secret().expose(),
-        credentials.security_token().map_or("", Secret::expose),
-    ];
-    debug!(
-        action = call.action,
-        region = %call.region,
-        code = refusal.code,
-        request_id = refusal.request_id.as_ref().map(RequestId::as_str),
-        message = ?mask(&refusal.message, &secrets),
-        "refused"
-    );
-}
-
-/// Reads `x-acs-retry-after`, a number of milliseconds: at least a second, since what says less would be asked again
-/// and again.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let milliseconds = headers.get("x-acs-retry-after")?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_millis(milliseconds).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]

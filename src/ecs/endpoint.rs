@@ -93,6 +93,9 @@ pub enum InvalidEndpoint {
     /// It is a URL of another scheme.
     #[error("must begin with http:// or https://")]
     Scheme,
+    /// It is no bare host name.
+    #[error("must be a bare host name, as in sts.cn-hangzhou.aliyuncs.com: no scheme, no port, no path")]
+    Host,
     /// It has a user, a path, a query or a fragment.
     #[error("must be scheme, host and port only: no user, no path, no query, no fragment")]
     Extra,
@@ -114,6 +117,43 @@ impl Endpoint {
             Network::Vpc => format!("ecs-vpc.{region}.aliyuncs.com"),
         };
         Self { scheme: Scheme::Https, authority }
+    }
+
+    /// The STS endpoint of a region, or without one the one that serves all: `sts.aliyuncs.com`, whose tokens are good
+    /// in every region. Inside a VPC there is none without a region, so that is called over the internet, too.
+    #[must_use]
+    pub fn of_sts(region: Option<&Region>, network: Network) -> Self {
+        let authority = match (region, network) {
+            (Some(region), Network::Public) => format!("sts.{region}.aliyuncs.com"),
+            (Some(region), Network::Vpc) => format!("sts-vpc.{region}.aliyuncs.com"),
+            (None, _) => "sts.aliyuncs.com".to_owned(),
+        };
+        Self { scheme: Scheme::Https, authority }
+    }
+
+    /// The metadata service of every ECS instance: `http://100.100.100.200`, a link of the machine to its host.
+    #[must_use]
+    pub fn metadata() -> Self {
+        Self { scheme: Scheme::Http, authority: "100.100.100.200".to_owned() }
+    }
+
+    /// Takes a bare host name, to be called by https.
+    ///
+    /// # Errors
+    /// [`InvalidEndpoint::Host`] for anything that is more, or less, than a host name.
+    pub fn host(host: &str) -> Result<Self, InvalidEndpoint> {
+        let label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        if host.len() > 253 || !host.split('.').all(label) {
+            return Err(InvalidEndpoint::Host);
+        }
+        let endpoint = Self::parse(&format!("https://{host}")).map_err(|_| InvalidEndpoint::Host)?;
+        // What a browser takes for an address, such as 0x7f.1, is no name of a host.
+        if endpoint.authority.eq_ignore_ascii_case(host) { Ok(endpoint) } else { Err(InvalidEndpoint::Host) }
     }
 
     /// Takes a full URL that replaces the endpoint of every region: an emulator, a gateway, a test.
@@ -147,6 +187,11 @@ impl Endpoint {
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// The URL of a path, which begins with a slash.
+    pub(super) fn path(&self, path: &str) -> String {
+        format!("{self}{path}")
     }
 
     /// The URL of a call. Its query holds the VNC password, so it is wiped after use and shown to nobody.

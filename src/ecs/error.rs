@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{api::RequestId, credentials::ProviderError};
+use super::{
+    api::RequestId,
+    credentials::{ProviderError, Unusable},
+};
 use crate::rotation::outcome::Reply;
 
 /// A cause with nothing secret in it: an error of the HTTP stack that has lost its URL.
@@ -70,6 +73,16 @@ pub enum Error {
         /// What is wrong, in our own words.
         problem: &'static str,
     },
+    /// The API refused these credentials a moment ago, and new ones as well: the call was not made.
+    #[error("{action} was not called: the credentials were refused with {code}, and rest for a while")]
+    CredentialsRest {
+        /// The API action.
+        action: &'static str,
+        /// `Code` of that refusal.
+        code: String,
+        /// HTTP status of that refusal.
+        http_status: u16,
+    },
     /// No credentials are configured, so the call was not made.
     #[error("no credentials are configured")]
     NoCredentials,
@@ -105,6 +118,9 @@ pub enum Unreadable {
     /// JSON or XML without this field. A success without `RequestId` is none.
     #[error("no {0}")]
     MissingField(&'static str),
+    /// Credentials that nobody can use.
+    #[error(transparent)]
+    Credentials(#[from] Unusable),
     /// A redirect, which is never followed: the query holds a password.
     #[error("a redirect")]
     Redirect,
@@ -134,12 +150,15 @@ impl From<&Error> for Reply {
                 http_status: *http_status,
                 request_id: request_id.as_ref().map(ToString::to_string),
             },
+            Error::CredentialsRest { code, http_status, .. } => {
+                Self::Refused { code: code.clone(), http_status: *http_status, request_id: None }
+            }
             Error::Timeout { .. } | Error::Interrupted { .. } | Error::UnreadableReply { .. } => {
                 Self::Unknown
             }
             Error::NotSent { .. } | Error::Invalid { .. } => Self::NotSent,
             Error::NoCredentials => Self::NoCredentials,
-            Error::Credentials(_) => Self::CredentialsFailed,
+            Error::Credentials(error) => Self::CredentialsFailed(error.to_string()),
         }
     }
 }

@@ -41,9 +41,9 @@ enum Gate {
     },
 }
 
-/// Open gates are not kept.
+/// Gates by action, scope (an account, or an identity whose account is not known) and region. Open ones are not kept.
 #[derive(Debug, Default)]
-pub struct Limiter(Mutex<HashMap<(Action, String), Gate>>);
+pub struct Limiter(Mutex<HashMap<(Action, String, String), Gate>>);
 
 /// How long a probe may take before another is sent.
 const PROBE: SignedDuration = SignedDuration::from_secs(5);
@@ -53,24 +53,24 @@ const PROBE_RETRY: SignedDuration = SignedDuration::from_secs(1);
 impl Limiter {
     /// When to come back, where the gate is closed now. Changes nothing.
     #[must_use]
-    pub fn opens(&self, action: Action, region: &str, now: Timestamp) -> Option<Timestamp> {
+    pub fn opens(&self, action: Action, scope: &str, region: &str, now: Timestamp) -> Option<Timestamp> {
         let gates = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if gates.is_empty() {
             return None;
         }
-        gates.get(&(action, region.to_owned())).and_then(|gate| gate.opens(now))
+        gates.get(&(action, scope.to_owned(), region.to_owned())).and_then(|gate| gate.opens(now))
     }
 
     /// Asks for one call now.
     ///
     /// # Errors
     /// The gate is closed; the time is when to come back.
-    pub fn admit(&self, action: Action, region: &str, now: Timestamp) -> Result<(), Timestamp> {
+    pub fn admit(&self, action: Action, scope: &str, region: &str, now: Timestamp) -> Result<(), Timestamp> {
         let mut gates = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if gates.is_empty() {
             return Ok(());
         }
-        let Some(gate) = gates.get_mut(&(action, region.to_owned())) else { return Ok(()) };
+        let Some(gate) = gates.get_mut(&(action, scope.to_owned(), region.to_owned())) else { return Ok(()) };
         if let Some(opens) = gate.opens(now) {
             return Err(opens);
         }
@@ -80,12 +80,12 @@ impl Limiter {
 
     /// A reply came that was not throttled: a probe opens the gate. A call that was sent before the gate closed
     /// tells nothing.
-    pub fn passed(&self, action: Action, region: &str) {
+    pub fn passed(&self, action: Action, scope: &str, region: &str) {
         let mut gates = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if gates.is_empty() {
             return;
         }
-        let key = (action, region.to_owned());
+        let key = (action, scope.to_owned(), region.to_owned());
         if matches!(gates.get(&key), Some(Gate::Probing { .. })) {
             gates.remove(&key);
         }
@@ -96,6 +96,7 @@ impl Limiter {
     pub fn throttled(
         &self,
         action: Action,
+        scope: &str,
         region: &str,
         retry_after: Option<Duration>,
         now: Timestamp,
@@ -105,7 +106,8 @@ impl Limiter {
             None => next_minute(now),
         };
         let mut gates = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let gate = gates.entry((action, region.to_owned())).or_insert(Gate::Closed { until });
+        let gate =
+            gates.entry((action, scope.to_owned(), region.to_owned())).or_insert(Gate::Closed { until });
         *gate = match *gate {
             Gate::Closed { until: standing } => Gate::Closed { until: standing.max(until) },
             Gate::Probing { .. } => Gate::Closed { until },
@@ -135,6 +137,8 @@ mod tests {
 
     const ACTION: Action = Action::ModifyInstanceVncPasswd;
 
+    const OWN: &str = "1000000000000001";
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
@@ -142,50 +146,51 @@ mod tests {
     #[test]
     fn it_is_open_until_the_first_throttled_reply() {
         let limiter = Limiter::default();
-        assert_eq!(limiter.admit(ACTION, "cn-hangzhou", at(30)), Ok(()));
-        limiter.throttled(ACTION, "cn-hangzhou", None, at(30));
-        assert_eq!(limiter.admit(ACTION, "cn-hangzhou", at(31)), Err(at(60)));
-        assert_eq!(limiter.admit(ACTION, "cn-beijing", at(31)), Ok(()), "another region");
+        assert_eq!(limiter.admit(ACTION, OWN, "cn-hangzhou", at(30)), Ok(()));
+        limiter.throttled(ACTION, OWN, "cn-hangzhou", None, at(30));
+        assert_eq!(limiter.admit(ACTION, OWN, "cn-hangzhou", at(31)), Err(at(60)));
+        assert_eq!(limiter.admit(ACTION, OWN, "cn-beijing", at(31)), Ok(()), "another region");
+        assert_eq!(limiter.admit(ACTION, "2", "cn-hangzhou", at(31)), Ok(()), "another account");
         for action in [Action::DescribeInstances, Action::RebootInstance] {
-            assert_eq!(limiter.admit(action, "cn-hangzhou", at(31)), Ok(()), "another action");
+            assert_eq!(limiter.admit(action, OWN, "cn-hangzhou", at(31)), Ok(()), "another action");
         }
     }
 
     #[test]
     fn the_reply_can_say_how_long() {
         let limiter = Limiter::default();
-        limiter.throttled(ACTION, "r", Some(Duration::from_millis(1500)), at(30));
-        let opens = limiter.opens(ACTION, "r", at(30)).unwrap();
+        limiter.throttled(ACTION, OWN, "r", Some(Duration::from_millis(1500)), at(30));
+        let opens = limiter.opens(ACTION, OWN, "r", at(30)).unwrap();
         assert_eq!(opens.as_millisecond(), 31_500);
     }
 
     #[test]
     fn it_opens_after_one_probe() {
         let limiter = Limiter::default();
-        limiter.throttled(ACTION, "r", None, at(30));
-        assert_eq!(limiter.admit(ACTION, "r", at(60)), Ok(()), "the probe");
-        assert_eq!(limiter.admit(ACTION, "r", at(60)), Err(at(61)), "nobody else while it is out");
-        limiter.passed(ACTION, "r");
-        assert_eq!(limiter.admit(ACTION, "r", at(60)), Ok(()));
-        assert_eq!(limiter.admit(ACTION, "r", at(60)), Ok(()));
+        limiter.throttled(ACTION, OWN, "r", None, at(30));
+        assert_eq!(limiter.admit(ACTION, OWN, "r", at(60)), Ok(()), "the probe");
+        assert_eq!(limiter.admit(ACTION, OWN, "r", at(60)), Err(at(61)), "nobody else while it is out");
+        limiter.passed(ACTION, OWN, "r");
+        assert_eq!(limiter.admit(ACTION, OWN, "r", at(60)), Ok(()));
+        assert_eq!(limiter.admit(ACTION, OWN, "r", at(60)), Ok(()));
     }
 
     #[test]
     fn a_throttled_probe_closes_it_again_and_a_lost_one_is_replaced() {
         let limiter = Limiter::default();
-        limiter.throttled(ACTION, "r", None, at(30));
-        assert_eq!(limiter.admit(ACTION, "r", at(60)), Ok(()));
-        limiter.throttled(ACTION, "r", None, at(61));
-        assert_eq!(limiter.admit(ACTION, "r", at(62)), Err(at(120)));
-        assert_eq!(limiter.admit(ACTION, "r", at(120)), Ok(()));
-        assert_eq!(limiter.admit(ACTION, "r", at(126)), Ok(()), "no reply came");
+        limiter.throttled(ACTION, OWN, "r", None, at(30));
+        assert_eq!(limiter.admit(ACTION, OWN, "r", at(60)), Ok(()));
+        limiter.throttled(ACTION, OWN, "r", None, at(61));
+        assert_eq!(limiter.admit(ACTION, OWN, "r", at(62)), Err(at(120)));
+        assert_eq!(limiter.admit(ACTION, OWN, "r", at(120)), Ok(()));
+        assert_eq!(limiter.admit(ACTION, OWN, "r", at(126)), Ok(()), "no reply came");
     }
 
     #[test]
     fn a_reply_to_an_older_call_does_not_open_it() {
         let limiter = Limiter::default();
-        limiter.throttled(ACTION, "r", None, at(30));
-        limiter.passed(ACTION, "r");
-        assert_eq!(limiter.admit(ACTION, "r", at(31)), Err(at(60)));
+        limiter.throttled(ACTION, OWN, "r", None, at(30));
+        limiter.passed(ACTION, OWN, "r");
+        assert_eq!(limiter.admit(ACTION, OWN, "r", at(31)), Err(at(60)));
     }
 }

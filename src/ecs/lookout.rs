@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 
 use super::{
-    Client, Error, Instance, Region,
+    Client, Error, Identity, Instance, Region,
     client::MAX_DESCRIBED,
     limiter::{Action, Limiter},
 };
@@ -28,14 +28,20 @@ const GATHER: Duration = Duration::from_millis(10);
 /// How long to sleep where nothing is wanted.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The instances that are waited for, and the newest look at each.
+/// The instances that are waited for, by the identity that looks, and the newest look at each.
 #[derive(Default)]
 struct Wanted {
+    groups: HashMap<Arc<str>, Group>,
+    /// Those that are due some time, soonest first: when, who looks, which instance.
+    queue: BTreeSet<(Timestamp, Arc<str>, Arc<str>)>,
+    /// Who has a call under way in which region: one at a time each.
+    busy: BTreeSet<(Arc<str>, Region)>,
+}
+
+/// What one identity looks at.
+struct Group {
+    identity: Arc<Identity>,
     entries: HashMap<Arc<str>, Entry>,
-    /// Those that are due some time, soonest first.
-    queue: BTreeSet<(Timestamp, Arc<str>)>,
-    /// Regions with a call under way: one at a time each.
-    busy: BTreeSet<Region>,
 }
 
 struct Entry {
@@ -44,8 +50,13 @@ struct Entry {
     look: Option<Look>,
 }
 
-/// One call: a region and the ids to look at.
-type Batch = (Region, Vec<Arc<str>>);
+/// One call: who looks, where, and the ids to look at.
+struct Batch {
+    name: Arc<str>,
+    identity: Arc<Identity>,
+    region: Region,
+    ids: Vec<Arc<str>>,
+}
 
 /// Handle to the lookout. Cheap to clone.
 #[derive(Clone)]
@@ -74,20 +85,27 @@ impl Lookout {
         Self(Arc::new(Shared { client, limiter, wanted, changed, looked, called }))
     }
 
-    /// Asks for a look at the instance at that time. A later word replaces an earlier one.
-    pub fn want(&self, instance_id: &str, region: &Region, due: Timestamp) {
-        self.wanted().want(instance_id, region, due);
+    /// Asks this identity for a look at the instance at that time. A later word replaces an earlier one.
+    pub fn want(&self, identity: &Arc<Identity>, instance_id: &str, region: &Region, due: Timestamp) {
+        self.wanted().want(identity, instance_id, region, due);
         self.0.changed.notify_one();
     }
 
     /// Asks for a look at once and waits for it; `None`: it takes longer than that.
-    pub async fn look(&self, instance_id: &str, region: &Region, patience: Duration) -> Option<Look> {
+    pub async fn look(
+        &self,
+        identity: &Arc<Identity>,
+        instance_id: &str,
+        region: &Region,
+        patience: Duration,
+    ) -> Option<Look> {
         let asked = Timestamp::now();
-        self.want(instance_id, region, asked);
+        self.want(identity, instance_id, region, asked);
         let fresh = async {
             loop {
                 let looked = self.0.looked.notified();
-                if let Some(look) = self.latest(instance_id).filter(|look| look.at >= asked) {
+                if let Some(look) = self.latest(identity.name(), instance_id).filter(|look| look.at >= asked)
+                {
                     return look;
                 }
                 looked.await;
@@ -96,15 +114,25 @@ impl Lookout {
         tokio::time::timeout(patience, fresh).await.ok()
     }
 
-    /// Nobody waits for the instance any more.
-    pub fn forget(&self, instance_id: &str) {
-        self.wanted().forget(instance_id);
+    /// Nobody waits any more for what the identity of that name sees of the instance.
+    pub fn forget(&self, name: &str, instance_id: &str) {
+        self.wanted().forget(name, instance_id);
     }
 
-    /// The newest look at an instance that is waited for.
+    /// Nobody waits for the instance any more, whoever looks.
+    pub fn forget_instance(&self, instance_id: &str) {
+        let mut wanted = self.wanted();
+        let names: Vec<_> = wanted.groups.keys().cloned().collect();
+        for name in names {
+            wanted.forget(&name, instance_id);
+        }
+    }
+
+    /// The newest look of the identity of that name at an instance that is waited for.
     #[must_use]
-    pub fn latest(&self, instance_id: &str) -> Option<Look> {
-        self.wanted().entries.get(instance_id).and_then(|entry| entry.look.clone())
+    pub fn latest(&self, name: &str, instance_id: &str) -> Option<Look> {
+        let wanted = self.wanted();
+        wanted.groups.get(name)?.entries.get(instance_id)?.look.clone()
     }
 
     /// Looks, for ever; `seen` is called with each instance that was looked at.
@@ -112,14 +140,14 @@ impl Lookout {
         let mut calls = JoinSet::new();
         loop {
             let now = Timestamp::now();
-            let (batches, next) = self
-                .wanted()
-                .plan(now, |region| self.0.limiter.admit(Action::DescribeInstances, region.as_str(), now));
-            for (region, ids) in batches {
+            let (batches, next) = self.wanted().plan(now, |identity, region| {
+                self.0.limiter.admit(Action::DescribeInstances, identity.scope(), region.as_str(), now)
+            });
+            for batch in batches {
                 let shared = Arc::clone(&self.0);
                 calls.spawn(async move {
-                    let looks = shared.look(&region, &ids).await;
-                    (region, ids, looks)
+                    let looks = shared.look(&batch).await;
+                    (batch, looks)
                 });
             }
             let pause =
@@ -129,8 +157,8 @@ impl Lookout {
                 () = self.0.changed.notified() => sleep(GATHER).await,
                 () = sleep(pause) => {}
                 Some(call) = calls.join_next(), if !calls.is_empty() => {
-                    if let Ok((region, ids, looks)) = call {
-                        let looked = self.wanted().record(&region, &ids, looks);
+                    if let Ok((batch, looks)) = call {
+                        let looked = self.wanted().record(&batch, looks);
                         self.0.looked.notify_waiters();
                         for id in &looked {
                             seen(id);
@@ -151,21 +179,22 @@ type Looks = Result<(Timestamp, HashMap<String, Found>, Found), Timestamp>;
 
 impl Shared {
     /// One call of DescribeInstances. The last part of the result is what all ids that it does not name show.
-    async fn look(&self, region: &Region, ids: &[Arc<str>]) -> Looks {
+    async fn look(&self, batch: &Batch) -> Looks {
+        let Batch { identity, region, ids, .. } = batch;
         let at = Timestamp::now();
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let mut reply = self.describe(region, &names).await;
+        let mut reply = self.describe(identity, region, &names).await;
         if reply.as_ref().is_err_and(may_pass_at_once) {
-            self.client.forget_credentials();
-            reply = self.describe(region, &names).await;
+            reply = self.describe(identity, region, &names).await;
         }
         let (action, now) = (Action::DescribeInstances, Timestamp::now());
         if let Err(error) = &reply
             && classify(&error.into()) == Class::Throttled
         {
-            return Err(self.limiter.throttled(action, region.as_str(), error.retry_after(), now));
+            let (scope, after) = (identity.scope(), error.retry_after());
+            return Err(self.limiter.throttled(action, scope, region.as_str(), after, now));
         }
-        self.limiter.passed(action, region.as_str());
+        self.limiter.passed(action, identity.scope(), region.as_str());
         Ok(match reply {
             Ok(instances) => {
                 let seen =
@@ -173,14 +202,20 @@ impl Shared {
                 (at, seen.collect(), Found::Unseen)
             }
             Err(error) => {
-                tracing::warn!(region = %region.as_str(), instances = ids.len(), %error, "cannot look at instances");
+                let identity = identity.name();
+                tracing::warn!(%region, identity, instances = ids.len(), %error, "cannot look at instances");
                 (at, HashMap::new(), missed(&error))
             }
         })
     }
 
-    async fn describe(&self, region: &Region, names: &[String]) -> Result<Vec<Instance>, Error> {
-        let reply = self.client.describe_instances(region, names).await;
+    async fn describe(
+        &self,
+        identity: &Identity,
+        region: &Region,
+        names: &[String],
+    ) -> Result<Vec<Instance>, Error> {
+        let reply = self.client.describe_instances(identity, region, names).await;
         (self.called)(reply.as_ref().map_or_else(|error| classify(&error.into()), |_| Class::Accepted));
         reply
     }
@@ -217,78 +252,95 @@ fn missed(error: &Error) -> Found {
 }
 
 impl Wanted {
-    fn want(&mut self, id: &str, region: &Region, due: Timestamp) {
-        let (id, entry) = match self.entries.remove_entry(id) {
+    fn want(&mut self, identity: &Arc<Identity>, id: &str, region: &Region, due: Timestamp) {
+        let name = match self.groups.get_key_value(identity.name()) {
+            Some((name, _)) => Arc::clone(name),
+            None => identity.name().into(),
+        };
+        let group = self.groups.entry(Arc::clone(&name)).or_insert_with(|| Group::of(identity));
+        // The same identity with other keys, where its Secret has changed.
+        group.identity = Arc::clone(identity);
+        let (id, entry) = match group.entries.remove_entry(id) {
             Some((id, entry)) if entry.region == *region => (id, entry),
             stale => {
                 if let Some((id, Entry { due: Some(due), .. })) = stale {
-                    self.queue.remove(&(due, id));
+                    self.queue.remove(&(due, Arc::clone(&name), id));
                 }
                 (Arc::from(id), Entry { region: region.clone(), due: None, look: None })
             }
         };
+        group.entries.insert(Arc::clone(&id), Entry { due: Some(due), ..entry });
         if let Some(due) = entry.due {
-            self.queue.remove(&(due, Arc::clone(&id)));
+            self.queue.remove(&(due, Arc::clone(&name), Arc::clone(&id)));
         }
-        self.queue.insert((due, Arc::clone(&id)));
-        self.entries.insert(id, Entry { due: Some(due), ..entry });
+        self.queue.insert((due, name, id));
     }
 
-    fn forget(&mut self, id: &str) {
-        if let Some((id, Entry { due: Some(due), .. })) = self.entries.remove_entry(id) {
-            self.queue.remove(&(due, id));
+    fn forget(&mut self, name: &str, id: &str) {
+        let Some((name, mut group)) = self.groups.remove_entry(name) else { return };
+        if let Some((id, Entry { due: Some(due), .. })) = group.entries.remove_entry(id) {
+            self.queue.remove(&(due, Arc::clone(&name), id));
+        }
+        if !group.entries.is_empty() {
+            self.groups.insert(name, group);
         }
     }
 
-    /// The calls to make now, and when the next is due. One call a region at a time; each takes along what is due
-    /// soon.
+    /// The calls to make now, and when the next is due. One call an identity and region at a time; each takes along
+    /// what is due soon.
     fn plan(
         &mut self,
         now: Timestamp,
-        mut admit: impl FnMut(&Region) -> Result<(), Timestamp>,
+        mut admit: impl FnMut(&Identity, &Region) -> Result<(), Timestamp>,
     ) -> (Vec<Batch>, Option<Timestamp>) {
         let mut batches: Vec<Batch> = Vec::new();
-        let mut closed: HashMap<Region, Timestamp> = HashMap::new();
+        let mut closed: HashMap<(&str, &Region), Timestamp> = HashMap::new();
         let mut next: Option<Timestamp> = None;
-        for (due, id) in &self.queue {
+        let mut earliest = |at: Timestamp| next = Some(next.map_or(at, |next| next.min(at)));
+        for (due, name, id) in &self.queue {
             if *due > now + JOIN {
-                next = Some(next.map_or(*due, |next| next.min(*due)));
+                earliest(*due);
                 break;
             }
-            let Some(entry) = self.entries.get(id) else { continue };
-            let region = &entry.region;
-            if let Some((_, ids)) = batches.iter_mut().find(|(other, _)| other == region) {
-                if ids.len() < MAX_DESCRIBED {
-                    ids.push(Arc::clone(id));
+            let Some(group) = self.groups.get(name) else { continue };
+            let Some(Entry { region, .. }) = group.entries.get(id) else { continue };
+            let same = |batch: &&mut Batch| batch.name == *name && batch.region == *region;
+            if let Some(batch) = batches.iter_mut().find(same) {
+                if batch.ids.len() < MAX_DESCRIBED {
+                    batch.ids.push(Arc::clone(id));
                 }
                 continue;
             }
             if *due > now {
-                next = Some(next.map_or(*due, |next| next.min(*due)));
+                earliest(*due);
                 continue;
             }
-            if self.busy.contains(region) {
+            if self.busy.contains(&(Arc::clone(name), region.clone())) {
                 continue;
             }
-            let opens = match closed.get(region) {
+            let opens = match closed.get(&(&**name, region)) {
                 Some(opens) => Err(*opens),
-                None => admit(region),
+                None => admit(&group.identity, region),
             };
             match opens {
-                Ok(()) => batches.push((region.clone(), vec![Arc::clone(id)])),
+                Ok(()) => batches.push(Batch {
+                    name: Arc::clone(name),
+                    identity: Arc::clone(&group.identity),
+                    region: region.clone(),
+                    ids: vec![Arc::clone(id)],
+                }),
                 Err(opens) => {
-                    closed.insert(region.clone(), opens);
-                    next = Some(next.map_or(opens, |next| next.min(opens)));
+                    closed.insert((name, region), opens);
+                    earliest(opens);
                 }
             }
         }
-        for (region, ids) in &batches {
-            self.busy.insert(region.clone());
+        for Batch { name, region, ids, .. } in &batches {
+            self.busy.insert((Arc::clone(name), region.clone()));
+            let Some(group) = self.groups.get_mut(name) else { continue };
             for id in ids {
-                if let Some(entry) = self.entries.get_mut(id)
-                    && let Some(due) = entry.due.take()
-                {
-                    self.queue.remove(&(due, Arc::clone(id)));
+                if let Some(due) = group.entries.get_mut(id).and_then(|entry| entry.due.take()) {
+                    self.queue.remove(&(due, Arc::clone(name), Arc::clone(id)));
                 }
             }
         }
@@ -296,26 +348,27 @@ impl Wanted {
     }
 
     /// Takes in what a call brought; returns whom to wake.
-    fn record(&mut self, region: &Region, ids: &[Arc<str>], looks: Looks) -> Vec<Arc<str>> {
-        self.busy.remove(region);
+    fn record(&mut self, batch: &Batch, looks: Looks) -> Vec<Arc<str>> {
+        let Batch { name, identity, region, ids } = batch;
+        self.busy.remove(&(Arc::clone(name), region.clone()));
+        let Some(group) = self.groups.get_mut(name) else { return Vec::new() };
         let (at, mut seen, others) = match looks {
             Ok(looks) => looks,
             Err(opens) => {
-                for id in ids {
-                    if self
-                        .entries
-                        .get(id)
-                        .is_some_and(|entry| entry.due.is_none() && entry.region == *region)
-                    {
-                        self.want(id, region, opens);
-                    }
+                let waits = |id: &&Arc<str>| {
+                    let entry = group.entries.get(*id);
+                    entry.is_some_and(|entry| entry.due.is_none() && entry.region == *region)
+                };
+                let again: Vec<_> = ids.iter().filter(waits).collect();
+                for id in again {
+                    self.want(identity, id, region, opens);
                 }
                 return Vec::new();
             }
         };
         let mut looked = Vec::with_capacity(ids.len());
         for id in ids {
-            if let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.region == *region) {
+            if let Some(entry) = group.entries.get_mut(id).filter(|entry| entry.region == *region) {
                 let found = seen.remove(&**id).unwrap_or_else(|| others.clone());
                 entry.look = Some(Look { at, found });
                 looked.push(Arc::clone(id));
@@ -325,11 +378,21 @@ impl Wanted {
     }
 }
 
+impl Group {
+    fn of(identity: &Arc<Identity>) -> Self {
+        Self { identity: Arc::clone(identity), entries: HashMap::new() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::ecs::{
+        Clock,
+        credentials::{Cache, Environment},
+    };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -339,15 +402,21 @@ mod tests {
         Region::parse(name).unwrap()
     }
 
+    fn identity(name: &str) -> Arc<Identity> {
+        let nobody = Arc::new(Environment::read(|_| None));
+        let cache = Cache::new(nobody, Clock::new(Timestamp::now));
+        Arc::new(Identity::new(name, Arc::new(cache)))
+    }
+
     #[allow(clippy::unnecessary_wraps, reason = "stands in for the limiter")]
-    fn open(_: &Region) -> Result<(), Timestamp> {
+    fn open(_: &Identity, _: &Region) -> Result<(), Timestamp> {
         Ok(())
     }
 
     fn wanted(due: impl IntoIterator<Item = i64>) -> Wanted {
-        let mut wanted = Wanted::default();
+        let (mut wanted, own) = (Wanted::default(), identity("own"));
         for (number, due) in due.into_iter().enumerate() {
-            wanted.want(&format!("i-{number}"), &region("cn-hangzhou"), at(due));
+            wanted.want(&own, &format!("i-{number}"), &region("cn-hangzhou"), at(due));
         }
         wanted
     }
@@ -378,10 +447,10 @@ mod tests {
         let mut calls = 0;
         loop {
             let (batches, _) = wanted.plan(at(5), open);
-            let Some((region, ids)) = batches.first() else { break };
-            assert_eq!((batches.len(), ids.len()), (1, 100), "one call a region at a time");
+            let Some(batch) = batches.first() else { break };
+            assert_eq!((batches.len(), batch.ids.len()), (1, 100), "one call a region at a time");
             calls += 1;
-            let looked = wanted.record(region, ids, Ok((at(5), HashMap::new(), Found::Unseen)));
+            let looked = wanted.record(batch, Ok((at(5), HashMap::new(), Found::Unseen)));
             assert_eq!(looked.len(), 100);
         }
         assert_eq!(calls, 10);
@@ -394,49 +463,64 @@ mod tests {
         assert!(batches.is_empty());
         assert_eq!(next, Some(at(10)));
         let (batches, next) = waiting.plan(at(10), open);
-        assert_eq!(batches[0].1.len(), 2);
+        assert_eq!(batches[0].ids.len(), 2);
         assert_eq!(next, Some(at(60)));
     }
 
     #[test]
     fn regions_are_asked_apart() {
         let mut wanted = wanted([1]);
-        wanted.want("i-x", &region("cn-beijing"), at(1));
+        wanted.want(&identity("own"), "i-x", &region("cn-beijing"), at(1));
         assert_eq!(wanted.plan(at(1), open).0.len(), 2);
+    }
+
+    #[test]
+    fn identities_look_apart_and_one_that_has_new_keys_goes_on() {
+        let mut wanted = wanted([1]);
+        let other = identity("other");
+        wanted.want(&other, "i-0", &region("cn-hangzhou"), at(1));
+        let (batches, _) = wanted.plan(at(1), open);
+        assert_eq!(batches.len(), 2);
+        let renewed = identity("other");
+        wanted.want(&renewed, "i-1", &region("cn-hangzhou"), at(1));
+        assert!(wanted.plan(at(1), open).0.is_empty(), "one call at a time");
+        for batch in &batches {
+            assert_eq!(wanted.record(batch, Ok((at(1), HashMap::new(), Found::Unseen))).len(), 1);
+        }
+        let (batches, _) = wanted.plan(at(1), open);
+        assert!(Arc::ptr_eq(&batches[0].identity, &renewed));
     }
 
     #[test]
     fn a_closed_limiter_puts_it_off() {
         let mut wanted = wanted([1, 1]);
-        let (batches, next) = wanted.plan(at(1), |_| Err(at(60)));
+        let (batches, next) = wanted.plan(at(1), |_, _| Err(at(60)));
         assert!(batches.is_empty());
         assert_eq!(next, Some(at(60)));
         let (batches, _) = wanted.plan(at(60), open);
-        assert_eq!(batches[0].1.len(), 2);
-        let (region, ids) = &batches[0];
-        assert!(wanted.record(region, ids, Err(at(120))).is_empty(), "throttled: nobody is woken");
+        assert_eq!(batches[0].ids.len(), 2);
+        assert!(wanted.record(&batches[0], Err(at(120))).is_empty(), "throttled: nobody is woken");
         assert_eq!(wanted.plan(at(61), open).1, Some(at(120)));
     }
 
     #[test]
     fn what_nobody_waits_for_is_not_looked_at() {
         let mut wanted = wanted([1, 1]);
-        wanted.forget("i-0");
+        wanted.forget("own", "i-0");
         let (batches, _) = wanted.plan(at(1), open);
-        assert_eq!(batches[0].1.len(), 1);
-        wanted.forget("i-1");
-        let (region, ids) = &batches[0];
-        assert!(wanted.record(region, ids, Ok((at(1), HashMap::new(), Found::Unseen))).is_empty());
-        assert!(wanted.entries.is_empty() && wanted.queue.is_empty());
+        assert_eq!(batches[0].ids.len(), 1);
+        wanted.forget("own", "i-1");
+        assert!(wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen))).is_empty());
+        assert!(wanted.groups.is_empty() && wanted.queue.is_empty());
     }
 
     #[test]
     fn a_mended_region_makes_the_old_look_void() {
         let mut wanted = wanted([1]);
         let (batches, _) = wanted.plan(at(1), open);
-        wanted.want("i-0", &region("cn-beijing"), at(1));
+        wanted.want(&identity("own"), "i-0", &region("cn-beijing"), at(1));
         let looks = Ok((at(1), HashMap::new(), Found::Unseen));
-        assert!(wanted.record(&batches[0].0, &batches[0].1, looks).is_empty());
-        assert!(wanted.entries["i-0"].look.is_none());
+        assert!(wanted.record(&batches[0], looks).is_empty());
+        assert!(wanted.groups["own"].entries["i-0"].look.is_none());
     }
 }

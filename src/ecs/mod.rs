@@ -13,27 +13,39 @@
 //! | `transport` | one request out, one reply of bounded size in |
 //! | `reply` | from the bytes of a reply to accepted, refused or unreadable |
 //! | `wire` | from the JSON of an accepted reply to the types of `api` |
-//! | `skew` | how far the server's clock is from ours |
+//! | [`clock`] | the time: ours, and the cloud's |
+//! | [`identity`] | who calls, and whether the cloud takes that |
+//! | [`sts`] | the API that issues temporary credentials |
+//! | `rpc` | one call, signed or not, whatever the API |
 //! | `mask` | keeps secrets out of the debug log |
 
 pub mod api;
 pub mod client;
+pub mod clock;
 pub mod credentials;
 pub mod endpoint;
 pub mod error;
+pub mod identity;
 pub mod limiter;
 pub mod lookout;
 mod mask;
 mod reply;
+mod rpc;
 pub mod signature;
-mod skew;
+pub mod sts;
+#[cfg(test)]
+mod test_server;
 mod transport;
 mod wire;
 
 pub use api::{Instance, InstanceStatus, RegionInfo, RequestId};
 pub use client::{Client, Config};
+pub use clock::Clock;
 pub use credentials::{Credentials, ProviderError};
 pub use endpoint::{Endpoint, InvalidEndpoint, InvalidRegion, Network, Region};
 pub use error::{BuildError, Error, Unreadable};
+pub use identity::Identity;
 pub use limiter::{Action, Limiter};
 pub use lookout::Lookout;
+pub use rpc::Rpc;
+pub use sts::Sts;

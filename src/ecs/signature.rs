@@ -61,7 +61,7 @@ pub fn sign(
     nonce: Nonce,
 ) -> Result<Signed, header::InvalidHeaderValue> {
     let query = canonical_query(request.parameters);
-    let date = date.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let date = self::date(date);
     let nonce = hex(&nonce.0);
     let mut signed = signed_headers(request, credentials, &date, &nonce);
     // The order is part of the signature.
@@ -91,6 +91,11 @@ pub fn sign(
     Ok(Signed { query, headers })
 }
 
+/// A time as the APIs write it: `yyyy-MM-ddTHH:mm:ssZ`.
+pub(super) fn date(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// Host and every `x-acs-*` header, as the official SDK for Node signs them.
 fn signed_headers<'a>(
     request: &Request<'a>,
@@ -115,7 +120,7 @@ fn signed_headers<'a>(
 }
 
 /// The parameters sorted by name and encoded by RFC 3986; an empty value keeps its `=`.
-fn canonical_query(parameters: &[(&str, &str)]) -> Zeroizing<String> {
+pub(super) fn canonical_query(parameters: &[(&str, &str)]) -> Zeroizing<String> {
     let mut sorted = parameters.to_vec();
     sorted.sort_unstable();
     // Room for every character encoded: a string that grows would leave copies of the password behind.
@@ -144,7 +149,7 @@ fn hmac(key: &str, text: &str) -> String {
     mac.map(|mac| hex(&mac.chain_update(text).finalize().into_bytes())).unwrap_or_default()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()

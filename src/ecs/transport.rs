@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use zeroize::Zeroizing;
 
 use super::error::{BuildError, Cause, Error, Unreadable};
 
@@ -11,15 +13,26 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 
 const USER_AGENT: &str = concat!("vncpassword-operator/", env!("CARGO_PKG_VERSION"));
 
-/// The HTTP client and its connection pool.
+/// The HTTP client and its connection pool. Clones share it.
+#[derive(Clone)]
 pub(super) struct Transport(reqwest::Client);
+
+/// A request as it goes out.
+pub(super) struct Outgoing<'a> {
+    pub(super) method: Method,
+    pub(super) url: &'a str,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Zeroizing<Vec<u8>>,
+    /// Longest body of the reply in bytes.
+    pub(super) limit: usize,
+}
 
 /// A reply as it came in.
 pub(super) struct Received {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     /// The body, or why there is none.
-    pub(super) body: Result<Vec<u8>, Unreadable>,
+    pub(super) body: Result<Zeroizing<Vec<u8>>, Unreadable>,
 }
 
 impl Transport {
@@ -46,20 +59,22 @@ impl Transport {
             .map_err(BuildError)
     }
 
-    /// Sends `POST url` with an empty body and reads the reply, up to `limit` bytes of its body.
+    /// Sends a request and reads the reply, up to `limit` bytes of its body. `action` names the request in errors.
     ///
-    /// Has no time-out of its own but that of the connection: dropping the future ends it.
-    pub(super) async fn post(
-        &self,
-        action: &'static str,
-        url: &str,
-        mut headers: HeaderMap,
-        limit: usize,
-    ) -> Result<Received, Error> {
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        // A POST that does not say how long it is, is refused by some gateways (411).
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        let request = self.0.post(url).headers(headers);
+    /// Has no time-out of its own but that of the connection: dropping the future ends it. The body that is sent is
+    /// wiped afterwards.
+    pub(super) async fn send(&self, action: &'static str, request: Outgoing<'_>) -> Result<Received, Error> {
+        let Outgoing { method, url, headers, body, limit } = request;
+        let body_expected = method == Method::POST || method == Method::PUT;
+        let mut request = self.0.request(method, url).headers(headers);
+        if body.is_empty() {
+            // A POST that does not say how long it is, is refused by some gateways (411).
+            if body_expected {
+                request = request.header(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+        } else {
+            request = request.body(Bytes::from_owner(body));
+        }
         let mut response = request.send().await.map_err(|error| broken(action, error))?;
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
@@ -69,8 +84,13 @@ impl Transport {
 }
 
 /// The whole body, or `None` as soon as it turns out to be longer than `limit` bytes.
-async fn bounded(response: &mut reqwest::Response, limit: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
-    let mut body = Vec::new();
+async fn bounded(
+    response: &mut reqwest::Response,
+    limit: usize,
+) -> Result<Option<Zeroizing<Vec<u8>>>, reqwest::Error> {
+    // Room for all of it where its length is told: a buffer that grows leaves copies of what may be a secret.
+    let told = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    let mut body = Zeroizing::new(Vec::with_capacity(told.min(limit)));
     while let Some(chunk) = response.chunk().await? {
         if chunk.len() > limit - body.len() {
             return Ok(None);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::action::Action;
-use super::signature::{self, Claim, TOLERANCE};
+use super::signature::{Proof, TOLERANCE};
 use super::wire::{ApiError, Request};
 
 /// An access key that the emulator takes. The default is a well-known one without a security token.
@@ -24,6 +24,12 @@ pub struct AccessKey {
     pub expires_at: Option<Timestamp>,
     /// Actions the key has no right to.
     pub denied: BTreeSet<Action>,
+    /// The account it belongs to, and with it the instances it sees.
+    pub account: String,
+    /// The instances that the key has rights to; `None`: all of its account.
+    pub instances: Option<BTreeSet<String>>,
+    /// Whose key it is, the ARN without `acs:ram::ACCOUNT:`: `user/NAME`, `assumed-role/ROLE/SESSION`, or `root`.
+    pub principal: String,
 }
 
 impl AccessKey {
@@ -31,6 +37,10 @@ impl AccessKey {
     pub const DEFAULT_ID: &str = "emulator-access-key";
     /// Secret of the default key.
     pub const DEFAULT_SECRET: &str = "emulator-access-key-secret";
+    /// Account of every key and instance that does not name another.
+    pub const DEFAULT_ACCOUNT: &str = "1000000000000001";
+    /// Principal of a key that does not name another: a RAM user.
+    pub const DEFAULT_PRINCIPAL: &str = "user/emulator";
 
     /// A key with every right and without a token.
     #[must_use]
@@ -41,6 +51,9 @@ impl AccessKey {
             security_token: None,
             expires_at: None,
             denied: BTreeSet::new(),
+            account: Self::DEFAULT_ACCOUNT.to_owned(),
+            instances: None,
+            principal: Self::DEFAULT_PRINCIPAL.to_owned(),
         }
     }
 
@@ -56,6 +69,27 @@ impl AccessKey {
     #[must_use]
     pub fn denied(mut self, action: Action) -> Self {
         self.denied.insert(action);
+        self
+    }
+
+    /// Gives it to another account.
+    #[must_use]
+    pub fn account(mut self, account: impl Into<String>) -> Self {
+        self.account = account.into();
+        self
+    }
+
+    /// Leaves it rights to these instances only.
+    #[must_use]
+    pub fn only<I: Into<String>>(mut self, instances: impl IntoIterator<Item = I>) -> Self {
+        self.instances = Some(instances.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Makes it the key of another principal, such as `user/NAME`.
+    #[must_use]
+    pub fn principal(mut self, principal: impl Into<String>) -> Self {
+        self.principal = principal.into();
         self
     }
 }
@@ -78,16 +112,23 @@ impl Access {
         Self { keys, nonces: Nonces::default() }
     }
 
-    /// Lets a request in, or says why not. A nonce counts as used from here on, whatever becomes of the call.
-    pub fn admit(&mut self, request: &Request, now: Timestamp) -> Result<&AccessKey, ApiError> {
-        let claim = Claim::read(request)?;
-        let key = self.keys.iter().find(|key| key.id == claim.access_key_id).ok_or_else(|| {
-            let message = format!("Specified access key {} is not found.", claim.access_key_id);
+    /// Lets a request for an action in, or says why not. A nonce counts as used from here on, whatever becomes of the
+    /// call.
+    pub fn admit(
+        &mut self,
+        request: &Request,
+        action: Action,
+        now: Timestamp,
+    ) -> Result<&AccessKey, ApiError> {
+        let proof = Proof::read(request, action.service())?;
+        let id = proof.access_key_id();
+        let key = self.keys.iter().find(|key| key.id == id).ok_or_else(|| {
+            let message = format!("Specified access key {id} is not found.");
             ApiError::new(404, "InvalidAccessKeyId.NotFound", message)
         })?;
-        self.check_token(key, request.header("x-acs-security-token"), now)?;
-        let signed_at = signature::verify(request, &claim, &key.secret, now)?;
-        if !self.nonces.take(request.header("x-acs-signature-nonce"), signed_at, now) {
+        self.check_token(key, proof.security_token(request), now)?;
+        let signed_at = proof.verify(request, &key.secret, now)?;
+        if !self.nonces.take(proof.nonce(request), signed_at, now) {
             let message = "Specified signature nonce was used already.";
             return Err(ApiError::new(400, "SignatureNonceUsed", message));
         }

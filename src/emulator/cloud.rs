@@ -1,4 +1,7 @@
-//! The handle to a running emulator's state: everything that the control routes can do, as methods.
+//! The handle to a running emulator's state: everything that the control routes can do, as methods. Those about access
+//! keys, roles and the credentials given out are in `identity`.
+
+mod identity;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +10,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::access::AccessKey;
 use super::action::Action;
 use super::clock::Clock;
 use super::fault::{Fault, FaultId};
@@ -119,7 +121,7 @@ impl Cloud {
         self.with(|state, _| state.faults.list().to_vec())
     }
 
-    /// Limits an action to so many calls a minute of the emulator's clock, in each region; `None`: no limit.
+    /// Limits an action to so many calls a minute of the emulator's clock, in each account and region; `None`: no limit.
     pub fn set_limit(&self, action: Action, per_minute: Option<u32>) {
         self.with(|state, _| state.limits.set(action, per_minute));
     }
@@ -139,34 +141,6 @@ impl Cloud {
     #[must_use]
     pub fn send_retry_after(&self) -> bool {
         self.with(|state, _| state.limits.send_retry_after)
-    }
-
-    /// Replaces the access keys.
-    pub fn set_access_keys(&self, keys: Vec<AccessKey>) {
-        self.with(|state, _| state.access.keys = keys);
-    }
-
-    /// Adds an access key, or replaces the one of that id.
-    pub fn put_access_key(&self, key: AccessKey) {
-        self.with(|state, _| {
-            state.access.keys.retain(|other| other.id != key.id);
-            state.access.keys.push(key);
-        });
-    }
-
-    /// Takes an access key out of force. False: there was none of that id.
-    pub fn revoke_access_key(&self, id: &str) -> bool {
-        self.with(|state, _| {
-            let before = state.access.keys.len();
-            state.access.keys.retain(|key| key.id != id);
-            state.access.keys.len() < before
-        })
-    }
-
-    /// The access keys in force, secrets and all.
-    #[must_use]
-    pub fn access_keys(&self) -> Vec<AccessKey> {
-        self.with(|state, _| state.access.keys.clone())
     }
 
     /// The emulator's clock.

@@ -1,5 +1,7 @@
 //! The control routes under `/_emulator/`, for programs that talk to the emulator's binary: [`Cloud`] over
-//! HTTP, in JSON. Documented in `docs/emulator.md`.
+//! HTTP, in JSON. Documented in `docs/emulator.md`. Those about keys, roles and credentials are in `identity`.
+
+mod identity;
 
 use std::time::Duration;
 
@@ -35,7 +37,10 @@ pub(super) fn respond(
         ["instances", rest @ ..] => instances(cloud, method, rest, body),
         ["faults", rest @ ..] => faults(cloud, method, rest, body),
         ["limits", rest @ ..] => limits(cloud, method, rest, body),
-        ["access-keys", rest @ ..] => access_keys(cloud, method, rest, body),
+        ["access-keys", rest @ ..] => identity::access_keys(cloud, method, rest, body),
+        ["roles", rest @ ..] => identity::roles(cloud, method, &rest.join("/"), body),
+        ["metadata"] => identity::metadata(cloud, method, body),
+        ["issued", rest @ ..] => identity::issued(cloud, method, rest, body),
         ["clock"] => clock(cloud, method, body),
         ["settings"] => settings(cloud, method, body),
         ["journal"] if *method == Method::GET => journal(cloud, query),
@@ -102,22 +107,6 @@ fn limits(cloud: &Cloud, method: &Method, rest: &[&str], body: &[u8]) -> Result<
             cloud.set_limit(action, if *method == Method::PUT { Some(parse(body)?) } else { None });
             Ok(json!({}))
         }
-        _ => Err(no_route()),
-    }
-}
-
-fn access_keys(cloud: &Cloud, method: &Method, rest: &[&str], body: &[u8]) -> Result<Value, Refusal> {
-    match (method.as_str(), rest) {
-        ("GET", []) => to_value(&cloud.access_keys()),
-        ("PUT", []) => {
-            cloud.set_access_keys(parse(body)?);
-            Ok(json!({}))
-        }
-        ("POST", []) => {
-            cloud.put_access_key(parse(body)?);
-            Ok(json!({}))
-        }
-        ("DELETE", [id]) => found(cloud.revoke_access_key(id), "access key", id),
         _ => Err(no_route()),
     }
 }

@@ -71,7 +71,7 @@ pub enum Reply {
         /// Its `Code`.
         code: String,
     },
-    /// `Throttling`, HTTP 400.
+    /// `Throttling`, of STS `Throttling.User`, HTTP 400.
     #[serde(rename_all = "camelCase")]
     Throttled {
         /// Sent as `x-acs-retry-after`, in milliseconds.

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::access::AccessKey;
+
 /// The region of an instance that does not name one.
 pub const DEFAULT_REGION: &str = "cn-hangzhou";
 
@@ -38,12 +40,15 @@ impl Status {
     }
 }
 
-/// What is set about an instance from outside. By default: running, I/O optimized, in [`DEFAULT_REGION`].
+/// What is set about an instance from outside. By default: running, I/O optimized, in [`DEFAULT_REGION`], of the account
+/// [`AccessKey::DEFAULT_ACCOUNT`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Instance {
     /// `i-...`; in a control request the path may give it instead.
     pub id: String,
+    /// The account it belongs to; keys of others do not see it.
+    pub account: String,
     /// The region that answers for it. One that the emulator did not know becomes known.
     pub region_id: String,
     /// Where it stands.
@@ -62,6 +67,7 @@ impl Default for Instance {
     fn default() -> Self {
         Self {
             id: String::new(),
+            account: AccessKey::DEFAULT_ACCOUNT.to_owned(),
             region_id: DEFAULT_REGION.to_owned(),
             status: Status::default(),
             io_optimized: true,
@@ -78,6 +84,13 @@ impl Instance {
     #[must_use]
     pub fn new(id: impl Into<String>) -> Self {
         Self { id: id.into(), ..Self::default() }
+    }
+
+    /// Gives it to another account.
+    #[must_use]
+    pub fn account(mut self, account: impl Into<String>) -> Self {
+        self.account = account.into();
+        self
     }
 
     /// Puts it into another region.

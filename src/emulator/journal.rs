@@ -23,6 +23,8 @@ pub struct Entry {
     pub region_id: Option<String>,
     /// The access key it claimed.
     pub access_key_id: Option<String>,
+    /// The account of that key, once the signature was found to be in order.
+    pub account: Option<String>,
     /// The date it was signed with.
     pub signed_at: Option<Timestamp>,
     /// The id that its reply carries.
@@ -36,6 +38,18 @@ pub struct Entry {
     pub vnc_password: Option<String>,
     /// Whether it asked for `ForceStop`.
     pub force_stop: bool,
+    /// The role it named. Routes that name none, or only its name, get the ARN here as well.
+    pub role_arn: Option<String>,
+    /// The name it gave to the session.
+    pub role_session_name: Option<String>,
+    /// The external id it brought.
+    pub external_id: Option<String>,
+    /// The life it asked for, as it was sent, in seconds.
+    pub duration_seconds: Option<String>,
+    /// Whether it brought a token of the metadata service, good or not: the hardened mode.
+    pub metadata_token: bool,
+    /// The id of the access key that it was given, whether the client got to see it or not.
+    pub issued_access_key_id: Option<String>,
     /// When it changed something, by the emulator's clock. A late call gets it once it has arrived.
     pub applied_at: Option<Timestamp>,
     /// The fault that hit it.

@@ -1,11 +1,11 @@
-//! Rate limits: so many calls of an action and region in each minute of the emulator's clock.
+//! Rate limits: so many calls of an account, action and region in each minute of the emulator's clock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::action::Action;
+use super::action::{Action, Service};
 use super::wire::ApiError;
 
 const MINUTE: i64 = 60_000;
@@ -15,7 +15,7 @@ const MINUTE: i64 = 60_000;
 pub(super) struct Limits {
     per_minute: BTreeMap<Action, u32>,
     /// The minute last counted, and the calls in it.
-    counts: HashMap<(Action, String), (i64, u32)>,
+    counts: HashMap<(Action, String, String), (i64, u32)>,
     /// Whether a throttled reply says how long to wait.
     pub send_retry_after: bool,
 }
@@ -33,13 +33,20 @@ impl Limits {
     }
 
     /// Counts a call, or refuses it as throttled.
-    pub fn take(&mut self, action: Action, region: &str, now: Timestamp) -> Result<(), ApiError> {
+    pub fn take(
+        &mut self,
+        account: &str,
+        action: Action,
+        region: &str,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
         let Some(limit) = self.per_minute.get(&action) else {
             return Ok(());
         };
         let millis = now.as_millisecond();
         let minute = millis.div_euclid(MINUTE);
-        let (counted, calls) = self.counts.entry((action, region.to_owned())).or_default();
+        let key = (action, account.to_owned(), region.to_owned());
+        let (counted, calls) = self.counts.entry(key).or_default();
         if *counted != minute {
             (*counted, *calls) = (minute, 0);
         }
@@ -49,13 +56,18 @@ impl Limits {
         }
         let left = MINUTE - millis.rem_euclid(MINUTE);
         let retry_after = self.send_retry_after.then(|| Duration::from_millis(left.unsigned_abs()));
-        Err(throttled(retry_after))
+        Err(throttled(action.service(), retry_after))
     }
 }
 
 /// The refusal of a call that came too soon.
-pub(super) fn throttled(retry_after: Option<Duration>) -> ApiError {
-    let error = ApiError::new(400, "Throttling", "Request was denied due to request throttling.");
+pub(super) fn throttled(service: Service, retry_after: Option<Duration>) -> ApiError {
+    let error = match service {
+        Service::Sts => ApiError::new(400, "Throttling.User", "Request was denied due to user flow control."),
+        Service::Ecs | Service::Local => {
+            ApiError::new(400, "Throttling", "Request was denied due to request throttling.")
+        }
+    };
     ApiError { retry_after, ..error }
 }
 
@@ -64,24 +76,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_counts_by_action_region_and_minute_of_the_clock() {
+    fn a_limit_counts_by_account_action_region_and_minute_of_the_clock() {
         use Action::{DescribeInstances, ModifyInstanceVncPasswd};
         let mut limits = Limits { send_retry_after: true, ..Limits::default() };
         limits.set(ModifyInstanceVncPasswd, Some(2));
         let table = [
-            ("00:10:58.000", ModifyInstanceVncPasswd, "a", None),
-            ("00:10:59.000", ModifyInstanceVncPasswd, "a", None),
-            ("00:10:59.500", ModifyInstanceVncPasswd, "a", Some(500)),
-            ("00:10:59.500", ModifyInstanceVncPasswd, "b", None),
-            ("00:10:59.500", DescribeInstances, "a", None),
-            ("00:11:00.000", ModifyInstanceVncPasswd, "a", None),
-            ("00:11:00.000", ModifyInstanceVncPasswd, "a", None),
-            ("00:11:00.000", ModifyInstanceVncPasswd, "a", Some(60_000)),
+            ("00:10:58.000", "1", ModifyInstanceVncPasswd, "a", None),
+            ("00:10:59.000", "1", ModifyInstanceVncPasswd, "a", None),
+            ("00:10:59.500", "1", ModifyInstanceVncPasswd, "a", Some(500)),
+            ("00:10:59.500", "1", ModifyInstanceVncPasswd, "b", None),
+            ("00:10:59.500", "2", ModifyInstanceVncPasswd, "a", None),
+            ("00:10:59.500", "1", DescribeInstances, "a", None),
+            ("00:11:00.000", "1", ModifyInstanceVncPasswd, "a", None),
+            ("00:11:00.000", "1", ModifyInstanceVncPasswd, "a", None),
+            ("00:11:00.000", "1", ModifyInstanceVncPasswd, "a", Some(60_000)),
         ];
-        for (time, action, region, wait) in table {
-            let verdict = limits.take(action, region, format!("2026-01-01T{time}Z").parse().unwrap());
+        for (time, account, action, region, wait) in table {
+            let verdict =
+                limits.take(account, action, region, format!("2026-01-01T{time}Z").parse().unwrap());
             let retry_after = verdict.err().map(|error| error.retry_after.unwrap().as_millis());
-            assert_eq!(retry_after, wait, "{time} {action:?} {region}");
+            assert_eq!(retry_after, wait, "{time} {account} {action:?} {region}");
         }
     }
 }

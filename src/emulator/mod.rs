@@ -1,4 +1,5 @@
-//! The ECS double: a server that answers like Alibaba Cloud's ECS API, as far as this project calls it.
+//! The ECS double: a server that answers like Alibaba Cloud's ECS API and STS, as far as this project calls them, and
+//! like an instance's metadata service.
 //!
 //! Tests start one in their own process ([`Emulator`]) and steer it through [`Cloud`]; other programs run the
 //! binary `ecs-emulator` and steer it over HTTP. It checks signatures by code of its own, keeps its own
@@ -7,7 +8,8 @@
 //!
 //! A call goes through the files in this order: `server` takes it from the connection, `wire` reads it,
 //! `state` judges it (`access` and `signature`, `fault`, `limit`), `operations` carries it out on the
-//! `instance`s, `journal` notes it, `wire` writes the reply.
+//! `instance`s, `journal` notes it, `wire` writes the reply. Credentials are given out by `sts` and `metadata`: whom a
+//! `role` trusts (and its `token`) gets them from `issue`.
 
 mod access;
 mod action;
@@ -17,12 +19,17 @@ mod cloud;
 mod control;
 mod fault;
 mod instance;
+mod issue;
 mod journal;
 mod limit;
+mod metadata;
 mod operations;
+mod role;
 mod server;
 mod signature;
 mod state;
+mod sts;
+mod token;
 mod wire;
 
 use std::io;
@@ -37,7 +44,10 @@ pub use clock::Clock;
 pub use cloud::Cloud;
 pub use fault::{Apply, Fault, FaultId, Garbage, HUGE, Reply};
 pub use instance::{ConsoleChange, DEFAULT_REGION, Instance, InstanceView, Status};
+pub use issue::Issued;
 pub use journal::Entry;
+pub use metadata::Metadata;
+pub use role::{OidcTrust, Role};
 
 use state::State;
 
@@ -52,7 +62,7 @@ pub struct Options {
     pub clock: Clock,
     /// How many calls the journal keeps, at least one; older ones are forgotten.
     pub journal_limit: usize,
-    /// Seed of request ids and of the faults' probabilities.
+    /// Seed of request ids, of credentials, and of the faults' probabilities.
     pub seed: u64,
 }
 

@@ -5,10 +5,12 @@ use std::ops::Bound::{Excluded, Unbounded};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::action::{Action, Call, Parameters};
+use super::action::{Action, Call, Caller, Parameters, Service};
 use super::instance::{Instance, Machine, Status};
+use super::metadata;
 use super::signature::hex;
 use super::state::State;
+use super::sts;
 use super::wire::ApiError;
 
 /// Most instances that one call may name, and that one page holds.
@@ -18,23 +20,28 @@ const PAGE_DEFAULT: usize = 10;
 
 /// Carries a call out. An error leaves everything as it was.
 pub(super) fn perform(state: &mut State, call: &Call, now: Timestamp) -> Result<Value, ApiError> {
-    // Without the right, DescribeInstances answers with an empty list.
-    if call.denied && call.action != Action::DescribeInstances {
+    // Without the right, DescribeInstances answers with an empty list; STS has codes of its own.
+    let own_answer = call.action == Action::DescribeInstances || call.action.service() != Service::Ecs;
+    if call.denied && !own_answer {
         return Err(forbidden());
     }
     match call.action {
         Action::DescribeInstances => describe_instances(state, call),
         Action::DescribeRegions => Ok(describe_regions(state)),
-        Action::ModifyInstanceVncPasswd => modify_instance_vnc_passwd(state, &call.parameters, now),
-        Action::RebootInstance => reboot_instance(state, &call.parameters, now),
+        Action::ModifyInstanceVncPasswd => modify_instance_vnc_passwd(state, call, now),
+        Action::RebootInstance => reboot_instance(state, call, now),
+        Action::GetCallerIdentity => Ok(sts::get_caller_identity(&call.caller)),
+        Action::AssumeRole => sts::assume_role(state, call, now),
+        Action::AssumeRoleWithOidc => sts::assume_role_with_oidc(state, &call.parameters, now),
+        Action::MetadataToken => metadata::give_token(state, &call.parameters, now),
+        Action::MetadataRole => metadata::role_name(state, &call.parameters, now),
+        Action::MetadataCredentials => metadata::instance_credentials(state, &call.parameters, now),
+        Action::CredentialsUri => metadata::uri_credentials(state, &call.parameters, now),
     }
 }
 
-fn modify_instance_vnc_passwd(
-    state: &mut State,
-    parameters: &Parameters,
-    now: Timestamp,
-) -> Result<Value, ApiError> {
+fn modify_instance_vnc_passwd(state: &mut State, call: &Call, now: Timestamp) -> Result<Value, ApiError> {
+    let parameters = &call.parameters;
     let region = region(state, parameters)?;
     let id = required(parameters, "InstanceId")?;
     let password = required(parameters, "VncPassword")?;
@@ -42,16 +49,17 @@ fn modify_instance_vnc_passwd(
         let message = "The specified parameter \"VncPassword\" is not valid.";
         return Err(ApiError::new(400, "IncorrectVncPassword.Malformed", message));
     }
-    let machine = machine(state, id, Some(region))?;
+    let machine = machine(state, &call.caller, id, Some(region))?;
     require_running(&machine.instance)?;
     machine.take_password(password.to_owned(), now);
     Ok(json!({}))
 }
 
-fn reboot_instance(state: &mut State, parameters: &Parameters, now: Timestamp) -> Result<Value, ApiError> {
+fn reboot_instance(state: &mut State, call: &Call, now: Timestamp) -> Result<Value, ApiError> {
+    let parameters = &call.parameters;
     let id = required(parameters, "InstanceId")?;
     let region = parameters.get("RegionId").map(String::as_str);
-    let instance = &machine(state, id, region)?.instance;
+    let instance = &machine(state, &call.caller, id, region)?.instance;
     if !instance.locks.is_empty() {
         let message = "The specified operation is denied as your instance is locked for security reasons.";
         return Err(ApiError::new(403, "InstanceLockedForSecurity", message));
@@ -72,18 +80,22 @@ fn describe_regions(state: &State) -> Value {
 fn describe_instances(state: &State, call: &Call) -> Result<Value, ApiError> {
     let parameters = &call.parameters;
     let region = region(state, parameters)?;
+    let named = named_instances(parameters)?;
     if parameters.get("DryRun").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
         let passed = "Request validation has been passed with DryRun flag set.";
-        return Err(if call.denied { forbidden() } else { ApiError::new(400, "DryRunOperation", passed) });
+        let denied = call.denied || named.iter().flatten().any(|id| !call.caller.may(id));
+        return Err(if denied { forbidden() } else { ApiError::new(400, "DryRunOperation", passed) });
     }
-    let named = named_instances(parameters)?;
     let page = Page::read(parameters)?;
     if call.denied {
         return Ok(page.reply(0, &[], false));
     }
     let tags = tag_filters(parameters);
     let wanted = |instance: &&Instance| {
-        instance.region_id == region && tags.iter().all(|filter| filter.fits(instance))
+        instance.region_id == region
+            && instance.account == call.caller.account
+            && call.caller.may(&instance.id)
+            && tags.iter().all(|filter| filter.fits(instance))
     };
     if let Some(mut ids) = named {
         ids.sort();
@@ -208,8 +220,20 @@ fn region<'a>(state: &State, parameters: &'a Parameters) -> Result<&'a str, ApiE
     Err(ApiError::new(404, "InvalidRegionId.NotFound", "The specified RegionId does not exist."))
 }
 
-fn machine<'a>(state: &'a mut State, id: &str, region: Option<&str>) -> Result<&'a mut Machine, ApiError> {
-    let here = |machine: &&mut Machine| region.is_none_or(|region| machine.instance.region_id == region);
+fn machine<'a>(
+    state: &'a mut State,
+    caller: &Caller,
+    id: &str,
+    region: Option<&str>,
+) -> Result<&'a mut Machine, ApiError> {
+    // Rights are judged by the id alone, before anyone looks whether there is such an instance.
+    if !caller.may(id) {
+        return Err(forbidden());
+    }
+    let here = |machine: &&mut Machine| {
+        machine.instance.account == caller.account
+            && region.is_none_or(|region| machine.instance.region_id == region)
+    };
     let message = "The specified InstanceId does not exist.";
     let missing = || ApiError::new(404, "InvalidInstanceId.NotFound", message);
     state.machines.get_mut(id).filter(here).ok_or_else(missing)

@@ -1,5 +1,7 @@
 //! The check of `ACS3-HMAC-SHA256` signatures. Written from the specification alone and sharing nothing with
-//! `src/ecs`, so that a mistake on either side shows.
+//! `src/ecs`, so that a mistake on either side shows. The older signature, in the query, is in `legacy`.
+
+mod legacy;
 
 use std::fmt::Write;
 
@@ -8,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
+use super::action::Service;
 use super::wire::{ApiError, Request};
 
 const ALGORITHM: &str = "ACS3-HMAC-SHA256";
@@ -17,6 +20,52 @@ pub(super) const TOLERANCE: SignedDuration = SignedDuration::from_mins(15);
 
 /// Everything but the unreserved characters of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// How a request says who sent it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Proof<'a> {
+    /// By the `Authorization` header.
+    Header(Claim<'a>),
+    /// By the older signature in the query, which STS still takes: official clients send it.
+    Query(legacy::Claim<'a>),
+}
+
+impl<'a> Proof<'a> {
+    pub fn read(request: &'a Request, service: Service) -> Result<Self, ApiError> {
+        let legacy = if service == Service::Sts { legacy::Claim::read(request) } else { None };
+        legacy.map_or_else(|| Claim::read(request).map(Self::Header), |claim| Ok(Self::Query(claim)))
+    }
+
+    pub fn access_key_id(&self) -> &'a str {
+        match self {
+            Self::Header(claim) => claim.access_key_id,
+            Self::Query(claim) => claim.access_key_id,
+        }
+    }
+
+    /// The security token that came with it, or nothing.
+    pub fn security_token(&self, request: &'a Request) -> &'a str {
+        match self {
+            Self::Header(_) => request.header("x-acs-security-token"),
+            Self::Query(_) => request.parameter("SecurityToken"),
+        }
+    }
+
+    pub fn nonce(&self, request: &'a Request) -> &'a str {
+        match self {
+            Self::Header(_) => request.header("x-acs-signature-nonce"),
+            Self::Query(_) => request.parameter("SignatureNonce"),
+        }
+    }
+
+    /// Checks everything about a signature but whether its nonce is new. Returns its date.
+    pub fn verify(&self, request: &Request, secret: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
+        match self {
+            Self::Header(claim) => verify(request, claim, secret, now),
+            Self::Query(claim) => legacy::verify(request, claim, secret, now),
+        }
+    }
+}
 
 /// What the `Authorization` header claims.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,35 +101,25 @@ impl<'a> Claim<'a> {
 
 /// The date a request says it was signed at, if it can be read.
 pub(super) fn signed_at(request: &Request) -> Option<Timestamp> {
-    let date = request.header("x-acs-date");
+    match request.header("x-acs-date") {
+        "" => read_date(request.parameter("Timestamp")),
+        date => read_date(date),
+    }
+}
+
+fn read_date(date: &str) -> Option<Timestamp> {
     // `Timestamp` reads more than the one form that the API takes.
     let form_fits = date.len() == "yyyy-MM-ddTHH:mm:ssZ".len() && date.ends_with('Z') && date.contains('T');
     form_fits.then(|| date.parse().ok()).flatten()
 }
 
-/// Checks everything about a signature but whether its nonce is new. Returns its date.
-pub(super) fn verify(
-    request: &Request,
-    claim: &Claim<'_>,
-    secret: &str,
-    now: Timestamp,
-) -> Result<Timestamp, ApiError> {
+fn verify(request: &Request, claim: &Claim<'_>, secret: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
     for (header, name) in [("x-acs-date", "Timestamp"), ("x-acs-signature-nonce", "SignatureNonce")] {
         if request.header(header).is_empty() {
             return Err(missing(name));
         }
     }
-    let signed_at = signed_at(request).ok_or_else(|| {
-        ApiError::new(
-            400,
-            "IllegalTimestamp",
-            "The input parameter \"Timestamp\" is not in a supported format.",
-        )
-    })?;
-    if now.duration_since(signed_at).abs() > TOLERANCE {
-        let message = "Specified time stamp or date value is expired.";
-        return Err(ApiError::new(400, "InvalidTimeStamp.Expired", message));
-    }
+    let signed_at = check_date(request.header("x-acs-date"), now)?;
     if let Some(unsigned) = unsigned_header(request, claim) {
         return Err(incomplete(&format!("the header {unsigned} is not signed")));
     }
@@ -93,6 +132,17 @@ pub(super) fn verify(
              server canonicalRequest is:{canonical}"
         );
         return Err(ApiError::new(400, "SignatureDoesNotMatch", message));
+    }
+    Ok(signed_at)
+}
+
+/// Reads a signature's date, and refuses one too far from the clock.
+fn check_date(date: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
+    let message = "The input parameter \"Timestamp\" is not in a supported format.";
+    let signed_at = read_date(date).ok_or_else(|| ApiError::new(400, "IllegalTimestamp", message))?;
+    if now.duration_since(signed_at).abs() > TOLERANCE {
+        let message = "Specified time stamp or date value is expired.";
+        return Err(ApiError::new(400, "InvalidTimeStamp.Expired", message));
     }
     Ok(signed_at)
 }

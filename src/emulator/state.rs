@@ -9,17 +9,18 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 
 use super::access::{Access, AccessKey};
-use super::action::{Action, Call};
+use super::action::{Action, Call, Caller, Service};
 use super::clock::later;
 use super::fault::{Apply, Fault, Faults, Reply};
 use super::instance::{Instance, Machine, Status};
+use super::issue::Issuer;
 use super::journal::{Entry, Journal};
 use super::limit::{Limits, throttled};
+use super::metadata;
 use super::operations;
-use super::signature::{self, Claim};
+use super::role::{Role, split_arn};
+use super::signature::{self, Proof};
 use super::wire::{ApiError, Format, Rendered, Request};
-
-const VERSION: &str = "2014-05-26";
 
 /// Regions known from the start.
 const REGIONS: [&str; 8] = [
@@ -62,12 +63,16 @@ pub(super) struct State {
     pub faults: Faults,
     pub limits: Limits,
     pub journal: Journal,
+    /// By ARN.
+    pub roles: BTreeMap<String, Role>,
+    pub issuer: Issuer,
+    pub metadata: metadata::Service,
     /// How long `RebootInstance` takes, half of it stopping and half of it starting.
     pub reboot_time: Duration,
     /// Ordered by when it falls due, then by when it was set up.
     due: BTreeMap<(Timestamp, u64), Effect>,
     set_up: u64,
-    rng: StdRng,
+    pub rng: StdRng,
 }
 
 impl State {
@@ -79,6 +84,9 @@ impl State {
             faults: Faults::default(),
             limits: Limits::default(),
             journal: Journal::new(journal_limit),
+            roles: BTreeMap::new(),
+            issuer: Issuer::default(),
+            metadata: metadata::Service::default(),
             reboot_time: Duration::from_secs(20),
             due: BTreeMap::new(),
             set_up: 0,
@@ -115,6 +123,10 @@ impl State {
         let mut entry = self.entry(request, now);
         let mut fault = Fault::default();
         let outcome = self.admit(request, now).and_then(|call| {
+            entry.account = call.action.signed().then(|| call.caller.account.clone());
+            if self.leaves_hanging(call.action) {
+                fault = Fault::hang();
+            }
             if let Some((id, picked)) = self.faults.pick(call.action, &call.parameters, &mut self.rng) {
                 entry.fault = Some(id);
                 fault = picked;
@@ -123,10 +135,12 @@ impl State {
         });
         let outcome = match &fault.reply {
             Reply::Error { status, code } => Err(ApiError::new(*status, code.clone(), "An injected fault.")),
-            Reply::Throttled { retry_after_ms } => Err(throttled(retry_after_ms.map(Duration::from_millis))),
+            Reply::Throttled { retry_after_ms } => {
+                Err(throttled(service(&entry), retry_after_ms.map(Duration::from_millis)))
+            }
             _ => outcome,
         };
-        let answer = answer(fault.reply, &outcome, request, &entry.request_id);
+        let answer = answer(fault.reply, &outcome, request, &entry);
         entry.code = outcome.err().map(|error| error.code.into_owned());
         entry.http_status = match &answer {
             Answer::Reply(reply) => Some(reply.status()),
@@ -179,34 +193,76 @@ impl State {
     /// What the journal notes of a request before it is judged.
     fn entry(&mut self, request: &Request, now: Timestamp) -> Entry {
         let parameter = |name: &str| request.parameters.get(name).cloned();
-        Entry {
+        let (action, role_arn) = self.subject(request);
+        let mut entry = Entry {
             seq: self.journal.last() + 1,
             at: now,
-            action: request.action().to_owned(),
+            action,
             instance_ids: request.instance_ids(),
             region_id: parameter("RegionId"),
-            access_key_id: Claim::read(request).ok().map(|claim| claim.access_key_id.to_owned()),
+            access_key_id: None,
+            account: None,
             signed_at: signature::signed_at(request),
             request_id: self.request_id(),
             http_status: None,
             code: None,
             vnc_password: parameter("VncPassword"),
             force_stop: parameter("ForceStop").is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            role_arn,
+            role_session_name: parameter("RoleSessionName"),
+            external_id: parameter("ExternalId"),
+            duration_seconds: parameter("DurationSeconds"),
+            metadata_token: metadata::brings_token(request),
+            issued_access_key_id: None,
             applied_at: None,
             fault: None,
+        };
+        let proof = Proof::read(request, service(&entry)).ok();
+        entry.access_key_id = proof.map(|proof| proof.access_key_id().to_owned());
+        entry
+    }
+
+    /// The action and the role that a request names.
+    fn subject(&self, request: &Request) -> (String, Option<String>) {
+        if !metadata::is_local(&request.path) {
+            return (request.action().to_owned(), request.parameters.get("RoleArn").cloned());
         }
+        metadata::route(request).map_or_else(
+            |_| (String::new(), None),
+            |(action, parameters)| {
+                (action.as_str().to_owned(), metadata::role_arn(self, action, &parameters))
+            },
+        )
     }
 
     fn admit(&mut self, request: &Request, now: Timestamp) -> Result<Call, ApiError> {
-        let action = Action::named(request.action()).ok_or_else(|| {
+        let unsigned =
+            |action, parameters| Call { action, parameters, denied: false, caller: Caller::default() };
+        if metadata::is_local(&request.path) {
+            return metadata::route(request).map(|(action, parameters)| unsigned(action, parameters));
+        }
+        let known =
+            Action::named(request.action()).and_then(|action| Some((action, action.service().version()?)));
+        let (action, version) = known.ok_or_else(|| {
             let message = format!("Specified api is not found: {}.", request.action());
             ApiError::new(404, "InvalidAction.NotFound", message)
         })?;
-        if request.version() != VERSION {
+        // An action of one API with the version of the other as well; which code the real ones have is a guess.
+        if request.version() != version {
             return Err(ApiError::new(400, "InvalidVersion", "Specified parameter Version is not valid."));
         }
-        let denied = self.access.admit(request, now)?.denied.contains(&action);
-        Ok(Call { action, parameters: request.parameters.clone(), denied })
+        let parameters = request.parameters.clone();
+        if !action.signed() {
+            return Ok(unsigned(action, parameters));
+        }
+        let key = self.access.admit(request, action, now)?;
+        Ok(Call { action, parameters, denied: key.denied.contains(&action), caller: Caller::new(key) })
+    }
+
+    /// Whether requests of this kind are never answered unless a fault says otherwise.
+    fn leaves_hanging(&self, action: Action) -> bool {
+        let hangs = self.metadata.settings.as_ref().is_some_and(|settings| settings.token_hangs);
+        action == Action::MetadataToken && hangs
     }
 
     /// Lets a call take effect now, later or never.
@@ -218,9 +274,14 @@ impl State {
             }
             Apply::Now => {
                 let region = call.parameters.get("RegionId").map_or("", String::as_str);
-                self.limits.take(call.action, region, entry.at)?;
+                // An unsigned call counts for the account of the role it names.
+                let role = entry.role_arn.as_deref().and_then(split_arn);
+                let account = entry.account.as_deref().or(role.map(|(account, _)| account));
+                self.limits.take(account.unwrap_or_default(), call.action, region, entry.at)?;
                 let reply = operations::perform(self, &call, entry.at)?;
                 entry.applied_at = call.action.changes().then_some(entry.at);
+                let issued = [&reply["AccessKeyId"], &reply["Credentials"]["AccessKeyId"]];
+                entry.issued_access_key_id = issued.into_iter().find_map(Value::as_str).map(str::to_owned);
                 return Ok(reply);
             }
         }
@@ -239,7 +300,14 @@ impl State {
     }
 }
 
-fn answer(reply: Reply, outcome: &Result<Value, ApiError>, request: &Request, request_id: &str) -> Answer {
+/// The service that an entry's action belongs to.
+fn service(entry: &Entry) -> Service {
+    Action::named(&entry.action).map_or(Service::Ecs, Action::service)
+}
+
+fn answer(reply: Reply, outcome: &Result<Value, ApiError>, request: &Request, entry: &Entry) -> Answer {
+    let (request_id, product) = (&entry.request_id, service(entry).product());
+    let local = metadata::is_local(&request.path);
     let format = if reply == Reply::Xml { Format::Xml } else { request.format() };
     match reply {
         Reply::Reset => Answer::Reset,
@@ -248,8 +316,11 @@ fn answer(reply: Reply, outcome: &Result<Value, ApiError>, request: &Request, re
         Reply::Redirect { location } => Answer::Reply(Rendered::redirect(location)),
         Reply::Genuine | Reply::Xml | Reply::Error { .. } | Reply::Throttled { .. } => {
             Answer::Reply(match outcome {
+                Ok(value) if local => Rendered::local(value),
+                Err(error) if local && request.path.starts_with("/latest/") => Rendered::page(error),
+                Err(error) if local => Rendered::code(error),
                 Ok(fields) => Rendered::accepted(format, request.action(), request_id, fields.clone()),
-                Err(error) => Rendered::refused(format, request.header("host"), request_id, error),
+                Err(error) => Rendered::refused(format, request.header("host"), product, request_id, error),
             })
         }
     }

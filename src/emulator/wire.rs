@@ -10,7 +10,7 @@ use http_body_util::Full;
 use jiff::Timestamp;
 use percent_encoding::percent_decode;
 use quick_xml::escape::escape;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::action::{self, Parameters};
 use super::fault::{Garbage, HUGE};
@@ -44,6 +44,11 @@ impl Request {
         text(&self.headers, name)
     }
 
+    /// A parameter's value, or nothing.
+    pub fn parameter(&self, name: &str) -> &str {
+        self.parameters.get(name).map_or("", String::as_str)
+    }
+
     /// The action's name: in a header, as ACS3 has it, or a parameter.
     pub fn action(&self) -> &str {
         self.header_or_parameter("x-acs-action", "Action")
@@ -70,7 +75,7 @@ impl Request {
 
     fn header_or_parameter(&self, header: &str, parameter: &str) -> &str {
         match self.header(header) {
-            "" => self.parameters.get(parameter).map_or("", String::as_str),
+            "" => self.parameter(parameter),
             value => value,
         }
     }
@@ -151,9 +156,9 @@ impl Rendered {
     }
 
     /// The reply to a refused call.
-    pub fn refused(format: Format, host: &str, request_id: &str, error: &ApiError) -> Self {
+    pub fn refused(format: Format, host: &str, product: &str, request_id: &str, error: &ApiError) -> Self {
         let recommend = format!(
-            "https://api.alibabacloud.com/troubleshoot?q={}&product=Ecs&requestId={request_id}",
+            "https://api.alibabacloud.com/troubleshoot?q={}&product={product}&requestId={request_id}",
             error.code
         );
         // In the order the real service writes them.
@@ -196,6 +201,30 @@ impl Rendered {
 
     pub fn redirect(location: String) -> Self {
         Self { header: Some((LOCATION.as_str(), location)), ..Self::plain(302, "text/html", "") }
+    }
+
+    /// What a route that is no API answers: text as it is, anything else in JSON.
+    pub fn local(value: &Value) -> Self {
+        match value {
+            Value::String(text) => Self::plain(200, "text/plain", text.clone()),
+            fields => Self::plain(200, "application/json", fields.to_string()),
+        }
+    }
+
+    /// The refusal of the metadata service: a page, as it sends them. With HTTP 200 its `Code` tells, in JSON.
+    pub fn page(error: &ApiError) -> Self {
+        if error.status == 200 {
+            return Self::code(error);
+        }
+        let title = format!("{} - {}", error.status, escape(error.code.as_ref()));
+        let page = format!("<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>");
+        Self::plain(error.status, "text/html", page)
+    }
+
+    /// The refusal of a credentials URI: a `Code` other than `Success`.
+    pub fn code(error: &ApiError) -> Self {
+        let fields = json!({"Code": error.code, "Message": error.message});
+        Self::plain(error.status, "application/json", fields.to_string())
     }
 
     /// A reply of the control routes.
@@ -257,8 +286,6 @@ fn write_xml(out: &mut String, name: &str, value: &Value) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn request(uri: &str, headers: &[(&str, &str)], body: &'static str) -> Request {
@@ -303,13 +330,13 @@ mod tests {
     fn replies_are_written_in_both_formats() {
         let error = ApiError::new(404, "A.B", "a < \"b\"");
         let text = |rendered: Rendered| String::from_utf8(rendered.body.to_vec()).unwrap();
-        let json = text(Rendered::refused(Format::Json, "h", "R-1", &error));
+        let json = text(Rendered::refused(Format::Json, "h", "Ecs", "R-1", &error));
         assert!(
             json.starts_with("{\"RequestId\":\"R-1\",\"Message\":\"a < \\\"b\\\"\",\"Recommend\":\""),
             "{json}"
         );
         assert!(json.ends_with(",\"HostId\":\"h\",\"Code\":\"A.B\"}"), "{json}");
-        let xml = text(Rendered::refused(Format::Xml, "h", "R-1", &error));
+        let xml = text(Rendered::refused(Format::Xml, "h", "Ecs", "R-1", &error));
         assert!(
             xml.contains("<Error><RequestId>R-1</RequestId><Message>a &lt; &quot;b&quot;</Message>"),
             "{xml}"

@@ -9,9 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     backoff,
     contents::{Record, State},
-    facts::{Observed, Owner, Unsettled},
+    facts::{Access, Observed, Owner, Unsettled},
     generated,
-    hold::{conflicted, stalled},
+    hold::{conflicted, stalled, without_identity},
     message::message,
     reply, users,
     verdict::{
@@ -24,9 +24,20 @@ use crate::api::{Applied, ConditionStatus, ConditionType, Reason, Retry, VncPass
 /// Decides the next step from what was observed.
 #[must_use]
 pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
-    match normalised(observed, now) {
+    let decision = match normalised(observed, now) {
         Some(normalised) => step(&normalised, now),
         None => step(observed, now),
+    };
+    let calls = observed.attempt.is_none() && leads_to_a_call(&decision);
+    if calls && observed.access == Access::Unread { Decision::ReadCredentials } else { decision }
+}
+
+/// Whether the step is of no use without an identity.
+fn leads_to_a_call(decision: &Decision) -> bool {
+    match decision {
+        Decision::Draw | Decision::Send(_) | Decision::Announce(..) | Decision::Reboot => true,
+        Decision::Rest(verdict) => verdict.look.is_some(),
+        Decision::ReadCredentials | Decision::ReadSecret | Decision::WriteSecret(_) => false,
     }
 }
 
@@ -133,6 +144,16 @@ fn out_of_action(observed: &Observed, now: Timestamp) -> Option<Verdict> {
     }
     if observed.region.is_none() {
         return Some(stalled(observed, Reason::InvalidRegion, None, now));
+    }
+    let problem = match &observed.access {
+        Access::Granted | Access::Unread => None,
+        Access::AmbientDenied => Some(Reason::AmbientCredentialsDenied),
+        Access::Missing => Some(Reason::CredentialsNotFound),
+        Access::Forbidden => Some(Reason::SecretForbidden),
+        Access::Unusable(_) => Some(Reason::InvalidCredentials),
+    };
+    if let Some(reason) = problem {
+        return Some(without_identity(observed, reason, now));
     }
     let text = match &observed.owner {
         Owner::This => return None,

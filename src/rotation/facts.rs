@@ -39,6 +39,10 @@ pub struct Observed {
     pub spread: f64,
     /// Whether this object may act on the instance.
     pub owner: Owner,
+    /// Whether there is an identity to call the cloud with.
+    pub access: Access,
+    /// The Secret of `spec.credentialsRef` was changed after the last call failed.
+    pub credentials_changed: bool,
     /// The Secret as the watch knows it; `None`: it knows of none.
     pub secret: Option<SecretVersion>,
     /// The Secret as just read; absent until asked for by [`Decision::ReadSecret`](super::Decision).
@@ -150,6 +154,24 @@ pub enum Owner {
     Other(Option<String>),
     /// This object, but another one generates into the same key of the Secret.
     OtherOfSecret(String),
+}
+
+/// Whether there is an identity to call the cloud with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// There is one.
+    Granted,
+    /// The Secret of `spec.credentialsRef` was not read in its present version:
+    /// [`Decision::ReadCredentials`](super::Decision) brings one of the others.
+    Unread,
+    /// It takes the operator's own identity, which this namespace may not use.
+    AmbientDenied,
+    /// There is no such Secret.
+    Missing,
+    /// The operator may not read it.
+    Forbidden,
+    /// It cannot be used; the text tells why, and nothing of what was found.
+    Unusable(Arc<str>),
 }
 
 /// Which Secret, in which version.

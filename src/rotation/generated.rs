@@ -113,6 +113,9 @@ fn never_drawn(status: &VncPasswordStatus) -> bool {
     let before = [
         Reason::InstanceUnknown,
         Reason::LookupFailed,
+        Reason::AmbientCredentialsDenied,
+        Reason::CredentialsNotFound,
+        Reason::InvalidCredentials,
         Reason::SecretForbidden,
         Reason::SecretNotFound,
         Reason::SecretNotWritable,

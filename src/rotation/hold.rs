@@ -10,6 +10,7 @@ use super::{
     facts::{Found, Look, Observed, RUNNING, SecretVersion},
     message::message,
     outcome::Class,
+    users,
     verdict::{
         Effects, Outlook, Progress, Verdict, after, conclude, ready, seconds, standing, undelivered, waited,
     },
@@ -24,7 +25,8 @@ pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp)
     let changed = observed.status.observed_generation != Some(observed.generation)
         || observed.history.examined.as_ref().is_some_and(|examined| examined != version)
         // Whoever takes over need not sit out the backoff of what it tried before it stood back.
-        || conflicted(observed);
+        || conflicted(observed)
+        || observed.credentials_changed;
     if !changed {
         let examined = observed.history.examined.is_some();
         match standing_reason(&observed.status) {
@@ -176,6 +178,21 @@ pub(super) fn stalled(
     }
     let effects = Effects { wake: again.map(|again| after(now, again)), ..Effects::default() };
     conclude(observed, status, &outlook, now, effects)
+}
+
+/// There is nobody to call as. What was set stays set: `Ready` tells of that still.
+pub(super) fn without_identity(observed: &Observed, reason: Reason, now: Timestamp) -> Verdict {
+    let verdict = stalled(observed, reason, Some(backoff::STALLED), now);
+    let (ready, ready_reason) = match observed.status.condition(ConditionType::Ready) {
+        Some(old) if !observed.generated() && users::known_to_be_in_sync(observed) => {
+            (old.status, Some(old.reason).filter(|_| !old.is_false()))
+        }
+        _ => return verdict,
+    };
+    let text = message(reason, observed, None);
+    let outlook = Outlook { ready_reason, ..Outlook::new(ready, Progress::Stalled, reason, text) };
+    let effects = Effects { wake: verdict.wake, ..Effects::default() };
+    conclude(observed, verdict.status, &outlook, now, effects)
 }
 
 /// When the next attempt may be made, where that is still to come.

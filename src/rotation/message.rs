@@ -1,6 +1,10 @@
 //! The texts of conditions: what happened, to what, and what to do. Stable, without times and counters.
 
-use super::{contents::Slot, facts::Observed, restart};
+use super::{
+    contents::Slot,
+    facts::{Access, Observed},
+    restart,
+};
 use crate::api::{Activation, ROTATE_AT, Reason, VncPasswordStatus, WRITABLE};
 
 /// The message of a reason: what happened, to what, and what to do.
@@ -11,6 +15,7 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
     let (secret, key) = (&spec.secret_ref.name, &spec.secret_ref.key);
     let region = observed.region.as_deref().unwrap_or("unknown");
     let code = code.unwrap_or("none");
+    let credentials = credentials_secret(observed);
     match reason {
         Reason::Applied => {
             format!(
@@ -55,6 +60,10 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
         Reason::SecretKeyNotFound => {
             format!("Secret {secret} has no key {key}; add it, or name the right one in a new VncPassword")
         }
+        Reason::SecretForbidden if observed.access == Access::Forbidden => format!(
+            "the operator may not read Secret {} of spec.credentialsRef; grant it get on secrets in this namespace",
+            credentials.unwrap_or_default()
+        ),
         Reason::SecretForbidden if observed.generated() => format!(
             "the operator may not read or write Secret {secret}; grant it get, create and patch on secrets in this \
              namespace"
@@ -94,10 +103,21 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
             "the ECS API denied the call for instance {instance} (code {code}); grant ecs:ModifyInstanceVncPasswd \
              on it to the operator's identity, or unlock the instance"
         ),
-        Reason::InvalidCredentials => format!(
-            "the ECS API or the credential provider did not accept the operator's credentials (code {code}); renew \
-             the access key or the token"
-        ),
+        Reason::AmbientCredentialsDenied => ambient_denied(observed),
+        Reason::InvalidCredentials => match (&observed.access, credentials) {
+            (Access::Unusable(problem), Some(name)) => {
+                format!("Secret {name} of spec.credentialsRef cannot be used: {problem}")
+            }
+            (_, Some(name)) => format!(
+                "the cloud did not accept the credentials in Secret {name} (code {code}); renew them in the Secret"
+            ),
+            (_, None) => format!(
+                "the cloud did not accept the operator's credentials (code {code}); renew the access key or the token"
+            ),
+        },
+        Reason::CredentialsNotFound if let Some(name) = credentials => {
+            format!("Secret {name} of spec.credentialsRef does not exist in this namespace; create it")
+        }
         Reason::CredentialsNotFound => "no credentials are configured: set ALIBABA_CLOUD_ACCESS_KEY_ID and \
                                         ALIBABA_CLOUD_ACCESS_KEY_SECRET for the operator"
             .to_owned(),
@@ -108,6 +128,32 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
         Reason::Suspended => "spec.suspend is set: nothing is done until it is removed".to_owned(),
         // Written elsewhere, or by others.
         Reason::InvalidObject | Reason::InvalidSchedule | Reason::Unrecognized => String::new(),
+    }
+}
+
+fn credentials_secret(observed: &Observed) -> Option<&str> {
+    observed.spec.credentials_ref.as_ref().map(|secret| secret.name.as_str())
+}
+
+fn ambient_denied(observed: &Observed) -> String {
+    let denied = "this namespace may not use the operator's own identity";
+    let add = "have the namespace added to the operator's --ambient-credentials-namespaces";
+    match credentials_secret(observed) {
+        Some(name) => format!(
+            "Secret {name} of spec.credentialsRef holds no access key, so its role would be assumed by the operator, and \
+             {denied}; add access-key-id and access-key-secret to the Secret, or {add}"
+        ),
+        None => format!("{denied}; name a Secret with an access key in spec.credentialsRef, or {add}"),
+    }
+}
+
+/// What is said when the source of credentials fails.
+pub(super) fn provider_failed(observed: &Observed, problem: &str) -> String {
+    match credentials_secret(observed) {
+        Some(name) => {
+            format!("no credentials can be had with Secret {name} of spec.credentialsRef: {problem}")
+        }
+        None => format!("no credentials can be had for the operator: {problem}"),
     }
 }
 

@@ -25,8 +25,8 @@ pub enum Reply {
     NotSent,
     /// There are no credentials to sign with.
     NoCredentials,
-    /// The provider of credentials is there, but failed.
-    CredentialsFailed,
+    /// The provider of credentials is there, but failed; the text names it and the problem, in stable words.
+    CredentialsFailed(String),
 }
 
 /// What a reply means for the object.
@@ -83,7 +83,7 @@ pub fn classify(reply: &Reply) -> Class {
         Reply::Accepted { .. } => Class::Accepted,
         Reply::Unknown => Class::OutcomeUnknown,
         Reply::NotSent => Class::Unreachable,
-        Reply::NoCredentials | Reply::CredentialsFailed => Class::Credentials,
+        Reply::NoCredentials | Reply::CredentialsFailed(_) => Class::Credentials,
         Reply::Refused { code, http_status, .. } => classify_code(code, *http_status),
     }
 }
@@ -184,6 +184,6 @@ mod tests {
         assert_eq!(classify(&Reply::NotSent), Class::Unreachable);
         assert_eq!(classify(&Reply::NoCredentials), Class::Credentials);
         assert_eq!(reason(&Reply::NoCredentials), Reason::CredentialsNotFound);
-        assert_eq!(reason(&Reply::CredentialsFailed), Reason::InvalidCredentials);
+        assert_eq!(reason(&Reply::CredentialsFailed("down".to_owned())), Reason::InvalidCredentials);
     }
 }

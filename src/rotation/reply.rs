@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     backoff,
     facts::{Attempt, Found, Observed, Purpose, SeenInstance, Unsettled},
-    message::message,
+    message::{message, provider_failed},
     outcome::{self, Class, Reply},
     restart,
     rotate_at::RotateAt,
@@ -221,7 +221,10 @@ pub(super) fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: 
         status.retry.as_ref().and_then(|retry| retry.next_attempt_time.as_ref()).map(|next| next.0);
     let reason = outcome::reason(&attempt.reply);
     let code = status.retry.as_ref().and_then(|retry| retry.code.as_deref());
-    let text = message(reason, observed, code);
+    let text = match &attempt.reply {
+        Reply::CredentialsFailed(problem) => provider_failed(observed, problem),
+        _ => message(reason, observed, code),
+    };
     let mut outlook = Outlook::new(ready, progress(class), reason, text);
     outlook.ready_reason = ready_reason;
     conclude(observed, status, &outlook, now, effects)

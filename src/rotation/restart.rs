@@ -208,7 +208,7 @@ fn told(observed: &Observed, reply: &Reply) -> Note {
         (_, Reply::Refused { code, .. }) => {
             (true, format!("the ECS API refused to restart instance {instance} now (code {code})"))
         }
-        (_, Reply::Unknown | Reply::NotSent | Reply::NoCredentials | Reply::CredentialsFailed) => {
+        (_, Reply::Unknown | Reply::NotSent | Reply::NoCredentials | Reply::CredentialsFailed(_)) => {
             (true, format!("the request to restart instance {instance} could not be sent"))
         }
     };

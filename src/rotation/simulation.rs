@@ -139,6 +139,7 @@ impl World {
         let mut observed = self.observed();
         for _ in 0..8 {
             match decide(&observed, at(self.now)) {
+                Decision::ReadCredentials => panic!("they are known"),
                 Decision::ReadSecret => {
                     assert!(observed.read.is_none(), "the Secret is read once a pass");
                     observed.read = Some(self.read());

@@ -16,6 +16,8 @@ use crate::api::{Condition, ConditionStatus, ConditionType, Reason, VncPasswordS
 /// The next step of one pass. After a step that brings facts, `decide` is asked again.
 #[derive(Debug)]
 pub enum Decision {
+    /// Find out whether there is an identity to call with, from the Secret of `spec.credentialsRef`.
+    ReadCredentials,
     /// Read the Secret: the contents are needed.
     ReadSecret,
     /// Draw a password and an id.

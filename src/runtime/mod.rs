@@ -1,5 +1,7 @@
 //! What a long-running program needs: settings, logs, metrics, probes, an orderly end.
 
+mod cloud;
+mod cluster;
 mod http;
 mod lease;
 mod metrics;
@@ -13,6 +15,6 @@ pub use lease::{Alone, Lease};
 pub use metrics::{Metrics, PassResult};
 pub use program::{StartError, run};
 pub use readiness::Readiness;
-pub use settings::{RunArgs, Settings, SettingsError};
+pub use settings::{CloudArgs, CloudSettings, EndpointNetwork, RunArgs, Settings, SettingsError};
 pub use shutdown::{Shutdown, Stop};
 pub use telemetry::{LogFormat, init as init_telemetry};

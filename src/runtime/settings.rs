@@ -7,13 +7,13 @@ use clap::Args;
 
 use super::{Alone, LogFormat};
 use crate::{
-    controller,
+    controller::{self, Ambient},
     ecs::{self, Endpoint, InvalidEndpoint, InvalidRegion, Network, Region},
 };
 
-/// Flags of `run`. Each can be set in the environment instead.
+/// Flags of every command that calls the cloud. Each can be set in the environment instead.
 #[derive(Args, Clone, Debug)]
-pub struct RunArgs {
+pub struct CloudArgs {
     /// Region of objects that name none, such as cn-hangzhou
     #[arg(long, env = "ALIBABA_CLOUD_REGION_ID", value_name = "REGION")]
     pub region: Option<String>,
@@ -22,9 +22,34 @@ pub struct RunArgs {
     #[arg(long, env = "ECS_ENDPOINT", value_name = "URL")]
     pub ecs_endpoint: Option<String>,
 
+    /// URL of the STS API, http or https; it replaces the public endpoints of every region
+    #[arg(long, env = "STS_ENDPOINT", value_name = "URL")]
+    pub sts_endpoint: Option<String>,
+
+    /// URL of the ECS metadata service
+    #[arg(long, env = "ECS_METADATA_ENDPOINT", value_name = "URL", default_value = "http://100.100.100.200")]
+    pub metadata_endpoint: String,
+
     /// Which endpoints of the cloud to use
     #[arg(long, env = "ECS_ENDPOINT_NETWORK", value_name = "NETWORK", default_value = "public")]
     pub endpoint_network: EndpointNetwork,
+}
+
+/// Flags of `run`. Each can be set in the environment instead.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// How the cloud is reached.
+    #[command(flatten)]
+    pub cloud: CloudArgs,
+
+    /// Namespaces whose objects may use the operator's own identity, separated by commas, or * for all; default: the
+    /// operator's namespace
+    #[arg(long, env = "AMBIENT_CREDENTIALS_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
+    pub ambient_credentials_namespaces: Vec<String>,
+
+    /// Namespace of the operator
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "default")]
+    pub operator_namespace: String,
 
     /// Lets objects with activation Reboot restart their instances
     #[arg(long, env = "ALLOW_REBOOT")]
@@ -60,13 +85,28 @@ pub enum EndpointNetwork {
     Vpc,
 }
 
+/// How the cloud is reached.
+#[derive(Clone, Debug)]
+pub struct CloudSettings {
+    /// Region of objects that name none.
+    pub region: Option<Region>,
+    /// Of the cloud client.
+    pub ecs: ecs::Config,
+    /// Replaces the STS endpoints of every region.
+    pub sts: Option<Endpoint>,
+    /// The metadata service of the ECS instance that the program runs on.
+    pub metadata: Endpoint,
+}
+
 /// The settings of `run`.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Of the controller.
     pub controller: controller::Config,
-    /// Of the cloud client.
-    pub ecs: ecs::Config,
+    /// How the cloud is reached.
+    pub cloud: CloudSettings,
+    /// Namespace of the operator.
+    pub namespace: String,
     /// Where probes and metrics are served.
     pub http_addr: SocketAddr,
 }
@@ -77,9 +117,12 @@ pub enum SettingsError {
     /// `--region`.
     #[error("--region {0:?}: {1}")]
     Region(String, #[source] InvalidRegion),
-    /// `--ecs-endpoint`.
-    #[error("--ecs-endpoint: {0}")]
-    Endpoint(#[from] InvalidEndpoint),
+    /// `--ecs-endpoint`, `--sts-endpoint` or `--metadata-endpoint`.
+    #[error("--{0}: {1}")]
+    Endpoint(&'static str, #[source] InvalidEndpoint),
+    /// `--ambient-credentials-namespaces`.
+    #[error("--ambient-credentials-namespaces: write * alone, or names of namespaces without it")]
+    Ambient,
     /// `--settle`.
     #[error("--settle {0:?}: write a duration from 1s to 24h, such as 16m")]
     Settle(String),
@@ -91,14 +134,57 @@ pub enum SettingsError {
 /// Bounds of `--settle`.
 const SETTLE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 
+impl TryFrom<CloudArgs> for CloudSettings {
+    type Error = SettingsError;
+
+    fn try_from(arguments: CloudArgs) -> Result<Self, SettingsError> {
+        let CloudArgs { region, ecs_endpoint, sts_endpoint, metadata_endpoint, endpoint_network } = arguments;
+        let region = region.filter(|region| !region.is_empty());
+        let region = region
+            .map(|region| Region::parse(&region).map_err(|error| SettingsError::Region(region, error)))
+            .transpose()?;
+        let endpoint =
+            |flag, url: &str| Endpoint::parse(url).map_err(|error| SettingsError::Endpoint(flag, error));
+        let given = |flag, url: Option<String>| {
+            url.filter(|url| !url.is_empty()).map(|url| endpoint(flag, &url)).transpose()
+        };
+        Ok(Self {
+            region,
+            ecs: ecs::Config {
+                network: match endpoint_network {
+                    EndpointNetwork::Public => Network::Public,
+                    EndpointNetwork::Vpc => Network::Vpc,
+                },
+                endpoint: given("ecs-endpoint", ecs_endpoint)?,
+                ..ecs::Config::default()
+            },
+            sts: given("sts-endpoint", sts_endpoint)?,
+            metadata: endpoint("metadata-endpoint", &metadata_endpoint)?,
+        })
+    }
+}
+
+/// Who may use the operator's own identity: by default its own namespace, since whoever may can set the console password
+/// of any instance that the identity has a right to.
+fn ambient(namespaces: Vec<String>, own: &str) -> Result<Ambient, SettingsError> {
+    let mut namespaces = namespaces;
+    namespaces.retain(|namespace| !namespace.is_empty());
+    match namespaces.as_slice() {
+        [] => Ok(Ambient::In(vec![own.to_owned()])),
+        [all] if all == "*" => Ok(Ambient::Everywhere),
+        some if some.iter().any(|namespace| namespace.contains('*')) => Err(SettingsError::Ambient),
+        _ => Ok(Ambient::In(namespaces)),
+    }
+}
+
 impl TryFrom<RunArgs> for Settings {
     type Error = SettingsError;
 
     fn try_from(arguments: RunArgs) -> Result<Self, SettingsError> {
         let RunArgs {
-            region,
-            ecs_endpoint,
-            endpoint_network,
+            cloud,
+            ambient_credentials_namespaces,
+            operator_namespace,
             allow_reboot,
             settle,
             watch_namespaces,
@@ -106,11 +192,7 @@ impl TryFrom<RunArgs> for Settings {
             max_concurrent_reconciles,
             log_format: _,
         } = arguments;
-        let region = region.filter(|region| !region.is_empty());
-        let region = region
-            .map(|region| Region::parse(&region).map_err(|error| SettingsError::Region(region, error)))
-            .transpose()?;
-        let endpoint = ecs_endpoint.filter(|url| !url.is_empty());
+        let cloud = CloudSettings::try_from(cloud)?;
         let settle = crate::api::duration(&settle)
             .filter(|settle| SETTLE.contains(settle))
             .ok_or(SettingsError::Settle(settle))?;
@@ -119,21 +201,16 @@ impl TryFrom<RunArgs> for Settings {
         }
         Ok(Self {
             controller: controller::Config {
-                region,
+                region: cloud.region.clone(),
+                ambient: ambient(ambient_credentials_namespaces, &operator_namespace)?,
                 settle,
                 allow_reboot,
                 lease: Arc::new(Alone),
                 namespaces: watch_namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect(),
                 concurrency: max_concurrent_reconciles.into(),
             },
-            ecs: ecs::Config {
-                network: match endpoint_network {
-                    EndpointNetwork::Public => Network::Public,
-                    EndpointNetwork::Vpc => Network::Vpc,
-                },
-                endpoint: endpoint.as_deref().map(Endpoint::parse).transpose()?,
-                ..ecs::Config::default()
-            },
+            cloud,
+            namespace: operator_namespace,
             http_addr,
         })
     }
@@ -165,7 +242,9 @@ mod tests {
         assert!(!settings.controller.allow_reboot);
         assert_eq!(settings.http_addr.to_string(), "0.0.0.0:8080");
         assert!(settings.controller.namespaces.is_empty());
-        assert!(settings.ecs.endpoint.is_none());
+        assert!(settings.cloud.ecs.endpoint.is_none() && settings.cloud.sts.is_none());
+        assert_eq!(settings.cloud.metadata.to_string(), "http://100.100.100.200");
+        assert_eq!(settings.controller.ambient, Ambient::In(vec!["default".to_owned()]));
     }
 
     #[test]
@@ -174,6 +253,10 @@ mod tests {
             (&["--region", "x.example.com/?"], "--region"),
             (&["--region", "CN-HANGZHOU"], "--region"),
             (&["--ecs-endpoint", "ftp://example.com"], "--ecs-endpoint"),
+            (&["--sts-endpoint", "sts.example.com"], "--sts-endpoint"),
+            (&["--metadata-endpoint", "http://a/b"], "--metadata-endpoint"),
+            (&["--ambient-credentials-namespaces", "*,a"], "--ambient-credentials-namespaces"),
+            (&["--ambient-credentials-namespaces", "team-*"], "--ambient-credentials-namespaces"),
             (&["--settle", "soon"], "--settle"),
             (&["--settle", ""], "--settle"),
             (&["--settle=-5m"], "--settle"),
@@ -188,6 +271,16 @@ mod tests {
             let error = settings(arguments).unwrap_err();
             assert!(error.contains(named), "{arguments:?}: {error}");
         }
+    }
+
+    #[test]
+    fn the_operators_identity_is_for_its_own_namespace_unless_told_otherwise() {
+        let own = |arguments| settings(arguments).unwrap().controller.ambient;
+        let only = |names: &[&str]| Ambient::In(names.iter().map(ToString::to_string).collect());
+        assert_eq!(own(&["--operator-namespace", "vnc"]), only(&["vnc"]));
+        assert_eq!(own(&["--ambient-credentials-namespaces", ""]), only(&["default"]));
+        assert_eq!(own(&["--ambient-credentials-namespaces", "a,b"]), only(&["a", "b"]));
+        assert_eq!(own(&["--ambient-credentials-namespaces", "*"]), Ambient::Everywhere);
     }
 
     #[test]

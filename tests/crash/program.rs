@@ -50,6 +50,7 @@ impl Programs {
         let child = Command::new(env!("CARGO_BIN_EXE_vncpassword-operator"))
             .args(["run", "--allow-reboot", "--region", "cn-hangzhou", "--log-format", "json"])
             .args(["--settle", &format!("{}s", self.settle.as_secs())])
+            .args(["--ambient-credentials-namespaces", "*"])
             .args(["--watch-namespaces", &self.namespace, "--ecs-endpoint", &self.ecs_endpoint])
             .args(["--http-addr", &address.to_string()])
             .env_clear()

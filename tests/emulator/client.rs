@@ -45,11 +45,31 @@ pub struct Style {
     /// Whether the parameters travel in a form body instead of the query.
     pub form: bool,
     pub accept: Option<&'static str>,
+    pub version: &'static str,
+    pub key: AccessKey,
 }
 
 impl Default for Style {
     fn default() -> Self {
-        Self { method: "POST", form: false, accept: Some("application/json") }
+        Self {
+            method: "POST",
+            form: false,
+            accept: Some("application/json"),
+            version: "2014-05-26",
+            key: AccessKey::default(),
+        }
+    }
+}
+
+impl Style {
+    /// A call of STS.
+    pub fn sts() -> Self {
+        Self { version: "2015-04-01", ..Self::default() }
+    }
+
+    /// A call with another key.
+    pub fn by(key: AccessKey) -> Self {
+        Self { key, ..Self::default() }
     }
 }
 
@@ -73,7 +93,7 @@ pub async fn modify(emulator: &Emulator, id: &str, password: &str) -> reqwest::R
     call(emulator, "ModifyInstanceVncPasswd", &parameters, &Style::default()).await
 }
 
-/// Calls an action with the default access key.
+/// Calls an action.
 pub async fn call(
     emulator: &Emulator,
     action: &str,
@@ -81,7 +101,11 @@ pub async fn call(
     style: &Style,
 ) -> reqwest::Result<Reply> {
     let request = signed(&http(Duration::from_secs(1)), emulator, action, parameters, style);
-    let reply = request.send().await?;
+    read(request.send().await?).await
+}
+
+/// A reply, read to its end.
+pub async fn read(reply: reqwest::Response) -> reqwest::Result<Reply> {
     Ok(Reply { status: reply.status().as_u16(), headers: reply.headers().clone(), body: reply.text().await? })
 }
 
@@ -107,12 +131,15 @@ pub fn signed(
         ("x-acs-content-sha256", hex(&Sha256::digest(&body))),
         ("x-acs-date", emulator.cloud().now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
         ("x-acs-signature-nonce", NONCE.fetch_add(1, Ordering::Relaxed).to_string()),
-        ("x-acs-version", "2014-05-26".to_owned()),
+        ("x-acs-version", style.version.to_owned()),
     ]);
+    if let Some(token) = &style.key.security_token {
+        headers.insert("x-acs-security-token", token.clone());
+    }
     if style.form {
         headers.insert("content-type", "application/x-www-form-urlencoded".to_owned());
     }
-    let claim = authorization(style.method, &query, &headers);
+    let claim = authorization(&style.key, style.method, &query, &headers);
     let method = style.method.parse().unwrap();
     let mut request =
         http.request(method, format!("{url}/?{query}")).header("authorization", claim).body(body);
@@ -122,16 +149,16 @@ pub fn signed(
     request
 }
 
-fn authorization(method: &str, query: &str, headers: &BTreeMap<&str, String>) -> String {
+fn authorization(key: &AccessKey, method: &str, query: &str, headers: &BTreeMap<&str, String>) -> String {
     let names = headers.keys().copied().collect::<Vec<_>>().join(";");
     let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
     let canonical =
         [method, "/", query, &lines.concat(), &names, &headers["x-acs-content-sha256"]].join("\n");
     let text = format!("ACS3-HMAC-SHA256\n{}", hex(&Sha256::digest(canonical)));
-    let mac = Hmac::<Sha256>::new_from_slice(AccessKey::DEFAULT_SECRET.as_bytes()).unwrap();
+    let mac = Hmac::<Sha256>::new_from_slice(key.secret.as_bytes()).unwrap();
     let signature = hex(&mac.chain_update(text).finalize().into_bytes());
-    let key = AccessKey::DEFAULT_ID;
-    format!("ACS3-HMAC-SHA256 Credential={key},SignedHeaders={names},Signature={signature}")
+    let id = &key.id;
+    format!("ACS3-HMAC-SHA256 Credential={id},SignedHeaders={names},Signature={signature}")
 }
 
 fn hex(bytes: &[u8]) -> String {

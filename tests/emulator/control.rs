@@ -69,6 +69,12 @@ async fn mistakes_are_answered_with_what_is_wrong() {
         ("PUT", "instances/i-1", json!({"ioOptimised": true}), 400),
         ("POST", "faults", json!({"reply": "nonsense"}), 400),
         ("GET", "journal?before=1", Value::Null, 400),
+        ("PUT", "roles/demo", Value::Null, 400),
+        ("PUT", "roles", json!([{"name": "demo"}]), 400),
+        ("DELETE", "roles/acs:ram::1:role/none", Value::Null, 404),
+        ("PUT", "metadata", json!({"role": "demo"}), 400),
+        ("PUT", "issued/lifetime", json!("1h"), 400),
+        ("POST", "issued", Value::Null, 404),
     ];
     for (method, route, body, expected) in table {
         let (status, reply) = control(&emulator, method, route, body).await;

@@ -6,5 +6,7 @@
 mod client;
 mod control;
 mod faults;
+mod metadata;
 mod operator_client;
 mod sdk;
+mod sts;

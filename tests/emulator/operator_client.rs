@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use vncpassword::{
-    ecs::{self, Client, Endpoint, InstanceStatus, Region, credentials::Environment},
+    ecs::{
+        self, Client, Endpoint, Identity, InstanceStatus, Region, RequestId,
+        credentials::{Cache, Environment},
+    },
     emulator::{AccessKey, Clock, DEFAULT_REGION, Emulator, Instance, Options, Status},
     rotation::{
         Password,
@@ -17,8 +20,20 @@ fn now() -> Timestamp {
     "2030-01-02T03:04:56Z".parse().unwrap()
 }
 
-/// An emulator whose clock stands, and the operator's client with the default access key.
-async fn start(instances: impl IntoIterator<Item = Instance>) -> (Emulator, Client) {
+/// The operator's client with the default access key.
+struct Caller {
+    client: Client,
+    identity: Identity,
+}
+
+impl Caller {
+    async fn reboot(&self, id: &str) -> Result<RequestId, ecs::Error> {
+        self.client.reboot_instance(&self.identity, &region(), id, now()).await
+    }
+}
+
+/// An emulator whose clock stands, and the operator's client.
+async fn start(instances: impl IntoIterator<Item = Instance>) -> (Emulator, Caller) {
     let options = Options { clock: Clock::fixed(now()), ..Options::default() };
     let emulator = Emulator::start(options).await.unwrap();
     for instance in instances {
@@ -31,7 +46,9 @@ async fn start(instances: impl IntoIterator<Item = Instance>) -> (Emulator, Clie
     });
     let endpoint = Some(Endpoint::parse(&emulator.url()).unwrap());
     let config = ecs::Config { endpoint, clock: now, ..ecs::Config::default() };
-    (emulator, Client::new(config, Arc::new(credentials)).unwrap())
+    let client = Client::new(config).unwrap();
+    let cache = Cache::new(Arc::new(credentials), client.clock().clone());
+    (emulator, Caller { client, identity: Identity::new("operator", Arc::new(cache)) })
 }
 
 fn region() -> Region {
@@ -39,32 +56,37 @@ fn region() -> Region {
 }
 
 /// The status and the start time that the client sees.
-async fn look(client: &Client, id: &str) -> (InstanceStatus, Option<Timestamp>) {
-    let mut seen = client.describe_instances(&region(), &[id.to_owned()]).await.unwrap();
+async fn look(caller: &Caller, id: &str) -> (InstanceStatus, Option<Timestamp>) {
+    let mut seen =
+        caller.client.describe_instances(&caller.identity, &region(), &[id.to_owned()]).await.unwrap();
     let instance = seen.pop().unwrap();
     (instance.status, instance.start_time)
 }
 
 #[tokio::test]
 async fn a_restart_moves_the_start_time_and_brings_the_password_into_effect() {
-    let (emulator, client) = start([Instance::new("i-1").not_optimized()]).await;
+    let (emulator, caller) = start([Instance::new("i-1").not_optimized()]).await;
     let cloud = emulator.cloud();
     let console = || cloud.instance("i-1").unwrap().console_password;
     let password = Password::parse(b"Abc123").unwrap();
-    client.modify_instance_vnc_passwd(&region(), "i-1", &password, now()).await.unwrap();
-    let before = look(&client, "i-1").await;
+    caller
+        .client
+        .modify_instance_vnc_passwd(&caller.identity, &region(), "i-1", &password, now())
+        .await
+        .unwrap();
+    let before = look(&caller, "i-1").await;
     assert_eq!((before.0, console()), (InstanceStatus::Running, None));
 
-    let request_id = client.reboot_instance(&region(), "i-1", now()).await.unwrap();
+    let request_id = caller.reboot("i-1").await.unwrap();
     let call = cloud.journal().pop().unwrap();
     assert_eq!((call.action.as_str(), call.request_id.as_str()), ("RebootInstance", request_id.as_str()));
     assert_eq!((call.signed_at, call.force_stop), (Some(now()), false));
-    assert_eq!(look(&client, "i-1").await, (InstanceStatus::Stopping, before.1), "accepted, and only begun");
+    assert_eq!(look(&caller, "i-1").await, (InstanceStatus::Stopping, before.1), "accepted, and only begun");
 
     cloud.advance(cloud.reboot_time());
     let after = "2030-01-02T03:05:00Z".parse().unwrap();
     assert_ne!(before.1, Some(after));
-    assert_eq!(look(&client, "i-1").await, (InstanceStatus::Running, Some(after)));
+    assert_eq!(look(&caller, "i-1").await, (InstanceStatus::Running, Some(after)));
     assert_eq!(console().as_deref(), Some("Abc123"));
 }
 
@@ -72,8 +94,8 @@ async fn a_restart_moves_the_start_time_and_brings_the_password_into_effect() {
 async fn what_cannot_be_restarted_is_refused_with_a_code_of_known_class() {
     let stopped = Instance::new("i-stopped").status(Status::Stopped);
     let locked = Instance::new("i-locked").locked("security");
-    let (emulator, client) = start([Instance::new("i-1"), stopped, locked]).await;
-    client.reboot_instance(&region(), "i-1", now()).await.unwrap();
+    let (emulator, caller) = start([Instance::new("i-1"), stopped, locked]).await;
+    caller.reboot("i-1").await.unwrap();
     let table = [
         ("i-1", "IncorrectInstanceStatus", Class::Waiting),
         ("i-stopped", "IncorrectInstanceStatus", Class::Waiting),
@@ -81,7 +103,7 @@ async fn what_cannot_be_restarted_is_refused_with_a_code_of_known_class() {
         ("i-none", "InvalidInstanceId.NotFound", Class::NotFound),
     ];
     for (id, expected, class) in table {
-        let error = client.reboot_instance(&region(), id, now()).await.unwrap_err();
+        let error = caller.reboot(id).await.unwrap_err();
         assert_eq!(classify(&(&error).into()), class, "{id}: {error}");
         let ecs::Error::Api { action, code, .. } = error else { panic!("{id}: {error}") };
         assert_eq!((action, code.as_str()), ("RebootInstance", expected), "{id}");

@@ -1,4 +1,4 @@
-//! The binary, driven by the official SDK for Python: `sdk.py`.
+//! The binary, driven by the official SDKs for Python: `sdk.py` and `sts.py`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,13 +15,22 @@ const PATIENCE: Duration = Duration::from_mins(10);
 #[tokio::test]
 async fn the_official_sdk_finds_in_the_emulator_what_it_knows_from_the_real_service() {
     let python = python_with_sdk().await;
-    let (mut emulator, url) = start_emulator().await;
-    let script = here().join("sdk.py");
-    run(Command::new(python).arg(script).arg(url).env_remove("http_proxy").env_remove("HTTP_PROXY")).await;
-    let id = emulator.id().unwrap().to_string();
-    run(Command::new("kill").args(["-TERM", &id])).await;
-    let status = timeout(Duration::from_secs(10), emulator.wait()).await.unwrap().unwrap();
-    assert!(status.success(), "after SIGTERM the emulator ended with {status}");
+    for script in ["sdk.py", "sts.py"] {
+        let (mut emulator, url) = start_emulator().await;
+        let mut command = Command::new(&python);
+        // The packages read all of these.
+        for name in std::env::vars().map(|(name, _)| name) {
+            if name.to_ascii_lowercase().ends_with("_proxy") || name.starts_with("ALIBABA_CLOUD_") {
+                command.env_remove(name);
+            }
+        }
+        // No bytecode beside the scripts.
+        run(command.arg("-B").arg(here().join(script)).arg(url)).await;
+        let id = emulator.id().unwrap().to_string();
+        run(Command::new("kill").args(["-TERM", &id])).await;
+        let status = timeout(Duration::from_secs(10), emulator.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "after SIGTERM the emulator ended with {status}");
+    }
 }
 
 fn here() -> PathBuf {

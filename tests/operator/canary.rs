@@ -28,7 +28,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use vncpassword::{
     api::Reason,
-    ecs::{self, Endpoint, Region, credentials::Environment},
+    ecs::{
+        self, Endpoint, Region,
+        credentials::{Cache, Environment},
+    },
     emulator::{AccessKey, Action, Emulator, Fault, Garbage, Instance, Options, Reply, Status},
     rotation::Password,
 };
@@ -449,11 +452,11 @@ async fn no_error_of_the_cloud_client_holds_a_secret_in_any_part_of_its_chain() 
             cloud.inject(Fault { action: None, ..fault }.instance(&case.instance.id).times(2));
         }
         let (id, region) = (&case.instance.id, Region::parse(&case.instance.region_id).unwrap());
-        let client = client(&emulator.url(), SECURITY_TOKEN);
+        let (client, identity) = client(&emulator.url(), SECURITY_TOKEN);
         let parsed = Password::parse(good.as_bytes()).unwrap();
-        let looked = client.describe_instances(&region, std::slice::from_ref(id)).await;
+        let looked = client.describe_instances(&identity, &region, std::slice::from_ref(id)).await;
         shown.extend(looked.err().map(|error| chain(&error)));
-        let set = client.modify_instance_vnc_passwd(&region, id, &parsed, Timestamp::now()).await;
+        let set = client.modify_instance_vnc_passwd(&identity, &region, id, &parsed, Timestamp::now()).await;
         shown.extend(set.err().map(|error| chain(&error)));
         shown.push(format!("{parsed:?}"));
     }
@@ -470,8 +473,9 @@ async fn no_error_of_the_cloud_client_holds_a_secret_in_any_part_of_its_chain() 
         (emulator.url(), "CAIS+another/token=="),
         (emulator.url(), "a token that no header can carry"),
     ] {
-        let client = client(&endpoint, token);
-        let set = client.modify_instance_vnc_passwd(&region, "i-1", &parsed, Timestamp::now()).await;
+        let (client, identity) = client(&endpoint, token);
+        let set =
+            client.modify_instance_vnc_passwd(&identity, &region, "i-1", &parsed, Timestamp::now()).await;
         shown.push(chain(&set.unwrap_err()));
     }
     let shown = shown.join("\n");
@@ -481,7 +485,7 @@ async fn no_error_of_the_cloud_client_holds_a_secret_in_any_part_of_its_chain() 
     traces.assert_none_in("errors", &shown);
 }
 
-fn client(endpoint: &str, token: &str) -> ecs::Client {
+fn client(endpoint: &str, token: &str) -> (ecs::Client, ecs::Identity) {
     let credentials = Environment::read(|name| match name {
         "ALIBABA_CLOUD_ACCESS_KEY_ID" => Some(ACCESS_KEY_ID.into()),
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET" => Some(ACCESS_KEY_SECRET.into()),
@@ -490,7 +494,9 @@ fn client(endpoint: &str, token: &str) -> ecs::Client {
     });
     let endpoint = Some(Endpoint::parse(endpoint).unwrap());
     let config = ecs::Config { endpoint, timeout: Duration::from_millis(2500), ..ecs::Config::default() };
-    ecs::Client::new(config, Arc::new(credentials)).unwrap()
+    let client = ecs::Client::new(config).unwrap();
+    let cache = Cache::new(Arc::new(credentials), client.clock().clone());
+    (client, ecs::Identity::new("operator", Arc::new(cache)))
 }
 
 /// All that an error shows, and its sources.

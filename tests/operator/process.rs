@@ -383,6 +383,7 @@ impl Program {
         let environment = [
             ("HTTP_ADDR", free_address()),
             ("WATCH_NAMESPACES", namespace.to_owned()),
+            ("AMBIENT_CREDENTIALS_NAMESPACES", namespace.to_owned()),
             ("ECS_ENDPOINT", emulator.url()),
             ("ALIBABA_CLOUD_REGION_ID", "cn-hangzhou".to_owned()),
             ("ALIBABA_CLOUD_ACCESS_KEY_ID", AccessKey::DEFAULT_ID.to_owned()),

@@ -19,7 +19,7 @@ use vncpassword::{
 
 use super::support::{
     Operator, World,
-    operator::credentials,
+    operator::access_key,
     world::{PATIENCE, quiet},
 };
 
@@ -547,7 +547,7 @@ async fn without_credentials_nobody_is_called() {
     world.object("a").await;
     let table = [("", "", Reason::CredentialsNotFound), ("half", "", Reason::InvalidCredentials)];
     for (id, secret, reason) in table {
-        let operator = Operator::start_as(world.config(), world.settings(), credentials(id, secret));
+        let operator = Operator::start_as(world.config(), world.settings(), access_key(id, secret));
         let status = world.until_stalled("a", reason).await;
         assert_eq!(said(&status), (ConditionStatus::False, None, Some(reason)));
         assert!(is_after(&status, 60), "{status:#?}");
@@ -574,7 +574,7 @@ async fn an_endpoint_that_cannot_be_reached_is_tried_again_until_it_can() {
         emulator
     };
     let mut settings = world.settings();
-    settings.ecs.endpoint = Some(Endpoint::parse(&format!("http://{address}")).unwrap());
+    settings.cloud.ecs.endpoint = Some(Endpoint::parse(&format!("http://{address}")).unwrap());
     let operator = world.operator_before(settings).await;
     world.secret("a", "Abc123").await;
     world.object("a").await;

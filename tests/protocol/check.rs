@@ -6,7 +6,7 @@ use stateright::{Model, Property};
 use vncpassword::{
     api::{Activation, SecretRef, VncPasswordSpec, VncPasswordStatus},
     rotation::{
-        facts::{History, Observed, Owner},
+        facts::{Access, History, Observed, Owner},
         rotate_at::RotateAt,
         schedule::Plan,
     },
@@ -342,6 +342,8 @@ fn template(setting: &Setting) -> Observed {
         rotate_at: RotateAt::Never,
         spread: 0.0,
         owner: Owner::This,
+        access: Access::Granted,
+        credentials_changed: false,
         spec: Arc::new(VncPasswordSpec {
             instance_id: "i-1".into(),
             region_id: None,
@@ -349,6 +351,7 @@ fn template(setting: &Setting) -> Observed {
             rotation,
             window: None,
             activation,
+            credentials_ref: None,
             enforce_interval: None,
             suspend: false,
         }),

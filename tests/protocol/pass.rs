@@ -72,6 +72,7 @@ pub fn step(check: &Check, world: &mut World, r: usize, reply: Reply) -> Option<
     }
     let mut run = Run { check, world, r, reply, pass };
     let goes_on = match decision {
+        Decision::ReadCredentials => unreachable!("they are known"),
         Decision::ReadSecret => {
             run.read();
             true

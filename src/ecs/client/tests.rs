@@ -1,7 +1,5 @@
 //! The client against a server of raw bytes.
 
-mod server;
-
 use std::{
     io::Write,
     sync::{
@@ -14,9 +12,14 @@ use futures::{FutureExt, future::BoxFuture};
 use proptest::{collection::vec, prelude::*};
 use tokio::net::TcpListener;
 
-use self::server::{Act, Server, http};
 use super::*;
-use crate::ecs::error::Unreadable;
+use crate::ecs::{
+    credentials::{Cache, Credentials, Provider, ProviderError, Secret},
+    error::Unreadable,
+    rpc::{MAX_RETRY_AFTER, judge},
+    test_server::{Act, Server, http},
+    transport::Received,
+};
 
 /// A time-out for those who wait in vain.
 const BRIEF: Duration = Duration::from_millis(200);
@@ -66,22 +69,48 @@ fn config(endpoint: &str) -> Config {
     Config { endpoint: Some(Endpoint::parse(endpoint).unwrap()), ..Config::default() }
 }
 
-fn client(endpoint: &str) -> Client {
-    Client::new(config(endpoint), Arc::new(Canaries::default())).unwrap()
+/// A client that always calls under the same identity.
+struct Caller {
+    client: Client,
+    identity: Identity,
+}
+
+impl Caller {
+    fn new(config: Config, provider: Arc<dyn Provider>) -> Self {
+        let client = Client::new(config).unwrap();
+        let cache = Cache::new(provider, client.clock().clone());
+        Self { client, identity: Identity::new("tested", Arc::new(cache)) }
+    }
+
+    async fn modify(&self, password: &str, signed_at: Timestamp) -> Result<RequestId, Error> {
+        let password = Password::parse(password.as_bytes()).unwrap();
+        self.client.modify_instance_vnc_passwd(&self.identity, &region(), "i-1", &password, signed_at).await
+    }
+
+    async fn reboot(&self, signed_at: Timestamp) -> Result<RequestId, Error> {
+        self.client.reboot_instance(&self.identity, &region(), "i-1", signed_at).await
+    }
+
+    async fn describe(&self, ids: &[String]) -> Result<Vec<Instance>, Error> {
+        self.client.describe_instances(&self.identity, &region(), ids).await
+    }
+}
+
+fn client(endpoint: &str) -> Caller {
+    Caller::new(config(endpoint), Arc::new(Canaries::default()))
 }
 
 /// A client that waits no longer than this for a whole call.
-fn hasty_client(endpoint: &str, timeout: Duration, provider: impl Provider + 'static) -> Client {
-    Client::new(Config { timeout, ..config(endpoint) }, Arc::new(provider)).unwrap()
+fn hasty_client(endpoint: &str, timeout: Duration, provider: impl Provider + 'static) -> Caller {
+    Caller::new(Config { timeout, ..config(endpoint) }, Arc::new(provider))
 }
 
 fn region() -> Region {
     Region::parse("cn-beijing").unwrap()
 }
 
-async fn modify(client: &Client) -> Result<RequestId, Error> {
-    let password = Password::parse(CANARIES[0].as_bytes()).unwrap();
-    client.modify_instance_vnc_passwd(&region(), "i-1", &password, Timestamp::now()).await
+async fn modify(client: &Caller) -> Result<RequestId, Error> {
+    client.modify(CANARIES[0], Timestamp::now()).await
 }
 
 /// All that an error can say, down to its last cause. None of it may be a canary.
@@ -238,7 +267,7 @@ async fn without_a_connection_nothing_was_sent() {
     // Accepted by the system, but nobody shakes hands.
     let silent = format!("https://127.0.0.1:{port}");
     let config = Config { connect_timeout: BRIEF, ..config(&silent) };
-    let silenced = Client::new(config, Arc::new(Canaries::default())).unwrap();
+    let silenced = Caller::new(config, Arc::new(Canaries::default()));
     let error = modify(&silenced).await.unwrap_err();
     assert!(matches!(error, Error::NotSent { .. }), "{error}");
     walk(&error);
@@ -272,10 +301,10 @@ async fn forgotten_credentials_are_asked_for_again() {
     let server = Server::start(vec![Act::Send(http(200, "", ACCEPTED)); 3]).await;
     let provider = Arc::new(Canaries::default());
     let provider_of_client: Arc<dyn Provider> = Arc::<Canaries>::clone(&provider);
-    let client = Client::new(config(&server.url()), provider_of_client).unwrap();
+    let client = Caller::new(config(&server.url()), provider_of_client);
     for (forget, asked) in [(false, 1), (false, 1), (true, 2)] {
         if forget {
-            client.forget_credentials();
+            client.identity.credentials().forget_all();
         }
         modify(&client).await.unwrap();
         assert_eq!(provider.0.load(Ordering::SeqCst), asked);
@@ -291,11 +320,10 @@ async fn every_reply_teaches_the_servers_time() {
         http(400, "date: Wed, 01 May 2024 13:00:00 GMT\r\n", r#"{"Code":"InvalidTimeStamp.Expired"}"#);
     let server = Server::start([Act::Send(refusal), Act::Send(http(200, "", ACCEPTED))]).await;
     let config = Config { clock: local, ..config(&server.url()) };
-    let client = Client::new(config, Arc::new(Canaries::default())).unwrap();
-    let password = Password::parse(b"Abc123").unwrap();
+    let client = Caller::new(config, Arc::new(Canaries::default()));
     let signed_at = local() - Duration::from_mins(1);
     for _ in 0..2 {
-        let _ = client.modify_instance_vnc_passwd(&region(), "i-1", &password, signed_at).await;
+        let _ = client.modify("Abc123", signed_at).await;
     }
     let requests = server.requests();
     let dates: Vec<_> = requests.iter().map(|request| header_of(request, "x-acs-date")).collect();
@@ -309,13 +337,13 @@ async fn instances_are_described_a_hundred_at_most() {
     let client = client(&server.url());
     for count in [0, 101] {
         let ids = vec!["i-1".to_owned(); count];
-        let error = client.describe_instances(&region(), &ids).await.unwrap_err();
+        let error = client.describe(&ids).await.unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{error}");
     }
     let ids = ["i-1".to_owned(), "i-\"2".to_owned()];
-    let instances = client.describe_instances(&region(), &ids).await.unwrap();
+    let instances = client.describe(&ids).await.unwrap();
     assert_eq!(instances[0].status, crate::ecs::InstanceStatus::Running);
-    let error = client.describe_instances(&region(), &ids).await.unwrap_err();
+    let error = client.describe(&ids).await.unwrap_err();
     assert!(matches!(error, Error::UnreadableReply { kind: Unreadable::WrongShape, .. }), "{error}");
 
     let requests = server.requests();
@@ -332,14 +360,14 @@ async fn a_restart_is_asked_for_once_as_of_the_time_given_and_never_by_force() {
     let refusal = http(403, "", r#"{"RequestId":"A-2","Code":"IncorrectInstanceStatus"}"#);
     let acts = [Act::Send(http(200, "", ACCEPTED)), Act::Send(refusal), Act::Reset(String::new())];
     let server = Server::start(acts).await;
-    let client = Client::new(config(&server.url()), Arc::new(Canaries::default())).unwrap();
+    let client = Caller::new(config(&server.url()), Arc::new(Canaries::default()));
 
-    let request_id = client.reboot_instance(&region(), "i-1", local()).await.unwrap();
+    let request_id = client.reboot(local()).await.unwrap();
     assert_eq!(request_id.as_str(), "473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E");
-    let error = client.reboot_instance(&region(), "i-1", local()).await.unwrap_err();
+    let error = client.reboot(local()).await.unwrap_err();
     walk(&error);
     assert_eq!(error.to_string(), "RebootInstance was answered with IncorrectInstanceStatus (HTTP 403)");
-    let error = client.reboot_instance(&region(), "i-1", local()).await.unwrap_err();
+    let error = client.reboot(local()).await.unwrap_err();
     walk(&error);
     assert!(matches!(error, Error::Interrupted { action: "RebootInstance", .. }), "{error}");
 
@@ -358,7 +386,8 @@ async fn a_restart_is_asked_for_once_as_of_the_time_given_and_never_by_force() {
 async fn regions_are_described() {
     let body = r#"{"RequestId":"A-1","Regions":{"Region":[{"RegionId":"cn-beijing"}]}}"#;
     let server = Server::start([Act::Send(http(200, "", body))]).await;
-    let regions = client(&server.url()).describe_regions(&region()).await.unwrap();
+    let caller = client(&server.url());
+    let regions = caller.client.describe_regions(&caller.identity, &region()).await.unwrap();
     assert_eq!(regions[0].region_id, "cn-beijing");
     assert!(server.requests()[0].starts_with("POST /?RegionId=cn-beijing HTTP/1.1\r\n"));
 }
@@ -423,11 +452,8 @@ proptest! {
         ];
         for body in bodies {
             let status = http::StatusCode::from_u16(status).unwrap();
-            let received = Received { status, headers: HeaderMap::new(), body: Ok(body) };
-            let (region, signed_at) = (region(), Timestamp::UNIX_EPOCH);
-            let action = "ModifyInstanceVncPasswd";
-            let call = Call { action, region: &region, parameters: &[], signed_at, limit: 0, secret: CANARIES[0] };
-            if let Err(error) = judge(&call, &canary_credentials(), received) {
+            let received = Received { status, headers: http::HeaderMap::new(), body: Ok(body.into()) };
+            if let Err(error) = judge("ModifyInstanceVncPasswd", &CANARIES, received) {
                 walk(&error);
             }
         }

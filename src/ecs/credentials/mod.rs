@@ -1,16 +1,58 @@
 //! Who we are to the cloud: credentials, the trait of those who provide them, and one file per provider.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | [`chain`] | the order of the providers, and that the first that answers is kept |
+//! | [`environment`], [`oidc`], [`cli_config`], [`credentials_file`], [`ecs_ram_role`], [`credentials_uri`] | the providers of the chain |
+//! | `assume_role`, `given_keys` | the providers of an object's own identity |
+//! | `cache` | when credentials are asked for anew, and by whom |
+//! | `recipe` | what a profile of one of the two files says to do |
+//! | `issued`, `fetch`, `file`, `variables`, `ini` | what providers have in common |
+//! | `role`, `session`, `secret` | names and secrets as types |
 
+mod assume_role;
 mod cache;
+pub mod chain;
+pub mod cli_config;
+pub mod credentials_file;
+pub mod credentials_uri;
+pub mod ecs_ram_role;
 pub mod environment;
+mod fetch;
+mod file;
+mod given_keys;
+mod ini;
+mod issued;
+pub mod oidc;
+mod recipe;
+mod role;
 mod secret;
+mod session;
+#[cfg(test)]
+mod test_tools;
+mod variables;
 
 use std::fmt;
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 
-pub(super) use cache::Cache;
+pub use assume_role::AssumedRole;
+pub use cache::Cache;
+pub use chain::{Chain, Tools};
+pub use cli_config::CliConfig;
+pub use credentials_file::CredentialsFile;
+pub use credentials_uri::CredentialsUri;
+pub use ecs_ram_role::EcsRamRole;
 pub use environment::Environment;
+pub use given_keys::GivenKeys;
+pub(super) use issued::Issued;
+pub use issued::Unusable;
+pub use oidc::Oidc;
+pub use role::{InvalidRoleArn, InvalidRoleName, RoleArn, RoleName};
 pub use secret::Secret;
+pub use session::{InvalidSessionName, SessionName, external_id};
+pub use variables::{NotUtf8, Variables};
 
 /// A source of credentials.
 pub trait Provider: Send + Sync {
@@ -45,6 +87,8 @@ pub struct Credentials {
     access_key_id: String,
     access_key_secret: Secret,
     security_token: Option<Secret>,
+    expires_at: Option<Timestamp>,
+    provider: &'static str,
 }
 
 /// Why a set of values is no access key. Says which value breaks which rule, never what was found.
@@ -74,7 +118,38 @@ impl Credentials {
         if let Some(token) = &security_token {
             visible("security token", token.expose())?;
         }
-        Ok(Self { access_key_id, access_key_secret, security_token })
+        Ok(Self { access_key_id, access_key_secret, security_token, expires_at: None, provider: "" })
+    }
+
+    /// The same, good until then by the cloud's clock.
+    #[must_use]
+    pub fn until(self, expires_at: Timestamp) -> Self {
+        Self { expires_at: Some(expires_at), ..self }
+    }
+
+    /// The same, told to be from the provider of that name.
+    #[must_use]
+    pub fn from_provider(self, provider: &'static str) -> Self {
+        Self { provider, ..self }
+    }
+
+    /// When they expire, by the cloud's clock; `None`: never.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// The name of the provider that gave them.
+    #[must_use]
+    pub fn provider(&self) -> &'static str {
+        self.provider
+    }
+
+    /// Whether these are the same three values.
+    fn same_keys(&self, other: &Self) -> bool {
+        self.access_key_id == other.access_key_id
+            && self.access_key_secret.expose() == other.access_key_secret.expose()
+            && self.security_token().map(Secret::expose) == other.security_token().map(Secret::expose)
     }
 
     /// The access key's id. It is no secret, yet it names an account: keep it out of messages.

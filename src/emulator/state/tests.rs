@@ -17,7 +17,8 @@ fn state(instances: impl IntoIterator<Item = Instance>) -> State {
 
 fn call(action: Action, parameters: &[(&str, &str)]) -> Call {
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    Call { action, parameters: parameters.iter().map(own).collect(), denied: false }
+    let caller = Caller::new(&AccessKey::default());
+    Call { action, parameters: parameters.iter().map(own).collect(), denied: false, caller }
 }
 
 fn modify(id: &str, password: &str) -> Call {
@@ -88,6 +89,48 @@ fn each_refusal_has_its_code() {
         let text = format!("{call:?}");
         assert_eq!(run(&mut state, call, Apply::Now, at(0)), expected, "{text}");
     }
+}
+
+#[test]
+fn a_key_reaches_what_its_account_owns_and_what_it_was_given_of_that() {
+    let mut state = state([
+        Instance::new("i-1"),
+        Instance::new("i-2"),
+        Instance::new("i-other").account("2000000000000002"),
+    ]);
+    let every = AccessKey::default();
+    let one = AccessKey::default().only(["i-1", "i-other"]);
+    let other = AccessKey::default().account("2000000000000002");
+    let (missing, denied) = ("InvalidInstanceId.NotFound", "Forbidden.RAM");
+    let table = [
+        ("every", &every, ["", "", missing], ["i-1", "i-2"].as_slice()),
+        ("one", &one, ["", denied, missing], &["i-1"]),
+        ("other", &other, [missing, missing, ""], &["i-other"]),
+    ];
+    for (name, key, codes, listed) in table {
+        let by_key = |call: Call| Call { caller: Caller::new(key), ..call };
+        for (id, code) in ["i-1", "i-2", "i-other"].into_iter().zip(codes) {
+            let call = by_key(modify(id, "Abc123"));
+            assert_eq!(run(&mut state, call, Apply::Now, at(0)), code, "{name}, the password of {id}");
+            let ids = format!("[\"{id}\"]");
+            let dry = [("RegionId", "cn-hangzhou"), ("InstanceIds", &ids), ("DryRun", "true")];
+            let dry = by_key(call_of(&dry));
+            let expected = if code == denied { denied } else { "DryRunOperation" };
+            assert_eq!(run(&mut state, dry, Apply::Now, at(0)), expected, "{name}, a dry run for {id}");
+        }
+        let call = by_key(call_of(&[("RegionId", "cn-hangzhou")]));
+        let reply = operations::perform(&mut state, &call, at(0)).unwrap();
+        let list = reply["Instances"]["Instance"].as_array().unwrap().iter();
+        assert_eq!(list.map(|instance| &instance["InstanceId"]).collect::<Vec<_>>(), listed, "{name}");
+    }
+    assert_eq!(
+        run(&mut state, Call { caller: Caller::new(&one), ..reboot("i-2") }, Apply::Now, at(0)),
+        denied
+    );
+}
+
+fn call_of(parameters: &[(&str, &str)]) -> Call {
+    call(Action::DescribeInstances, parameters)
 }
 
 #[test]

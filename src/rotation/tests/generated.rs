@@ -94,6 +94,7 @@ impl Play {
         let mut steps = Vec::new();
         for _ in 0..20 {
             match decide(&observed, at(second)) {
+                Decision::ReadCredentials => panic!("they are known"),
                 Decision::ReadSecret => {
                     steps.push("read".to_owned());
                     observed.read = Some(self.read());

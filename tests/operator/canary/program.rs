@@ -36,7 +36,13 @@ impl Program {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_vncpassword-operator"))
             .args(["run", "--region", "cn-hangzhou", "--settle", "3s", "--log-format", log_format])
-            .args(["--watch-namespaces", &world.namespace, "--ecs-endpoint", &world.emulator.url()])
+            .args([
+                "--watch-namespaces",
+                &world.namespace,
+                "--ambient-credentials-namespaces",
+                &world.namespace,
+            ])
+            .args(["--ecs-endpoint", &world.emulator.url(), "--sts-endpoint", &world.emulator.url()])
             .args(["--http-addr", &address.to_string()])
             .env_clear()
             .env("KUBECONFIG", kubeconfig)

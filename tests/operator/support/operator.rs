@@ -1,6 +1,7 @@
 //! An operator in this process, whose requests to the API server can be counted.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
     task::{Context, Poll},
@@ -12,10 +13,10 @@ use kube::client::{Body, ClientBuilder};
 use tokio::task::JoinHandle;
 use tower::{Layer, Service};
 use vncpassword::{
-    controller,
-    ecs::{self, Endpoint, Region, credentials::Environment},
+    controller::{self, Ambient},
+    ecs::{self, Endpoint, Region},
     emulator::AccessKey,
-    runtime::{Alone, Settings, Shutdown, StartError, Stop, run},
+    runtime::{Alone, CloudSettings, Settings, Shutdown, StartError, Stop, run},
 };
 
 /// A running operator.
@@ -75,41 +76,61 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Counted<S> {
 
 /// The settings that tests start from: like the defaults, for one namespace and the emulator.
 pub fn settings(namespace: &str, emulator: &str) -> Settings {
+    let emulator = Endpoint::parse(emulator).unwrap();
     Settings {
         controller: controller::Config {
             region: Some(Region::parse("cn-hangzhou").unwrap()),
             settle: Duration::from_secs(16 * 60),
             allow_reboot: false,
+            ambient: Ambient::Everywhere,
             lease: Arc::new(Alone),
             namespaces: vec![namespace.to_owned()],
             concurrency: 32,
         },
-        ecs: ecs::Config { endpoint: Some(Endpoint::parse(emulator).unwrap()), ..ecs::Config::default() },
+        cloud: CloudSettings {
+            region: None,
+            ecs: ecs::Config { endpoint: Some(emulator.clone()), ..ecs::Config::default() },
+            sts: Some(emulator.clone()),
+            metadata: emulator,
+        },
+        namespace: namespace.to_owned(),
         http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
     }
 }
 
-/// Credentials as the environment would hold them.
-pub fn credentials(id: &str, secret: &str) -> Environment {
-    Environment::read(|name| match name {
-        "ALIBABA_CLOUD_ACCESS_KEY_ID" => Some(id.into()),
-        "ALIBABA_CLOUD_ACCESS_KEY_SECRET" => Some(secret.into()),
-        _ => None,
-    })
+/// The environment of an operator in this process.
+#[derive(Clone, Default)]
+pub struct Variables(HashMap<&'static str, String>);
+
+impl<const N: usize> From<[(&'static str, &str); N]> for Variables {
+    fn from(variables: [(&'static str, &str); N]) -> Self {
+        Self(variables.into_iter().map(|(name, value)| (name, value.to_owned())).collect())
+    }
+}
+
+/// An access key in the environment.
+pub fn access_key(id: &str, secret: &str) -> Variables {
+    Variables::from([
+        ("ALIBABA_CLOUD_ACCESS_KEY_ID", id),
+        ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", secret),
+        // Not to be asked: the emulator is no metadata service, and nobody else is to be asked in its place.
+        ("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true"),
+    ])
 }
 
 impl Operator {
     /// Starts one with the emulator's well-known key.
     pub fn start(config: kube::Config, settings: Settings) -> Self {
-        Self::start_as(config, settings, credentials(AccessKey::DEFAULT_ID, AccessKey::DEFAULT_SECRET))
+        Self::start_as(config, settings, access_key(AccessKey::DEFAULT_ID, AccessKey::DEFAULT_SECRET))
     }
 
-    /// Starts one with these credentials.
-    pub fn start_as(config: kube::Config, settings: Settings, credentials: Environment) -> Self {
+    /// Starts one in this environment.
+    pub fn start_as(config: kube::Config, settings: Settings, variables: Variables) -> Self {
         let requests = Requests::default();
         let client = ClientBuilder::try_from(config).unwrap().with_layer(&requests).build();
         let (stop, shutdown) = Shutdown::new();
-        let task = tokio::spawn(run(settings, client, Arc::new(credentials), shutdown));
+        let task =
+            tokio::spawn(run(settings, client, move |name| variables.0.get(name).map(Into::into), shutdown));
         Self { requests, stop, task }
     }
 

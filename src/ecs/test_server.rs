@@ -1,4 +1,4 @@
-//! A server of raw bytes: it does what no real server should.
+//! A server of raw bytes for tests: it does what no real server should.
 
 use std::{
     sync::{
@@ -15,9 +15,11 @@ use tokio::{
 
 /// What the server does once it has read a request.
 #[derive(Clone)]
-pub(super) enum Act {
+pub(in crate::ecs) enum Act {
     /// Sends these bytes and waits for the next request on the connection.
     Send(String),
+    /// Sends these bytes, which need not be text.
+    Bytes(Vec<u8>),
     /// Sends these bytes and resets the connection.
     Reset(String),
     /// Sends these bytes and nothing more.
@@ -26,15 +28,15 @@ pub(super) enum Act {
     Flood,
 }
 
-/// A local server that plays its acts in turn, whatever the connection, and notes the head of each request.
-pub(super) struct Server {
-    pub(super) port: u16,
-    requests: Arc<Mutex<Vec<String>>>,
+/// A local server that plays its acts in turn, whatever the connection, and notes head and body of each request.
+pub(in crate::ecs) struct Server {
+    pub(in crate::ecs) port: u16,
+    requests: Arc<Mutex<Vec<(String, String)>>>,
     connections: Arc<AtomicUsize>,
 }
 
 impl Server {
-    pub(super) async fn start(acts: impl IntoIterator<Item = Act>) -> Self {
+    pub(in crate::ecs) async fn start(acts: impl IntoIterator<Item = Act>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Self {
             port: listener.local_addr().unwrap().port(),
@@ -56,26 +58,37 @@ impl Server {
     }
 
     /// The URL to call.
-    pub(super) fn url(&self) -> String {
+    pub(in crate::ecs) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// The heads of the requests so far.
-    pub(super) fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
+    pub(in crate::ecs) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().iter().map(|(head, _)| head.clone()).collect()
+    }
+
+    /// The bodies of the requests so far.
+    pub(in crate::ecs) fn bodies(&self) -> Vec<String> {
+        self.requests.lock().unwrap().iter().map(|(_, body)| body.clone()).collect()
     }
 
     /// The connections so far.
-    pub(super) fn connections(&self) -> usize {
+    pub(in crate::ecs) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
 
-async fn play(mut stream: TcpStream, mut next: impl FnMut() -> Option<Act>, requests: &Mutex<Vec<String>>) {
+async fn play(
+    mut stream: TcpStream,
+    mut next: impl FnMut() -> Option<Act>,
+    requests: &Mutex<Vec<(String, String)>>,
+) {
     while let Some(head) = read_head(&mut stream).await {
-        requests.lock().unwrap().push(head);
+        let body = read_body(&mut stream, &head).await;
+        requests.lock().unwrap().push((head, body));
         match next() {
             Some(Act::Send(bytes)) => stream.write_all(bytes.as_bytes()).await.unwrap(),
+            Some(Act::Bytes(bytes)) => stream.write_all(&bytes).await.unwrap(),
             Some(Act::Reset(bytes)) => {
                 stream.write_all(bytes.as_bytes()).await.unwrap();
                 socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -107,7 +120,14 @@ async fn read_head(stream: &mut TcpStream) -> Option<String> {
     Some(head)
 }
 
+async fn read_body(stream: &mut TcpStream, head: &str) -> String {
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).await.unwrap();
+    String::from_utf8(body).unwrap()
+}
+
 /// A whole reply; each line of `headers` ends in CRLF.
-pub(super) fn http(status: u16, headers: &str, body: &str) -> String {
+pub(in crate::ecs) fn http(status: u16, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status} Reason\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
 }

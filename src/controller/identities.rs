@@ -1,0 +1,287 @@
+//! Who calls for which object: the operator's own identity where that is allowed, else the keys in a Secret.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use kube::Client;
+use zeroize::Zeroizing;
+
+use super::{
+    error::Error,
+    object::{Key, Object},
+    secrets::{self, Body},
+};
+use crate::{
+    ecs::{
+        Clock, Identity, Sts,
+        credentials::{AssumedRole, Cache, GivenKeys, RoleArn, Secret, SessionName, external_id},
+        sts::AssumeRole,
+    },
+    rotation::facts::{Access, SecretVersion},
+};
+
+/// Under which name logs and limits know the operator's own identity.
+pub const OPERATOR: &str = "operator";
+
+/// The keys of a Secret that `spec.credentialsRef` names.
+const ACCESS_KEY_ID: &str = "access-key-id";
+const ACCESS_KEY_SECRET: &str = "access-key-secret";
+const SECURITY_TOKEN: &str = "security-token";
+const ROLE_ARN: &str = "role-arn";
+
+/// The namespaces that may use the operator's own identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ambient {
+    /// All of them.
+    Everywhere,
+    /// These.
+    In(Vec<String>),
+}
+
+impl Ambient {
+    fn includes(&self, namespace: &str) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::In(namespaces) => namespaces.iter().any(|allowed| allowed == namespace),
+        }
+    }
+}
+
+/// All identities that objects act under.
+pub(super) struct Identities {
+    operator: Arc<Identity>,
+    ambient: Ambient,
+    sts: Sts,
+    clock: Clock,
+    /// The uid of namespace `kube-system`, where the operator may read it.
+    cluster: Option<Arc<str>>,
+    known: Mutex<HashMap<Key, Known>>,
+}
+
+/// What is known of a Secret with credentials.
+#[derive(Default)]
+struct Known {
+    /// What was read, and in which version; without a version there was none.
+    read: Option<(Option<SecretVersion>, Held)>,
+    /// When the Secret was last seen to change.
+    changed: Option<Timestamp>,
+}
+
+/// What a Secret holds.
+enum Held {
+    Keys(Keys, Arc<Identity>),
+    Nothing(Access),
+}
+
+/// The values of one Secret, as they stand.
+#[derive(Clone)]
+struct Keys {
+    access_key_id: Option<Zeroizing<String>>,
+    access_key_secret: Option<Zeroizing<String>>,
+    security_token: Option<Zeroizing<String>>,
+    role_arn: Option<Zeroizing<String>>,
+}
+
+impl Identities {
+    pub fn new(
+        operator: Arc<Identity>,
+        ambient: Ambient,
+        sts: Sts,
+        clock: Clock,
+        cluster: Option<Arc<str>>,
+    ) -> Self {
+        Self { operator, ambient, sts, clock, cluster, known: Mutex::default() }
+    }
+
+    /// Whether the object has an identity to call with, as far as is known without asking anybody. `version`: that of
+    /// the Secret with its credentials as the watch knows it.
+    pub fn access(
+        &self,
+        object: &Object,
+        version: Option<&SecretVersion>,
+    ) -> (Access, Option<Arc<Identity>>) {
+        let Some(key) = object.credentials() else {
+            return if self.ambient.includes(&object.key.namespace) {
+                (Access::Granted, Some(Arc::clone(&self.operator)))
+            } else {
+                (Access::AmbientDenied, None)
+            };
+        };
+        match self.known().get(&key).and_then(|known| known.read.as_ref()) {
+            Some((read, held)) if read.as_ref() == version => held.access(),
+            _ => (Access::Unread, None),
+        }
+    }
+
+    /// Reads the Secret with an object's credentials.
+    pub async fn read(&self, client: &Client, key: &Key) -> Result<(Access, Option<Arc<Identity>>), Error> {
+        let (version, held) = match secrets::fetch(client, key).await? {
+            Body::Missing => (None, Held::Nothing(Access::Missing)),
+            // Tried again with every change of the Secret, and whenever the object is looked at.
+            Body::Forbidden => return Ok((Access::Forbidden, None)),
+            Body::Found(body) => {
+                let (version, keys) =
+                    parse(&body).ok_or_else(|| Error::UnreadableSecret { secret: key.clone() })?;
+                (Some(version), self.held(key, keys))
+            }
+        };
+        let access = held.access();
+        self.known().entry(key.clone()).or_default().read = Some((version, held));
+        Ok(access)
+    }
+
+    /// Notes that a Secret with credentials has changed.
+    pub fn changed(&self, key: &Key) {
+        self.known().entry(key.clone()).or_default().changed = Some(Timestamp::now());
+    }
+
+    /// Whether the Secret with the object's credentials has changed since.
+    pub fn changed_since(&self, object: &Object, then: Timestamp) -> bool {
+        let Some(key) = object.credentials() else { return false };
+        let changed = self.known().get(&key).and_then(|known| known.changed);
+        changed.is_some_and(|changed| changed >= then)
+    }
+
+    /// No object names that Secret any more: nothing of it is kept.
+    pub fn forget(&self, key: &Key) {
+        self.known().remove(key);
+    }
+
+    /// The name under which looks and limits of the object's identity are kept.
+    pub fn name(object: &Object) -> std::borrow::Cow<'static, str> {
+        object.credentials().map_or(OPERATOR.into(), |key| key.to_string().into())
+    }
+
+    /// Whether two objects are known to act in different accounts.
+    pub fn apart(&self, one: &Object, other: &Object) -> bool {
+        let account = |object: &Object| {
+            let identity = self.newest(object)?;
+            identity.account().map(ToOwned::to_owned)
+        };
+        account(one).zip(account(other)).is_some_and(|(one, other)| one != other)
+    }
+
+    /// Finds out which account the object acts in, where that is not known; asks at most once for each identity, and
+    /// after a failure not again for a while.
+    pub async fn learn_account(&self, client: &Client, object: &Object) -> Result<(), Error> {
+        let identity = match (self.newest(object), object.credentials()) {
+            (None, Some(key)) => self.read(client, &key).await?.1,
+            (known, _) => known,
+        };
+        if let Some(identity) = identity {
+            identity.learn_account(&self.sts).await;
+        }
+        Ok(())
+    }
+
+    /// The object's identity, be it that of an older version of its Secret.
+    fn newest(&self, object: &Object) -> Option<Arc<Identity>> {
+        match object.credentials() {
+            None => self.access(object, None).1,
+            Some(key) => self.known().get(&key)?.read.as_ref()?.1.access().1,
+        }
+    }
+
+    /// What the keys are good for. Those that have not changed go on as they were, with what is known of them.
+    fn held(&self, key: &Key, keys: Keys) -> Held {
+        if let Some(Known { read: Some((_, Held::Keys(former, identity))), .. }) = self.known().get(key)
+            && former.same_as(&keys)
+        {
+            return Held::Keys(keys, Arc::clone(identity));
+        }
+        match self.source(key, &keys) {
+            Ok(source) => Held::Keys(keys, Arc::new(Identity::new(key.to_string(), source))),
+            Err(access) => Held::Nothing(access),
+        }
+    }
+
+    /// The source of credentials that the keys make.
+    fn source(&self, key: &Key, keys: &Keys) -> Result<Arc<Cache>, Access> {
+        let unusable = |problem: String| Access::Unusable(problem.into());
+        let own = match (&keys.access_key_id, &keys.access_key_secret) {
+            (Some(id), Some(secret)) => {
+                let token = keys.security_token.as_ref().map(|token| Secret::from(token.as_str()));
+                let keys = GivenKeys::new(id.to_string(), Secret::from(secret.as_str()), token);
+                let keys = keys.map_err(|problem| unusable(problem.to_string()))?;
+                Some(Arc::new(Cache::new(Arc::new(keys), self.clock.clone())))
+            }
+            (None, None) if keys.security_token.is_none() && keys.role_arn.is_some() => None,
+            (None, None) if keys.security_token.is_none() => {
+                let problem =
+                    format!("it has no {ACCESS_KEY_ID} and no {ACCESS_KEY_SECRET}, and no {ROLE_ARN} either");
+                return Err(unusable(problem));
+            }
+            (None, _) => return Err(unusable(format!("it has no {ACCESS_KEY_ID}"))),
+            (_, None) => return Err(unusable(format!("it has no {ACCESS_KEY_SECRET}"))),
+        };
+        let Some(role_arn) = &keys.role_arn else {
+            // Neither is there nothing at all: that was refused above.
+            return own.ok_or(Access::Missing);
+        };
+        let source = match own {
+            Some(own) => own,
+            None if self.ambient.includes(&key.namespace) => Arc::clone(self.operator.credentials()),
+            None => return Err(Access::AmbientDenied),
+        };
+        let Some(cluster) = &self.cluster else {
+            let problem = format!(
+                "it has a {ROLE_ARN}, and to assume a role the operator must know its cluster: grant it get on \
+                 namespace kube-system and restart it"
+            );
+            return Err(unusable(problem));
+        };
+        let role = AssumeRole {
+            role_arn: RoleArn::parse(role_arn)
+                .map_err(|problem| unusable(format!("its {ROLE_ARN} {problem}")))?,
+            session_name: SessionName::of(Some(cluster), &key.namespace),
+            external_id: Some(external_id(cluster, &key.namespace)),
+            policy: None,
+            duration: Sts::DURATION,
+        };
+        let role = AssumedRole::new(self.sts.clone(), source, role);
+        Ok(Arc::new(Cache::new(Arc::new(role), self.clock.clone())))
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Key, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn access(&self) -> (Access, Option<Arc<Identity>>) {
+        match self {
+            Self::Keys(_, identity) => (Access::Granted, Some(Arc::clone(identity))),
+            Self::Nothing(access) => (access.clone(), None),
+        }
+    }
+}
+
+impl Keys {
+    fn same_as(&self, other: &Self) -> bool {
+        self.access_key_id == other.access_key_id
+            && self.access_key_secret == other.access_key_secret
+            && self.security_token == other.security_token
+            && self.role_arn == other.role_arn
+    }
+}
+
+/// `None`: this is no Secret.
+fn parse(body: &[u8]) -> Option<(SecretVersion, Keys)> {
+    let (version, data) = secrets::data(body)?;
+    let value = |name: &str| -> Option<Option<Zeroizing<String>>> {
+        let Some(bytes) = secrets::value(&data, name)? else { return Some(None) };
+        // What is no text is no key either, and is told as one that no header can carry.
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Some(Some(Zeroizing::new(text)))
+    };
+    let keys = Keys {
+        access_key_id: value(ACCESS_KEY_ID)?,
+        access_key_secret: value(ACCESS_KEY_SECRET)?,
+        security_token: value(SECURITY_TOKEN)?,
+        role_arn: value(ROLE_ARN)?,
+    };
+    Some((version, keys))
+}

@@ -1,0 +1,1 @@
+//! A role on top of another source.

@@ -1,0 +1,1 @@
+//! The order of the providers, and that nobody silently becomes another.

@@ -1,0 +1,90 @@
+//! Reads small files: all of it, or why not, in words that tell nothing of what is in them.
+
+use std::{
+    fs,
+    io::{ErrorKind, Read},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+/// Longest file in bytes; those that are read here are a few kilobytes.
+pub(super) const LONGEST: usize = 256 << 10;
+
+/// Why a file cannot be read. The subject of the sentence is the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FileProblem {
+    #[error("does not exist")]
+    Missing,
+    #[error("may not be read: permission denied")]
+    Denied,
+    #[error("is no file")]
+    NoFile,
+    #[error("is longer than 256 KiB")]
+    TooLong,
+    #[error("is not valid UTF-8")]
+    NotUtf8,
+    #[error("cannot be read")]
+    Unreadable,
+}
+
+/// Reads a whole text file, aside from the thread that everything else runs on.
+pub(super) async fn read(path: PathBuf) -> Result<Zeroizing<String>, FileProblem> {
+    let reading = tokio::task::spawn_blocking(move || read_now(&path));
+    reading.await.unwrap_or(Err(FileProblem::Unreadable))
+}
+
+fn read_now(path: &Path) -> Result<Zeroizing<String>, FileProblem> {
+    // Opening a pipe would wait for whoever writes into it.
+    if !fs::metadata(path).map_err(|error| problem(error.kind()))?.is_file() {
+        return Err(FileProblem::NoFile);
+    }
+    let file = fs::File::open(path).map_err(|error| problem(error.kind()))?;
+    let mut text = Zeroizing::new(Vec::with_capacity(4 << 10));
+    let most = LONGEST as u64 + 1;
+    file.take(most).read_to_end(&mut text).map_err(|error| problem(error.kind()))?;
+    if text.len() > LONGEST {
+        return Err(FileProblem::TooLong);
+    }
+    match std::str::from_utf8(&text) {
+        Ok(text) => Ok(Zeroizing::new(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned())),
+        Err(_) => Err(FileProblem::NotUtf8),
+    }
+}
+
+fn problem(kind: ErrorKind) -> FileProblem {
+    match kind {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => FileProblem::Missing,
+        ErrorKind::PermissionDenied => FileProblem::Denied,
+        _ => FileProblem::Unreadable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let table: [(&str, &[u8], Result<&str, FileProblem>); 5] = [
+            ("text", b"a\n", Ok("a\n")),
+            ("mark", b"\xef\xbb\xbfa", Ok("a")),
+            ("empty", b"", Ok("")),
+            ("binary", b"\xff", Err(FileProblem::NotUtf8)),
+            ("long", &[b'x'; LONGEST + 1], Err(FileProblem::TooLong)),
+        ];
+        for (name, content, expected) in table {
+            let path = directory.path().join(name);
+            fs::write(&path, content).unwrap();
+            assert_eq!(
+                read(path).await.as_ref().map(|text| text.as_str()),
+                expected.as_ref().copied(),
+                "{name}"
+            );
+        }
+        assert_eq!(read(directory.path().join("text/below")).await, Err(FileProblem::Missing));
+        assert_eq!(read(directory.path().join("none")).await, Err(FileProblem::Missing));
+        assert_eq!(read(directory.path().to_owned()).await, Err(FileProblem::NoFile));
+    }
+}

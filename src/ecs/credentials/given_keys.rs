@@ -1,0 +1,51 @@
+//! Keys that were given to us, as in a Kubernetes Secret that an object refers to.
+
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{Credentials, InvalidCredentials, Provider, ProviderError, Secret};
+
+const NAME: &str = "credentialsRef";
+
+/// Given keys. Whoever gives others makes another provider of them.
+pub struct GivenKeys(Credentials);
+
+impl GivenKeys {
+    /// Takes access key id, secret and security token as they are; nothing is trimmed.
+    ///
+    /// # Errors
+    /// [`InvalidCredentials`] for a value that is empty or not made of visible ASCII characters only.
+    pub fn new(
+        access_key_id: String,
+        access_key_secret: Secret,
+        security_token: Option<Secret>,
+    ) -> Result<Self, InvalidCredentials> {
+        let credentials = Credentials::new(access_key_id, access_key_secret, security_token)?;
+        Ok(Self(credentials.from_provider(NAME)))
+    }
+}
+
+impl Provider for GivenKeys {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
+        let credentials = self.0.clone();
+        async { Ok(Some(credentials)) }.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn given_keys_are_given_back() {
+        let keys = GivenKeys::new("LTAI5tExample".into(), Secret::from("hush"), Some(Secret::from("token")));
+        let credentials = keys.unwrap().credentials().await.unwrap().unwrap();
+        assert_eq!(credentials.access_key_id(), "LTAI5tExample");
+        assert_eq!(credentials.access_key_secret().expose(), "hush");
+        assert_eq!(credentials.security_token().map(Secret::expose), Some("token"));
+        assert_eq!((credentials.provider(), credentials.expires_at()), ("credentialsRef", None));
+    }
+}

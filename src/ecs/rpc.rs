@@ -1,0 +1,212 @@
+//! One call of an RPC style API, ECS or STS, signed or not: request, reply, every outcome told apart.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, header};
+use jiff::Timestamp;
+use rand::{TryRng, rngs::SysRng};
+use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+use zeroize::Zeroizing;
+
+use super::{
+    api::RequestId,
+    clock::Clock,
+    credentials::{Credentials, Secret},
+    endpoint::Endpoint,
+    error::{BuildError, Error, Unreadable},
+    mask::mask,
+    reply::{self, Refusal, Reply},
+    signature::{self, Nonce, Signed},
+    transport::{Outgoing, Received, Transport},
+};
+
+/// Longest reply to an action that answers with little, in bytes.
+pub(super) const SHORT_REPLY: usize = 64 << 10;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Longest wait that a server can ask for; a garbled header must not stop us for days.
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// What calls are made with. Clones share connections and what was learned of the time.
+#[derive(Clone)]
+pub struct Rpc {
+    pub(super) transport: Transport,
+    pub(super) clock: Clock,
+}
+
+/// One call of an action.
+pub(super) struct Call<'a> {
+    pub(super) action: &'static str,
+    /// Of the API.
+    pub(super) version: &'static str,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) parameters: &'a [(&'a str, &'a str)],
+    /// Local time as of which the call is signed.
+    pub(super) signed_at: Timestamp,
+    /// Longest reply in bytes.
+    pub(super) limit: usize,
+    /// What must not show up in a log, besides the credentials.
+    pub(super) secret: &'a str,
+}
+
+/// One call of an action that takes no signature, since a secret in its form says who calls.
+pub(super) struct Unsigned<'a> {
+    pub(super) action: &'static str,
+    /// Of the API.
+    pub(super) version: &'static str,
+    pub(super) endpoint: &'a Endpoint,
+    /// What is sent in the body: a URL is written to the logs of gateways.
+    pub(super) form: &'a [(&'a str, &'a str)],
+    /// What must not show up in a log.
+    pub(super) secrets: &'a [&'a str],
+}
+
+/// An accepted call.
+pub(super) struct Accepted {
+    action: &'static str,
+    pub(super) request_id: RequestId,
+    http_status: u16,
+    body: Zeroizing<Vec<u8>>,
+}
+
+impl Accepted {
+    /// What its body holds is not what the action answers.
+    pub(super) fn unreadable(&self, kind: Unreadable) -> Error {
+        Error::UnreadableReply { action: self.action, http_status: self.http_status, kind }
+    }
+
+    /// Reads what the action answers beside its `RequestId`.
+    pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
+        let Self { action, http_status, .. } = *self;
+        reply::json(&self.body).map_err(|kind| Error::UnreadableReply { action, http_status, kind })
+    }
+}
+
+impl Rpc {
+    /// Makes an HTTP client; connects to nobody yet. `connect_timeout`: for name resolution, TCP and TLS.
+    ///
+    /// # Errors
+    /// [`BuildError`] if there are no root certificates.
+    pub fn new(connect_timeout: Duration, clock: Clock) -> Result<Self, BuildError> {
+        Ok(Self { transport: Transport::new(connect_timeout)?, clock })
+    }
+
+    /// One attempt, all before the deadline.
+    pub(super) async fn call(
+        &self,
+        call: &Call<'_>,
+        credentials: &Credentials,
+        deadline: Instant,
+    ) -> Result<Accepted, Error> {
+        let action = call.action;
+        let signed = self.sign(call, credentials)?;
+        let url = call.endpoint.url(&signed.query);
+        let mut headers = signed.headers;
+        headers.insert(header::ACCEPT, JSON);
+        let body = Zeroizing::default();
+        let request = Outgoing { method: Method::POST, url: &url, headers, body, limit: call.limit };
+        let received = self.send(action, request, deadline).await?;
+        let secrets = [
+            call.secret,
+            credentials.access_key_id(),
+            credentials.access_key_secret().expose(),
+            credentials.security_token().map_or("", Secret::expose),
+        ];
+        judge(action, &secrets, received)
+    }
+
+    /// One attempt of a call that is not signed, all before the deadline.
+    pub(super) async fn call_unsigned(
+        &self,
+        call: &Unsigned<'_>,
+        deadline: Instant,
+    ) -> Result<Accepted, Error> {
+        let action = call.action;
+        let nonce = signature::hex(&nonce(action)?);
+        let query = signature::canonical_query(&[
+            ("Action", action),
+            ("Format", "JSON"),
+            ("SignatureNonce", &nonce),
+            ("Timestamp", &signature::date(self.clock.now())),
+            ("Version", call.version),
+        ]);
+        let url = call.endpoint.url(&query);
+        let form = signature::canonical_query(call.form);
+        let mut body = Zeroizing::new(Vec::with_capacity(form.len()));
+        body.extend_from_slice(form.as_bytes());
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(header::ACCEPT, JSON);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        let request = Outgoing { method: Method::POST, url: &url, headers, body, limit: SHORT_REPLY };
+        judge(action, call.secrets, self.send(action, request, deadline).await?)
+    }
+
+    /// One request, whatever it is: its reply before the deadline, and the time learned from it.
+    pub(super) async fn send(
+        &self,
+        action: &'static str,
+        request: Outgoing<'_>,
+        deadline: Instant,
+    ) -> Result<Received, Error> {
+        let reply = self.transport.send(action, request);
+        let received = timeout_at(deadline, reply).await.map_err(|_| Error::Timeout { action })??;
+        if let Some(date) = received.headers.get(header::DATE) {
+            self.clock.learn(date.as_bytes());
+        }
+        Ok(received)
+    }
+
+    fn sign(&self, call: &Call<'_>, credentials: &Credentials) -> Result<Signed, Error> {
+        let &Call { action, version, parameters, .. } = call;
+        let request = signature::Request { action, version, host: call.endpoint.authority(), parameters };
+        let nonce = Nonce::from(nonce(action)?);
+        signature::sign(&request, credentials, self.clock.at(call.signed_at), nonce)
+            .map_err(|_| Error::Invalid { action, problem: "the endpoint's host cannot stand in a header" })
+    }
+}
+
+fn nonce(action: &'static str) -> Result<[u8; 16], Error> {
+    let mut nonce = [0; 16];
+    SysRng
+        .try_fill_bytes(&mut nonce)
+        .map_err(|_| Error::Invalid { action, problem: "the system gives no random numbers" })?;
+    Ok(nonce)
+}
+
+/// Turns a reply into the outcome of its call. `secrets`: what the debug log must not show.
+pub(super) fn judge(action: &'static str, secrets: &[&str], received: Received) -> Result<Accepted, Error> {
+    let Received { status, headers, body } = received;
+    let http_status = status.as_u16();
+    let unreadable = |kind| Error::UnreadableReply { action, http_status, kind };
+    let body = body.map_err(unreadable)?;
+    match reply::read(action, status, &body).map_err(unreadable)? {
+        Reply::Accepted(request_id) => Ok(Accepted { action, request_id, http_status, body }),
+        Reply::Refused(refusal) => {
+            log(action, secrets, &refusal);
+            let Refusal { code, request_id, message: _ } = refusal;
+            Err(Error::Api { action, code, request_id, http_status, retry_after: retry_after(&headers) })
+        }
+    }
+}
+
+/// Writes the server's message to the debug log, the only place that ever sees it, unless it holds a secret.
+fn log(action: &str, secrets: &[&str], refusal: &Refusal) {
+    debug!(
+        action,
+        code = refusal.code,
+        request_id = refusal.request_id.as_ref().map(RequestId::as_str),
+        message = ?mask(&refusal.message, secrets),
+        "refused"
+    );
+}
+
+/// Reads `x-acs-retry-after`, a number of milliseconds: at least a second, since what says less would be asked again
+/// and again.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let milliseconds = headers.get("x-acs-retry-after")?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_millis(milliseconds).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER))
+}

@@ -1,0 +1,1 @@
+//! STS against a server of raw bytes.

@@ -1,0 +1,37 @@
+//! Which cluster this is: the uid of namespace `kube-system`, by which auditors and trust policies know it.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
+
+use super::Shutdown;
+
+/// The namespace that every cluster has from its beginning to its end.
+const NAMESPACE: &str = "kube-system";
+
+/// How long to wait before the API server is asked again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Asks until the API server answers, or shutdown is requested. `None`: the operator may not know, which is logged.
+pub(super) async fn cluster(client: &Client, shutdown: &mut Shutdown) -> Option<Arc<str>> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    loop {
+        match namespaces.get_metadata(NAMESPACE).await {
+            Ok(namespace) => return namespace.metadata.uid.map(Into::into),
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
+                tracing::warn!(
+                    code = status.code,
+                    "cannot read namespace {NAMESPACE}: no role can be assumed for a Secret with a role-arn, and the \
+                     session names of roles do not tell the cluster; grant get on it"
+                );
+                return None;
+            }
+            Err(error) => tracing::warn!(%error, "cannot read namespace {NAMESPACE}; it is tried again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = shutdown.requested() => return None,
+        }
+    }
+}
