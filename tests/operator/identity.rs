@@ -52,6 +52,11 @@ pub async fn claim(world: &World, name: &str, instance: &str, credentials: &str)
     world.object_with(name, spec).await;
 }
 
+/// Waits until the value is in effect, though a former process might have sent another.
+async fn in_effect(world: &World, name: &str) {
+    world.until(name, "in effect", |status| status.ready() == ConditionStatus::True).await;
+}
+
 /// The uid of namespace kube-system.
 async fn cluster(world: &World) -> String {
     let namespaces: Api<Namespace> = Api::all(world.client.clone());
@@ -72,7 +77,7 @@ async fn an_object_calls_with_the_keys_in_its_secret() {
     )
     .await;
     let instance = object_with_credentials(&world, "a", "keys").await;
-    world.until_ready("a").await;
+    in_effect(&world, "a").await;
     assert_eq!(world.console(&instance).as_deref(), Some("Abc123"));
     let callers: BTreeSet<_> =
         world.cloud().journal().into_iter().filter_map(|entry| entry.access_key_id).collect();
@@ -98,7 +103,7 @@ async fn the_operators_identity_is_for_the_namespaces_that_were_named() {
 
     let operator = world.operator();
     world.until_console(&instance, "Abc123").await;
-    world.until_ready("g").await;
+    in_effect(&world, "g").await;
     operator.stop().await;
 
     // What is in effect stays said so, though nothing can be changed any more.
@@ -133,7 +138,7 @@ async fn a_role_is_assumed_for_a_secret_that_names_one() {
     operator.stop().await;
 
     let operator = world.operator();
-    world.until_ready("a").await;
+    in_effect(&world, "a").await;
     let assumed = world.calls_of(Action::AssumeRole);
     assert_eq!(assumed.len(), 1, "{assumed:#?}");
     assert_eq!(assumed[0].external_id.as_deref(), Some(external_id.as_str()));
@@ -155,7 +160,7 @@ async fn a_role_can_be_assumed_with_keys_of_ones_own() {
     credentials_secret(&world, "keys", &keys).await;
     claim(&world, "a", &instance, "keys").await;
     let operator = world.operator_with(settings_without_ambient(&world));
-    world.until_ready("a").await;
+    in_effect(&world, "a").await;
     assert_eq!(world.calls_of(Action::AssumeRole)[0].access_key_id.as_deref(), Some("LTAItenant"));
     operator.stop().await;
 }
@@ -199,7 +204,7 @@ async fn contents_that_cannot_be_used_never_become_the_operators_identity() {
     let keys = [("access-key-id", AccessKey::DEFAULT_ID), ("access-key-secret", AccessKey::DEFAULT_SECRET)];
     for (name, secret) in [("o0", "keys0"), ("o6", "keys6"), ("lost", "nowhere")] {
         credentials_secret(&world, secret, &keys).await;
-        world.until_ready(name).await;
+        in_effect(&world, name).await;
     }
     operator.stop().await;
 }
@@ -214,18 +219,19 @@ async fn keys_that_are_renewed_in_the_secret_are_used_at_once() {
     ] {
         let weak = AccessKey::new("LTAIweak", "weak-secret").denied(Action::ModifyInstanceVncPasswd);
         world.cloud().put_access_key(weak);
+        let keys = format!("{name}-keys");
         let old = format!("LTAI{name}");
-        credentials_secret(&world, name, &[("access-key-id", &old), ("access-key-secret", "weak-secret")])
+        credentials_secret(&world, &keys, &[("access-key-id", &old), ("access-key-secret", "weak-secret")])
             .await;
-        object_with_credentials(&world, name, name).await;
+        object_with_credentials(&world, name, &keys).await;
         let status = world.until_stalled(name, reason).await;
         assert_eq!(status.retry.unwrap().code.as_deref(), Some(code));
         let new = format!("LTAInew{name}");
         world.cloud().put_access_key(AccessKey::new(&new, "new-secret"));
         let begun = Instant::now();
-        credentials_secret(&world, name, &[("access-key-id", &new), ("access-key-secret", "new-secret")])
+        credentials_secret(&world, &keys, &[("access-key-id", &new), ("access-key-secret", "new-secret")])
             .await;
-        world.until_ready(name).await;
+        in_effect(&world, name).await;
         assert!(begun.elapsed() < Duration::from_secs(20), "{name}: {:?}", begun.elapsed());
     }
     operator.stop().await;
@@ -243,7 +249,7 @@ async fn an_edited_label_of_the_secret_costs_nothing() {
     credentials_secret(&world, "role", &[("role-arn", ROLE)]).await;
     claim(&world, "a", &instance, "role").await;
     let operator = world.operator();
-    world.until_ready("a").await;
+    in_effect(&world, "a").await;
     let label = kube::api::Patch::Merge(json!({"metadata": {"labels": {"team": "x"}}}));
     world.secrets().patch("role", &kube::api::PatchParams::default(), &label).await.unwrap();
     world.secret("a", "Xyz789").await;
@@ -265,7 +271,7 @@ async fn a_key_that_is_revoked_costs_a_few_calls_and_every_object_recovers_by_it
         world.object(name).await;
     }
     for name in &names {
-        world.until_ready(name).await;
+        in_effect(&world, name).await;
     }
     world.cloud().set_access_keys(vec![]);
     let before = world.cloud().journal().len();
@@ -379,7 +385,7 @@ async fn an_outage_of_sts_is_not_noticed_while_the_credentials_live() {
     credentials_secret(&world, "role", &[("role-arn", ROLE)]).await;
     claim(&world, "a", &instance, "role").await;
     let operator = world.operator();
-    world.until_ready("a").await;
+    in_effect(&world, "a").await;
     let fault = world.cloud().inject(Fault::error(503, "ServiceUnavailable").on(Action::AssumeRole));
     quiet(18).await;
     world.secret("a", "Xyz789").await;
@@ -409,7 +415,7 @@ async fn of_two_identities_the_one_with_the_right_to_the_instance_gets_it() {
     quiet(1).await;
     claim(&other, "owner", &instance, "keys").await;
     let operator = world.operator_with(settings);
-    other.until_ready("owner").await;
+    in_effect(&other, "owner").await;
     world.until_stalled("squatter", Reason::Conflict).await;
     assert_eq!(sent(&world.calls(&instance)).last(), Some(&"Abc123"));
     operator.stop().await;
@@ -429,7 +435,7 @@ async fn objects_of_two_accounts_are_not_in_each_others_way() {
     credentials_secret(&other, "keys", &keys("LTAItheirs", "theirs")).await;
     claim(&world, "ours", &instance, "keys").await;
     let operator = world.operator_with(settings);
-    world.until_ready("ours").await;
+    in_effect(&world, "ours").await;
     assert!(world.calls_of(Action::GetCallerIdentity).is_empty(), "nobody was in doubt");
     claim(&other, "theirs", &instance, "keys").await;
     other.until_stalled("theirs", Reason::InstanceNotFound).await;

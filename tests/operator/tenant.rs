@@ -335,8 +335,8 @@ async fn the_operator_is_not_pointed_at_another_host() {
     ] {
         values.push((name, &url));
     }
-    credentials_secret(&scene.tenant, "trap", &values).await;
-    claim(&scene.tenant, "trap", &instance, "trap").await;
+    credentials_secret(&scene.tenant, "trap-keys", &values).await;
+    claim(&scene.tenant, "trap", &instance, "trap-keys").await;
     scene.victim.until_console(&instance, "Abc123").await;
     for (number, role) in [
         format!("acs:ram::1:role/x@{host}"),
