@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use kube::CustomResourceExt;
 use vncpassword::{
     api::VncPassword,
-    runtime::{RunArgs, Settings, Shutdown, init_telemetry, run},
+    runtime::{Output, RunArgs, Settings, Shutdown, WhoamiArgs, init_telemetry, run, whoami},
 };
 
 /// The system's allocator keeps what bursts leave behind: a third of the memory at 10,000 objects. docs/benchmarks.md.
@@ -25,6 +25,8 @@ struct Cli {
 enum Command {
     /// Run the operator
     Run(Box<RunArgs>),
+    /// Say who the operator is to the cloud, and what it may do; ends with 1 where a right is missing
+    Whoami(Box<WhoamiArgs>),
     /// Print the `CustomResourceDefinitions` as YAML
     Crds,
 }
@@ -33,11 +35,12 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(arguments) => operate(*arguments).await,
-        Command::Crds => print_crds(),
+        Command::Run(arguments) => operate(*arguments).await.map(|()| ExitCode::SUCCESS),
+        Command::Whoami(arguments) => tell_identity(*arguments).await,
+        Command::Crds => print_crds().map(|()| ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             #[allow(clippy::print_stderr, reason = "the one place where the program says why it ends")]
             {
@@ -59,6 +62,19 @@ async fn operate(arguments: RunArgs) -> Result<(), Failure> {
     run(settings, client, |name| std::env::var_os(name), shutdown).await?;
     signals.abort();
     Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the output of this command")]
+async fn tell_identity(arguments: WhoamiArgs) -> Result<ExitCode, Failure> {
+    // Outside of a cluster there is an answer as well.
+    let client = kube::Client::try_default().await.ok();
+    let output = arguments.output;
+    let answer = whoami(arguments, client, |name| std::env::var_os(name)).await?;
+    match output {
+        Output::Text => print!("{answer}"),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&answer)?),
+    }
+    Ok(if answer.suffices() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 #[allow(clippy::print_stdout, reason = "the output of this command")]

@@ -187,6 +187,19 @@ impl Client {
         reply.read::<wire::DescribeInstances<'_>>().map(Into::into)
     }
 
+    /// Asks whether the identity may look at instances (`DescribeInstances` with `DryRun`): an empty list would not tell.
+    ///
+    /// # Errors
+    /// Any of [`Error`]; without the right it is `Api` with a code such as `Forbidden.RAM`.
+    pub async fn may_describe_instances(&self, identity: &Identity, region: &Region) -> Result<(), Error> {
+        let parameters = [("DryRun", "true"), ("MaxResults", "10")];
+        match self.0.list(identity, "DescribeInstances", region, &parameters).await {
+            // It is by an error that the API says yes.
+            Err(Error::Api { code, .. }) if code == "DryRunOperation" => Ok(()),
+            result => result.map(|_| ()),
+        }
+    }
+
     /// Lists the regions (`DescribeRegions`), as seen from one of them.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod readiness;
 mod settings;
 mod shutdown;
 mod telemetry;
+mod whoami;
 
 pub use lease::{Alone, Lease};
 pub use metrics::{Metrics, PassResult};
@@ -18,3 +19,4 @@ pub use readiness::Readiness;
 pub use settings::{CloudArgs, CloudSettings, EndpointNetwork, RunArgs, Settings, SettingsError};
 pub use shutdown::{Shutdown, Stop};
 pub use telemetry::{LogFormat, init as init_telemetry};
+pub use whoami::{Output, Whoami, WhoamiArgs, whoami};

@@ -8,5 +8,6 @@ mod control;
 mod faults;
 mod metadata;
 mod operator_client;
+mod providers;
 mod sdk;
 mod sts;

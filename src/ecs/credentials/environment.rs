@@ -67,7 +67,7 @@ fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Option<Credentials>
         (None, None, None) => Ok(None),
         (None, _, _) => Err(Problem::NoId),
         (Some(_), None, _) => Err(Problem::NoSecret),
-        (Some(id), Some(secret), token) => Ok(Some(Credentials::new(id, secret, token)?)),
+        (Some(id), Some(secret), token) => Ok(Some(Credentials::new(id, secret, token)?.from_provider(NAME))),
     }
 }
 
