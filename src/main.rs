@@ -6,7 +6,10 @@ use clap::{Parser, Subcommand};
 use kube::CustomResourceExt;
 use vncpassword::{
     api::VncPassword,
-    runtime::{Output, RunArgs, Settings, Shutdown, WhoamiArgs, init_telemetry, run, whoami},
+    runtime::{
+        Output, RamPolicyArgs, RunArgs, Settings, Shutdown, WhoamiArgs, init_telemetry, ram_policy, run,
+        whoami,
+    },
 };
 
 /// The system's allocator keeps what bursts leave behind: a third of the memory at 10,000 objects. docs/benchmarks.md.
@@ -29,6 +32,8 @@ enum Command {
     Whoami(Box<WhoamiArgs>),
     /// Print the `CustomResourceDefinitions` as YAML
     Crds,
+    /// Print a RAM policy as JSON: the rights that the operator needs, or whom a role trusts
+    RamPolicy(Box<RamPolicyArgs>),
 }
 
 // One thread: the API server is the limit long before it, and a second costs CPU and memory for handing work over.
@@ -38,6 +43,7 @@ async fn main() -> ExitCode {
         Command::Run(arguments) => operate(*arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Whoami(arguments) => tell_identity(*arguments).await,
         Command::Crds => print_crds().map(|()| ExitCode::SUCCESS),
+        Command::RamPolicy(arguments) => print_ram_policy(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,
@@ -80,5 +86,11 @@ async fn tell_identity(arguments: WhoamiArgs) -> Result<ExitCode, Failure> {
 #[allow(clippy::print_stdout, reason = "the output of this command")]
 fn print_crds() -> Result<(), Failure> {
     print!("{}", serde_saphyr::to_string(&VncPassword::crd())?);
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the output of this command")]
+fn print_ram_policy(arguments: &RamPolicyArgs) -> Result<(), Failure> {
+    println!("{:#}", ram_policy(arguments)?);
     Ok(())
 }

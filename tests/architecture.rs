@@ -1,6 +1,6 @@
 //! What holds the rooms of the code apart, and the papers true to the code. Reads files, needs no cluster.
 //!
-//! After a change of flags: `UPDATE=1 cargo test --test architecture` writes the table in README.md anew.
+//! After a change of flags: `UPDATE=1 cargo test --test architecture` writes the tables in README.md and docs/identity.md anew.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test may end it")]
 
@@ -12,7 +12,11 @@ use std::{
 
 use clap::{Args, Command, CommandFactory};
 use kube::CustomResourceExt;
-use vncpassword::{api::VncPassword, emulator, runtime::RunArgs};
+use vncpassword::{
+    api::VncPassword,
+    emulator,
+    runtime::{RamPolicyArgs, RunArgs},
+};
 
 /// What the pure core may not know: whoever waits, asks or looks at a clock cannot be tested as a table.
 const IMPURE: &[&str] = &[
@@ -115,18 +119,12 @@ async fn two() {}
 
 #[test]
 fn readme_lists_the_flags() {
-    let path = root().join("README.md");
-    let readme = fs::read_to_string(&path).unwrap();
-    let (begin, end) = ("<!-- flags:begin -->\n", "<!-- flags:end -->");
-    let (before, rest) = readme.split_once(begin).expect("README.md has no <!-- flags:begin -->");
-    let (table, after) = rest.split_once(end).expect("README.md has no <!-- flags:end -->");
-    let wanted = flags(&RunArgs::augment_args(Command::new("run")));
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(&path, format!("{before}{begin}{wanted}{end}{after}")).unwrap();
-        return;
-    }
-    let advice = "run UPDATE=1 cargo test --test architecture";
-    assert_eq!(table, wanted, "the flags in README.md are not those of the program; {advice}");
+    lists_the_flags("README.md", &RunArgs::augment_args(Command::new("run")));
+}
+
+#[test]
+fn the_paper_on_identity_lists_the_flags_of_ram_policy() {
+    lists_the_flags("docs/identity.md", &RamPolicyArgs::augment_args(Command::new("ram-policy")));
 }
 
 #[test]
@@ -323,6 +321,22 @@ fn table(heading: &str) -> Vec<Vec<String>> {
 /// The word in a cell, without the marks of code.
 fn word(cell: &str) -> String {
     cell.trim_matches('`').to_owned()
+}
+
+/// Holds the table between the marks in a paper to the flags of the command, or writes it anew.
+fn lists_the_flags(paper: &str, command: &Command) {
+    let path = root().join(paper);
+    let text = fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- flags:begin -->\n", "<!-- flags:end -->");
+    let (before, rest) = text.split_once(begin).expect("the paper has no <!-- flags:begin -->");
+    let (table, after) = rest.split_once(end).expect("the paper has no <!-- flags:end -->");
+    let wanted = flags(command);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, format!("{before}{begin}{wanted}{end}{after}")).unwrap();
+        return;
+    }
+    let advice = "run UPDATE=1 cargo test --test architecture";
+    assert_eq!(table, wanted, "the flags in {paper} are not those of the program; {advice}");
 }
 
 /// The flags of a command as a table.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{self, VncPasswordSpec},
-    ecs::{Action, Identity, Region, RequestId},
+    ecs::{self, Action, Identity, Region, RequestId},
     rotation::{
         self, Decision, Password, Verdict,
         contents::SecretWrite,
@@ -422,7 +422,9 @@ impl<'a> Pass<'a> {
             .await;
         let reply = reply(&result);
         let class = outcome::classify(&reply);
-        context.metrics.called(action, class);
+        if !matches!(result, Err(ecs::Error::CredentialsRest { .. })) {
+            context.metrics.called(action, class);
+        }
         report(instance, purpose, class, &result);
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
         let opens = self.note_limit(action, class, result.err().and_then(|error| error.retry_after()));
@@ -449,7 +451,7 @@ impl<'a> Pass<'a> {
         }
         match (verdict.look, &self.region, &self.identity) {
             (Some(due), Some(region), Some(identity)) => {
-                context.lookout.want(identity, instance, region, due)
+                context.lookout.want(identity, instance, region, due);
             }
             _ if self.observed.owner == Owner::This => {
                 context.lookout.forget(&Identities::name(&self.object), instance);
@@ -540,7 +542,7 @@ impl<'a> Pass<'a> {
 }
 
 /// What a reply means for decisions.
-fn reply(result: &Result<RequestId, crate::ecs::Error>) -> Reply {
+fn reply(result: &Result<RequestId, ecs::Error>) -> Reply {
     match result {
         Ok(request_id) => Reply::Accepted { request_id: request_id.to_string() },
         Err(error) => Reply::from(error),
@@ -556,7 +558,7 @@ fn spread(uid: &str) -> f64 {
 }
 
 /// One line a call. The server's message is never part of it.
-fn report(instance: &str, purpose: Purpose, class: Class, result: &Result<RequestId, crate::ecs::Error>) {
+fn report(instance: &str, purpose: Purpose, class: Class, result: &Result<RequestId, ecs::Error>) {
     match result {
         Ok(request_id) => tracing::info!(instance, ?purpose, %request_id, "password accepted"),
         Err(error) if matches!(class, Class::Waiting | Class::Throttled) => {

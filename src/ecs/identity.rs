@@ -158,18 +158,19 @@ impl Admitted<'_> {
     /// Learns from the outcome of the call. Credentials that have been replaced meanwhile tell nothing.
     pub(super) fn learn<T>(self, result: &Result<T, Error>) {
         let Self { identity, credentials } = self;
-        match result {
-            Err(Error::Api { code, http_status, .. })
-                if classify_code(code, *http_status) == Class::Credentials =>
-            {
-                if identity.cache.forget(&credentials) {
-                    let refusal = Refusal { code: code.clone(), http_status: *http_status };
-                    identity.gate().refused(refusal, Instant::now());
-                }
+        let refusal = match result {
+            Ok(_) => None,
+            Err(Error::Api { code, http_status, .. }) => Some((code, *http_status)),
+            // Nothing was said of the credentials.
+            Err(_) => return,
+        };
+        let refusal = refusal.filter(|(code, status)| classify_code(code, *status) == Class::Credentials);
+        match refusal {
+            Some((code, http_status)) if identity.cache.forget(&credentials) => {
+                let refusal = Refusal { code: code.clone(), http_status };
+                identity.gate().refused(refusal, Instant::now());
             }
-            Ok(_) | Err(Error::Api { .. }) if identity.cache.holds(&credentials) => {
-                *identity.gate() = Gate::Open;
-            }
+            None if identity.cache.holds(&credentials) => *identity.gate() = Gate::Open,
             _ => {}
         }
     }

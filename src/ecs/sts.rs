@@ -150,7 +150,7 @@ impl Sts {
         let (action, secrets) = ("AssumeRoleWithOIDC", secrets.as_slice());
         let call = Unsigned { action, version: VERSION, endpoint: &endpoint, form: &form, secrets };
         let result = self.rpc.call_unsigned(&call, Instant::now() + self.timeout).await;
-        self.issued(&result.map_err(|error| discreet(error, secrets))?)
+        self.issued(&result.map_err(|error| without_quotes(error, secrets))?)
     }
 
     /// Asks who we are (`GetCallerIdentity`), which needs no right.
@@ -181,7 +181,7 @@ impl Sts {
         let result = self.rpc.call(&call, caller, Instant::now() + self.timeout).await;
         let token = caller.security_token().map_or("", Secret::expose);
         let secrets = [caller.access_key_id(), caller.access_key_secret().expose(), token];
-        result.map_err(|error| discreet(error, &secrets))
+        result.map_err(|error| without_quotes(error, &secrets))
     }
 
     fn issued(&self, accepted: &Accepted) -> Result<Credentials, Error> {
@@ -193,7 +193,7 @@ impl Sts {
 }
 
 /// A code reaches conditions and events: one that quotes a secret is no code.
-fn discreet(error: Error, secrets: &[&str]) -> Error {
+fn without_quotes(error: Error, secrets: &[&str]) -> Error {
     match error {
         Error::Api { action, code, http_status, .. } if mask(&code, secrets) != code => {
             Error::UnreadableReply { action, http_status, kind: Unreadable::WrongShape }

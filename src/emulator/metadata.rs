@@ -83,6 +83,13 @@ pub(super) struct Service {
     served: Option<Issued>,
 }
 
+impl Service {
+    /// The tokens given out, save those that had expired when the next was.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.tokens.keys().map(String::as_str)
+    }
+}
+
 /// Whether a path belongs to a route that is no API.
 pub(super) fn is_local(path: &str) -> bool {
     ["/latest/", "/credentials/"].iter().any(|prefix| path.starts_with(prefix))

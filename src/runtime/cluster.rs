@@ -15,6 +15,13 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Asks until the API server answers, or shutdown is requested. `None`: the operator may not know, which is logged.
 pub(super) async fn cluster(client: &Client, shutdown: &mut Shutdown) -> Option<Arc<str>> {
+    tokio::select! {
+        cluster = ask(client) => cluster,
+        () = shutdown.requested() => None,
+    }
+}
+
+async fn ask(client: &Client) -> Option<Arc<str>> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     loop {
         match namespaces.get_metadata(NAMESPACE).await {
@@ -29,9 +36,6 @@ pub(super) async fn cluster(client: &Client, shutdown: &mut Shutdown) -> Option<
             }
             Err(error) => tracing::warn!(%error, "cannot read namespace {NAMESPACE}; it is tried again"),
         }
-        tokio::select! {
-            () = tokio::time::sleep(RETRY) => {}
-            () = shutdown.requested() => return None,
-        }
+        tokio::time::sleep(RETRY).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a long-running program needs: settings, logs, metrics, probes, an orderly end.
+//! What a long-running program needs: settings, logs, metrics, probes, an orderly end; and the policies that let it in.
 
 mod cloud;
 mod cluster;
@@ -6,6 +6,7 @@ mod http;
 mod lease;
 mod metrics;
 mod program;
+mod ram_policy;
 mod readiness;
 mod settings;
 mod shutdown;
@@ -15,6 +16,7 @@ mod whoami;
 pub use lease::{Alone, Lease};
 pub use metrics::{Metrics, PassResult};
 pub use program::{StartError, run};
+pub use ram_policy::{RamPolicyArgs, RamPolicyError, ram_policy};
 pub use readiness::Readiness;
 pub use settings::{CloudArgs, CloudSettings, EndpointNetwork, RunArgs, Settings, SettingsError};
 pub use shutdown::{Shutdown, Stop};

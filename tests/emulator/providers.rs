@@ -157,11 +157,14 @@ async fn the_sources_are_asked_in_the_order_of_the_official_sdks() {
     assert!(said.contains("no credentials are configured"), "{said}");
 }
 
+/// A source, what is wrong with it, and the variables that make it so.
+type Broken<'a> = (&'a str, &'a str, Vec<(&'a str, String)>);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_is_broken_is_told_and_never_leads_on_to_the_next() {
     let scene = Scene::set().await;
     let text = |file: &str, text: &str| scene.write(file, text);
-    let table: Vec<(&str, &str, Vec<(&str, String)>)> = vec![
+    let table: Vec<Broken<'_>> = vec![
         ("environment", "half a key", vec![("ALIBABA_CLOUD_ACCESS_KEY_SECRET", String::new())]),
         ("oidc", "no token", vec![("ALIBABA_CLOUD_OIDC_TOKEN_FILE", scene.path("missing"))]),
         ("oidc", "an empty token", vec![("ALIBABA_CLOUD_OIDC_TOKEN_FILE", text("empty", ""))]),

@@ -2,6 +2,7 @@
 //! the API server answer.
 
 mod generated;
+mod identity;
 mod liar;
 mod program;
 mod traces;
@@ -27,13 +28,16 @@ use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use vncpassword::{
-    api::Reason,
+    api::{ConditionStatus, Reason},
     ecs::{
         self, Endpoint, Region,
         credentials::{Cache, Environment},
     },
     emulator::{AccessKey, Action, Emulator, Fault, Garbage, Instance, Options, Reply, Status},
-    rotation::Password,
+    rotation::{
+        Password,
+        outcome::{Class, classify_code},
+    },
 };
 
 use self::{
@@ -69,18 +73,46 @@ fn password(word: &str) -> String {
     [0, 1, 2, 1, 0, 1].map(|class| draw(LETTERS[class])).iter().collect()
 }
 
+/// A key of one object's own: what goes wrong with it is not felt by others.
+fn own_key(name: &str) -> AccessKey {
+    AccessKey::new(format!("LTAIcanary{name}"), ACCESS_KEY_SECRET).temporary(own_token(name), None)
+}
+
+fn own_token(name: &str) -> String {
+    format!("{SECURITY_TOKEN}{name}")
+}
+
+/// Writes the Secret with that key, and says how an object names it.
+async fn own_identity(world: &World, name: &str) -> Value {
+    let AccessKey { id, secret, security_token, .. } = own_key(name);
+    world.cloud().put_access_key(own_key(name));
+    let encoded = |value: String| json!(k8s_openapi::ByteString(value.into_bytes()));
+    let data = json!({"access-key-id": encoded(id), "access-key-secret": encoded(secret),
+        "security-token": encoded(security_token.unwrap())});
+    let keys = format!("{name}-keys");
+    world.secret_data(&keys, data).await;
+    json!({"name": keys})
+}
+
 /// One object with a Secret and an instance of its own, and what goes wrong there.
 struct Case {
     name: String,
     instance: Instance,
     fault: Option<Fault>,
+    own_identity: bool,
 }
 
 impl Case {
     fn new(name: &str, fault: impl Into<Option<Fault>>) -> Self {
         let name = name.to_lowercase();
         let instance = Instance::new(format!("i-{}", name.replace(['-', '.'], "")));
-        Self { name, instance, fault: fault.into() }
+        Self { name, instance, fault: fault.into(), own_identity: false }
+    }
+
+    /// Calls with a key of its own.
+    fn own_identity(mut self) -> Self {
+        self.own_identity = true;
+        self
     }
 
     /// Where others must not feel what goes wrong here: a region of its own.
@@ -122,8 +154,11 @@ fn faults(elsewhere: &str) -> Vec<Case> {
         ("huge", Garbage::Huge),
         ("no-request-id", Garbage::NoRequestId),
     ];
-    let mut cases: Vec<Case> =
-        CODES.iter().map(|(status, code)| Case::new(code, Fault::error(*status, *code).on(MODIFY))).collect();
+    let refused = |(status, code): &(u16, &str)| {
+        let case = Case::new(code, Fault::error(*status, *code).on(MODIFY));
+        if classify_code(code, *status) == Class::Credentials { case.own_identity() } else { case }
+    };
+    let mut cases: Vec<Case> = CODES.iter().map(refused).collect();
     for (name, kind) in GARBAGE {
         cases.push(Case::new(name, Fault::body(kind).on(MODIFY)));
         let unseen = Case::new(&format!("{name}-look"), Fault::body(kind).on(DESCRIBE));
@@ -216,10 +251,16 @@ async fn whatever_the_cloud_answers(log_format: &str) {
     quiet(4).await;
 
     let words = cases.iter().flat_map(|case| [case.name.clone(), format!("{} two", case.name)]);
-    let traces = secrets(words.chain(WRONG_KEYS.map(|(name, _)| name.to_owned())));
+    let mut traces = secrets(words.chain(WRONG_KEYS.map(|(name, _)| name.to_owned())));
+    for name in cases.iter().filter(|case| case.own_identity).map(|case| case.name.as_str()) {
+        traces.add("the id of an object's own key", own_key(name).id);
+    }
+    for (name, _) in WRONG_KEYS {
+        traces.add("the id of a wrong key", own_key(name).id);
+    }
     controls(&world, &cases).await;
     let log = nothing_leaves(&world, program, &traces).await;
-    for sign in ["TRACE", "kube_client::client", "DEBUG", "rustls::client", "vncpassword::ecs::client"] {
+    for sign in ["TRACE", "kube_client::client", "DEBUG", "rustls::client", "vncpassword::ecs::rpc"] {
         assert!(log.contains(sign), "the log has no {sign}");
     }
     assert!(log.contains("bytes withheld: they hold a secret"), "no message had to be withheld");
@@ -241,13 +282,20 @@ async fn set_up(world: &World, cases: &[Case]) {
             world.cloud().inject(fault.instance(&case.instance.id).times(1));
         }
         let Instance { id, region_id, .. } = &case.instance;
-        let spec = json!({"instanceId": id, "regionId": region_id, "secretRef": {"name": case.name}});
+        let mut spec = json!({"instanceId": id, "regionId": region_id, "secretRef": {"name": case.name}});
+        if case.own_identity {
+            spec["credentialsRef"] = own_identity(world, &case.name).await;
+        }
         world.object_with(&case.name, spec).await;
     }
     for name in malformed().iter().map(|(name, ..)| *name).chain(WRONG_KEYS.map(|(name, _)| name)) {
         let id = Case::new(name, None).instance.id;
         world.cloud().put_instance(Instance::new(&id));
-        world.object_with(name, json!({"instanceId": id, "secretRef": {"name": name}})).await;
+        let mut spec = json!({"instanceId": id, "secretRef": {"name": name}});
+        if WRONG_KEYS.iter().any(|(wrong, _)| *wrong == name) {
+            spec["credentialsRef"] = own_identity(world, name).await;
+        }
+        world.object_with(name, spec).await;
     }
 }
 
@@ -294,13 +342,13 @@ async fn wrong_keys(world: &World) {
 async fn refused(world: &World, name: &str, id: &str, code: &str) -> bool {
     let cloud = world.cloud();
     match name {
-        "wrong-secret" => cloud.put_access_key(AccessKey { secret: "another".to_owned(), ..key() }),
-        "wrong-token" => cloud.put_access_key(key().temporary("another", None)),
+        "wrong-secret" => cloud.put_access_key(AccessKey { secret: "another".to_owned(), ..own_key(name) }),
+        "wrong-token" => cloud.put_access_key(own_key(name).temporary("another", None)),
         "expired-token" => {
             let expired = Some(Timestamp::UNIX_EPOCH);
-            cloud.put_access_key(key().temporary(SECURITY_TOKEN, expired));
+            cloud.put_access_key(own_key(name).temporary(own_token(name), expired));
         }
-        "unknown-key" => cloud.set_access_keys(vec![]),
+        "unknown-key" => assert!(cloud.revoke_access_key(&own_key(name).id)),
         _ => cloud.advance(Duration::from_hours(1)),
     }
     let before = cloud.journal().last().map_or(0, |call| call.seq);
@@ -311,7 +359,6 @@ async fn refused(world: &World, name: &str, id: &str, code: &str) -> bool {
     });
     let call = tokio::time::timeout(PATIENCE, call).await;
     let call = call.unwrap_or_else(|_| panic!("{name}: no call in time"));
-    cloud.set_access_keys(vec![key()]);
     call.code.as_deref() == Some(code)
 }
 

@@ -17,6 +17,7 @@ use vncpassword::{
     emulator::{AccessKey, Action, Emulator, Entry, Fault, Garbage, Instance, Options},
 };
 
+use super::identity::{credentials_secret, object_with_credentials};
 use super::support::{
     Operator, World,
     operator::access_key,
@@ -415,7 +416,14 @@ async fn refused_credentials_are_tried_once_more_at_once_and_then_every_minute()
     let operator = world.operator_before(world.settings()).await;
     let mut instances = Vec::new();
     for (name, status, code) in table {
-        instances.push(spoilt(&world, name, Fault::error(status, code).times(2)).await);
+        // Each with an identity of its own, since it is that which rests.
+        let keys = format!("{name}-keys");
+        let key =
+            [("access-key-id", AccessKey::DEFAULT_ID), ("access-key-secret", AccessKey::DEFAULT_SECRET)];
+        credentials_secret(&world, &keys, &key).await;
+        let instance = instance_of(&world, name);
+        world.cloud().inject(Fault::error(status, code).times(2).on(MODIFY).instance(&instance));
+        instances.push(object_with_credentials(&world, name, &keys).await);
     }
     for ((name, _, code), instance) in table.iter().zip(&instances) {
         let status = world.until_stalled(name, Reason::InvalidCredentials).await;
@@ -433,7 +441,10 @@ async fn refused_credentials_are_tried_once_more_at_once_and_then_every_minute()
         assert_eq!(retry.request_id.as_ref(), Some(&calls[1].request_id), "{code}");
         told_once(&world, name, "Warning", Reason::InvalidCredentials).await;
     }
-    quiet(2).await;
+    // Who comes back early is told the same again, without a call.
+    let_the_backoff_pass(&world, "unknown").await;
+    world.until("unknown", "told again", |status| attempts(status) == Some(2)).await;
+    quiet(46).await;
     for ((name, _, code), instance) in table.iter().zip(&instances) {
         assert_eq!(world.calls(instance).len(), 2, "{code}: a call before its time");
         let_the_backoff_pass(&world, name).await;

@@ -106,7 +106,8 @@ impl Cache {
         outcome.unwrap_or_else(|| Err(self.0.error("gave no answer")))
     }
 
-    /// Makes the next call ask the provider again, if these are still what it would be given; whether they are.
+    /// Makes the next call ask the provider again, if these are still what it would be given; whether they were.
+    #[allow(clippy::must_use_candidate, reason = "most callers forget, and do not care who was first")]
     pub fn forget(&self, used: &Arc<Credentials>) -> bool {
         let mut state = self.0.state();
         let held = state.holds(used);

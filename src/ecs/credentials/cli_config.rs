@@ -7,11 +7,11 @@ use serde::Deserialize;
 
 use super::{
     Credentials, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Tools, Variables,
-    credentials_uri::Source,
+    credentials_uri,
     ecs_ram_role::IMDS_V1_DISABLED,
     file::{self, FileProblem},
     oidc::OidcRole,
-    recipe::{InvalidProfile, Place, Recipe, RecipeProblem},
+    recipe::{InvalidProfile, Place, Recipe, RecipeProblem, Source},
     role::RoleName,
 };
 use crate::ecs::{
@@ -80,9 +80,10 @@ struct Config {
     profiles: Vec<Profile>,
 }
 
-/// One profile. An empty value is none: that is how the command line writes what is not set.
+/// One profile, by the words of the file. An empty value is none: that is how the command line writes what is not set.
 #[derive(Default, Deserialize)]
 #[serde(default)]
+#[allow(clippy::struct_field_names, reason = "the words of the file")]
 struct Profile {
     name: String,
     mode: String,
@@ -102,7 +103,8 @@ struct Profile {
     source_profile: String,
     oidc_provider_arn: String,
     oidc_token_file: String,
-    credentials_uri: String,
+    /// It may hold a password.
+    credentials_uri: Option<Secret>,
 }
 
 impl CliConfig {
@@ -174,35 +176,35 @@ impl Config {
         let source = required("source_profile", &profile.source_profile)?;
         let left = sources.checked_sub(1).ok_or(InvalidProfile::Circle)?;
         let source = self.named(source, session, left)?;
-        Ok(Recipe::Role(profile.place()?, Box::new(source), profile.role(session)?))
+        Ok(source.then(profile.place()?, profile.role(session)?))
     }
 }
 
 impl Profile {
     fn recipe(&self, session: &SessionName) -> Result<Recipe, InvalidProfile> {
+        let token = || self.sts_token.clone().filter(|token| !token.expose().is_empty());
         Ok(match self.mode.as_str() {
-            "AK" => Recipe::Keys(self.keys(None)?),
+            "AK" => Source::Keys(self.keys(None)?).into(),
             "StsToken" => {
-                let token = self.sts_token.clone().filter(|token| !token.expose().is_empty());
-                Recipe::Keys(self.keys(Some(token.ok_or(InvalidProfile::Missing("sts_token"))?))?)
+                let token = token().ok_or(InvalidProfile::Missing("sts_token"))?;
+                Source::Keys(self.keys(Some(token))?).into()
             }
             "RamRoleArn" => {
-                let token = self.sts_token.clone().filter(|token| !token.expose().is_empty());
-                let source = Recipe::Keys(self.keys(token)?);
-                Recipe::Role(self.place()?, Box::new(source), self.role(session)?)
+                Recipe::from(Source::Keys(self.keys(token())?)).then(self.place()?, self.role(session)?)
             }
-            "EcsRamRole" => Recipe::Instance(self.instance()?),
+            "EcsRamRole" => Source::Instance(self.instance()?).into(),
             "RamRoleArnWithRoleName" | "RamRoleArnWithEcs" => {
-                let source = Recipe::Instance(self.instance()?);
-                Recipe::Role(self.place()?, Box::new(source), self.role(session)?)
+                Recipe::from(Source::Instance(self.instance()?)).then(self.place()?, self.role(session)?)
             }
             "OIDC" => {
                 let provider_arn = required("oidc_provider_arn", &self.oidc_provider_arn)?.to_owned();
                 let token_file = required("oidc_token_file", &self.oidc_token_file)?.into();
-                Recipe::Token(self.place()?, OidcRole { role: self.role(session)?, provider_arn, token_file })
+                let role = OidcRole { role: self.role(session)?, provider_arn, token_file };
+                Source::Token(self.place()?, role).into()
             }
             "CredentialsURI" => {
-                Recipe::Uri(Source::parse(required("credentials_uri", &self.credentials_uri)?)?)
+                let url = self.credentials_uri.as_ref().map_or("", Secret::expose);
+                Source::Uri(credentials_uri::Source::parse(required("credentials_uri", url)?)?).into()
             }
             "" => return Err(InvalidProfile::Missing("mode")),
             "CloudSSO" => return Err(InvalidProfile::Unsupported("mode CloudSSO")),

@@ -11,7 +11,7 @@ use super::{
     file::{self, FileProblem},
     ini::{Ini, InvalidLine, Section},
     oidc::OidcRole,
-    recipe::{InvalidProfile, Place, Recipe, RecipeProblem},
+    recipe::{InvalidProfile, Place, Recipe, RecipeProblem, Source},
     role::RoleName,
 };
 use crate::ecs::sts::{AssumeRole, Sts};
@@ -137,24 +137,24 @@ fn settings(variables: Variables<'_>) -> Result<Settings, NotUtf8> {
 
 fn recipe(section: &Section, session: &SessionName) -> Result<Recipe, InvalidProfile> {
     Ok(match required(section, "type")? {
-        "access_key" => Recipe::Keys(keys(section, None)?),
+        "access_key" => Source::Keys(keys(section, None)?).into(),
         "sts" => {
             let token = section.secret("security_token").cloned();
             let token = token.ok_or(InvalidProfile::Missing("security_token"))?;
-            Recipe::Keys(keys(section, Some(token))?)
+            Source::Keys(keys(section, Some(token))?).into()
         }
-        "ecs_ram_role" => Recipe::Instance(section.text("role_name").map(RoleName::parse).transpose()?),
+        "ecs_ram_role" => {
+            Source::Instance(section.text("role_name").map(RoleName::parse).transpose()?).into()
+        }
         "ram_role_arn" => {
-            let source = Recipe::Keys(keys(section, section.secret("security_token").cloned())?);
-            Recipe::Role(Place::default(), Box::new(source), role(section, session)?)
+            let source = Source::Keys(keys(section, section.secret("security_token").cloned())?);
+            Recipe::from(source).then(Place::default(), role(section, session)?)
         }
         "oidc_role_arn" => {
             let provider_arn = required(section, "oidc_provider_arn")?.to_owned();
             let token_file = required(section, "oidc_token_file_path")?.into();
-            Recipe::Token(
-                Place::default(),
-                OidcRole { role: role(section, session)?, provider_arn, token_file },
-            )
+            let role = OidcRole { role: role(section, session)?, provider_arn, token_file };
+            Source::Token(Place::default(), role).into()
         }
         "rsa_key_pair" => return Err(InvalidProfile::Unsupported("type rsa_key_pair")),
         "bearer" => return Err(InvalidProfile::Unsupported("type bearer")),

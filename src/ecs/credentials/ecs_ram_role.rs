@@ -146,13 +146,9 @@ impl Metadata {
             }
             Err(_) => {}
         }
-        let listed;
         let role = match role {
             Some(role) => role,
-            None => {
-                listed = self.role(headers.clone()).await?;
-                &listed
-            }
+            None => &self.role(headers.clone()).await?,
         };
         let body = self.get(&format!("{ROLES}{}", role.as_str()), headers).await.map_err(Problem::Fetch)?;
         let issued = issued(&body).map_err(Problem::Fetch)?;

@@ -72,7 +72,7 @@ mod tests {
             ("mark", b"\xef\xbb\xbfa", Ok("a")),
             ("empty", b"", Ok("")),
             ("binary", b"\xff", Err(FileProblem::NotUtf8)),
-            ("long", &[b'x'; LONGEST + 1], Err(FileProblem::TooLong)),
+            ("long", &vec![b'x'; LONGEST + 1], Err(FileProblem::TooLong)),
         ];
         for (name, content, expected) in table {
             let path = directory.path().join(name);

@@ -29,7 +29,7 @@ mod role;
 mod secret;
 mod session;
 #[cfg(test)]
-mod test_tools;
+pub(super) mod test_tools;
 mod variables;
 
 use std::fmt;
@@ -179,6 +179,8 @@ impl fmt::Debug for Credentials {
             .field("access_key_id", &format_args!("{kind}***"))
             .field("access_key_secret", &self.access_key_secret)
             .field("security_token", &self.security_token)
+            .field("expires_at", &self.expires_at)
+            .field("provider", &self.provider)
             .finish()
     }
 }
@@ -203,11 +205,14 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        let shown = format!("{:?}", credentials("LTAI5tExample", "hush", Some("token")).unwrap());
+        let shown = format!(
+            "{:?}",
+            credentials("LTAI5tExample", "hush", Some("token")).unwrap().from_provider("environment")
+        );
         assert_eq!(
             shown,
             "Credentials { access_key_id: LTAI***, access_key_secret: Secret(***), \
-             security_token: Some(Secret(***)) }"
+             security_token: Some(Secret(***)), expires_at: None, provider: \"environment\" }"
         );
     }
 

@@ -14,18 +14,22 @@ use crate::ecs::{
     sts::{AssumeRole, Sts},
 };
 
-/// How to come by credentials.
-pub(super) enum Recipe {
+/// How to come by credentials: a source, and the roles that are assumed on top of it, one after the other.
+pub(super) struct Recipe {
+    source: Source,
+    roles: Vec<(Place, AssumeRole)>,
+}
+
+/// Where credentials come from in the first place.
+pub(super) enum Source {
     /// They are there.
     Keys(Credentials),
-    /// Ask the metadata service for that role, or for whichever there is.
+    /// The metadata service is asked for that role, or for whichever there is.
     Instance(Option<RoleName>),
-    /// Ask a URL.
+    /// A URL is asked.
     Uri(credentials_uri::Source),
-    /// Become a role by a token.
+    /// A role is assumed by a token.
     Token(Place, OidcRole),
-    /// Become a role on top of something else.
-    Role(Place, Box<Recipe>, AssumeRole),
 }
 
 /// Which STS a profile wants.
@@ -73,27 +77,31 @@ pub(super) enum RecipeProblem {
     Sts(#[from] Error),
 }
 
+impl From<Source> for Recipe {
+    fn from(source: Source) -> Self {
+        Self { source, roles: Vec::new() }
+    }
+}
+
 impl Recipe {
+    /// The same, and then this role.
+    pub(super) fn then(mut self, place: Place, role: AssumeRole) -> Self {
+        self.roles.push((place, role));
+        self
+    }
+
     /// Follows the recipe. `v1`: whether the metadata service may be asked without a token of its own.
     pub(super) async fn follow(&self, tools: &Tools, v1: bool) -> Result<Credentials, RecipeProblem> {
-        // A role's source may be a role. From the innermost on: a future that calls itself would have to be boxed.
-        let mut roles = Vec::new();
-        let mut innermost = self;
-        while let Self::Role(place, source, role) = innermost {
-            roles.push((place, role));
-            innermost = source;
-        }
-        let mut credentials = match innermost {
-            Self::Keys(credentials) => credentials.clone(),
-            Self::Instance(role) => {
+        let mut credentials = match &self.source {
+            Source::Keys(credentials) => credentials.clone(),
+            Source::Instance(role) => {
                 let metadata = Metadata::new(tools.rpc.clone(), tools.metadata.clone());
                 metadata.credentials(role.as_ref(), v1).await?
             }
-            Self::Uri(source) => source.credentials(&tools.rpc).await?,
-            Self::Token(place, role) => role.assume(&place.sts(tools)).await?,
-            Self::Role(..) => return Err(Error::NoCredentials.into()),
+            Source::Uri(source) => source.credentials(&tools.rpc).await?,
+            Source::Token(place, role) => role.assume(&place.sts(tools)).await?,
         };
-        while let Some((place, role)) = roles.pop() {
+        for (place, role) in &self.roles {
             credentials = place.sts(tools).assume_role(&credentials, role).await?;
         }
         Ok(credentials)

@@ -82,6 +82,8 @@ impl StsEndpoint {
 mod tests {
     use std::ffi::OsString;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Flag, region of the operator, network of the operator, and the three variables.
@@ -157,6 +159,18 @@ mod tests {
             &overlong,
         ] {
             assert_eq!(Endpoint::host(host), Err(InvalidEndpoint::Host), "{host:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_taken_for_a_host_stays_one(host in "[a-zA-Z0-9.:/?#@%\\[\\] _-]{1,12}|\\PC{0,6}") {
+            if let Ok(endpoint) = Endpoint::host(&host) {
+                let url = reqwest::Url::parse(&endpoint.path("/?a=b")).unwrap();
+                let lower = host.to_ascii_lowercase();
+                prop_assert_eq!(url.host_str(), Some(lower.as_str()));
+                prop_assert_eq!((url.scheme(), url.port(), url.path(), url.query()), ("https", None, "/", Some("a=b")));
+            }
         }
     }
 

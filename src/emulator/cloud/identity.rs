@@ -65,6 +65,12 @@ impl Cloud {
         self.with(|state, _| state.metadata.settings.clone())
     }
 
+    /// The tokens of the metadata service that are good, or were a moment ago.
+    #[must_use]
+    pub fn metadata_tokens(&self) -> Vec<String> {
+        self.with(|state, _| state.metadata.tokens().map(ToOwned::to_owned).collect())
+    }
+
     /// Gives all credentials from now on this life, whatever is asked for; zero: they are expired on arrival. `None`:
     /// the life that was asked for.
     pub fn set_sts_lifetime(&self, lifetime: Option<Duration>) {

@@ -31,6 +31,21 @@ pub struct Program {
 impl Program {
     /// Starts one that logs all there is.
     pub async fn start(world: &World, kubeconfig: &Path, log_format: &str) -> Self {
+        let key = [
+            ("ALIBABA_CLOUD_ACCESS_KEY_ID", ACCESS_KEY_ID),
+            ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", ACCESS_KEY_SECRET),
+            ("ALIBABA_CLOUD_SECURITY_TOKEN", SECURITY_TOKEN),
+        ];
+        Self::start_as(world, kubeconfig, log_format, &key).await
+    }
+
+    /// The same with its credentials from wherever these variables say.
+    pub async fn start_as(
+        world: &World,
+        kubeconfig: &Path,
+        log_format: &str,
+        credentials: &[(&str, &str)],
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| std::fs::File::create(directory.path().join(name)).unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -43,14 +58,13 @@ impl Program {
                 &world.namespace,
             ])
             .args(["--ecs-endpoint", &world.emulator.url(), "--sts-endpoint", &world.emulator.url()])
+            .args(["--metadata-endpoint", &world.emulator.url()])
             .args(["--http-addr", &address.to_string()])
             .env_clear()
             .env("KUBECONFIG", kubeconfig)
             .env("RUST_LOG", "trace")
             .env("RUST_BACKTRACE", "full")
-            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", ACCESS_KEY_ID)
-            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", ACCESS_KEY_SECRET)
-            .env("ALIBABA_CLOUD_SECURITY_TOKEN", SECURITY_TOKEN)
+            .envs(credentials.iter().copied())
             .stdin(Stdio::null())
             .stdout(file("stdout"))
             .stderr(file("stderr"))

@@ -1,1 +1,198 @@
 //! The order of the providers, and that nobody silently becomes another.
+
+use std::{fs, sync::Mutex};
+
+use super::*;
+use crate::ecs::{
+    credentials::{
+        cli_config, credentials_file, credentials_uri, ecs_ram_role, environment as env, oidc,
+        test_tools::{ROLE, broken, environment, given, key_reply, sts_reply, tools},
+    },
+    test_server::{Act, Server, http},
+};
+
+/// Plays the answers in turn, `Err` being broken; without one it is not configured.
+struct Script(&'static str, Mutex<Vec<Result<Option<&'static str>, ()>>>);
+
+impl Script {
+    fn of(name: &'static str, mut answers: Vec<Result<Option<&'static str>, ()>>) -> Arc<dyn Provider> {
+        answers.reverse();
+        Arc::new(Self(name, Mutex::new(answers)))
+    }
+}
+
+impl Provider for Script {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
+        let answer = self.1.lock().unwrap().pop().unwrap_or(Ok(None));
+        let answer = answer.map(|id| id.map(given)).map_err(|()| broken(self.0));
+        async { answer }.boxed()
+    }
+}
+
+async fn ids(chain: &Chain, times: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..times {
+        ids.push(match chain.credentials().await {
+            Ok(Some(credentials)) => credentials.access_key_id().to_owned(),
+            Ok(None) => "none".to_owned(),
+            Err(error) => error.to_string(),
+        });
+    }
+    ids
+}
+
+#[tokio::test]
+async fn the_first_that_answers_is_kept() {
+    let first = Script::of("first", vec![Ok(None), Err(()), Ok(None), Ok(Some("never"))]);
+    let second = Script::of(
+        "second",
+        vec![Ok(None), Ok(Some("one")), Ok(Some("two")), Err(()), Ok(None), Ok(Some("three"))],
+    );
+    let chain = Chain::new(vec![first, second]);
+    assert_eq!(chain.name(), "chain");
+    let expected = [
+        "none",
+        "credentials from first: broken",
+        "one",
+        "two",
+        "credentials from second: broken",
+        "credentials from second: it gave credentials before and is not configured any more; restart to become another \
+         identity",
+        "three",
+    ];
+    assert_eq!(ids(&chain, 7).await, expected);
+    assert_eq!(chain.name(), "second");
+}
+
+/// Variables that make a provider answer, or break it, in the order of the chain.
+struct World {
+    server: Server,
+    directory: tempfile::TempDir,
+}
+
+const ORDER: [&str; 6] =
+    ["environment", "oidc", "cliConfig", "credentialsFile", "ecsRamRole", "credentialsUri"];
+
+impl World {
+    async fn new(acts: Vec<Act>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        write("token", "a.b.c");
+        write(
+            "config.json",
+            r#"{"current":"p","profiles":[{"name":"p","mode":"AK","access_key_id":"cli","access_key_secret":"s"}]}"#,
+        );
+        write("credentials", "[default]\ntype = access_key\naccess_key_id = file\naccess_key_secret = s\n");
+        write("broken.json", r#"{"current":"p","profiles":[{"name":"p","mode":"External"}]}"#);
+        write("broken", "[default]\ntype = rsa_key_pair\n");
+        Self { server: Server::start(acts).await, directory }
+    }
+
+    fn variables(&self, provider: &str, works: bool) -> Vec<(&'static str, String)> {
+        let file = |good: &str, bad: &str| {
+            self.directory.path().join(if works { good } else { bad }).to_str().unwrap().to_owned()
+        };
+        let text = |good: &str, bad: &str| if works { good } else { bad }.to_owned();
+        match provider {
+            "environment" => {
+                vec![(env::ACCESS_KEY_ID, "environment".to_owned()), (env::ACCESS_KEY_SECRET, text("s", ""))]
+            }
+            "oidc" => vec![
+                (oidc::ROLE_ARN, ROLE.to_owned()),
+                (oidc::OIDC_PROVIDER_ARN, "acs:ram::1:oidc-provider/x".to_owned()),
+                (oidc::OIDC_TOKEN_FILE, file("token", "no-token")),
+            ],
+            "cliConfig" => vec![(cli_config::CONFIG_FILE, file("config.json", "broken.json"))],
+            "credentialsFile" => vec![(credentials_file::CREDENTIALS_FILE, file("credentials", "broken"))],
+            "ecsRamRole" => vec![(ecs_ram_role::METADATA_ROLE, text("role", "no/role"))],
+            "credentialsUri" => vec![(credentials_uri::CREDENTIALS_URI, text(&self.server.url(), "ftp://x"))],
+            _ => unreachable!(),
+        }
+    }
+
+    fn chain(&self, variables: &[(&'static str, String)]) -> Chain {
+        let mut all: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        if !all.iter().any(|(name, _)| *name == ecs_ram_role::METADATA_ROLE) {
+            all.push((ecs_ram_role::METADATA_DISABLED, "true"));
+        }
+        Chain::from_environment(environment(&all), &tools(&self.server.url()))
+    }
+}
+
+/// What a server plays so that the provider answers.
+fn good(provider: &str) -> Vec<Act> {
+    let ok = |body: &str| Act::Send(http(200, "", body));
+    match provider {
+        "oidc" => vec![ok(&sts_reply(3600))],
+        "ecsRamRole" => vec![ok("t"), ok(&key_reply(3600))],
+        "credentialsUri" => vec![ok(&key_reply(3600))],
+        _ => vec![],
+    }
+}
+
+#[tokio::test]
+async fn the_one_that_comes_first_in_the_official_order_answers() {
+    for (place, provider) in ORDER.into_iter().enumerate() {
+        let world = World::new(good(provider)).await;
+        let all_from_here: Vec<_> =
+            ORDER[place..].iter().flat_map(|name| world.variables(name, true)).collect();
+        let chain = world.chain(&all_from_here);
+        let credentials = chain.credentials().await.unwrap().unwrap();
+        assert_eq!((credentials.provider(), chain.name()), (provider, provider));
+    }
+}
+
+#[tokio::test]
+async fn a_broken_provider_never_leads_on_to_the_next() {
+    for pair in ORDER.windows(2) {
+        let [former, latter] = pair else { unreachable!() };
+        let world = World::new(good(latter)).await;
+        let variables = [world.variables(former, false), world.variables(latter, true)].concat();
+        let error = world.chain(&variables).credentials().await.unwrap_err();
+        assert_eq!(error.provider, *former, "{error}");
+        assert_eq!(world.server.requests().len(), 0, "{latter} was asked: {error}");
+
+        let alone = world.chain(&world.variables(latter, true)).credentials().await;
+        assert_eq!(alone.unwrap().unwrap().provider(), *latter, "{latter} answers by itself");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_environment_is_not_configured() {
+    let world = World::new(vec![]).await;
+    assert!(world.chain(&[]).credentials().await.unwrap().is_none());
+    // Nobody is at home, and nobody answers where the metadata service should be.
+    let chain = Chain::from_environment(environment(&[("HOME", "/nowhere")]), &tools("http://127.0.0.1:1"));
+    assert!(chain.credentials().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn files_at_home_are_found() {
+    let home = tempfile::tempdir().unwrap();
+    let variables = [("HOME", home.path().to_str().unwrap()), (ecs_ram_role::METADATA_DISABLED, "true")];
+    let chain = || Chain::from_environment(environment(&variables), &tools("http://127.0.0.1:1"));
+    for (path, text) in [
+        (
+            ".alibabacloud/credentials.ini",
+            "[default]\ntype=access_key\naccess_key_id=python\naccess_key_secret=s",
+        ),
+        (".alibabacloud/credentials", "[default]\ntype=access_key\naccess_key_id=go\naccess_key_secret=s"),
+        (
+            ".aliyun/config.json",
+            r#"{"current":"p","profiles":[{"name":"p","mode":"AK","access_key_id":"cli","access_key_secret":"s"}]}"#,
+        ),
+    ] {
+        let path = home.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        let id = chain().credentials().await.unwrap().unwrap().access_key_id().to_owned();
+        assert!(text.contains(&id), "{id} from {text}");
+    }
+    let disabled = [variables.as_slice(), &[(cli_config::CLI_PROFILE_DISABLED, "TRUE")]].concat();
+    let chain = Chain::from_environment(environment(&disabled), &tools("http://127.0.0.1:1"));
+    assert_eq!(ids(&chain, 1).await, ["go"]);
+}

@@ -57,11 +57,14 @@ async fn the_token_travels_in_the_body_and_is_read_anew() {
     assert!(bodies[1].contains("OIDCToken=a.newer.token&"), "{}", bodies[1]);
 }
 
+/// Variables that are set.
+type Set<'a> = &'a [(&'a str, &'a str)];
+
 #[tokio::test]
 async fn all_variables_or_none() {
     let (role, idp, file) = ((ROLE_ARN, ROLE), (OIDC_PROVIDER_ARN, PROVIDER), (OIDC_TOKEN_FILE, "/none"));
     let missing = |name: &str| Err(format!("{name} is missing, though another variable of the role is set"));
-    let table: [(&[(&str, &str)], Result<Option<String>, String>); 9] = [
+    let table: [(Set<'_>, Result<Option<String>, String>); 9] = [
         (&[], Ok(None)),
         (&[(ROLE_SESSION_NAME, "x.y")], Ok(None)),
         (&[role], missing(OIDC_PROVIDER_ARN)),
@@ -100,7 +103,7 @@ async fn a_file_without_a_token_is_an_error_and_nobody_is_called() {
             "the token file holds no token: it has a character that is not visible ASCII",
         ),
         (b"\xffZq7xK2mWp9Lr4t", "the token file is not valid UTF-8"),
-        (&[b'x'; 300 << 10], "the token file is longer than 256 KiB"),
+        (&vec![b'x'; 300 << 10], "the token file is longer than 256 KiB"),
     ];
     let server = Server::start([]).await;
     for (content, expected) in table {
@@ -130,4 +133,18 @@ async fn a_refusal_is_told_by_its_code() {
         said(&configured(&server.url(), &file)).await.unwrap_err(),
         "credentials from oidc: AssumeRoleWithOIDC was answered with AuthenticationFail.OIDCToken.Expired (HTTP 400)"
     );
+}
+
+#[tokio::test]
+async fn a_thousand_callers_make_one_call() {
+    let (_directory, file) = token_file(SECRETS[2].as_bytes());
+    let server = Server::start(vec![Act::Send(http(200, "", &sts_reply(3600))); 9]).await;
+    let oidc = configured(&server.url(), &file);
+    let cache = crate::ecs::credentials::Cache::new(
+        std::sync::Arc::new(oidc),
+        crate::ecs::clock::Clock::new(jiff::Timestamp::now),
+    );
+    let answers = futures::future::join_all((0..1000).map(|_| cache.get())).await;
+    assert!(answers.iter().all(|answer| answer.as_ref().unwrap().as_ref().unwrap().access_key_id() == ID));
+    assert_eq!(server.requests().len(), 1);
 }
