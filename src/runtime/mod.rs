@@ -21,4 +21,4 @@ pub use readiness::Readiness;
 pub use settings::{CloudArgs, CloudSettings, EndpointNetwork, RunArgs, Settings, SettingsError};
 pub use shutdown::{Shutdown, Stop};
 pub use telemetry::{LogFormat, init as init_telemetry};
-pub use whoami::{Output, Whoami, WhoamiArgs, whoami};
+pub use whoami::{Output, Whoami, WhoamiArgs, WhoamiError, whoami};
