@@ -20,7 +20,10 @@ use crate::{
         credentials::{AssumedRole, Cache, GivenKeys, RoleArn, Secret, SessionName, external_id},
         sts::AssumeRole,
     },
-    rotation::facts::{Access, SecretVersion},
+    rotation::{
+        facts::{Access, SecretVersion},
+        owner::Bond,
+    },
 };
 
 /// Under which name logs and limits know the operator's own identity.
@@ -155,8 +158,23 @@ impl Identities {
         object.credentials().map_or(OPERATOR.into(), |key| key.to_string().into())
     }
 
+    /// What is known of the identities of two objects. One that has none has no part in any account.
+    pub fn bond(&self, one: &Object, other: &Object) -> Bond {
+        match (one.credentials(), other.credentials()) {
+            (None, None) if self.has_none(one) || self.has_none(other) => Bond::OtherAccount,
+            (one, other) if one == other => Bond::SameIdentity,
+            _ if self.apart(one, other) => Bond::OtherAccount,
+            _ => Bond::OtherIdentity,
+        }
+    }
+
+    /// Whether the object has no identity, and may not use the operator's own.
+    fn has_none(&self, object: &Object) -> bool {
+        object.credentials().is_none() && !self.ambient.includes(&object.key.namespace)
+    }
+
     /// Whether two objects are known to act in different accounts.
-    pub fn apart(&self, one: &Object, other: &Object) -> bool {
+    fn apart(&self, one: &Object, other: &Object) -> bool {
         let account = |object: &Object| {
             let identity = self.newest(object)?;
             identity.account().map(ToOwned::to_owned)

@@ -181,7 +181,7 @@ fn random_id() -> Result<String, Error> {
 impl Context {
     /// Who owns the instance that the object names.
     fn owner(&self, object: &object::Object) -> Owner {
-        self.registry.owner(object, |one, other| self.identities.apart(one, other))
+        self.registry.owner(object, |one, other| self.identities.bond(one, other))
     }
 
     fn wake(&self, key: Key) {

@@ -182,15 +182,11 @@ impl Registry {
         self.tables().rivals(object)
     }
 
-    /// Who owns the instance that this object names, and the key that it generates into. `apart` tells of two objects
-    /// whether they are known to act in different accounts.
-    pub fn owner(&self, object: &Object, apart: impl Fn(&Object, &Object) -> bool) -> Owner {
+    /// Who owns the instance that this object names, and the key that it generates into. `bond` tells what is known of
+    /// the identities of two objects.
+    pub fn owner(&self, object: &Object, bond: impl Fn(&Object, &Object) -> Bond) -> Owner {
         let tables = self.tables();
-        let bond = |other: &Object| match other.credentials() == object.credentials() {
-            true => Bond::SameIdentity,
-            false if apart(other, object) => Bond::OtherAccount,
-            false => Bond::OtherIdentity,
-        };
+        let bond = |other: &Object| bond(other, object);
         if let Some(key) = tables.strongest(tables.claimants(object).iter(), object, bond) {
             let near = key.namespace == object.key.namespace;
             return Owner::Other(near.then(|| key.name.to_string()));

@@ -48,7 +48,7 @@ pub enum Bond {
     SameIdentity,
     /// They do not, and may still be of one account.
     OtherIdentity,
-    /// They are of different accounts, so they cannot mean the same instance.
+    /// They are of different accounts, so they cannot mean the same instance; or one of them has no identity at all.
     OtherAccount,
 }
 

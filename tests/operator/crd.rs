@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command, sync::OnceCell, time::Instant};
 use vncpassword::{
     api::{Reason, VncPassword},
-    emulator::Instance,
+    emulator::{AccessKey, Instance, Role},
 };
 
 use super::support::{World, control_plane::shared_kubeconfig, world::PATIENCE};
@@ -65,8 +65,13 @@ async fn every_example_is_accepted_and_becomes_ready() {
     for object in &objects {
         let instance = Instance::new(&object.spec.instance_id);
         let region = object.spec.region_id.clone().unwrap_or(instance.region_id.clone());
-        world.cloud().put_instance(instance.region(region));
+        let elsewhere = object.metadata.name.as_deref() == Some("other-console");
+        let account = if elsewhere { "2000000000000002" } else { AccessKey::DEFAULT_ACCOUNT };
+        world.cloud().put_instance(instance.region(region).account(account));
     }
+    world.cloud().put_access_key(AccessKey::new("LTAI5tExampleExample", "example"));
+    let role = Role::new("acs:ram::2000000000000002:role/console");
+    world.cloud().put_role(role.trusting(AccessKey::DEFAULT_ACCOUNT));
     for object in &objects {
         let name = object.metadata.name.as_deref().unwrap();
         // The next look of one that has met the empty cloud is 10 minutes away; a change is looked at at once.
@@ -137,16 +142,6 @@ fn refused() -> Vec<(&'static str, Value, String)> {
         ("/spec/secretRef/name", json!("a..b"), SECRET),
         ("/spec/secretRef/name", json!("a?b"), SECRET),
         ("/spec/secretRef/namespace", json!("other"), "unknown field \"spec.secretRef.namespace\""),
-        ("/spec/credentialsRef", json!({}), "spec.credentialsRef.name: Required value"),
-        ("/spec/credentialsRef", json!({"name": ""}), "should be at least 1 chars long"),
-        ("/spec/credentialsRef", json!({"name": long("a", 254)}), "may not be more than 253 bytes"),
-        ("/spec/credentialsRef", json!({"name": "other/secret"}), SECRET),
-        ("/spec/credentialsRef", json!({"name": "Upper"}), SECRET),
-        (
-            "/spec/credentialsRef",
-            json!({"name": "a", "namespace": "other"}),
-            "unknown field \"spec.credentialsRef.namespace\"",
-        ),
         ("/spec/secretRef/key", json!(""), "should be at least 1 chars long"),
         ("/spec/secretRef/key", long("a", 245), "may not be more than 244 bytes"),
         ("/spec/secretRef/key", json!("a/b"), KEY),
@@ -206,7 +201,21 @@ fn refused() -> Vec<(&'static str, Value, String)> {
         ("/spec/suspend", json!("yes"), "must be of type boolean"),
         ("/spec/instanceID", json!("i-abc"), "unknown field \"spec.instanceID\""),
     ];
-    table.into_iter().map(|(place, value, message)| (place, value, message.to_owned())).collect()
+    let all = table.into_iter().chain(refused_credentials());
+    all.map(|(place, value, message)| (place, value, message.to_owned())).collect()
+}
+
+fn refused_credentials() -> [(&'static str, Value, &'static str); 6] {
+    const PLACE: &str = "/spec/credentialsRef";
+    let unknown = "unknown field \"spec.credentialsRef.namespace\"";
+    [
+        (PLACE, json!({}), "spec.credentialsRef.name: Required value"),
+        (PLACE, json!({"name": ""}), "should be at least 1 chars long"),
+        (PLACE, json!({"name": "a".repeat(254)}), "may not be more than 253 bytes"),
+        (PLACE, json!({"name": "other/secret"}), SECRET),
+        (PLACE, json!({"name": "Upper"}), SECRET),
+        (PLACE, json!({"name": "a", "namespace": "other"}), unknown),
+    ]
 }
 
 /// What may be created, each with the rest as in [`good`].
