@@ -118,7 +118,6 @@ fn refused() -> Vec<(&'static str, Value, String)> {
         ("/spec/regionId", json!(""), "should be at least 1 chars long"),
         ("/spec/regionId", long("cn-", 65), "may not be more than 64 bytes"),
         ("/spec/regionId", json!("x.example.com/?"), REGION),
-        ("/spec/regionId", json!("cn-x.example.com"), REGION),
         ("/spec/regionId", json!("cn-hangzhou@example.com"), REGION),
         ("/spec/regionId", json!("cn-hangzhou:80"), REGION),
         ("/spec/regionId", json!("CN-HANGZHOU"), REGION),
@@ -201,8 +200,8 @@ fn refused() -> Vec<(&'static str, Value, String)> {
         ("/spec/suspend", json!("yes"), "must be of type boolean"),
         ("/spec/instanceID", json!("i-abc"), "unknown field \"spec.instanceID\""),
     ];
-    let all = table.into_iter().chain(refused_credentials());
-    all.map(|(place, value, message)| (place, value, message.to_owned())).collect()
+    let owned = |(place, value, message): (_, _, &str)| (place, value, message.to_owned());
+    table.into_iter().chain(refused_credentials()).map(owned).collect()
 }
 
 fn refused_credentials() -> [(&'static str, Value, &'static str); 6] {
