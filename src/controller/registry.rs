@@ -12,7 +12,7 @@ use crate::{
     api::{ConditionType, Reason, VncPasswordStatus},
     rotation::{
         facts::{Attempt, Fingerprint, History, Owner, SecretVersion},
-        outcome::{self, Class},
+        outcome::{self, Class, Reply},
         owner::{Bond, Claim},
     },
 };
@@ -221,6 +221,16 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// What the object's claim rests on, be it in the status or still to be written.
+    fn claim(&self) -> Claim {
+        let unrecorded = self.memory.unrecorded.as_deref();
+        let accepted = unrecorded.is_some_and(|(_, attempt)| matches!(attempt.reply, Reply::Accepted { .. }));
+        let claim = claim(&self.newest());
+        Claim { accepted: claim.accepted || accepted, ..claim }
+    }
+}
+
 impl Tables {
     /// The objects that name the same instance, this one among them.
     fn claimants(&self, object: &Object) -> &[Key] {
@@ -256,11 +266,11 @@ impl Tables {
     ) -> Option<&'a Key> {
         let mut keys = keys.filter(|key| **key != object.key).peekable();
         keys.peek()?;
-        let own = claim(&self.entries.get(&object.key)?.newest());
+        let own = self.entries.get(&object.key)?.claim();
         let claims = keys.filter_map(|key| {
-            let other = self.entries.get(key)?.newest();
-            let rival = claim(&other);
-            rival.keeps_out(&own, bond(&other)).then_some((key, rival))
+            let other = self.entries.get(key)?;
+            let rival = other.claim();
+            rival.keeps_out(&own, bond(&other.newest())).then_some((key, rival))
         });
         claims.reduce(|best, next| if next.1.beats(&best.1) { next } else { best }).map(|(key, _)| key)
     }
@@ -369,4 +379,72 @@ fn stood_back_refused(status: &VncPasswordStatus) -> bool {
     let code = status.retry.as_ref().and_then(|retry| retry.code.as_deref());
     let class = code.map(|code| outcome::classify_code(code, 0));
     matches!(class, Some(Class::Denied | Class::NotFound | Class::Credentials))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        controller::object::Incoming,
+        rotation::{
+            Password,
+            facts::{FingerprintKey, Purpose, SecretVersion},
+        },
+    };
+
+    fn object(name: &str, second: i64, credentials: &str) -> Object {
+        let created = Timestamp::from_second(second).unwrap();
+        let incoming: Incoming = serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1", "generation": 1,
+                "creationTimestamp": created},
+            "spec": {"instanceId": "i-1", "secretRef": {"name": name}, "credentialsRef": {"name": credentials}},
+        }))
+        .unwrap();
+        Object::from(incoming)
+    }
+
+    fn accepted() -> Attempt {
+        let password = Password::parse(b"Abc123").unwrap();
+        Attempt {
+            purpose: Purpose::Deliver,
+            version: SecretVersion { uid: "u".into(), resource_version: "1".into() },
+            value: FingerprintKey::new(&[0; 64]).fingerprint(&password),
+            rotation: None,
+            all_classes: true,
+            tries: 1,
+            at: Timestamp::UNIX_EPOCH,
+            reply: Reply::Accepted { request_id: "R".to_owned() },
+        }
+    }
+
+    #[test]
+    fn what_was_accepted_and_could_not_be_written_yet_keeps_strangers_out() {
+        let registry = Registry::default();
+        let (one, other) = (object("one", 2, "a"), object("other", 1, "b"));
+        registry.apply(one.clone(), false);
+        registry.apply(other.clone(), false);
+        let owner = || registry.owner(&other, |_, _| Bond::OtherIdentity);
+        assert_eq!(owner(), Owner::This, "nobody has shown a right yet");
+        registry.remember(&one, |memory| memory.unrecorded = Some(Box::new((1, accepted()))));
+        assert_eq!(owner(), Owner::Other(Some("one".to_owned())));
+        assert_eq!(registry.owner(&one, |_, _| Bond::OtherIdentity), Owner::This);
+        registry.remember(&one, |memory| memory.unrecorded = None);
+        assert_eq!(owner(), Owner::This);
+    }
+
+    #[test]
+    fn a_secret_with_credentials_is_released_by_the_last_who_names_it() {
+        let registry = Registry::default();
+        let (one, other) = (object("one", 1, "keys"), object("other", 2, "keys"));
+        let keys = one.credentials().unwrap();
+        registry.apply(one.clone(), false);
+        registry.apply(other.clone(), false);
+        assert_eq!(registry.borrowers(&keys).len(), 2);
+        assert_eq!(registry.delete(&one.key, &one.uid).released, None);
+        assert_eq!(registry.apply(object("other", 2, "new"), false).released, Some(keys.clone()));
+        assert!(!registry.is_borrowed(&keys));
+    }
 }

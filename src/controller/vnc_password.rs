@@ -163,7 +163,9 @@ impl<'a> Pass<'a> {
             context.instances.unsettle(instance, unsettled);
         }
         observed.history.unsettled = context.instances.unsettled(instance, now);
-        let (turn, looked, conflicts) = (None, false, 0);
+        // What was accepted and is not written yet is nobody else's to change until it is.
+        let turn = observed.attempt.as_ref().and_then(|_| context.instances.turn(&observed.spec.instance_id));
+        let (looked, conflicts) = (false, 0);
         let mut pass =
             Self { context, object, observed, region, identity, signed_at: now, turn, looked, conflicts };
         pass.ask_limiter();

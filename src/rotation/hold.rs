@@ -182,17 +182,18 @@ pub(super) fn stalled(
 
 /// There is nobody to call as. What was set stays set: `Ready` tells of that still.
 pub(super) fn without_identity(observed: &Observed, reason: Reason, now: Timestamp) -> Verdict {
-    let verdict = stalled(observed, reason, Some(backoff::STALLED), now);
     let (ready, ready_reason) = match observed.status.condition(ConditionType::Ready) {
         Some(old) if !observed.generated() && users::known_to_be_in_sync(observed) => {
             (old.status, Some(old.reason).filter(|_| !old.is_false()))
         }
-        _ => return verdict,
+        _ => ready(observed, &observed.status),
     };
+    let mut status = (*observed.status).clone();
+    status.retry = Retry::unsettled(status.unsettled_until());
     let text = message(reason, observed, None);
     let outlook = Outlook { ready_reason, ..Outlook::new(ready, Progress::Stalled, reason, text) };
-    let effects = Effects { wake: verdict.wake, ..Effects::default() };
-    conclude(observed, verdict.status, &outlook, now, effects)
+    let effects = Effects { wake: Some(after(now, backoff::STALLED)), ..Effects::default() };
+    conclude(observed, status, &outlook, now, effects)
 }
 
 /// When the next attempt may be made, where that is still to come.
