@@ -22,6 +22,9 @@ pub struct VncPasswordStatus {
     /// RequestId of the last accepted call of ModifyInstanceVncPasswd: the key to ActionTrail and to support.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// The Secret of `spec.credentialsRef` under which that call was made; absent: the operator's own identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_as: Option<Box<str>>,
     /// When a new password last came into effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rotation_time: Option<Time>,

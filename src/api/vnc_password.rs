@@ -61,7 +61,7 @@ pub struct VncPasswordSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(
-        validation = Rule::new("self.matches('^[a-z]{2,4}(-[a-z0-9]+){1,4}$')")
+        validation = Rule::new("self.matches('^([a-z]{2}|rus)(-[a-z0-9]+){1,4}$')")
             .message("must be a region ID such as cn-hangzhou, without a host name around it")
     )]
     pub region_id: Option<String>,

@@ -175,32 +175,30 @@ impl Identities {
 
     /// Whether two objects are known to act in different accounts.
     fn apart(&self, one: &Object, other: &Object) -> bool {
-        let account = |object: &Object| {
-            let identity = self.newest(object)?;
-            identity.account().map(ToOwned::to_owned)
-        };
-        account(one).zip(account(other)).is_some_and(|(one, other)| one != other)
+        self.names_apart(&Self::name(one), &Self::name(other))
     }
 
-    /// Finds out which account the object acts in, where that is not known; asks at most once for each identity, and
+    /// The same of the names of two identities.
+    pub fn names_apart(&self, one: &str, other: &str) -> bool {
+        one != other && self.account(one).zip(self.account(other)).is_some_and(|(one, other)| one != other)
+    }
+
+    /// The account of the identity of that name, where it is known.
+    fn account(&self, name: &str) -> Option<String> {
+        let account = |identity: &Identity| identity.account().map(ToOwned::to_owned);
+        match name.split_once('/') {
+            None => account(&self.operator),
+            Some((namespace, name)) => match &self.known().get(&Key::new(namespace, name))?.read {
+                Some((_, Held::Keys(_, identity))) => account(identity),
+                _ => None,
+            },
+        }
+    }
+
+    /// Finds out which account an identity belongs to, where that is not known; asks at most once for each, and
     /// after a failure not again for a while.
-    pub async fn learn_account(&self, client: &Client, object: &Object) -> Result<(), Error> {
-        let identity = match (self.newest(object), object.credentials()) {
-            (None, Some(key)) => self.read(client, &key).await?.1,
-            (known, _) => known,
-        };
-        if let Some(identity) = identity {
-            identity.learn_account(&self.sts).await;
-        }
-        Ok(())
-    }
-
-    /// The object's identity, be it that of an older version of its Secret.
-    fn newest(&self, object: &Object) -> Option<Arc<Identity>> {
-        match object.credentials() {
-            None => self.access(object, None).1,
-            Some(key) => self.known().get(&key)?.read.as_ref()?.1.access().1,
-        }
+    pub async fn learn_account(&self, identity: &Identity) {
+        identity.learn_account(&self.sts).await;
     }
 
     /// What the keys are good for. Those that have not changed go on as they were, with what is known of them.
@@ -235,14 +233,13 @@ impl Identities {
             (None, _) => return Err(unusable(format!("it has no {ACCESS_KEY_ID}"))),
             (_, None) => return Err(unusable(format!("it has no {ACCESS_KEY_SECRET}"))),
         };
-        let Some(role_arn) = &keys.role_arn else {
-            // Neither is there nothing at all: that was refused above.
-            return own.ok_or(Access::Missing);
-        };
-        let source = match own {
-            Some(own) => own,
-            None if self.ambient.includes(&key.namespace) => Arc::clone(self.operator.credentials()),
-            None => return Err(Access::AmbientDenied),
+        let (source, role_arn) = match (own, &keys.role_arn) {
+            (Some(own), None) => return Ok(own),
+            (Some(own), Some(role_arn)) => (own, role_arn),
+            (None, Some(role_arn)) if self.ambient.includes(&key.namespace) => {
+                (Arc::clone(self.operator.credentials()), role_arn)
+            }
+            (None, _) => return Err(Access::AmbientDenied),
         };
         let Some(cluster) = &self.cluster else {
             let problem = format!(

@@ -16,8 +16,14 @@ const KEPT: SignedDuration = SignedDuration::from_hours(1);
 /// Only instances with something to remember are kept.
 #[derive(Default)]
 pub(super) struct Instances {
-    unsettled: Mutex<HashMap<Box<str>, Vec<Unsettled>>>,
+    unsettled: Mutex<HashMap<Box<str>, Vec<Late>>>,
     busy: Mutex<HashSet<Box<str>>>,
+}
+
+/// What may still arrive, and the name of the identity whose call it is.
+struct Late {
+    identity: Box<str>,
+    unsettled: Unsettled,
 }
 
 /// Work on one instance is serialised: who holds this may call. Dropped, it lets the next in.
@@ -33,26 +39,28 @@ impl Instances {
         free.then(|| Turn { instances: self, id: id.into() })
     }
 
-    /// A call of that value may still arrive.
-    pub fn unsettle(&self, id: &str, unsettled: Unsettled) {
+    /// A call of that value, made under the identity of that name, may still arrive.
+    pub fn unsettle(&self, id: &str, identity: &str, unsettled: Unsettled) {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = table.entry(id.into()).or_insert_with(|| Vec::with_capacity(1));
-        match entries.iter_mut().find(|entry| entry.value == unsettled.value) {
-            Some(entry) => entry.until = entry.until.max(unsettled.until),
-            None => entries.push(unsettled),
+        let same = |late: &&mut Late| *late.identity == *identity && late.unsettled.value == unsettled.value;
+        match entries.iter_mut().find(same) {
+            Some(late) => late.unsettled.until = late.unsettled.until.max(unsettled.until),
+            None => entries.push(Late { identity: identity.into(), unsettled }),
         }
     }
 
-    /// What may still arrive, or might have until lately.
-    pub fn unsettled(&self, id: &str, now: Timestamp) -> Vec<Unsettled> {
+    /// What may still arrive, or might have until lately, by calls of the identities that `concerns` names.
+    pub fn unsettled(&self, id: &str, now: Timestamp, concerns: impl Fn(&str) -> bool) -> Vec<Unsettled> {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entries) = table.get_mut(id) else { return Vec::new() };
-        entries.retain(|entry| entry.until > now - KEPT);
-        let entries = entries.clone();
+        entries.retain(|late| late.unsettled.until > now - KEPT);
+        let concerning = entries.iter().filter(|late| concerns(&late.identity));
+        let concerning = concerning.map(|late| late.unsettled.clone()).collect();
         if entries.is_empty() {
             table.remove(id);
         }
-        entries
+        concerning
     }
 }
 
@@ -85,10 +93,11 @@ mod tests {
     fn what_is_unsettled_is_forgotten_in_time() {
         let instances = Instances::default();
         for until in [10, 30, 20] {
-            instances.unsettle("i-1", Unsettled { value: None, until: at(until) });
+            instances.unsettle("i-1", "operator", Unsettled { value: None, until: at(until) });
         }
-        assert_eq!(instances.unsettled("i-1", at(30 + 3599)).len(), 1);
-        assert!(instances.unsettled("i-1", at(30 + 3600)).is_empty());
+        assert_eq!(instances.unsettled("i-1", at(30 + 3599), |_| true).len(), 1);
+        assert!(instances.unsettled("i-1", at(30 + 3599), |who| who != "operator").is_empty());
+        assert!(instances.unsettled("i-1", at(30 + 3600), |_| true).is_empty());
         assert!(instances.unsettled.lock().unwrap().is_empty());
     }
 }

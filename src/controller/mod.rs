@@ -32,7 +32,7 @@ use kube::Client;
 
 use crate::{
     ecs::{self, Action, Limiter, Lookout, Region},
-    rotation::facts::{FingerprintKey, Owner},
+    rotation::facts::{Access, FingerprintKey, Owner},
     runtime::{Lease, Metrics, Readiness, Shutdown},
 };
 pub use error::Error;
@@ -182,6 +182,39 @@ impl Context {
     /// Who owns the instance that the object names.
     fn owner(&self, object: &object::Object) -> Owner {
         self.registry.owner(object, |one, other| self.identities.bond(one, other))
+    }
+
+    /// Who keeps the object from its instance.
+    fn keeper(&self, object: &object::Object) -> Option<Arc<object::Object>> {
+        self.registry.keeper(object, |one, other| self.identities.bond(one, other))
+    }
+
+    /// The identity that an object calls under, read where it is not known.
+    async fn identity_of(&self, object: &object::Object) -> Result<Option<Arc<ecs::Identity>>, Error> {
+        let version = object.credentials().and_then(|secret| self.secrets.version(&secret));
+        match (self.identities.access(object, version.as_ref()), object.credentials()) {
+            ((Access::Unread, _), Some(secret)) => Ok(self.read_credentials(&secret).await?.1),
+            ((_, identity), _) => Ok(identity),
+        }
+    }
+
+    /// Reads a Secret with credentials. What nobody names any more by then is not kept.
+    async fn read_credentials(&self, secret: &Key) -> Result<(Access, Option<Arc<ecs::Identity>>), Error> {
+        let read = self.identities.read(&self.client, secret).await;
+        if !self.registry.is_borrowed(secret) {
+            self.identities.forget(secret);
+        }
+        read
+    }
+
+    /// Wakes those who call with the credentials in a Secret that has changed.
+    fn wake_borrowers(&self, secret: &Key) {
+        if self.registry.is_borrowed(secret) {
+            self.identities.changed(secret);
+            for key in self.registry.borrowers(secret) {
+                self.wake(key);
+            }
+        }
     }
 
     fn wake(&self, key: Key) {

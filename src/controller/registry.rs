@@ -7,7 +7,10 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::object::{Key, Object};
+use super::{
+    identities::Identities,
+    object::{Key, Object},
+};
 use crate::{
     api::{ConditionType, Reason, VncPasswordStatus},
     rotation::{
@@ -62,12 +65,16 @@ pub(super) struct Change {
     pub gone: Option<Gone>,
     /// A Secret with credentials that nobody names any more.
     pub released: Option<Key>,
+    /// The object acts under another identity than before: the former one's name, and the instance.
+    pub former: Option<(String, String)>,
 }
 
 /// An object that is gone.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Gone {
     pub instance_id: String,
+    /// The name of the identity that it acted under.
+    pub identity: String,
     /// Until when a call of it may still arrive.
     pub unsettled_until: Option<Timestamp>,
     /// Nobody else names the instance.
@@ -96,7 +103,14 @@ impl Registry {
             }
         }
         let object = tables.insert(object, inherited);
-        change.released = former.and_then(|former| tables.released(&former));
+        if let Some(former) = former {
+            change.released = tables.released(&former);
+            if let Ok(spec) = &former.spec
+                && former.credentials() != object.credentials()
+            {
+                change.former = Some((Identities::name(&former).into_owned(), spec.instance_id.clone()));
+            }
+        }
         rivals.extend(tables.rivals(&object));
         rivals.sort_unstable();
         rivals.dedup();
@@ -124,7 +138,8 @@ impl Registry {
         let heirs = tables.entries.get(key).map(|entry| Arc::clone(&entry.object));
         let wake = heirs.as_ref().map(|object| tables.rivals(object)).unwrap_or_default();
         let gone = tables.remove(key);
-        Change { wake, gone, released: heirs.and_then(|object| tables.released(&object)) }
+        let released = heirs.and_then(|object| tables.released(&object));
+        Change { wake, gone, released, former: None }
     }
 
     /// Keys in that namespace (all for `None`): what a relist must find again or delete.
@@ -164,12 +179,20 @@ impl Registry {
         self.tables().by_credentials.contains_key(secret)
     }
 
-    /// Others that name the same instance and act under another identity.
-    pub fn strangers(&self, object: &Object) -> Vec<Arc<Object>> {
+    /// Who keeps this object from its instance.
+    pub fn keeper(&self, object: &Object, bond: impl Fn(&Object, &Object) -> Bond) -> Option<Arc<Object>> {
         let tables = self.tables();
-        let others =
-            tables.claimants(object).iter().filter_map(|key| Some(tables.entries.get(key)?.newest()));
-        others.filter(|other| other.credentials() != object.credentials()).collect()
+        let claimants = tables.claimants(object).iter();
+        let key = tables.strongest(claimants, object, |other| bond(other, object))?;
+        tables.entries.get(key).map(Entry::newest)
+    }
+
+    /// Whether another object acts at the same instance under the same identity.
+    pub fn has_peer(&self, object: &Object) -> bool {
+        let tables = self.tables();
+        let others = tables.claimants(object).iter().filter(|key| **key != object.key);
+        let mut others = others.filter_map(|key| tables.entries.get(key));
+        others.any(|entry| entry.object.credentials() == object.credentials())
     }
 
     /// The objects that name an instance.
@@ -316,8 +339,9 @@ impl Tables {
     }
 
     fn remove(&mut self, key: &Key) -> Option<Gone> {
-        let newest = self.entries.remove(key)?.newest();
-        self.unindex(&newest);
+        let entry = self.entries.remove(key)?;
+        self.unindex(&entry.object);
+        let newest = entry.newest();
         let spec = newest.spec.as_ref().ok()?;
         Some(Gone {
             unsettled_until: newest
@@ -327,6 +351,7 @@ impl Tables {
                 .and_then(|retry| Some(retry.unsettled_until.as_ref()?.0)),
             unclaimed: !self.by_instance.contains_key(spec.instance_id.as_str()),
             instance_id: spec.instance_id.clone(),
+            identity: Identities::name(&newest).into_owned(),
         })
     }
 }
@@ -364,8 +389,10 @@ fn claim(object: &Object) -> Claim {
         _ => false,
     };
     let idle = refused || object.spec.as_ref().is_ok_and(|spec| spec.suspend);
-    // What was accepted under an identity that the object may not use any more gives it no right.
-    let disowned = object.status.reason(ConditionType::Stalled) == Some(Reason::AmbientCredentialsDenied);
+    // What was accepted under an identity that the object does not or may not use any more gives it no right.
+    let now = object.spec.as_ref().ok().and_then(|spec| spec.credentials_ref.as_ref());
+    let disowned = object.status.reason(ConditionType::Stalled) == Some(Reason::AmbientCredentialsDenied)
+        || object.status.accepted_as.as_deref() != now.map(|secret| secret.name.as_str());
     Claim {
         accepted: object.status.request_id.is_some() && !disowned,
         idle,

@@ -23,7 +23,9 @@ use crate::{
     rotation::{
         self, Decision, Password, Verdict,
         contents::SecretWrite,
-        facts::{Announcement, Attempt, Drawn, History, Observed, Owner, Purpose, SecretRead},
+        facts::{
+            Access, Announcement, Attempt, Drawn, History, Observed, Owner, Purpose, SecretRead, Unsettled,
+        },
         outcome::{self, Class, Reply},
         schedule::Plan,
     },
@@ -122,10 +124,14 @@ impl<'a> Pass<'a> {
         let secret = version(object.secret());
         let (access, identity) = context.identities.access(&object, version(object.credentials()).as_ref());
         let failed = object.status.retry.as_ref().and_then(|retry| retry.last_failure_time.as_ref());
+        let can_act = matches!(access, Access::Granted | Access::Unread);
         let (inherited, history, unrecorded) = context
             .registry
             .remember(&object, |memory| {
-                (std::mem::take(&mut memory.inherited), memory.history(), memory.unrecorded.take())
+                // Doubt is of use to those only who can act: it waits until they can.
+                let inherited = memory.inherited && can_act;
+                memory.inherited &= !can_act;
+                (inherited, memory.history(), memory.unrecorded.take())
             })
             .unwrap_or((false, History::default(), None));
         let (generation, attempt) =
@@ -160,9 +166,9 @@ impl<'a> Pass<'a> {
             spec,
         };
         if let Some(unsettled) = rotation::doubt(&observed, inherited, now) {
-            context.instances.unsettle(instance, unsettled);
+            context.instances.unsettle(instance, &Identities::name(&object), unsettled);
         }
-        observed.history.unsettled = context.instances.unsettled(instance, now);
+        observed.history.unsettled = unsettled(context, &object, instance);
         // What was accepted and is not written yet is nobody else's to change until it is.
         let turn = observed.attempt.as_ref().and_then(|_| context.instances.turn(&observed.spec.instance_id));
         let (looked, conflicts) = (false, 0);
@@ -183,9 +189,7 @@ impl<'a> Pass<'a> {
 
     /// Decides and acts until there is nothing more to do now.
     async fn run(&mut self) -> Result<Option<Duration>, Error> {
-        if matches!(self.observed.owner, Owner::Other(_)) {
-            self.know_accounts().await?;
-        }
+        self.know_accounts().await?;
         loop {
             let now = Timestamp::now();
             match rotation::decide(&self.observed, now) {
@@ -225,14 +229,25 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Somebody else owns the instance, unless the two act in different accounts: finds that out.
+    /// Somebody else owns the instance, unless the two act in different accounts: finds that out, where it is in doubt.
     async fn know_accounts(&mut self) -> Result<(), Error> {
-        let Context { registry, identities, client, .. } = self.context;
-        for other in registry.strangers(&self.object) {
-            identities.learn_account(client, &self.object).await?;
-            identities.learn_account(client, &other).await?;
+        if !matches!(self.observed.owner, Owner::Other(_)) || self.observed.spec.suspend {
+            return Ok(());
         }
-        self.observed.owner = self.context.owner(&self.object);
+        if self.observed.access == Access::Unread {
+            self.read_credentials().await?;
+        }
+        let Some(own) = self.identity.clone() else { return Ok(()) };
+        let context = self.context;
+        let Some(keeper) = context.keeper(&self.object) else { return Ok(()) };
+        if keeper.credentials() == self.object.credentials() {
+            return Ok(());
+        }
+        if let Some(theirs) = context.identity_of(&keeper).await? {
+            context.identities.learn_account(&own).await;
+            context.identities.learn_account(&theirs).await;
+            self.observed.owner = context.owner(&self.object);
+        }
         Ok(())
     }
 
@@ -240,7 +255,13 @@ impl<'a> Pass<'a> {
         let context = self.context;
         // Without a reference there is nothing to read, and nothing unread.
         let Some(secret) = self.object.credentials() else { return Ok(()) };
-        (self.observed.access, self.identity) = context.identities.read(&context.client, &secret).await?;
+        (self.observed.access, self.identity) = context.read_credentials(&secret).await?;
+        if let Some(identity) = &self.identity
+            && context.lookout.renew(identity)
+        {
+            // It was taken with other keys.
+            self.observed.look = None;
+        }
         self.ask_limiter();
         Ok(())
     }
@@ -310,6 +331,7 @@ impl<'a> Pass<'a> {
                     let readers = context.registry.readers(&key).into_iter();
                     let others = readers.filter(|reader| !told && *reader != self.object.key);
                     others.for_each(|reader| context.wake(reader));
+                    context.wake_borrowers(&key);
                 }
                 self.observed.read = Some(SecretRead::Found(contents));
                 // A password that was drawn is used once.
@@ -364,12 +386,11 @@ impl<'a> Pass<'a> {
             let result = context.ecs.reboot_instance(identity, region, instance, self.signed_at).await;
             let reply = reply(&result);
             let class = outcome::classify(&reply);
-            context.metrics.called(action, class);
             match &result {
                 Ok(request_id) => tracing::info!(instance, %request_id, "restart requested"),
                 Err(error) => tracing::warn!(instance, %error, class = class.as_str(), "restart failed"),
             }
-            self.note_limit(action, class, result.err().and_then(|error| error.retry_after()));
+            self.note_call(action, class, result.err().as_ref());
             reply
         } else {
             Reply::NotSent
@@ -378,14 +399,20 @@ impl<'a> Pass<'a> {
         true
     }
 
-    /// Tells the limiter how a call went; when it opens again, where it is closed now.
-    fn note_limit(&self, action: Action, class: Class, after: Option<Duration>) -> Option<Timestamp> {
+    /// Counts a call, and tells the limiter how it went; when that opens again, where it is closed now.
+    fn note_call(&self, action: Action, class: Class, error: Option<&ecs::Error>) -> Option<Timestamp> {
+        if error.is_some_and(ecs::Error::was_not_made) {
+            return None;
+        }
+        let Context { metrics, limiter, .. } = self.context;
+        metrics.called(action, class);
         let region = self.region.as_ref()?.as_str();
         let scope = self.identity.as_ref()?.scope();
         if class == Class::Throttled {
-            return Some(self.context.limiter.throttled(action, scope, region, after, Timestamp::now()));
+            let after = error.and_then(ecs::Error::retry_after);
+            return Some(limiter.throttled(action, scope, region, after, Timestamp::now()));
         }
-        self.context.limiter.passed(action, scope, region);
+        limiter.passed(action, scope, region);
         None
     }
 
@@ -398,7 +425,7 @@ impl<'a> Pass<'a> {
         let instance = &self.observed.spec.instance_id;
         let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
         // While this pass read the Secret, another object may have had its turn.
-        self.observed.history.unsettled = context.instances.unsettled(instance, Timestamp::now());
+        self.observed.history.unsettled = unsettled(context, &self.object, instance);
         let (Some((password, value)), Some(contents)) =
             (self.observed.to_send(purpose), self.observed.contents())
         else {
@@ -424,12 +451,9 @@ impl<'a> Pass<'a> {
             .await;
         let reply = reply(&result);
         let class = outcome::classify(&reply);
-        if !matches!(result, Err(ecs::Error::CredentialsRest { .. })) {
-            context.metrics.called(action, class);
-        }
         report(instance, purpose, class, &result);
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
-        let opens = self.note_limit(action, class, result.err().and_then(|error| error.retry_after()));
+        let opens = self.note_call(action, class, result.err().as_ref());
         self.observed.limiter_opens = opens.or(self.observed.limiter_opens);
         self.observed.attempt = Some(Attempt {
             purpose,
@@ -449,16 +473,16 @@ impl<'a> Pass<'a> {
         let context = self.context;
         let instance = &self.observed.spec.instance_id;
         if let Some(unsettled) = verdict.unsettled.clone() {
-            context.instances.unsettle(instance, unsettled);
+            context.instances.unsettle(instance, &Identities::name(&self.object), unsettled);
         }
         match (verdict.look, &self.region, &self.identity) {
             (Some(due), Some(region), Some(identity)) => {
                 context.lookout.want(identity, instance, region, due);
             }
-            _ if self.observed.owner == Owner::This => {
+            _ if self.observed.owner == Owner::This || !context.registry.has_peer(&self.object) => {
                 context.lookout.forget(&Identities::name(&self.object), instance);
             }
-            // The owner may be waiting for a look.
+            // The owner may be waiting for a look of the same identity.
             _ => {}
         }
         let end = End { wait: verdict.wake.map(until) };
@@ -541,6 +565,13 @@ impl<'a> Pass<'a> {
             self.context.registry.remember(&self.object, |memory| memory.unrecorded = unrecorded);
         }
     }
+}
+
+/// What may still arrive at an instance by calls that are not known to be another account's.
+fn unsettled(context: &Context, object: &Object, instance: &str) -> Vec<Unsettled> {
+    let own = Identities::name(object);
+    let concerns = |identity: &str| !context.identities.names_apart(identity, &own);
+    context.instances.unsettled(instance, Timestamp::now(), concerns)
 }
 
 /// What a reply means for decisions.

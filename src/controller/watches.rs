@@ -119,14 +119,19 @@ async fn objects(context: &Context, namespace: Option<String>, readiness: &Readi
 }
 
 fn follow_up(context: &Context, change: Change) {
-    let Change { wake, gone, released } = change;
-    if let Some(Gone { instance_id, unsettled_until, unclaimed }) = gone {
+    let Change { wake, gone, released, former } = change;
+    if let Some(Gone { instance_id, identity, unsettled_until, unclaimed }) = gone {
         if let Some(until) = unsettled_until.filter(|until| *until > Timestamp::now()) {
-            context.instances.unsettle(&instance_id, Unsettled { value: None, until });
+            context.instances.unsettle(&instance_id, &identity, Unsettled { value: None, until });
         }
+        // Others of the same identity ask again.
+        context.lookout.forget(&identity, &instance_id);
         if unclaimed {
             context.lookout.forget_instance(&instance_id);
         }
+    }
+    if let Some((identity, instance_id)) = former {
+        context.lookout.forget(&identity, &instance_id);
     }
     if let Some(secret) = released {
         context.identities.forget(&secret);
@@ -180,12 +185,7 @@ fn wake_readers(context: &Context, secret: &Key) {
     for key in context.registry.readers(secret) {
         context.wake(key);
     }
-    if context.registry.is_borrowed(secret) {
-        context.identities.changed(secret);
-        for key in context.registry.borrowers(secret) {
-            context.wake(key);
-        }
-    }
+    context.wake_borrowers(secret);
 }
 
 /// Tells after a relist what is gone, and whether it was the first list.

@@ -132,6 +132,22 @@ pub enum Unreadable {
 pub struct BuildError(#[source] pub(super) reqwest::Error);
 
 impl Error {
+    /// Whether the API was never called: what is known of it is no newer than before.
+    #[must_use]
+    pub fn was_not_made(&self) -> bool {
+        match self {
+            Self::CredentialsRest { .. }
+            | Self::NoCredentials
+            | Self::Credentials(_)
+            | Self::Invalid { .. } => true,
+            Self::Api { .. }
+            | Self::Timeout { .. }
+            | Self::NotSent { .. }
+            | Self::Interrupted { .. }
+            | Self::UnreadableReply { .. } => false,
+        }
+    }
+
     /// How long the server asks to wait, where it does.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

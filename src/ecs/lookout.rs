@@ -27,6 +27,8 @@ const JOIN: SignedDuration = SignedDuration::from_secs(10);
 const GATHER: Duration = Duration::from_millis(10);
 /// How long to sleep where nothing is wanted.
 const IDLE: Duration = Duration::from_secs(60);
+/// Most calls under way at a time: each is a connection, and there may be thousands of identities.
+const MOST_CALLS: usize = 16;
 
 /// The instances that are waited for, by the identity that looks, and the newest look at each.
 #[derive(Default)]
@@ -114,6 +116,11 @@ impl Lookout {
         tokio::time::timeout(patience, fresh).await.ok()
     }
 
+    /// An identity may have other keys than it had: then what was seen with those is forgotten. Whether it has.
+    pub fn renew(&self, identity: &Arc<Identity>) -> bool {
+        self.wanted().groups.get_mut(identity.name()).is_some_and(|group| group.renew(identity))
+    }
+
     /// Nobody waits any more for what the identity of that name sees of the instance.
     pub fn forget(&self, name: &str, instance_id: &str) {
         self.wanted().forget(name, instance_id);
@@ -140,7 +147,8 @@ impl Lookout {
         let mut calls = JoinSet::new();
         loop {
             let now = Timestamp::now();
-            let (batches, next) = self.wanted().plan(now, |identity, region| {
+            let room = MOST_CALLS - calls.len();
+            let (batches, next) = self.wanted().plan(now, room, |identity, region| {
                 self.0.limiter.admit(Action::DescribeInstances, identity.scope(), region.as_str(), now)
             });
             for batch in batches {
@@ -194,7 +202,9 @@ impl Shared {
             let (scope, after) = (identity.scope(), error.retry_after());
             return Err(self.limiter.throttled(action, scope, region.as_str(), after, now));
         }
-        self.limiter.passed(action, identity.scope(), region.as_str());
+        if !reply.as_ref().is_err_and(Error::was_not_made) {
+            self.limiter.passed(action, identity.scope(), region.as_str());
+        }
         Ok(match reply {
             Ok(instances) => {
                 let seen =
@@ -216,7 +226,9 @@ impl Shared {
         names: &[String],
     ) -> Result<Vec<Instance>, Error> {
         let reply = self.client.describe_instances(identity, region, names).await;
-        (self.called)(reply.as_ref().map_or_else(|error| classify(&error.into()), |_| Class::Accepted));
+        if !reply.as_ref().is_err_and(Error::was_not_made) {
+            (self.called)(reply.as_ref().map_or_else(|error| classify(&error.into()), |_| Class::Accepted));
+        }
         reply
     }
 }
@@ -246,8 +258,8 @@ fn missed(error: &Error) -> Found {
         | Class::InvalidInput
         | Class::NotFound
         | Class::Denied
-        | Class::Credentials
         | Class::Refused => Found::Refused,
+        Class::Credentials => Found::NoCredentials(error.into()),
     }
 }
 
@@ -258,8 +270,7 @@ impl Wanted {
             None => identity.name().into(),
         };
         let group = self.groups.entry(Arc::clone(&name)).or_insert_with(|| Group::of(identity));
-        // The same identity with other keys, where its Secret has changed.
-        group.identity = Arc::clone(identity);
+        group.renew(identity);
         let (id, entry) = match group.entries.remove_entry(id) {
             Some((id, entry)) if entry.region == *region => (id, entry),
             stale => {
@@ -291,9 +302,11 @@ impl Wanted {
     fn plan(
         &mut self,
         now: Timestamp,
+        room: usize,
         mut admit: impl FnMut(&Identity, &Region) -> Result<(), Timestamp>,
     ) -> (Vec<Batch>, Option<Timestamp>) {
         let mut batches: Vec<Batch> = Vec::new();
+        let mut places: HashMap<(&str, &Region), usize> = HashMap::new();
         let mut closed: HashMap<(&str, &Region), Timestamp> = HashMap::new();
         let mut next: Option<Timestamp> = None;
         let mut earliest = |at: Timestamp| next = Some(next.map_or(at, |next| next.min(at)));
@@ -304,8 +317,7 @@ impl Wanted {
             }
             let Some(group) = self.groups.get(name) else { continue };
             let Some(Entry { region, .. }) = group.entries.get(id) else { continue };
-            let same = |batch: &&mut Batch| batch.name == *name && batch.region == *region;
-            if let Some(batch) = batches.iter_mut().find(same) {
+            if let Some(batch) = places.get(&(&**name, region)).and_then(|place| batches.get_mut(*place)) {
                 if batch.ids.len() < MAX_DESCRIBED {
                     batch.ids.push(Arc::clone(id));
                 }
@@ -315,7 +327,8 @@ impl Wanted {
                 earliest(*due);
                 continue;
             }
-            if self.busy.contains(&(Arc::clone(name), region.clone())) {
+            // The end of a call makes room.
+            if batches.len() == room || self.busy.contains(&(Arc::clone(name), region.clone())) {
                 continue;
             }
             let opens = match closed.get(&(&**name, region)) {
@@ -323,12 +336,15 @@ impl Wanted {
                 None => admit(&group.identity, region),
             };
             match opens {
-                Ok(()) => batches.push(Batch {
-                    name: Arc::clone(name),
-                    identity: Arc::clone(&group.identity),
-                    region: region.clone(),
-                    ids: vec![Arc::clone(id)],
-                }),
+                Ok(()) => {
+                    places.insert((name, region), batches.len());
+                    batches.push(Batch {
+                        name: Arc::clone(name),
+                        identity: Arc::clone(&group.identity),
+                        region: region.clone(),
+                        ids: vec![Arc::clone(id)],
+                    });
+                }
                 Err(opens) => {
                     closed.insert((name, region), opens);
                     earliest(opens);
@@ -352,16 +368,19 @@ impl Wanted {
         let Batch { name, identity, region, ids } = batch;
         self.busy.remove(&(Arc::clone(name), region.clone()));
         let Some(group) = self.groups.get_mut(name) else { return Vec::new() };
+        let current = Arc::clone(&group.identity);
         let (at, mut seen, others) = match looks {
-            Ok(looks) => looks,
-            Err(opens) => {
+            Ok(looks) if Arc::ptr_eq(identity, &current) => looks,
+            // Throttled, or seen with keys that have been replaced meanwhile.
+            looks => {
+                let again_at = looks.err().unwrap_or_else(Timestamp::now);
                 let waits = |id: &&Arc<str>| {
                     let entry = group.entries.get(*id);
                     entry.is_some_and(|entry| entry.due.is_none() && entry.region == *region)
                 };
                 let again: Vec<_> = ids.iter().filter(waits).collect();
                 for id in again {
-                    self.want(identity, id, region, opens);
+                    self.want(&current, id, region, again_at);
                 }
                 return Vec::new();
             }
@@ -379,6 +398,16 @@ impl Wanted {
 }
 
 impl Group {
+    /// The same identity may have other keys, where its Secret has changed: what the former ones saw is void.
+    fn renew(&mut self, identity: &Arc<Identity>) -> bool {
+        let renewed = !Arc::ptr_eq(&self.identity, identity);
+        if renewed {
+            self.identity = Arc::clone(identity);
+            self.entries.values_mut().for_each(|entry| entry.look = None);
+        }
+        renewed
+    }
+
     fn of(identity: &Arc<Identity>) -> Self {
         Self { identity: Arc::clone(identity), entries: HashMap::new() }
     }
@@ -446,7 +475,7 @@ mod tests {
         let mut wanted = wanted((0..1000).map(|_| 5));
         let mut calls = 0;
         loop {
-            let (batches, _) = wanted.plan(at(5), open);
+            let (batches, _) = wanted.plan(at(5), 16, open);
             let Some(batch) = batches.first() else { break };
             assert_eq!((batches.len(), batch.ids.len()), (1, 100), "one call a region at a time");
             calls += 1;
@@ -459,10 +488,10 @@ mod tests {
     #[test]
     fn what_is_due_soon_joins_but_makes_no_call_of_its_own() {
         let mut waiting = wanted([10, 15, 60]);
-        let (batches, next) = waiting.plan(at(5), open);
+        let (batches, next) = waiting.plan(at(5), 16, open);
         assert!(batches.is_empty());
         assert_eq!(next, Some(at(10)));
-        let (batches, next) = waiting.plan(at(10), open);
+        let (batches, next) = waiting.plan(at(10), 16, open);
         assert_eq!(batches[0].ids.len(), 2);
         assert_eq!(next, Some(at(60)));
     }
@@ -471,7 +500,7 @@ mod tests {
     fn regions_are_asked_apart() {
         let mut wanted = wanted([1]);
         wanted.want(&identity("own"), "i-x", &region("cn-beijing"), at(1));
-        assert_eq!(wanted.plan(at(1), open).0.len(), 2);
+        assert_eq!(wanted.plan(at(1), 16, open).0.len(), 2);
     }
 
     #[test]
@@ -479,35 +508,57 @@ mod tests {
         let mut wanted = wanted([1]);
         let other = identity("other");
         wanted.want(&other, "i-0", &region("cn-hangzhou"), at(1));
-        let (batches, _) = wanted.plan(at(1), open);
+        let (batches, _) = wanted.plan(at(1), 16, open);
         assert_eq!(batches.len(), 2);
         let renewed = identity("other");
         wanted.want(&renewed, "i-1", &region("cn-hangzhou"), at(1));
-        assert!(wanted.plan(at(1), open).0.is_empty(), "one call at a time");
+        assert!(wanted.plan(at(1), 16, open).0.is_empty(), "one call at a time");
         for batch in &batches {
-            assert_eq!(wanted.record(batch, Ok((at(1), HashMap::new(), Found::Unseen))).len(), 1);
+            let looked = wanted.record(batch, Ok((at(1), HashMap::new(), Found::Unseen)));
+            assert_eq!(looked.len(), usize::from(&*batch.name == "own"), "{}", batch.name);
         }
-        let (batches, _) = wanted.plan(at(1), open);
+        let (batches, _) = wanted.plan(at(1), 16, open);
         assert!(Arc::ptr_eq(&batches[0].identity, &renewed));
+    }
+
+    #[test]
+    fn no_more_calls_are_made_than_there_is_room_for() {
+        let mut wanted = Wanted::default();
+        for number in 0..40 {
+            wanted.want(&identity(&format!("n/{number}")), "i-0", &region("cn-hangzhou"), at(1));
+        }
+        assert_eq!(wanted.plan(at(1), 16, open).0.len(), 16);
+        assert!(wanted.plan(at(1), 0, open).0.is_empty());
+        assert_eq!(wanted.plan(at(1), 30, open).0.len(), 24);
+    }
+
+    #[test]
+    fn what_replaced_keys_have_seen_is_void() {
+        let mut wanted = wanted([1, 1]);
+        let (batches, _) = wanted.plan(at(1), 16, open);
+        wanted.want(&identity("own"), "i-0", &region("cn-hangzhou"), at(9));
+        assert!(wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen))).is_empty());
+        let entries = &wanted.groups["own"].entries;
+        assert!(entries.values().all(|entry| entry.look.is_none() && entry.due.is_some()));
     }
 
     #[test]
     fn a_closed_limiter_puts_it_off() {
         let mut wanted = wanted([1, 1]);
-        let (batches, next) = wanted.plan(at(1), |_, _| Err(at(60)));
+        let (batches, next) = wanted.plan(at(1), 16, |_, _| Err(at(60)));
         assert!(batches.is_empty());
         assert_eq!(next, Some(at(60)));
-        let (batches, _) = wanted.plan(at(60), open);
+        let (batches, _) = wanted.plan(at(60), 16, open);
         assert_eq!(batches[0].ids.len(), 2);
         assert!(wanted.record(&batches[0], Err(at(120))).is_empty(), "throttled: nobody is woken");
-        assert_eq!(wanted.plan(at(61), open).1, Some(at(120)));
+        assert_eq!(wanted.plan(at(61), 16, open).1, Some(at(120)));
     }
 
     #[test]
     fn what_nobody_waits_for_is_not_looked_at() {
         let mut wanted = wanted([1, 1]);
         wanted.forget("own", "i-0");
-        let (batches, _) = wanted.plan(at(1), open);
+        let (batches, _) = wanted.plan(at(1), 16, open);
         assert_eq!(batches[0].ids.len(), 1);
         wanted.forget("own", "i-1");
         assert!(wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen))).is_empty());
@@ -517,7 +568,7 @@ mod tests {
     #[test]
     fn a_mended_region_makes_the_old_look_void() {
         let mut wanted = wanted([1]);
-        let (batches, _) = wanted.plan(at(1), open);
+        let (batches, _) = wanted.plan(at(1), 16, open);
         wanted.want(&identity("own"), "i-0", &region("cn-beijing"), at(1));
         let looks = Ok((at(1), HashMap::new(), Found::Unseen));
         assert!(wanted.record(&batches[0], looks).is_empty());

@@ -48,6 +48,10 @@ pub(super) fn step(observed: &Observed, now: Timestamp) -> Decision {
             None => reply::decide(observed, attempt, now),
         };
     }
+    // Who owns the instance is the concern of those only who could act.
+    if observed.access == Access::Unread && observed.owner != Owner::This && !observed.spec.suspend {
+        return Decision::ReadCredentials;
+    }
     if let Some(verdict) = out_of_action(observed, now) {
         return rest(verdict);
     }

@@ -268,6 +268,8 @@ pub enum Found {
     Unseen,
     /// The API refused the look; the call itself will tell why.
     Refused,
+    /// There are no credentials to look with, or they are not accepted.
+    NoCredentials(Reply),
     /// The API did not answer, or not usefully.
     Failed,
 }

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use super::{
     backoff,
     facts::{Found, Look, Observed, RUNNING, SecretVersion},
-    message::message,
-    outcome::Class,
+    message::{message, provider_failed},
+    outcome::{self, Class, Reply},
     users,
     verdict::{
-        Effects, Outlook, Progress, Verdict, after, conclude, ready, seconds, standing, undelivered, waited,
+        Effects, Outlook, Progress, Verdict, after, conclude, ready, seconds, settled_at, standing,
+        undelivered, waited,
     },
 };
 use crate::api::{ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus};
@@ -81,7 +82,7 @@ pub(super) fn wait_for_instance(observed: &Observed, now: Timestamp) -> Option<V
             status.instance.get_or_insert_default().status = Some(seen.status.clone());
             after(at, backoff::look_delay(age))
         }
-        Some((at, Found::Unseen | Found::Refused | Found::Failed)) => {
+        Some((at, Found::Unseen | Found::Refused | Found::Failed | Found::NoCredentials(_))) => {
             let attempts = retry.attempts.unwrap_or(1).try_into().unwrap_or(1);
             let next = backoff::delay(Class::Waiting, attempts, 0.0)
                 .map_or(cap, |delay| after(failed, delay).min(cap));
@@ -107,7 +108,7 @@ pub(super) fn optimized(observed: &Observed) -> Option<bool> {
     let known = observed.status.instance.as_ref().and_then(|instance| instance.io_optimized);
     known.or_else(|| match &observed.look.as_ref()?.found {
         Found::Seen(seen) => seen.io_optimized,
-        Found::Unseen | Found::Refused | Found::Failed => None,
+        Found::Unseen | Found::Refused | Found::Failed | Found::NoCredentials(_) => None,
     })
 }
 
@@ -129,7 +130,7 @@ pub(super) fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict>
             (*observed.status).clone(),
             Effects { look: Some(now), deferred: true, ..Effects::default() },
         )),
-        Some(Found::Seen(_) | Found::Unseen | Found::Refused)
+        Some(Found::Seen(_) | Found::Unseen | Found::Refused | Found::NoCredentials(_))
             if !generated || optimized(observed).is_some() =>
         {
             None
@@ -139,6 +140,7 @@ pub(super) fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict>
             // The look is kept: it has woken the object, which must not ask for another at once.
             Some(Verdict { look: Some(after(now, backoff::STALLED)), ..verdict })
         }
+        Some(Found::NoCredentials(reply)) => Some(uncredited(observed, reply, now)),
         Some(Found::Failed) => {
             let text = message(Reason::LookupFailed, observed, None);
             let outlook = undelivered(observed, Progress::Reconciling, Reason::LookupFailed, text);
@@ -147,6 +149,20 @@ pub(super) fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict>
             Some(conclude(observed, (*observed.status).clone(), &outlook, now, effects))
         }
     }
+}
+
+/// The instance cannot be looked at for want of credentials: told as a call for it would be, and tried again as soon.
+fn uncredited(observed: &Observed, reply: &Reply, now: Timestamp) -> Verdict {
+    let reason = outcome::reason(reply);
+    let text = match reply {
+        Reply::CredentialsFailed(problem) => provider_failed(observed, problem),
+        Reply::Refused { code, .. } => message(reason, observed, Some(code)),
+        _ => message(reason, observed, None),
+    };
+    let outlook = undelivered(observed, Progress::Stalled, reason, text);
+    let again = after(now, backoff::CREDENTIALS);
+    let effects = Effects { look: Some(again), deferred: true, ..Effects::default() };
+    conclude(observed, (*observed.status).clone(), &outlook, now, effects)
 }
 
 /// The limiter is closed: the object waits its turn without failing. What stands is not rewritten at each look.
@@ -189,7 +205,11 @@ pub(super) fn without_identity(observed: &Observed, reason: Reason, now: Timesta
         _ => ready(observed, &observed.status),
     };
     let mut status = (*observed.status).clone();
-    status.retry = Retry::unsettled(status.unsettled_until());
+    let unsettled = status.unsettled_until();
+    // What these said is lost with the reason: that a password may have been drawn and sent, or another's call be late.
+    let forgotten = matches!(standing_reason(&status), Some(Reason::Generating | Reason::Conflict));
+    let until = forgotten.then(|| settled_at(now, observed.settle)).max(unsettled);
+    status.retry = Retry::unsettled(until);
     let text = message(reason, observed, None);
     let outlook = Outlook { ready_reason, ..Outlook::new(ready, Progress::Stalled, reason, text) };
     let effects = Effects { wake: Some(after(now, backoff::STALLED)), ..Effects::default() };
@@ -202,9 +222,16 @@ pub(super) fn next_attempt(observed: &Observed, now: Timestamp) -> Option<Timest
     (next > now).then_some(next)
 }
 
+/// The same, unless what the last attempt failed for may have been mended since.
+pub(super) fn held_until(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
+    let mended =
+        observed.credentials_changed || observed.status.observed_generation != Some(observed.generation);
+    next_attempt(observed, now).filter(|_| !mended)
+}
+
 /// Why a value that waits for a restart is not sent again yet; `None`: go on. `waiting` is the verdict of the wait itself.
 pub(super) fn held_again(observed: &Observed, waiting: Verdict, now: Timestamp) -> Option<Verdict> {
-    if let Some(next) = next_attempt(observed, now) {
+    if let Some(next) = held_until(observed, now) {
         let effects = Effects { wake: Some(next), look: Some(next), ..Effects::default() };
         return unchanged(observed, effects, now).or(Some(waiting));
     }

@@ -28,14 +28,14 @@ impl Claim {
     }
 
     /// Whether the other must leave the instance to this one. Who acts under another identity has to show its right to
-    /// the instance by an accepted call first: or else an object could keep others from an instance that is not its
+    /// the instance by an accepted call first, and be able to act: or else an object could keep others from an instance that is not its
     /// own by being older.
     #[must_use]
     pub fn keeps_out(&self, other: &Self, bond: Bond) -> bool {
         self.beats(other)
             && match bond {
                 Bond::SameIdentity => true,
-                Bond::OtherIdentity => self.accepted,
+                Bond::OtherIdentity => self.accepted && !self.idle,
                 Bond::OtherAccount => false,
             }
     }
@@ -91,6 +91,7 @@ mod tests {
             ("proven later than one that is older", &late, &old, OtherIdentity, true),
             ("both proven: older", &proven, &late, OtherIdentity, true),
             ("both proven: younger", &late, &proven, OtherIdentity, false),
+            ("proven, but cannot act any more", &claim(true, true, 1, "a"), &new, OtherIdentity, false),
             ("another account", &proven, &new, OtherAccount, false),
         ];
         for (name, this, other, bond, expected) in table {

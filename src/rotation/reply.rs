@@ -138,7 +138,7 @@ pub(super) fn learn(observed: &Observed, status: &mut VncPasswordStatus) {
 fn seen(observed: &Observed) -> Option<&SeenInstance> {
     match &observed.look.as_ref()?.found {
         Found::Seen(seen) => Some(seen),
-        Found::Unseen | Found::Refused | Found::Failed => None,
+        Found::Unseen | Found::Refused | Found::Failed | Found::NoCredentials(_) => None,
     }
 }
 
@@ -252,7 +252,7 @@ fn record_retry(observed: &Observed, attempt: &Attempt, class: Class, status: &m
     let attempts = retry.attempts.unwrap_or(1).try_into().unwrap_or(1);
     let can_look = !matches!(
         observed.look.as_ref().map(|look| &look.found),
-        Some(Found::Unseen | Found::Refused | Found::Failed)
+        Some(Found::Unseen | Found::Refused | Found::Failed | Found::NoCredentials(_))
     );
     let delay = match class {
         Class::Waiting if can_look => Some(backoff::LONGEST),

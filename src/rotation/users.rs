@@ -6,7 +6,7 @@ use super::{
     backoff,
     contents::Slot,
     facts::{Fingerprint, Observed, Purpose, SecretRead, SecretVersion},
-    hold::{FRESH, held, held_again, look_first, next_attempt, stalled, wait_for_instance},
+    hold::{FRESH, held, held_again, held_until, look_first, stalled, wait_for_instance},
     restart::{self, Followed},
     verdict::{Decision, Effects, Verdict, after, enforce_due, in_effect, rest},
 };
@@ -146,7 +146,7 @@ fn resend(observed: &Observed, purpose: Purpose, now: Timestamp) -> Result<Decis
             }
             None
         }
-        _ => next_attempt(observed, now),
+        _ => held_until(observed, now),
     };
     if let Some(held) = next.max(observed.limiter_opens) {
         return Err(held);

@@ -143,6 +143,10 @@ pub(super) fn conclude(
         ..Outlook::new(outlook.ready, Progress::Stalled, reason, message)
     });
     let outlook = complained.as_ref().unwrap_or(outlook);
+    if status.request_id != observed.status.request_id {
+        let secret = observed.spec.credentials_ref.as_ref();
+        status.accepted_as = secret.map(|secret| secret.name.as_str().into());
+    }
     if !observed.spec.suspend {
         status.next_rotation_time = next_turn(observed, &status, now).map(seconds);
     }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     controller::Cloud,
     ecs::{self, Region, credentials::SessionName, sts::CallerIdentity},
+    rotation::outcome::{Class, classify},
 };
 
 /// How long to wait for the cluster, which only names the session of a role.
@@ -147,7 +148,7 @@ async fn rights(cloud: &Cloud, region: Option<&Region>) -> Vec<Right> {
         None => unknown(action, "set --region to have it tried"),
         Some(region) => match cloud.ecs.may_describe_instances(&cloud.operator, region).await {
             Ok(()) => Right { action, granted: Some(true), because: None },
-            Err(error @ ecs::Error::Api { .. }) => {
+            Err(error) if classify(&(&error).into()) == Class::Denied => {
                 Right { action, granted: Some(false), because: Some(error.to_string()) }
             }
             Err(error) => unknown(action, &error.to_string()),

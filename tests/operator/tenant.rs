@@ -305,6 +305,9 @@ async fn the_operator_is_not_pointed_at_another_host() {
         "localhost",
         "127.0.0.1",
         "a-b",
+        "oss-cn-hangzhou",
+        "img-cn-hangzhou",
+        "oss-accelerate",
         "cn-hang%zhou",
         "cn_hangzhou",
     ]

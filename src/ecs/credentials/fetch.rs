@@ -45,12 +45,13 @@ pub(super) async fn fetch(
     within: Duration,
 ) -> Result<Zeroizing<Vec<u8>>, FetchProblem> {
     let request = Outgoing { method, url, headers, body: Zeroizing::default(), limit: SHORT_REPLY };
-    let received =
-        rpc.send("credentials", request, Instant::now() + within).await.map_err(|error| match error {
+    let received = rpc.send_blindly("credentials", request, Instant::now() + within).await.map_err(
+        |error| match error {
             Error::NotSent { .. } => FetchProblem::NoConnection,
             Error::Timeout { .. } => FetchProblem::Timeout,
             _ => FetchProblem::Interrupted,
-        })?;
+        },
+    )?;
     match received.status {
         StatusCode::OK => received.body.map_err(FetchProblem::Unreadable),
         status if status.is_redirection() => Err(FetchProblem::Unreadable(Unreadable::Redirect)),
