@@ -64,7 +64,11 @@ pub(super) fn follow(
         return Followed::Waits(Box::new(waiting(observed, status, effects, now, now)));
     };
     // Times in the status are cut to the second: only a look from the next second on was surely taken after the call.
-    let earliest = after(accepted.time.0.min(now), Duration::from_secs(1));
+    // And only one from after the request for the restart shows its end: another process may have seen its beginning.
+    let request = status.reboot_requested_at.as_ref();
+    let asked = request.filter(|request| request.rotation == accepted.rotation).map(|request| request.time.0);
+    let since = asked.max(Some(accepted.time.0)).map_or(now, |since| since.min(now));
+    let earliest = after(since, Duration::from_secs(1));
     let Some(look) = observed.look.as_ref().filter(|look| look.at >= earliest) else {
         return Followed::Waits(Box::new(waiting(observed, status, effects, earliest, now)));
     };

@@ -696,6 +696,27 @@ fn a_restart_brings_the_accepted_value_into_effect() {
 }
 
 #[test]
+fn a_look_from_before_the_request_does_not_show_the_end_of_the_restart() {
+    let mut observed = rebooting();
+    observed.look = Some(look(121, "Running", false, 1));
+    let verdict = resting(&observed, 121);
+    next(&mut observed, &verdict);
+    let rotation = observed.status.accepted.as_ref().unwrap().rotation.clone();
+    // Another process has asked for the restart and seen it begin; this one still has its look from before.
+    edit(&mut observed, |status| {
+        status.instance.as_mut().unwrap().status = Some("Stopping".to_owned());
+        let time = Time(at(130));
+        status.reboot_requested_at =
+            Some(Box::new(crate::api::RebootRequest { time, rotation, requests: 1 }));
+    });
+    for (second, over) in [(122, false), (130, false), (131, true)] {
+        observed.look = Some(look(second, "Running", false, 1));
+        let verdict = resting(&observed, 140);
+        assert_eq!(verdict.status.accepted.is_none(), over, "a look at {second}");
+    }
+}
+
+#[test]
 fn a_restart_around_the_call_makes_it_go_again() {
     let mut observed = rebooting();
     observed.look = Some(look(121, "Running", false, 2));
