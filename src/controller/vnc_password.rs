@@ -1,4 +1,6 @@
-//! One pass over one object: observe, decide, act, record.
+//! One pass over one object: observe, decide, act, record. How each step acts stands in `steps`.
+
+mod steps;
 
 use std::{
     sync::Arc,
@@ -6,7 +8,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use rand::{TryRng, rngs::SysRng};
 use sha2::{Digest, Sha256};
 use tracing::Instrument;
 
@@ -14,19 +15,14 @@ use super::{
     Context, Error,
     identities::Identities,
     object::{Key, Object},
-    random_id, secrets,
     status::{self, Written},
 };
 use crate::{
     api::{self, VncPasswordSpec},
-    ecs::{self, Action, Identity, Region, RequestId},
+    ecs::{Action, Identity, Region},
     rotation::{
-        self, Decision, Password, Verdict,
-        contents::SecretWrite,
-        facts::{
-            Access, Announcement, Attempt, Drawn, History, Observed, Owner, Purpose, SecretRead, Unsettled,
-        },
-        outcome::{self, Class, Reply},
+        self, Decision, Verdict,
+        facts::{Access, History, Observed, Owner, Unsettled},
         schedule::Plan,
     },
     runtime::PassResult,
@@ -229,245 +225,6 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Somebody else owns the instance, unless the two act in different accounts: finds that out, where it is in doubt.
-    async fn know_accounts(&mut self) -> Result<(), Error> {
-        if !matches!(self.observed.owner, Owner::Other(_)) || self.observed.spec.suspend {
-            return Ok(());
-        }
-        if self.observed.access == Access::Unread {
-            self.read_credentials().await?;
-        }
-        let Some(own) = self.identity.clone() else { return Ok(()) };
-        let context = self.context;
-        let Some(keeper) = context.keeper(&self.object) else { return Ok(()) };
-        if keeper.credentials() == self.object.credentials() {
-            return Ok(());
-        }
-        if let Some(theirs) = context.identity_of(&keeper).await? {
-            context.identities.learn_account(&own).await;
-            context.identities.learn_account(&theirs).await;
-            self.observed.owner = context.owner(&self.object);
-        }
-        Ok(())
-    }
-
-    async fn read_credentials(&mut self) -> Result<(), Error> {
-        let context = self.context;
-        // Without a reference there is nothing to read, and nothing unread.
-        let Some(secret) = self.object.credentials() else { return Ok(()) };
-        (self.observed.access, self.identity) = context.read_credentials(&secret).await?;
-        if let Some(identity) = &self.identity
-            && context.lookout.renew(identity)
-        {
-            // It was taken with other keys.
-            self.observed.look = None;
-        }
-        self.ask_limiter();
-        Ok(())
-    }
-
-    async fn read_secret(&mut self) -> Result<(), Error> {
-        self.signed_at = Timestamp::now();
-        let context = self.context;
-        let namespace = &self.object.key.namespace;
-        let read =
-            secrets::read(&context.client, &context.fingerprints, namespace, &self.observed.spec.secret_ref);
-        self.observed.read = Some(read.await?);
-        Ok(())
-    }
-
-    /// Looks at the instance before the first call, with what was read at hand; once a pass. `false`: that takes too
-    /// long for a pass to wait, or it was tried.
-    async fn look(&mut self) -> bool {
-        if std::mem::replace(&mut self.looked, true) {
-            return false;
-        }
-        let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
-        let instance = &self.observed.spec.instance_id;
-        let look = self.context.lookout.look(identity, instance, region, LOOK_PATIENCE).await;
-        let found = look.is_some();
-        self.observed.look = look.or(self.observed.look.take());
-        found
-    }
-
-    /// Draws a password and an id from the system's generator.
-    fn draw(&mut self) -> Result<(), Error> {
-        let password =
-            Password::draw(|bytes| SysRng.try_fill_bytes(bytes)).map_err(|_| Error::NoRandomNumbers)?;
-        self.observed.drawn = Some(Drawn { id: random_id()?, password });
-        Ok(())
-    }
-
-    /// Whether this pass may act at the instance: no other object's does, it belongs to this one, and this process
-    /// leads. Whom it belongs to may have changed while the pass waited.
-    fn may_act(&mut self) -> bool {
-        let context = self.context;
-        let instance = &self.observed.spec.instance_id;
-        if self.turn.is_none() {
-            self.turn = context.instances.turn(instance);
-        }
-        self.turn.is_some() && context.owner(&self.object) == Owner::This && context.config.lease.holds()
-    }
-
-    /// Writes the Secret; where somebody else has changed it since, it is read afresh. `false`: this pass may not act
-    /// now.
-    async fn write_secret(&mut self, write: SecretWrite) -> Result<bool, Error> {
-        if !self.may_act() {
-            self.keep_attempt();
-            return Ok(false);
-        }
-        let context = self.context;
-        let namespace = &self.object.key.namespace;
-        let secret = &self.observed.spec.secret_ref;
-        let replaced = write.replaces.clone();
-        let written = secrets::write(&context.client, &context.fingerprints, namespace, secret, write);
-        match written.await? {
-            secrets::Written::Done(contents) => {
-                if let Some(key) = self.object.secret() {
-                    // The watch may be behind what was read: what it had still to tell others is told now, since it will
-                    // be taken for an echo.
-                    let told = context.secrets.version(&key) == replaced;
-                    context.secrets.apply(key.clone(), contents.version.clone());
-                    let readers = context.registry.readers(&key).into_iter();
-                    let others = readers.filter(|reader| !told && *reader != self.object.key);
-                    others.for_each(|reader| context.wake(reader));
-                    context.wake_borrowers(&key);
-                }
-                self.observed.read = Some(SecretRead::Found(contents));
-                // A password that was drawn is used once.
-                self.observed.drawn = None;
-            }
-            secrets::Written::Forbidden => self.observed.read = Some(SecretRead::Forbidden),
-            secrets::Written::Conflict => {
-                self.conflicts += 1;
-                if self.conflicts > MOST_CONFLICTS {
-                    return Err(Error::Contended { object: self.object.key.clone() });
-                }
-                self.read_secret().await?;
-            }
-        }
-        Ok(true)
-    }
-
-    /// Writes what is going to be done into the status; `Some`: this pass ends here.
-    async fn announce(&mut self, announcement: Announcement, verdict: Verdict) -> Result<Option<End>, Error> {
-        let context = self.context;
-        if !self.may_act() {
-            return Ok(Some(End { wait: Some(BUSY) }));
-        }
-        match status::write(&context.client, &self.object, &verdict.status).await? {
-            Written::Done(object) => {
-                let object = Arc::new(object);
-                for note in verdict.notes {
-                    context.events.tell(&self.object, note);
-                }
-                context.registry.remember(&self.object, |memory| memory.written = Some(Arc::clone(&object)));
-                self.observed.status = Arc::clone(&object.status);
-                self.observed.announced = Some(announcement);
-                self.object = object;
-                Ok(None)
-            }
-            Written::Gone => Ok(Some(End { wait: None })),
-            Written::Conflict => self.refresh().await,
-        }
-    }
-
-    /// Restarts the instance; `false`: this pass may not act now.
-    async fn reboot(&mut self) -> bool {
-        if !self.may_act() {
-            return false;
-        }
-        let (context, instance) = (self.context, &self.observed.spec.instance_id);
-        let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
-        let action = Action::RebootInstance;
-        let admitted =
-            context.limiter.admit(action, identity.scope(), region.as_str(), Timestamp::now()).is_ok();
-        let reply = if admitted {
-            let result = context.ecs.reboot_instance(identity, region, instance, self.signed_at).await;
-            let reply = reply(&result);
-            let class = outcome::classify(&reply);
-            match &result {
-                Ok(request_id) => tracing::info!(instance, %request_id, "restart requested"),
-                Err(error) => tracing::warn!(instance, %error, class = class.as_str(), "restart failed"),
-            }
-            self.note_call(action, class, result.err().as_ref());
-            reply
-        } else {
-            Reply::NotSent
-        };
-        self.observed.rebooted = Some(reply);
-        true
-    }
-
-    /// Counts a call, and tells the limiter how it went; when that opens again, where it is closed now.
-    fn note_call(&self, action: Action, class: Class, error: Option<&ecs::Error>) -> Option<Timestamp> {
-        if error.is_some_and(ecs::Error::was_not_made) {
-            return None;
-        }
-        let Context { metrics, limiter, .. } = self.context;
-        metrics.called(action, class);
-        let region = self.region.as_ref()?.as_str();
-        let scope = self.identity.as_ref()?.scope();
-        if class == Class::Throttled {
-            let after = error.and_then(ecs::Error::retry_after);
-            return Some(limiter.throttled(action, scope, region, after, Timestamp::now()));
-        }
-        limiter.passed(action, scope, region);
-        None
-    }
-
-    /// Makes the call; `false`: this pass may not act now.
-    async fn send(&mut self, purpose: Purpose) -> bool {
-        if !self.may_act() {
-            return false;
-        }
-        let context = self.context;
-        let instance = &self.observed.spec.instance_id;
-        let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
-        // While this pass read the Secret, another object may have had its turn.
-        self.observed.history.unsettled = unsettled(context, &self.object, instance);
-        let (Some((password, value)), Some(contents)) =
-            (self.observed.to_send(purpose), self.observed.contents())
-        else {
-            return false;
-        };
-        let rotation = (purpose == Purpose::Rotate).then(|| contents.record_of(instance)).flatten();
-        let rotation = rotation.map(|record| record.id.clone());
-        let former = self.observed.attempt.as_ref().filter(|attempt| attempt.value == value);
-        context.registry.remember(&self.object, |memory| memory.untouched = false);
-        let tries = former.map_or(1, |attempt| attempt.tries + 1);
-        let action = Action::ModifyInstanceVncPasswd;
-        if let Err(opens) = context.limiter.admit(action, identity.scope(), region.as_str(), Timestamp::now())
-        {
-            self.observed.limiter_opens = Some(opens);
-            if let Some(attempt) = &mut self.observed.attempt {
-                attempt.tries = tries;
-            }
-            return true;
-        }
-        let result = context
-            .ecs
-            .modify_instance_vnc_passwd(identity, region, instance, password, self.signed_at)
-            .await;
-        let reply = reply(&result);
-        let class = outcome::classify(&reply);
-        report(instance, purpose, class, &result);
-        let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
-        let opens = self.note_call(action, class, result.err().as_ref());
-        self.observed.limiter_opens = opens.or(self.observed.limiter_opens);
-        self.observed.attempt = Some(Attempt {
-            purpose,
-            version,
-            value,
-            rotation,
-            all_classes,
-            tries,
-            at: Timestamp::now(),
-            reply,
-        });
-        true
-    }
-
     /// Takes in a verdict and writes it; `None`: the object has changed, decide again.
     async fn record(&mut self, verdict: Verdict) -> Result<Option<End>, Error> {
         let context = self.context;
@@ -574,31 +331,12 @@ fn unsettled(context: &Context, object: &Object, instance: &str) -> Vec<Unsettle
     context.instances.unsettled(instance, Timestamp::now(), concerns)
 }
 
-/// What a reply means for decisions.
-fn reply(result: &Result<RequestId, ecs::Error>) -> Reply {
-    match result {
-        Ok(request_id) => Reply::Accepted { request_id: request_id.to_string() },
-        Err(error) => Reply::from(error),
-    }
-}
-
 /// A fraction from 0 up to 1 that is always the same for this object.
 #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
 fn spread(uid: &str) -> f64 {
     let hash = Sha256::digest(uid);
     let bits = hash.iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
     (bits >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-/// One line a call. The server's message is never part of it.
-fn report(instance: &str, purpose: Purpose, class: Class, result: &Result<RequestId, ecs::Error>) {
-    match result {
-        Ok(request_id) => tracing::info!(instance, ?purpose, %request_id, "password accepted"),
-        Err(error) if matches!(class, Class::Waiting | Class::Throttled) => {
-            tracing::info!(instance, ?purpose, %error, "password not taken yet");
-        }
-        Err(error) => tracing::warn!(instance, ?purpose, %error, class = class.as_str(), "call failed"),
-    }
 }
 
 /// How long until then; a little more, so that it has come.
