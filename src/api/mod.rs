@@ -15,7 +15,9 @@ pub use vnc_password::{
 #[must_use]
 pub fn duration(text: &str) -> Option<std::time::Duration> {
     let digits = text.split(|c: char| !c.is_ascii_digit()).map(str::len).max()?;
-    if text.is_empty() || text.len() > 32 || digits > 9 {
+    // A sign stands in front of it all: kube's own reading panics on one further on.
+    let signed = text.strip_prefix('+').unwrap_or(text).contains(['+', '-']);
+    if text.is_empty() || text.len() > 32 || digits > 9 || signed {
         return None;
     }
     let duration: kube::core::Duration = text.parse().ok()?;
@@ -51,6 +53,10 @@ mod tests {
             ("0", Some(0)),
             ("", None),
             ("-5m", None),
+            ("+5m", Some(300)),
+            ("1m-2h", None),
+            ("-1m-2h", None),
+            ("1h+2m", None),
             ("5", None),
             ("5d", None),
             ("99999999999999999999h", None),
