@@ -266,7 +266,8 @@ async fn an_instance_cannot_be_squatted_on() {
     assert!(refused.unwrap_err().to_string().contains("forbidden"));
     quiet(2).await;
     claim_own(&scene, &instance).await;
-    scene.victim.until_ready("console").await;
+    // A late call of the others may be waited for, but the value is in effect.
+    scene.victim.until("console", "in effect", |status| status.ready() == ConditionStatus::True).await;
     assert_eq!(scene.victim.console(&instance).as_deref(), Some("Victim"));
     for (name, _) in attempts {
         let status = scene.tenant.status(name).await;

@@ -254,10 +254,8 @@ impl Check {
                 world.leader = 1 - world.leader;
                 let replica = &mut world.replicas[world.leader];
                 replica.woken = true;
-                if !self.without(Rule::LooksAfresh) {
-                    replica.look = None;
-                    replica.look_due = None;
-                }
+                replica.look = None;
+                replica.look_due = None;
             }
             Happens::Arrives(index) => cloud::arrive(self, world, index)?,
             Happens::Person(act) => {

@@ -72,8 +72,6 @@ pub enum Rule {
     Digest,
     /// The start time counts as baseline only where it is the same after acceptance.
     Baseline,
-    /// Who takes over looks at the instance afresh: an old look after another's newer one would invent a restart.
-    LooksAfresh,
     /// A request for a restart is remembered.
     RequestsCount,
     /// A restart is requested after that was written.
