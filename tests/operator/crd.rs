@@ -53,6 +53,9 @@ async fn applying_the_file_again_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_example_is_accepted_and_becomes_ready() {
     let world = World::new().await;
+    world.cloud().put_access_key(AccessKey::new("LTAI5tExampleExample", "example"));
+    let role = Role::new("acs:ram::2000000000000002:role/console");
+    world.cloud().put_role(role.trusting(AccessKey::DEFAULT_ACCOUNT));
     let operator = world.operator_before(world.settings()).await;
     kubectl(
         &world,
@@ -69,9 +72,6 @@ async fn every_example_is_accepted_and_becomes_ready() {
         let account = if elsewhere { "2000000000000002" } else { AccessKey::DEFAULT_ACCOUNT };
         world.cloud().put_instance(instance.region(region).account(account));
     }
-    world.cloud().put_access_key(AccessKey::new("LTAI5tExampleExample", "example"));
-    let role = Role::new("acs:ram::2000000000000002:role/console");
-    world.cloud().put_role(role.trusting(AccessKey::DEFAULT_ACCOUNT));
     for object in &objects {
         let name = object.metadata.name.as_deref().unwrap();
         // The next look of one that has met the empty cloud is 10 minutes away; a change is looked at at once.
