@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{self, VncPasswordSpec},
-    ecs::{self, Action, Identity, Region, RequestId},
+    ecs::{self, Action, Asker, Identity, Region, RequestId, Route, limiter::Ticket},
     rotation::{
         self, Decision, Password, Verdict,
         contents::SecretWrite,
@@ -41,7 +41,10 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins
 
 /// Runs one pass. Returns when the object wants to be passed over again, if at all.
 pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
-    let object = context.registry.newest(&key)?;
+    let Some(object) = context.registry.newest(&key) else {
+        context.limiter.forget(&asker(&key));
+        return None;
+    };
     let span = tracing::info_span!("pass", namespace = %key.namespace, name = %key.name);
     let begun = Instant::now();
     let result = reconcile(&context, Arc::clone(&object)).instrument(span.clone()).await;
@@ -148,6 +151,7 @@ impl<'a> Pass<'a> {
             history,
             look: context.lookout.latest(&Identities::name(&object), instance),
             limiter_opens: None,
+            in_line: false,
             reboot_opens: None,
             drawn: None,
             announced: None,
@@ -172,11 +176,40 @@ impl<'a> Pass<'a> {
 
     /// Takes down whether the limiter lets this identity call.
     fn ask_limiter(&mut self) {
-        let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return };
-        let (scope, now) = (identity.scope(), Timestamp::now());
-        let opens = |action| self.context.limiter.opens(action, scope, region.as_str(), now);
-        self.observed.limiter_opens = opens(Action::ModifyInstanceVncPasswd);
-        self.observed.reboot_opens = opens(Action::RebootInstance);
+        let (asker, now) = (asker(&self.object.key), Timestamp::now());
+        let opens = |action| self.context.limiter.opens(self.route(action)?, &asker, now);
+        let (limiter, reboot) = (opens(Action::ModifyInstanceVncPasswd), opens(Action::RebootInstance));
+        let route = self.route(Action::ModifyInstanceVncPasswd);
+        let in_line = route.is_some_and(|route| self.context.limiter.holds_place(route, &asker));
+        (self.observed.limiter_opens, self.observed.reboot_opens) = (limiter, reboot);
+        self.observed.in_line = in_line;
+    }
+
+    /// What the API counts together with this object's calls; `None`: it makes none.
+    fn route(&self, action: Action) -> Option<Route<'_>> {
+        let (region, scope) = (self.region.as_ref()?.as_str(), self.identity.as_ref()?.scope());
+        Some(Route { action, scope, region })
+    }
+
+    /// Whoever rests until its turn keeps a place in the line, anybody else none. Returns when to come.
+    fn line_up(&self, verdict: &Verdict) -> Option<Timestamp> {
+        let (limiter, asker, now) = (&self.context.limiter, asker(&self.object.key), Timestamp::now());
+        let turns = [
+            (Action::ModifyInstanceVncPasswd, self.observed.limiter_opens),
+            (Action::RebootInstance, self.observed.reboot_opens),
+        ];
+        let mut told = None;
+        for (action, opens) in turns {
+            let Some(route) = self.route(action) else { continue };
+            // What stands in the status is cut to the second.
+            let second = |at: Option<Timestamp>| at.map(Timestamp::as_second);
+            if opens.is_some() && second(opens) == second(verdict.wake) {
+                told = Some(limiter.line_up(route, &asker, now));
+            } else {
+                limiter.withdraw(route, &asker);
+            }
+        }
+        told.or(verdict.wake)
     }
 
     /// Decides and acts until there is nothing more to do now.
@@ -356,9 +389,9 @@ impl<'a> Pass<'a> {
         let (context, instance) = (self.context, &self.observed.spec.instance_id);
         let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
         let action = Action::RebootInstance;
-        let admitted =
-            context.limiter.admit(action, identity.scope(), region.as_str(), Timestamp::now()).is_ok();
-        let reply = if admitted {
+        let Some(route) = self.route(action) else { return false };
+        let admitted = context.limiter.admit(route, &asker(&self.object.key), Timestamp::now());
+        let reply = if let Ok(ticket) = admitted {
             let result = context.ecs.reboot_instance(identity, region, instance, self.signed_at).await;
             let reply = reply(&result);
             let class = outcome::classify(&reply);
@@ -367,7 +400,7 @@ impl<'a> Pass<'a> {
                 Ok(request_id) => tracing::info!(instance, %request_id, "restart requested"),
                 Err(error) => tracing::warn!(instance, %error, class = class.as_str(), "restart failed"),
             }
-            self.note_limit(action, class, result.err().and_then(|error| error.retry_after()));
+            self.note_limit(route, ticket, class, result.err().and_then(|error| error.retry_after()));
             reply
         } else {
             Reply::NotSent
@@ -377,13 +410,28 @@ impl<'a> Pass<'a> {
     }
 
     /// Tells the limiter how a call went; when it opens again, where it is closed now.
-    fn note_limit(&self, action: Action, class: Class, after: Option<Duration>) -> Option<Timestamp> {
-        let region = self.region.as_ref()?.as_str();
-        let scope = self.identity.as_ref()?.scope();
-        if class == Class::Throttled {
-            return Some(self.context.limiter.throttled(action, scope, region, after, Timestamp::now()));
+    fn note_limit(
+        &self,
+        route: Route<'_>,
+        ticket: Ticket,
+        class: Class,
+        after: Option<Duration>,
+    ) -> Option<Timestamp> {
+        let (limiter, now) = (&self.context.limiter, Timestamp::now());
+        match class {
+            Class::Throttled => {
+                return Some(limiter.throttled(route, &asker(&self.object.key), ticket, after, now));
+            }
+            Class::OutcomeUnknown | Class::Unreachable => limiter.lost(route, ticket, now),
+            Class::Accepted
+            | Class::Waiting
+            | Class::InvalidInput
+            | Class::NotFound
+            | Class::Denied
+            | Class::Credentials
+            | Class::Signing
+            | Class::Refused => limiter.passed(route, ticket, now),
         }
-        self.context.limiter.passed(action, scope, region);
         None
     }
 
@@ -408,14 +456,17 @@ impl<'a> Pass<'a> {
         context.registry.remember(&self.object, |memory| memory.untouched = false);
         let tries = former.map_or(1, |attempt| attempt.tries + 1);
         let action = Action::ModifyInstanceVncPasswd;
-        if let Err(opens) = context.limiter.admit(action, identity.scope(), region.as_str(), Timestamp::now())
-        {
-            self.observed.limiter_opens = Some(opens);
-            if let Some(attempt) = &mut self.observed.attempt {
-                attempt.tries = tries;
+        let Some(route) = self.route(action) else { return false };
+        let ticket = match context.limiter.admit(route, &asker(&self.object.key), Timestamp::now()) {
+            Ok(ticket) => ticket,
+            Err(opens) => {
+                self.observed.limiter_opens = Some(opens);
+                if let Some(attempt) = &mut self.observed.attempt {
+                    attempt.tries = tries;
+                }
+                return true;
             }
-            return true;
-        }
+        };
         let result = context
             .ecs
             .modify_instance_vnc_passwd(identity, region, instance, password, self.signed_at)
@@ -427,7 +478,7 @@ impl<'a> Pass<'a> {
         }
         report(instance, purpose, class, &result);
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
-        let opens = self.note_limit(action, class, result.err().and_then(|error| error.retry_after()));
+        let opens = self.note_limit(route, ticket, class, result.err().and_then(|error| error.retry_after()));
         self.observed.limiter_opens = opens.or(self.observed.limiter_opens);
         self.observed.attempt = Some(Attempt {
             purpose,
@@ -459,7 +510,7 @@ impl<'a> Pass<'a> {
             // The owner may be waiting for a look.
             _ => {}
         }
-        let end = End { wait: verdict.wake.map(until) };
+        let end = End { wait: self.line_up(&verdict).map(until) };
         if verdict.status == *self.observed.status {
             self.remember(verdict, None);
             return Ok(Some(end));
@@ -539,6 +590,11 @@ impl<'a> Pass<'a> {
             self.context.registry.remember(&self.object, |memory| memory.unrecorded = unrecorded);
         }
     }
+}
+
+/// The object in the limiter's line.
+fn asker(key: &Key) -> Asker {
+    Asker::new(&key.namespace, &key.name)
 }
 
 /// What a reply means for decisions.
