@@ -28,10 +28,11 @@ mod watches;
 use std::{sync::Arc, time::Duration};
 
 use futures::channel::mpsc::{UnboundedSender, unbounded};
+use jiff::Timestamp;
 use kube::Client;
 
 use crate::{
-    ecs::{self, Action, Limiter, Lookout, Region},
+    ecs::{self, Action, Asker, Limiter, Lookout, Region},
     rotation::facts::{Access, FingerprintKey, Owner},
     runtime::{Lease, Metrics, Readiness, Shutdown},
 };
@@ -55,6 +56,8 @@ pub struct Config {
     pub allow_reboot: bool,
     /// Who may use the operator's own identity.
     pub ambient: Ambient,
+    /// Ceilings of the rates of calls.
+    pub rates: ecs::Rates,
     /// Whether this process may act.
     pub lease: Arc<dyn Lease>,
     /// Namespaces to watch; none: all.
@@ -113,7 +116,7 @@ pub async fn run(
     let Cloud { ecs, sts, operator } = cloud;
     let clock = ecs.clock().clone();
     let (wake, woken) = unbounded();
-    let limiter = Arc::new(Limiter::default());
+    let limiter = Arc::new(Limiter::new(config.rates.clone(), clock.clone()));
     let (events, sender) = Events::new(client.clone(), Arc::clone(&metrics));
     let concurrency = config.concurrency;
     let counted = Arc::clone(&metrics);
@@ -149,6 +152,7 @@ pub async fn run(
             context.lookout.run(seen).await;
         }
     });
+    tasks.spawn(turns(Arc::clone(&context)));
     let work = async {
         // Nobody decides before everything is listed: the owner of an instance may be in the list that is still to
         // come. Waiting here and not in each pass lets a stop through.
@@ -169,6 +173,27 @@ pub async fn run(
     drop(context);
     tokio::time::timeout(events::FLUSH, sender).await.ok();
     Ok(())
+}
+
+/// How often those are called up that can call earlier than they were told.
+const CALL_UP: Duration = Duration::from_secs(1);
+
+/// Wakes whoever can call earlier than it was told, for ever.
+async fn turns(context: Arc<Context>) {
+    let mut pause = tokio::time::interval(CALL_UP);
+    pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        pause.tick().await;
+        let now = Timestamp::now();
+        // The lookout, which belongs to no namespace, comes by itself.
+        let called = context.limiter.called_up(now).into_iter().filter(|asker| !asker.namespace.is_empty());
+        for Asker { namespace, name } in called {
+            context.wake(Key { namespace, name });
+        }
+        for action in Action::ALL {
+            context.metrics.limited(action, context.limiter.state(action, now));
+        }
+    }
 }
 
 /// An id that no other process or rotation has: 64 random bits in hex.

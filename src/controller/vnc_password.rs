@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{self, VncPasswordSpec},
-    ecs::{Action, Identity, Region},
+    ecs::{Action, Asker, Identity, Region, Route},
     rotation::{
         self, Decision, Verdict,
         facts::{Access, History, Observed, Owner, Unsettled},
@@ -39,7 +39,10 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins
 
 /// Runs one pass. Returns when the object wants to be passed over again, if at all.
 pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
-    let object = context.registry.newest(&key)?;
+    let Some(object) = context.registry.newest(&key) else {
+        context.limiter.forget(&asker(&key));
+        return None;
+    };
     let span = tracing::info_span!("pass", namespace = %key.namespace, name = %key.name);
     let begun = Instant::now();
     let result = reconcile(&context, Arc::clone(&object)).instrument(span.clone()).await;
@@ -150,6 +153,7 @@ impl<'a> Pass<'a> {
             history,
             look: context.lookout.latest(&Identities::name(&object), instance),
             limiter_opens: None,
+            in_line: false,
             reboot_opens: None,
             drawn: None,
             announced: None,
@@ -176,11 +180,40 @@ impl<'a> Pass<'a> {
 
     /// Takes down whether the limiter lets this identity call.
     fn ask_limiter(&mut self) {
-        let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return };
-        let (scope, now) = (identity.scope(), Timestamp::now());
-        let opens = |action| self.context.limiter.opens(action, scope, region.as_str(), now);
-        self.observed.limiter_opens = opens(Action::ModifyInstanceVncPasswd);
-        self.observed.reboot_opens = opens(Action::RebootInstance);
+        let (asker, now) = (asker(&self.object.key), Timestamp::now());
+        let opens = |action| self.context.limiter.opens(self.route(action)?, &asker, now);
+        let (limiter, reboot) = (opens(Action::ModifyInstanceVncPasswd), opens(Action::RebootInstance));
+        let route = self.route(Action::ModifyInstanceVncPasswd);
+        let in_line = route.is_some_and(|route| self.context.limiter.holds_place(route, &asker));
+        (self.observed.limiter_opens, self.observed.reboot_opens) = (limiter, reboot);
+        self.observed.in_line = in_line;
+    }
+
+    /// What the API counts together with this object's calls; `None`: it makes none.
+    fn route(&self, action: Action) -> Option<Route<'_>> {
+        let (region, scope) = (self.region.as_ref()?.as_str(), self.identity.as_ref()?.scope());
+        Some(Route { action, scope, region })
+    }
+
+    /// Whoever rests until its turn keeps a place in the line, anybody else none. Returns when to come.
+    fn line_up(&self, verdict: &Verdict) -> Option<Timestamp> {
+        let (limiter, asker, now) = (&self.context.limiter, asker(&self.object.key), Timestamp::now());
+        let turns = [
+            (Action::ModifyInstanceVncPasswd, self.observed.limiter_opens),
+            (Action::RebootInstance, self.observed.reboot_opens),
+        ];
+        let mut told = None;
+        for (action, opens) in turns {
+            let Some(route) = self.route(action) else { continue };
+            // What stands in the status is cut to the second.
+            let second = |at: Option<Timestamp>| at.map(Timestamp::as_second);
+            if opens.is_some() && second(opens) == second(verdict.wake) {
+                told = Some(limiter.line_up(route, &asker, now));
+            } else {
+                limiter.withdraw(route, &asker);
+            }
+        }
+        told.or(verdict.wake)
     }
 
     /// Decides and acts until there is nothing more to do now.
@@ -242,7 +275,7 @@ impl<'a> Pass<'a> {
             // The owner may be waiting for a look of the same identity.
             _ => {}
         }
-        let end = End { wait: verdict.wake.map(until) };
+        let end = End { wait: self.line_up(&verdict).map(until) };
         if verdict.status == *self.observed.status {
             self.remember(verdict, None);
             return Ok(Some(end));
@@ -322,6 +355,11 @@ impl<'a> Pass<'a> {
             self.context.registry.remember(&self.object, |memory| memory.unrecorded = unrecorded);
         }
     }
+}
+
+/// The object in the limiter's line.
+fn asker(key: &Key) -> Asker {
+    Asker::new(&key.namespace, &key.name)
 }
 
 /// What may still arrive at an instance by calls that are not known to be another account's.

@@ -1,11 +1,43 @@
-//! Closes when the API throttles, opens again with the next minute, one probe first.
+//! One limiter for everything in the process: adapts to what the API lets through, and shares it out fairly.
 //!
 //! The API counts per account, region and action, by the minute, and sums over everybody: greed would also block
-//! the people at the console. A closed limiter never holds a caller, it tells when to come back.
+//! the people at the console. The limiter never holds a caller, it tells when to come back.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `learning` | how many calls a minute pass |
+//! | `pace` | when the next call may begin |
+//! | `turns` | whose call that is |
+//! | `gate` | the two together, for one account, region and action |
+//! | `rates` | the ceilings that the user sets |
+//! | `simulation` | all of it against a model of the cloud's counter |
+//!
+//! None of them knows a clock: time is a parameter, in microseconds of the cloud's clock. Only this file is shared.
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+mod gate;
+mod learning;
+mod pace;
+mod rates;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+mod turns;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
+
+use super::Clock;
+use gate::Gate;
+use pace::Micros;
+pub use pace::Ticket;
+pub use rates::{InvalidRate, Rates};
+pub use turns::Asker;
 
 /// The actions that are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +51,9 @@ pub enum Action {
 }
 
 impl Action {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ModifyInstanceVncPasswd, Self::DescribeInstances, Self::RebootInstance];
+
     /// The action's name in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -30,167 +65,168 @@ impl Action {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gate {
-    Closed {
-        until: Timestamp,
-    },
-    /// One call is out to see whether it is open again; its reply is due by then.
-    Probing {
-        until: Timestamp,
-    },
+/// What the API counts together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Route<'a> {
+    /// The action.
+    pub action: Action,
+    /// An account, or an identity whose account is not known.
+    pub scope: &'a str,
+    /// The region.
+    pub region: &'a str,
 }
 
-/// Gates by action, scope (an account, or an identity whose account is not known) and region. Open ones are not kept.
-#[derive(Debug, Default)]
-pub struct Limiter(Mutex<HashMap<(Action, String, String), Gate>>);
+/// What an action's gates are like, all accounts and regions together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Gates that are closed after a throttled reply.
+    pub closed: u32,
+    /// Calls a minute of the slowest gate; `None`: none is limited.
+    pub calls: Option<u32>,
+    /// How many wait for a call.
+    pub waiting: usize,
+}
 
-/// How long a probe may take before another is sent.
-const PROBE: SignedDuration = SignedDuration::from_secs(5);
-/// When to come back while a probe is out.
-const PROBE_RETRY: SignedDuration = SignedDuration::from_secs(1);
+type Gates = HashMap<(Action, Box<str>, Box<str>), Gate>;
+
+/// The gates, by action, scope and region. Those that nobody has used for a while are not kept.
+#[derive(Debug)]
+pub struct Limiter {
+    rates: Rates,
+    clock: Clock,
+    gates: Mutex<Gates>,
+}
 
 impl Limiter {
-    /// When to come back, where the gate is closed now. Changes nothing.
+    /// A limiter with these ceilings, which counts the minutes of that clock.
     #[must_use]
-    pub fn opens(&self, action: Action, scope: &str, region: &str, now: Timestamp) -> Option<Timestamp> {
-        let gates = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if gates.is_empty() {
-            return None;
-        }
-        gates.get(&(action, scope.to_owned(), region.to_owned())).and_then(|gate| gate.opens(now))
+    pub fn new(rates: Rates, clock: Clock) -> Self {
+        Self { rates, clock, gates: Mutex::default() }
     }
 
-    /// Asks for one call now.
+    /// When to come for a call, where it cannot be made now. Changes nothing.
+    #[must_use]
+    pub fn opens(&self, route: Route<'_>, asker: &Asker, now: Timestamp) -> Option<Timestamp> {
+        let cloud = self.cloud(now);
+        let mut gates = self.gates();
+        match gates.get_mut(&key(route)) {
+            Some(gate) => gate.opens(asker, cloud).map(|opens| local(opens, cloud, now)),
+            None => None,
+        }
+    }
+
+    /// Asks for one call now. Whoever gets the ticket calls, and tells how that went by [`Limiter::passed`],
+    /// [`Limiter::throttled`] or [`Limiter::lost`].
     ///
     /// # Errors
-    /// The gate is closed; the time is when to come back.
-    pub fn admit(&self, action: Action, scope: &str, region: &str, now: Timestamp) -> Result<(), Timestamp> {
-        let mut gates = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if gates.is_empty() {
-            return Ok(());
-        }
-        let Some(gate) = gates.get_mut(&(action, scope.to_owned(), region.to_owned())) else { return Ok(()) };
-        if let Some(opens) = gate.opens(now) {
-            return Err(opens);
-        }
-        *gate = Gate::Probing { until: now + PROBE };
-        Ok(())
+    /// It is not this one's turn: it stands in the line, and the time is when to come back.
+    pub fn admit(&self, route: Route<'_>, asker: &Asker, now: Timestamp) -> Result<Ticket, Timestamp> {
+        let cloud = self.cloud(now);
+        self.with(route, |gate| gate.admit(asker, cloud)).map_err(|opens| local(opens, cloud, now))
     }
 
-    /// A reply came that was not throttled: a probe opens the gate. A call that was sent before the gate closed
-    /// tells nothing.
-    pub fn passed(&self, action: Action, scope: &str, region: &str) {
-        let mut gates = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if gates.is_empty() {
-            return;
-        }
-        let key = (action, scope.to_owned(), region.to_owned());
-        if matches!(gates.get(&key), Some(Gate::Probing { .. })) {
-            gates.remove(&key);
+    /// Keeps a place in the line for one that cannot call now. Returns when to come.
+    pub fn line_up(&self, route: Route<'_>, asker: &Asker, now: Timestamp) -> Timestamp {
+        let cloud = self.cloud(now);
+        local(self.with(route, |gate| gate.line_up(asker, cloud)), cloud, now)
+    }
+
+    /// Whether this one stands in the line.
+    #[must_use]
+    pub fn holds_place(&self, route: Route<'_>, asker: &Asker) -> bool {
+        self.gates().get(&key(route)).is_some_and(|gate| gate.holds_place(asker))
+    }
+
+    /// This one does not want to call any more: its turn is the next one's.
+    pub fn withdraw(&self, route: Route<'_>, asker: &Asker) {
+        if let Some(gate) = self.gates().get_mut(&key(route)) {
+            gate.withdraw(asker);
         }
     }
 
-    /// A reply was throttled: the gate closes, as long as the reply says or until the next minute.
-    /// Returns when it opens.
+    /// This one is gone.
+    pub fn forget(&self, asker: &Asker) {
+        self.gates().values_mut().for_each(|gate| gate.withdraw(asker));
+    }
+
+    /// A reply came that was not throttled.
+    pub fn passed(&self, route: Route<'_>, ticket: Ticket, now: Timestamp) {
+        let cloud = self.cloud(now);
+        self.with(route, |gate| gate.pace.passed(ticket, cloud));
+    }
+
+    /// No reply came, or the call was not sent.
+    pub fn lost(&self, route: Route<'_>, ticket: Ticket, now: Timestamp) {
+        let cloud = self.cloud(now);
+        self.with(route, |gate| gate.pace.lost(ticket, cloud));
+    }
+
+    /// A reply was throttled: the gate closes, as long as the reply says or until the cloud's next minute. The caller
+    /// goes first then. Returns when it is to come.
     pub fn throttled(
         &self,
-        action: Action,
-        scope: &str,
-        region: &str,
+        route: Route<'_>,
+        asker: &Asker,
+        ticket: Ticket,
         retry_after: Option<Duration>,
         now: Timestamp,
     ) -> Timestamp {
-        let until = match retry_after {
-            Some(wait) => now.checked_add(wait).unwrap_or(Timestamp::MAX),
-            None => next_minute(now),
-        };
-        let mut gates = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let gate =
-            gates.entry((action, scope.to_owned(), region.to_owned())).or_insert(Gate::Closed { until });
-        *gate = match *gate {
-            Gate::Closed { until: standing } => Gate::Closed { until: standing.max(until) },
-            Gate::Probing { .. } => Gate::Closed { until },
-        };
-        until
+        let cloud = self.cloud(now);
+        let wait = retry_after.map(|wait| Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX));
+        local(self.with(route, |gate| gate.throttled(asker, ticket, wait, cloud)), cloud, now)
+    }
+
+    /// Those that were told of a later time and can call now, since others left the line or more passes than before.
+    /// To be asked every second or so; what is not needed any more is forgotten.
+    #[must_use]
+    pub fn called_up(&self, now: Timestamp) -> Vec<Asker> {
+        let cloud = self.cloud(now);
+        let mut gates = self.gates();
+        let called = gates.values_mut().flat_map(|gate| gate.called_up(cloud)).collect();
+        gates.retain(|_, gate| !gate.is_idle(cloud));
+        called
+    }
+
+    /// What the gates of an action are like.
+    #[must_use]
+    pub fn state(&self, action: Action, now: Timestamp) -> State {
+        let cloud = self.cloud(now);
+        let gates = self.gates();
+        let of = gates.iter().filter(|((of, _, _), _)| *of == action).map(|(_, gate)| gate);
+        of.fold(State::default(), |state, gate| State {
+            closed: state.closed + u32::from(gate.pace.is_closed(cloud)),
+            calls: state.calls.into_iter().chain(gate.pace.calls()).min(),
+            waiting: state.waiting + gate.waiting(),
+        })
+    }
+
+    fn with<T>(&self, route: Route<'_>, change: impl FnOnce(&mut Gate) -> T) -> T {
+        let ceiling = self.rates.of(route.action);
+        change(self.gates().entry(key(route)).or_insert_with(|| Gate::new(ceiling)))
+    }
+
+    fn gates(&self) -> MutexGuard<'_, Gates> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cloud(&self, now: Timestamp) -> Micros {
+        self.clock.at(now).as_microsecond()
     }
 }
 
-impl Gate {
-    fn opens(self, now: Timestamp) -> Option<Timestamp> {
-        match self {
-            Self::Closed { until } => (until > now).then_some(until),
-            Self::Probing { until } => (until > now).then(|| now + PROBE_RETRY),
-        }
+impl Asker {
+    /// Who asks.
+    #[must_use]
+    pub fn new(namespace: &Arc<str>, name: &Arc<str>) -> Self {
+        Self { namespace: Arc::clone(namespace), name: Arc::clone(name) }
     }
 }
 
-/// The start of the next minute, in which an action throttled now is open again.
-fn next_minute(now: Timestamp) -> Timestamp {
-    let left = 60 - now.as_second().rem_euclid(60);
-    Timestamp::from_second(now.as_second() + left).unwrap_or(Timestamp::MAX)
+fn key(Route { action, scope, region }: Route<'_>) -> (Action, Box<str>, Box<str>) {
+    (action, scope.into(), region.into())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ACTION: Action = Action::ModifyInstanceVncPasswd;
-
-    const OWN: &str = "1000000000000001";
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    #[test]
-    fn it_is_open_until_the_first_throttled_reply() {
-        let limiter = Limiter::default();
-        assert_eq!(limiter.admit(ACTION, OWN, "cn-hangzhou", at(30)), Ok(()));
-        limiter.throttled(ACTION, OWN, "cn-hangzhou", None, at(30));
-        assert_eq!(limiter.admit(ACTION, OWN, "cn-hangzhou", at(31)), Err(at(60)));
-        assert_eq!(limiter.admit(ACTION, OWN, "cn-beijing", at(31)), Ok(()), "another region");
-        assert_eq!(limiter.admit(ACTION, "2", "cn-hangzhou", at(31)), Ok(()), "another account");
-        for action in [Action::DescribeInstances, Action::RebootInstance] {
-            assert_eq!(limiter.admit(action, OWN, "cn-hangzhou", at(31)), Ok(()), "another action");
-        }
-    }
-
-    #[test]
-    fn the_reply_can_say_how_long() {
-        let limiter = Limiter::default();
-        limiter.throttled(ACTION, OWN, "r", Some(Duration::from_millis(1500)), at(30));
-        let opens = limiter.opens(ACTION, OWN, "r", at(30)).unwrap();
-        assert_eq!(opens.as_millisecond(), 31_500);
-    }
-
-    #[test]
-    fn it_opens_after_one_probe() {
-        let limiter = Limiter::default();
-        limiter.throttled(ACTION, OWN, "r", None, at(30));
-        assert_eq!(limiter.admit(ACTION, OWN, "r", at(60)), Ok(()), "the probe");
-        assert_eq!(limiter.admit(ACTION, OWN, "r", at(60)), Err(at(61)), "nobody else while it is out");
-        limiter.passed(ACTION, OWN, "r");
-        assert_eq!(limiter.admit(ACTION, OWN, "r", at(60)), Ok(()));
-        assert_eq!(limiter.admit(ACTION, OWN, "r", at(60)), Ok(()));
-    }
-
-    #[test]
-    fn a_throttled_probe_closes_it_again_and_a_lost_one_is_replaced() {
-        let limiter = Limiter::default();
-        limiter.throttled(ACTION, OWN, "r", None, at(30));
-        assert_eq!(limiter.admit(ACTION, OWN, "r", at(60)), Ok(()));
-        limiter.throttled(ACTION, OWN, "r", None, at(61));
-        assert_eq!(limiter.admit(ACTION, OWN, "r", at(62)), Err(at(120)));
-        assert_eq!(limiter.admit(ACTION, OWN, "r", at(120)), Ok(()));
-        assert_eq!(limiter.admit(ACTION, OWN, "r", at(126)), Ok(()), "no reply came");
-    }
-
-    #[test]
-    fn a_reply_to_an_older_call_does_not_open_it() {
-        let limiter = Limiter::default();
-        limiter.throttled(ACTION, OWN, "r", None, at(30));
-        limiter.passed(ACTION, OWN, "r");
-        assert_eq!(limiter.admit(ACTION, OWN, "r", at(31)), Err(at(60)));
-    }
+/// The local time at which the cloud's clock shows `at`; it shows `cloud` now.
+fn local(at: Micros, cloud: Micros, now: Timestamp) -> Timestamp {
+    now.checked_add(SignedDuration::from_micros(at.saturating_sub(cloud))).unwrap_or(Timestamp::MAX)
 }

@@ -14,7 +14,7 @@ use tokio::{sync::Notify, task::JoinSet, time::sleep};
 use super::{
     Client, Error, Identity, Instance, Region,
     client::MAX_DESCRIBED,
-    limiter::{Action, Limiter},
+    limiter::{Action, Asker, Limiter, Route, Ticket},
 };
 use crate::rotation::{
     facts::{Found, Look, SeenInstance},
@@ -58,6 +58,7 @@ struct Batch {
     identity: Arc<Identity>,
     region: Region,
     ids: Vec<Arc<str>>,
+    ticket: Ticket,
 }
 
 /// Handle to the lookout. Cheap to clone.
@@ -149,7 +150,7 @@ impl Lookout {
             let now = Timestamp::now();
             let room = MOST_CALLS - calls.len();
             let (batches, next) = self.wanted().plan(now, room, |identity, region| {
-                self.0.limiter.admit(Action::DescribeInstances, identity.scope(), region.as_str(), now)
+                self.0.limiter.admit(route(identity, region), &asker(identity), now)
             });
             for batch in batches {
                 let shared = Arc::clone(&self.0);
@@ -195,15 +196,20 @@ impl Shared {
         if reply.as_ref().is_err_and(may_pass_at_once) {
             reply = self.describe(identity, region, &names).await;
         }
-        let (action, now) = (Action::DescribeInstances, Timestamp::now());
-        if let Err(error) = &reply
-            && classify(&error.into()) == Class::Throttled
-        {
-            let (scope, after) = (identity.scope(), error.retry_after());
-            return Err(self.limiter.throttled(action, scope, region.as_str(), after, now));
-        }
-        if !reply.as_ref().is_err_and(Error::was_not_made) {
-            self.limiter.passed(action, identity.scope(), region.as_str());
+        let (route, ticket, now) = (route(identity, region), batch.ticket, Timestamp::now());
+        match reply.as_ref().map_err(|error| (error, classify(&error.into()))) {
+            Err((error, Class::Throttled)) => {
+                return Err(self.limiter.throttled(
+                    route,
+                    &asker(identity),
+                    ticket,
+                    error.retry_after(),
+                    now,
+                ));
+            }
+            Err((error, _)) if error.was_not_made() => self.limiter.lost(route, ticket, now),
+            Err((_, Class::OutcomeUnknown | Class::Unreachable)) => self.limiter.lost(route, ticket, now),
+            _ => self.limiter.passed(route, ticket, now),
         }
         Ok(match reply {
             Ok(instances) => {
@@ -231,6 +237,15 @@ impl Shared {
         }
         reply
     }
+}
+
+fn route<'a>(identity: &'a Identity, region: &'a Region) -> Route<'a> {
+    Route { action: Action::DescribeInstances, scope: identity.scope(), region: region.as_str() }
+}
+
+/// The lookout asks as itself, for all whose instances it looks at.
+fn asker(identity: &Identity) -> Asker {
+    Asker { namespace: "".into(), name: identity.name().into() }
 }
 
 fn found(instance: &Instance) -> Found {
@@ -303,7 +318,7 @@ impl Wanted {
         &mut self,
         now: Timestamp,
         room: usize,
-        mut admit: impl FnMut(&Identity, &Region) -> Result<(), Timestamp>,
+        mut admit: impl FnMut(&Identity, &Region) -> Result<Ticket, Timestamp>,
     ) -> (Vec<Batch>, Option<Timestamp>) {
         let mut batches: Vec<Batch> = Vec::new();
         let mut places: HashMap<(&str, &Region), usize> = HashMap::new();
@@ -336,13 +351,14 @@ impl Wanted {
                 None => admit(&group.identity, region),
             };
             match opens {
-                Ok(()) => {
+                Ok(ticket) => {
                     places.insert((name, region), batches.len());
                     batches.push(Batch {
                         name: Arc::clone(name),
                         identity: Arc::clone(&group.identity),
                         region: region.clone(),
                         ids: vec![Arc::clone(id)],
+                        ticket,
                     });
                 }
                 Err(opens) => {
@@ -365,7 +381,7 @@ impl Wanted {
 
     /// Takes in what a call brought; returns whom to wake.
     fn record(&mut self, batch: &Batch, looks: Looks) -> Vec<Arc<str>> {
-        let Batch { name, identity, region, ids } = batch;
+        let Batch { name, identity, region, ids, ticket: _ } = batch;
         self.busy.remove(&(Arc::clone(name), region.clone()));
         let Some(group) = self.groups.get_mut(name) else { return Vec::new() };
         let current = Arc::clone(&group.identity);
@@ -438,8 +454,8 @@ mod tests {
     }
 
     #[allow(clippy::unnecessary_wraps, reason = "stands in for the limiter")]
-    fn open(_: &Identity, _: &Region) -> Result<(), Timestamp> {
-        Ok(())
+    fn open(_: &Identity, _: &Region) -> Result<Ticket, Timestamp> {
+        Ok(Ticket::default())
     }
 
     fn wanted(due: impl IntoIterator<Item = i64>) -> Wanted {

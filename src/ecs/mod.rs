@@ -8,7 +8,7 @@
 //! | [`endpoint`] | regions, networks, and the hosts behind them |
 //! | [`signature`] | ACS3-HMAC-SHA256, a pure function |
 //! | [`credentials`] | who we are: the provider trait and the providers |
-//! | [`limiter`] | closes when the API throttles, and opens again |
+//! | [`limiter`] | adapts to what the API lets through, and shares it out fairly |
 //! | [`lookout`] | looks at the instances that are waited for, 100 a call |
 //! | `transport` | one request out, one reply of bounded size in |
 //! | `reply` | from the bytes of a reply to accepted, refused or unreadable |
@@ -45,7 +45,7 @@ pub use credentials::{Credentials, ProviderError};
 pub use endpoint::{Endpoint, InvalidEndpoint, InvalidRegion, Network, Region};
 pub use error::{BuildError, Error, Unreadable};
 pub use identity::Identity;
-pub use limiter::{Action, Limiter};
+pub use limiter::{Action, Asker, Limiter, Rates, Route};
 pub use lookout::Lookout;
 pub use rpc::Rpc;
 pub use sts::Sts;

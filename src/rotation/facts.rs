@@ -51,8 +51,11 @@ pub struct Observed {
     pub history: History,
     /// The newest look at the instance, where one was asked for.
     pub look: Option<Look>,
-    /// When the closed limiter opens again; `None`: it is open.
+    /// When it is this object's turn to call; `None`: now.
     pub limiter_opens: Option<Timestamp>,
+    /// It stands in the limiter's line, which tells when its turn comes; what the status says of that is from when the wait
+    /// began.
+    pub in_line: bool,
     /// The same of RebootInstance.
     pub reboot_opens: Option<Timestamp>,
     /// A password and an id, drawn for this pass; absent until asked for by [`Decision::Draw`](super::Decision).

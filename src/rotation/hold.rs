@@ -165,7 +165,7 @@ fn uncredited(observed: &Observed, reply: &Reply, now: Timestamp) -> Verdict {
     conclude(observed, (*observed.status).clone(), &outlook, now, effects)
 }
 
-/// The limiter is closed: the object waits its turn without failing. What stands is not rewritten at each look.
+/// It is not this object's turn: it waits without failing. What stands is not rewritten at each look.
 pub(super) fn throttled(observed: &Observed, opens: Timestamp, now: Timestamp) -> Verdict {
     let mut status = (*observed.status).clone();
     let retry = status.retry.get_or_insert_default();
@@ -218,6 +218,10 @@ pub(super) fn without_identity(observed: &Observed, reason: Reason, now: Timesta
 
 /// When the next attempt may be made, where that is still to come.
 pub(super) fn next_attempt(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
+    // A process that knows no line keeps to the status, so that a restart is no stampede.
+    if observed.in_line && observed.status.reason(ConditionType::Reconciling) == Some(Reason::Throttled) {
+        return None;
+    }
     let next = observed.status.retry.as_ref()?.next_attempt_time.as_ref()?.0;
     (next > now).then_some(next)
 }
@@ -235,7 +239,9 @@ pub(super) fn held_again(observed: &Observed, waiting: Verdict, now: Timestamp) 
         let effects = Effects { wake: Some(next), look: Some(next), ..Effects::default() };
         return unchanged(observed, effects, now).or(Some(waiting));
     }
-    observed.limiter_opens.map(|_| waiting)
+    observed
+        .limiter_opens
+        .map(|opens| Verdict { wake: Some(waiting.wake.map_or(opens, |wake| wake.min(opens))), ..waiting })
 }
 
 /// What the status says stays true.

@@ -89,6 +89,7 @@ pub(super) fn new() -> Observed {
         history: super::facts::History::default(),
         look: None,
         limiter_opens: None,
+        in_line: false,
         reboot_opens: None,
         drawn: None,
         announced: None,
@@ -406,6 +407,18 @@ fn throttled_objects_wait_their_turn_without_failing() {
     assert_eq!(resting(&observed, 41).status, verdict.status, "waiting longer is not written again");
     observed.limiter_opens = None;
     assert_eq!(sending(&mut observed, 100, 1, "Abc123"), Purpose::Deliver);
+}
+
+#[test]
+fn the_limiters_line_tells_when_to_go_on_and_after_a_restart_the_status_does() {
+    let mut observed = new();
+    observed.limiter_opens = Some(at(40));
+    let verdict = resting(&observed, 0);
+    next(&mut observed, &verdict);
+    observed.limiter_opens = None;
+    assert_eq!(resting(&observed, 20).wake, Some(at(40)), "another process knows no line");
+    observed.in_line = true;
+    assert_eq!(sending(&mut observed, 20, 1, "Abc123"), Purpose::Deliver, "its turn has come earlier");
 }
 
 #[test]

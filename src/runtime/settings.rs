@@ -8,7 +8,7 @@ use clap::Args;
 use super::{Alone, LogFormat};
 use crate::{
     controller::{self, Ambient},
-    ecs::{self, Endpoint, InvalidEndpoint, InvalidRegion, Network, Region},
+    ecs::{self, Endpoint, InvalidEndpoint, InvalidRegion, Network, Rates, Region, limiter::InvalidRate},
 };
 
 /// Flags of every command that calls the cloud. Each can be set in the environment instead.
@@ -50,6 +50,11 @@ pub struct RunArgs {
     /// Namespace of the operator
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "default")]
     pub operator_namespace: String,
+
+    /// Most calls a minute of an action, in each account and region: ModifyInstanceVncPasswd, DescribeInstances or
+    /// RebootInstance; repeated, or separated by commas. Without one the rate is limited once the API throttles
+    #[arg(long, env = "ECS_RATE", value_name = "ACTION=N/min", value_delimiter = ',')]
+    pub ecs_rate: Vec<String>,
 
     /// Lets objects with activation Reboot restart their instances
     #[arg(long, env = "ALLOW_REBOOT")]
@@ -120,6 +125,9 @@ pub enum SettingsError {
     /// `--ecs-endpoint`, `--sts-endpoint` or `--metadata-endpoint`.
     #[error("--{0}: {1}")]
     Endpoint(&'static str, #[source] InvalidEndpoint),
+    /// `--ecs-rate`.
+    #[error("--ecs-rate {0:?}: {1}")]
+    Rate(String, #[source] InvalidRate),
     /// `--ambient-credentials-namespaces`.
     #[error("--ambient-credentials-namespaces: write * alone, or names of namespaces without it")]
     Ambient,
@@ -177,6 +185,15 @@ fn ambient(namespaces: Vec<String>, own: &str) -> Result<Ambient, SettingsError>
     }
 }
 
+/// Ceilings of the rates of calls.
+fn rates(written: Vec<String>) -> Result<Rates, SettingsError> {
+    let mut rates = Rates::default();
+    for rate in written.into_iter().filter(|rate| !rate.is_empty()) {
+        rates.add(&rate).map_err(|error| SettingsError::Rate(rate, error))?;
+    }
+    Ok(rates)
+}
+
 impl TryFrom<RunArgs> for Settings {
     type Error = SettingsError;
 
@@ -185,6 +202,7 @@ impl TryFrom<RunArgs> for Settings {
             cloud,
             ambient_credentials_namespaces,
             operator_namespace,
+            ecs_rate,
             allow_reboot,
             settle,
             watch_namespaces,
@@ -205,6 +223,7 @@ impl TryFrom<RunArgs> for Settings {
                 ambient: ambient(ambient_credentials_namespaces, &operator_namespace)?,
                 settle,
                 allow_reboot,
+                rates: rates(ecs_rate)?,
                 lease: Arc::new(Alone),
                 namespaces: watch_namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect(),
                 concurrency: max_concurrent_reconciles.into(),
@@ -257,6 +276,10 @@ mod tests {
             (&["--metadata-endpoint", "http://a/b"], "--metadata-endpoint"),
             (&["--ambient-credentials-namespaces", "*,a"], "--ambient-credentials-namespaces"),
             (&["--ambient-credentials-namespaces", "team-*"], "--ambient-credentials-namespaces"),
+            (&["--ecs-rate", "60/min"], "--ecs-rate"),
+            (&["--ecs-rate", "RunInstances=60/min"], "--ecs-rate"),
+            (&["--ecs-rate", "RebootInstance=0/min"], "--ecs-rate"),
+            (&["--ecs-rate", "RebootInstance=1/min,RebootInstance=2/min"], "--ecs-rate"),
             (&["--settle", "soon"], "--settle"),
             (&["--settle", ""], "--settle"),
             (&["--settle=-5m"], "--settle"),
@@ -281,6 +304,20 @@ mod tests {
         assert_eq!(own(&["--ambient-credentials-namespaces", ""]), only(&["default"]));
         assert_eq!(own(&["--ambient-credentials-namespaces", "a,b"]), only(&["a", "b"]));
         assert_eq!(own(&["--ambient-credentials-namespaces", "*"]), Ambient::Everywhere);
+    }
+
+    #[test]
+    fn ceilings_can_be_repeated_or_separated_by_commas() {
+        let rates = |arguments| settings(arguments).unwrap().controller.rates;
+        let mut expected = Rates::default();
+        assert_eq!(rates(&["--ecs-rate", ""]), expected);
+        expected.add("RebootInstance=5/min").unwrap();
+        expected.add("DescribeInstances=60/min").unwrap();
+        assert_eq!(
+            rates(&["--ecs-rate", "RebootInstance=5/min", "--ecs-rate", "DescribeInstances=60/min"]),
+            expected
+        );
+        assert_eq!(rates(&["--ecs-rate", "RebootInstance=5/min,DescribeInstances=60/min"]), expected);
     }
 
     #[test]

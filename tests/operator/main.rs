@@ -10,6 +10,7 @@ mod generated;
 mod handover;
 mod identity;
 mod knobs;
+mod limits;
 mod mishaps;
 mod on_demand;
 mod process;

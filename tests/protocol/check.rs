@@ -359,6 +359,7 @@ fn template(setting: &Setting) -> Observed {
         history: History::default(),
         look: None,
         limiter_opens: None,
+        in_line: false,
         reboot_opens: None,
         drawn: None,
         announced: None,

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rand::{TryRng, rngs::SysRng};
 
-use super::{BUSY, End, LOOK_PATIENCE, MOST_CONFLICTS, Pass, unsettled};
+use super::{BUSY, End, LOOK_PATIENCE, MOST_CONFLICTS, Pass, asker, unsettled};
 use crate::{
     controller::{
         Context, Error, random_id, secrets,
         status::{self, Written},
     },
-    ecs::{self, Action, RequestId},
+    ecs::{self, Action, RequestId, Route, limiter::Ticket},
     rotation::{
         Password, Verdict,
         contents::SecretWrite,
@@ -176,9 +176,9 @@ impl Pass<'_> {
         let (context, instance) = (self.context, &self.observed.spec.instance_id);
         let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
         let action = Action::RebootInstance;
-        let admitted =
-            context.limiter.admit(action, identity.scope(), region.as_str(), Timestamp::now()).is_ok();
-        let reply = if admitted {
+        let Some(route) = self.route(action) else { return false };
+        let admitted = context.limiter.admit(route, &asker(&self.object.key), Timestamp::now());
+        let reply = if let Ok(ticket) = admitted {
             let result = context.ecs.reboot_instance(identity, region, instance, self.signed_at).await;
             let reply = reply(&result);
             let class = outcome::classify(&reply);
@@ -186,7 +186,7 @@ impl Pass<'_> {
                 Ok(request_id) => tracing::info!(instance, %request_id, "restart requested"),
                 Err(error) => tracing::warn!(instance, %error, class = class.as_str(), "restart failed"),
             }
-            self.note_call(action, class, result.err().as_ref());
+            self.note_call(route, ticket, class, result.err().as_ref());
             reply
         } else {
             Reply::NotSent
@@ -196,19 +196,34 @@ impl Pass<'_> {
     }
 
     /// Counts a call, and tells the limiter how it went; when that opens again, where it is closed now.
-    fn note_call(&self, action: Action, class: Class, error: Option<&ecs::Error>) -> Option<Timestamp> {
+    fn note_call(
+        &self,
+        route: Route<'_>,
+        ticket: Ticket,
+        class: Class,
+        error: Option<&ecs::Error>,
+    ) -> Option<Timestamp> {
+        let (Context { metrics, limiter, .. }, now) = (self.context, Timestamp::now());
         if error.is_some_and(ecs::Error::was_not_made) {
+            limiter.lost(route, ticket, now);
             return None;
         }
-        let Context { metrics, limiter, .. } = self.context;
-        metrics.called(action, class);
-        let region = self.region.as_ref()?.as_str();
-        let scope = self.identity.as_ref()?.scope();
-        if class == Class::Throttled {
-            let after = error.and_then(ecs::Error::retry_after);
-            return Some(limiter.throttled(action, scope, region, after, Timestamp::now()));
+        metrics.called(route.action, class);
+        match class {
+            Class::Throttled => {
+                let after = error.and_then(ecs::Error::retry_after);
+                return Some(limiter.throttled(route, &asker(&self.object.key), ticket, after, now));
+            }
+            Class::OutcomeUnknown | Class::Unreachable => limiter.lost(route, ticket, now),
+            Class::Accepted
+            | Class::Waiting
+            | Class::InvalidInput
+            | Class::NotFound
+            | Class::Denied
+            | Class::Credentials
+            | Class::Signing
+            | Class::Refused => limiter.passed(route, ticket, now),
         }
-        limiter.passed(action, scope, region);
         None
     }
 
@@ -233,14 +248,17 @@ impl Pass<'_> {
         context.registry.remember(&self.object, |memory| memory.untouched = false);
         let tries = former.map_or(1, |attempt| attempt.tries + 1);
         let action = Action::ModifyInstanceVncPasswd;
-        if let Err(opens) = context.limiter.admit(action, identity.scope(), region.as_str(), Timestamp::now())
-        {
-            self.observed.limiter_opens = Some(opens);
-            if let Some(attempt) = &mut self.observed.attempt {
-                attempt.tries = tries;
+        let Some(route) = self.route(action) else { return false };
+        let ticket = match context.limiter.admit(route, &asker(&self.object.key), Timestamp::now()) {
+            Ok(ticket) => ticket,
+            Err(opens) => {
+                self.observed.limiter_opens = Some(opens);
+                if let Some(attempt) = &mut self.observed.attempt {
+                    attempt.tries = tries;
+                }
+                return true;
             }
-            return true;
-        }
+        };
         let result = context
             .ecs
             .modify_instance_vnc_passwd(identity, region, instance, password, self.signed_at)
@@ -249,7 +267,7 @@ impl Pass<'_> {
         let class = outcome::classify(&reply);
         report(instance, purpose, class, &result);
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
-        let opens = self.note_call(action, class, result.err().as_ref());
+        let opens = self.note_call(route, ticket, class, result.err().as_ref());
         self.observed.limiter_opens = opens.or(self.observed.limiter_opens);
         self.observed.attempt = Some(Attempt {
             purpose,

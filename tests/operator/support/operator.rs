@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tower::{Layer, Service};
 use vncpassword::{
     controller::{self, Ambient},
-    ecs::{self, Endpoint, Region},
+    ecs::{self, Endpoint, Rates, Region},
     emulator::AccessKey,
     runtime::{Alone, CloudSettings, Settings, Shutdown, StartError, Stop, run},
 };
@@ -84,6 +84,7 @@ pub fn settings(namespace: &str, emulator: &str) -> Settings {
             region: Some(Region::parse("cn-hangzhou").unwrap()),
             settle: Duration::from_secs(16 * 60),
             allow_reboot: false,
+            rates: Rates::default(),
             ambient: Ambient::Everywhere,
             lease: Arc::new(Alone),
             namespaces: vec![namespace.to_owned()],

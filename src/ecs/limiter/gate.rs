@@ -1,0 +1,89 @@
+//! The gate of one account, region and action: whose turn it is, at which pace.
+
+use super::{
+    pace::{Micros, Pace, Ticket},
+    turns::{Asker, Turns},
+};
+
+/// What was learned is kept for so long after the last call.
+const LEARNED_KEPT: Micros = 3_600_000_000;
+/// The count of calls that were never throttled is kept for so long.
+const COUNT_KEPT: Micros = 120_000_000;
+
+/// Pace and line of one account, region and action.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pub pace: Pace,
+    turns: Turns,
+}
+
+impl Gate {
+    pub fn new(ceiling: Option<u32>) -> Self {
+        Self { pace: Pace::new(ceiling), turns: Turns::default() }
+    }
+
+    /// When to come for a call, where that cannot begin now. Changes nothing.
+    pub fn opens(&mut self, asker: &Asker, now: Micros) -> Option<Micros> {
+        let slot = self.pace.slot(self.turns.rank(asker, now), now);
+        let told = self.turns.told(asker).filter(|told| *told > now);
+        (slot > now).then(|| told.map_or(slot, |told| told.min(slot)))
+    }
+
+    /// Begins a call, or tells when to come for it and keeps the place in the line.
+    pub fn admit(&mut self, asker: &Asker, now: Micros) -> Result<Ticket, Micros> {
+        let slot = self.pace.slot(self.turns.rank(asker, now), now);
+        if slot > now {
+            return Err(self.turns.tell(asker, slot, now));
+        }
+        self.turns.take(asker);
+        Ok(self.pace.begin(now))
+    }
+
+    /// Keeps a place in the line. Returns when to come.
+    pub fn line_up(&mut self, asker: &Asker, now: Micros) -> Micros {
+        let slot = self.pace.slot(self.turns.rank(asker, now), now);
+        self.turns.tell(asker, slot.max(now), now)
+    }
+
+    /// Whether this one stands in the line.
+    pub fn holds_place(&self, asker: &Asker) -> bool {
+        self.turns.told(asker).is_some()
+    }
+
+    /// This one does not wait any more.
+    pub fn withdraw(&mut self, asker: &Asker) {
+        self.turns.leave(asker);
+    }
+
+    /// The call of this one was throttled: it goes first when the gate opens. Returns when to come.
+    pub fn throttled(
+        &mut self,
+        asker: &Asker,
+        ticket: Ticket,
+        retry_after: Option<Micros>,
+        now: Micros,
+    ) -> Micros {
+        self.pace.throttled(ticket, retry_after, now);
+        self.turns.put_back(asker, now);
+        let slot = self.pace.slot(self.turns.rank(asker, now), now).max(now);
+        self.turns.put_back(asker, slot);
+        slot
+    }
+
+    /// Who may call now and was told of a later time.
+    pub fn called_up(&mut self, now: Micros) -> Vec<Asker> {
+        let Self { pace, turns } = self;
+        turns.called_up(now, |rank| pace.slot(rank, now))
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.turns.len()
+    }
+
+    /// Whether it can be forgotten.
+    pub fn is_idle(&self, now: Micros) -> bool {
+        let kept = if self.pace.has_learned() { LEARNED_KEPT } else { COUNT_KEPT };
+        self.turns.is_empty() && self.pace.idle(now) > kept
+    }
+}

@@ -1,0 +1,371 @@
+//! When the next call of one account, region and action may begin: evenly over the minute, closed after a throttled
+//! reply, one call at a time where nobody knows whether it passes.
+
+use std::collections::BTreeMap;
+
+use super::learning::{Learning, Minute};
+
+/// Microseconds of the cloud's clock, from 1970.
+pub(super) type Micros = i64;
+
+const SECOND: Micros = 1_000_000;
+pub(super) const MINUTE: Micros = 60 * SECOND;
+/// A reply that has not come by then does not come: the longest time of a call is 4 s.
+const LOST: Micros = 5 * SECOND;
+/// Turns of so long can be made up for, where nobody came in time.
+const CREDIT: Micros = SECOND;
+/// In a minute that probes, the calls known to pass are done after so long, and the rest is for probing: the first time,
+/// when it may find what is known, and when once and more often it has found more. If it finds the end, the gate is closed for
+/// what is left of the minute, for people at the console as well.
+const SURE: [Micros; 3] = [54 * SECOND, 45 * SECOND, 36 * SECOND];
+/// At most so many probes fit a minute, or half of what is known to pass.
+const FEWEST_PROBES: u32 = 10;
+/// Our clock and the cloud's may differ by so much unnoticed.
+const NOISE: Micros = 2 * SECOND;
+/// What a call is thought to take until one has come back.
+const FIRST_LATENCY: Micros = SECOND / 5;
+
+/// One call that was begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ticket {
+    id: u64,
+    sent: Micros,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Open,
+    /// Throttled; the first call afterwards finds out whether it is over.
+    Closed {
+        until: Micros,
+    },
+    /// That call is under way.
+    Trying {
+        id: u64,
+        until: Micros,
+    },
+}
+
+/// The pace of calls.
+#[derive(Debug)]
+pub(super) struct Pace {
+    learning: Learning,
+    door: Door,
+    /// The minute that is counted, and the calls begun in it.
+    minute: Minute,
+    begun: u32,
+    /// When the next call is due by the pace alone.
+    next: Micros,
+    /// Calls under way, and when they were sent.
+    out: BTreeMap<u64, Micros>,
+    count: u64,
+    /// What a call takes, on average of late.
+    latency: Micros,
+    /// When a call was begun or throttled last.
+    used: Micros,
+    throttled: Option<Micros>,
+    /// The minute in which a refusal was put down to the clock.
+    doubted: Option<Minute>,
+}
+
+impl Pace {
+    pub fn new(ceiling: Option<u32>) -> Self {
+        Self {
+            learning: Learning::new(ceiling),
+            door: Door::Open,
+            minute: Minute::MIN,
+            begun: 0,
+            next: Micros::MIN,
+            out: BTreeMap::new(),
+            count: 0,
+            latency: FIRST_LATENCY,
+            used: Micros::MIN,
+            throttled: None,
+            doubted: None,
+        }
+    }
+
+    /// When the call of that rank (0: the next one) may begin; not later than `now`: at once.
+    pub fn slot(&mut self, rank: usize, now: Micros) -> Micros {
+        self.roll(now);
+        let first = match self.door {
+            Door::Closed { until } => until.max(now),
+            Door::Trying { until, .. } if until > now => (now + self.latency).min(until),
+            Door::Trying { .. } => now,
+            Door::Open => match self.learning.calls() {
+                None => return now,
+                Some(calls) => self.first(calls, now),
+            },
+        };
+        // Whoever has a turn in this minute comes at its pace.
+        let calls = self.learning.calls().unwrap_or_default();
+        let soon = self.begun.saturating_add(u32::try_from(rank).unwrap_or(u32::MAX)) < calls;
+        let interval = if soon { self.spacing() } else { self.interval(MINUTE) };
+        first.saturating_add(Micros::try_from(rank).unwrap_or(Micros::MAX).saturating_mul(interval))
+    }
+
+    /// Begins a call.
+    pub fn begin(&mut self, now: Micros) -> Ticket {
+        self.roll(now);
+        self.count += 1;
+        let ticket = Ticket { id: self.count, sent: now };
+        if self.door != Door::Open {
+            self.door = Door::Trying { id: ticket.id, until: now + LOST };
+        }
+        let interval = self.spacing();
+        // Calls that find out whether the door is open go before their time: that is not added up.
+        self.next = self.next.clamp(now - CREDIT.max(interval), now) + interval;
+        self.begun += 1;
+        self.out.insert(ticket.id, now);
+        self.used = now;
+        ticket
+    }
+
+    /// A reply came that was not throttled.
+    pub fn passed(&mut self, ticket: Ticket, now: Micros) {
+        self.roll(now);
+        self.out.remove(&ticket.id);
+        let took = (now - ticket.sent).clamp(0, LOST);
+        self.latency += (took - self.latency) / 8;
+        // The cloud counted it somewhere in between.
+        self.learning.passed(minute(ticket.sent + took / 2));
+        if matches!(self.door, Door::Trying { id, .. } if id == ticket.id) {
+            self.door = Door::Open;
+            self.next = self.next.max(now);
+        }
+    }
+
+    /// No reply came, or none of the cloud: it tells nothing.
+    pub fn lost(&mut self, ticket: Ticket, now: Micros) {
+        self.out.remove(&ticket.id);
+        if matches!(self.door, Door::Trying { id, .. } if id == ticket.id) {
+            self.door = Door::Closed { until: now };
+        }
+    }
+
+    /// A reply was throttled: the door closes, for as long as it says or until the next minute. Returns when it opens.
+    pub fn throttled(&mut self, ticket: Ticket, retry_after: Option<Micros>, now: Micros) -> Micros {
+        self.roll(now);
+        self.out.remove(&ticket.id);
+        (self.used, self.throttled) = (now, Some(now));
+        let tried = matches!(self.door, Door::Trying { id, .. } if id == ticket.id);
+        let sent = minute(ticket.sent);
+        let early = ticket.sent - sent * MINUTE < NOISE && self.doubted != Some(sent);
+        let until = match retry_after {
+            Some(wait) => now.saturating_add(wait),
+            // The first call of a minute: for the cloud that has hardly begun.
+            None if tried && early => {
+                self.doubted = Some(sent);
+                self.door = Door::Closed { until: now + NOISE };
+                return now + NOISE;
+            }
+            // It is open in the minute after the one in which it was counted, at the latest.
+            None => (sent + 1) * MINUTE,
+        };
+        self.learning.throttled((sent, self.minute));
+        let until = match self.door {
+            Door::Closed { until: standing } => until.max(standing),
+            Door::Open | Door::Trying { .. } => until,
+        };
+        self.door = Door::Closed { until };
+        until
+    }
+
+    /// Calls a minute that are let through; `None`: any number.
+    pub fn calls(&self) -> Option<u32> {
+        self.learning.calls()
+    }
+
+    /// Whether it lets nobody through now.
+    pub fn is_closed(&self, now: Micros) -> bool {
+        matches!(self.door, Door::Closed { until } if until > now)
+    }
+
+    /// How long nothing has been throttled and nobody has called.
+    pub fn idle(&self, now: Micros) -> Micros {
+        now.saturating_sub(self.used)
+    }
+
+    /// Whether it was ever throttled: then there is something to forget.
+    pub fn has_learned(&self) -> bool {
+        self.throttled.is_some()
+    }
+
+    /// When the next call may begin while the door is open and the rate is limited.
+    fn first(&mut self, calls: u32, now: Micros) -> Micros {
+        if self.begun < calls {
+            let interval = self.interval(MINUTE);
+            return self.next.max(now - CREDIT.max(interval));
+        }
+        let next_minute = (self.minute + 1) * MINUTE;
+        let probes = (calls / 2).max(FEWEST_PROBES);
+        if !self.learning.probes(self.minute) || self.begun - calls >= probes {
+            return next_minute;
+        }
+        self.out.retain(|_, sent| now - *sent < LOST);
+        if !self.out.is_empty() {
+            return now + self.latency;
+        }
+        let spacing = (MINUTE - self.sure()) / Micros::from(probes);
+        now.max(self.used + spacing)
+    }
+
+    /// The time between two calls in this minute.
+    fn spacing(&self) -> Micros {
+        self.interval(self.sure())
+    }
+
+    /// The part of this minute over which the calls known to pass are spread.
+    fn sure(&self) -> Micros {
+        if self.learning.probes(self.minute) {
+            SURE[self.learning.found_more().min(SURE.len() - 1)]
+        } else {
+            MINUTE
+        }
+    }
+
+    /// The time between two calls, where those known to pass are to take so long.
+    fn interval(&self, span: Micros) -> Micros {
+        self.learning.calls().map_or(0, |calls| span / Micros::from(calls.max(1)))
+    }
+
+    /// Closes the books of the minutes that are over.
+    fn roll(&mut self, now: Micros) {
+        let current = minute(now);
+        if current == self.minute {
+            return;
+        }
+        self.learning.ended(self.minute);
+        (self.minute, self.begun) = (current, 0);
+    }
+}
+
+fn minute(at: Micros) -> Minute {
+    at.div_euclid(MINUTE)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A pace that was throttled in the first minute, after so many calls had passed, and the first call of the second
+    /// minute that passed.
+    fn learned(passed: u32) -> Pace {
+        let mut pace = Pace::new(None);
+        for _ in 0..passed {
+            let ticket = pace.begin(10 * SECOND);
+            pace.passed(ticket, 10 * SECOND);
+        }
+        let ticket = pace.begin(20 * SECOND);
+        assert_eq!(pace.throttled(ticket, None, 20 * SECOND), MINUTE);
+        let ticket = pace.begin(MINUTE);
+        pace.passed(ticket, MINUTE);
+        pace
+    }
+
+    /// Calls that begin in a minute in which somebody asks every 10 ms, each answered after that time.
+    fn begun(pace: &mut Pace, minute: Minute, latency: Micros) -> Vec<Micros> {
+        let (mut begun, mut out): (Vec<Micros>, Vec<(Micros, Ticket)>) = (Vec::new(), Vec::new());
+        for now in (minute * MINUTE..(minute + 1) * MINUTE).step_by(10_000) {
+            out.retain(|(back, ticket)| {
+                if *back <= now {
+                    pace.passed(*ticket, now);
+                }
+                *back > now
+            });
+            if pace.slot(0, now) <= now {
+                begun.push(now);
+                out.push((now + latency, pace.begin(now)));
+            }
+        }
+        for (back, ticket) in out {
+            pace.passed(ticket, back);
+        }
+        begun
+    }
+
+    #[test]
+    fn calls_are_spread_evenly_over_the_minute() {
+        let mut pace = learned(60);
+        let begun = begun(&mut pace, 1, SECOND);
+        assert_eq!(begun.len() + 1, 57);
+        for pair in begun[1..].windows(2) {
+            let gap = pair[1] - pair[0];
+            assert!((MINUTE / 57 - 10_000..=MINUTE / 57 + 10_000).contains(&gap), "{gap} µs");
+        }
+    }
+
+    #[test]
+    fn beyond_what_is_known_each_call_waits_for_the_one_before() {
+        let mut pace = learned(60);
+        assert_eq!(begun(&mut pace, 1, SECOND).len() + 1, 57);
+        let calls = begun(&mut pace, 2, SECOND);
+        let (sure, probes) = calls.split_at(57);
+        assert!(sure[56] - 2 * MINUTE <= SURE[0], "the sure ones are done in time");
+        assert!((3..=8).contains(&probes.len()), "{} probes", probes.len());
+        let mut former = sure[56];
+        for probe in probes {
+            assert!(probe - former >= SECOND, "a probe went beside another call");
+            former = *probe;
+        }
+        let next = begun(&mut pace, 3, SECOND);
+        assert!(next.len() > calls.len(), "{} after {}", next.len(), calls.len());
+    }
+
+    #[test]
+    fn a_refusal_that_the_former_minute_gave_does_not_close_this_one() {
+        let mut pace = Pace::new(None);
+        let ticket = pace.begin(59 * SECOND);
+        assert_eq!(pace.throttled(ticket, None, 61 * SECOND), MINUTE);
+        assert!(!pace.is_closed(61 * SECOND) && pace.slot(0, 61 * SECOND) <= 61 * SECOND);
+        pace.begin(61 * SECOND);
+        assert!(pace.slot(0, 61 * SECOND) > 61 * SECOND, "one first");
+    }
+
+    #[test]
+    fn a_reply_from_before_does_not_open_it() {
+        let mut pace = Pace::new(None);
+        let (before, refused) = (pace.begin(0), pace.begin(0));
+        pace.throttled(refused, None, SECOND);
+        pace.passed(before, 2 * SECOND);
+        assert_eq!(pace.slot(0, 3 * SECOND), MINUTE);
+    }
+
+    #[test]
+    fn the_longest_wait_that_a_reply_asks_for_counts() {
+        let mut pace = Pace::new(None);
+        let tickets = [pace.begin(0), pace.begin(0), pace.begin(0)];
+        let waits = [Some(90 * SECOND), None, Some(SECOND)];
+        let opens = tickets.into_iter().zip(waits).map(|(ticket, wait)| pace.throttled(ticket, wait, SECOND));
+        assert_eq!(opens.collect::<Vec<_>>(), [91 * SECOND; 3]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_back_it_opens_again(
+            steps in proptest::collection::vec((0_u8..4, 0..90_000_000_i64), 1..300),
+            ceiling in proptest::option::of(1_u32..100),
+        ) {
+            let (mut pace, mut now, mut out) = (Pace::new(ceiling), 0, Vec::new());
+            for (what, pause) in steps {
+                now += if what == 0 { pause } else { pause / 1000 };
+                let slot = pace.slot(0, now);
+                prop_assert!(slot <= now + 2 * MINUTE, "no wait is longer than that for one call a minute");
+                prop_assert!(pace.slot(7, now) >= slot);
+                if slot <= now {
+                    out.push(pace.begin(now));
+                } else if let Some(ticket) = out.pop() {
+                    match what {
+                        1 => { pace.throttled(ticket, None, now); }
+                        2 => pace.lost(ticket, now),
+                        _ => pace.passed(ticket, now),
+                    }
+                }
+                prop_assert!(pace.calls().is_none_or(|calls| calls >= 1));
+                prop_assert!(ceiling.is_none_or(|ceiling| pace.calls() <= Some(ceiling)));
+            }
+        }
+    }
+}

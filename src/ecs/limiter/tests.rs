@@ -1,0 +1,141 @@
+//! The limiter as its callers see it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::*;
+
+const ROUTE: Route<'_> =
+    Route { action: Action::ModifyInstanceVncPasswd, scope: "1000000000000001", region: "cn-hangzhou" };
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn limiter() -> Limiter {
+    Limiter::new(Rates::default(), Clock::new(Timestamp::now))
+}
+
+fn asker(name: &str) -> Asker {
+    Asker { namespace: "default".into(), name: name.into() }
+}
+
+fn second(at: Timestamp) -> f64 {
+    at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64()
+}
+
+/// A call that is made and throttled at once.
+fn throttle(limiter: &Limiter, name: &str, after: Option<Duration>, now: Timestamp) -> Timestamp {
+    let ticket = limiter.admit(ROUTE, &asker(name), now).unwrap();
+    limiter.throttled(ROUTE, &asker(name), ticket, after, now)
+}
+
+#[test]
+fn it_is_open_until_the_first_throttled_reply() {
+    let limiter = limiter();
+    let one = asker("a");
+    assert_eq!(throttle(&limiter, "a", None, at(30)), at(60));
+    assert_eq!(limiter.opens(ROUTE, &one, at(31)), Some(at(60)));
+    assert_eq!(limiter.admit(ROUTE, &one, at(31)), Err(at(60)));
+    for route in [Route { region: "cn-beijing", ..ROUTE }, Route { scope: "2", ..ROUTE }] {
+        assert!(limiter.admit(route, &one, at(31)).is_ok(), "{route:?}");
+    }
+    for action in [Action::DescribeInstances, Action::RebootInstance] {
+        assert!(limiter.admit(Route { action, ..ROUTE }, &one, at(31)).is_ok(), "another action");
+    }
+}
+
+#[test]
+fn the_reply_can_say_how_long() {
+    let limiter = limiter();
+    let opens = throttle(&limiter, "a", Some(Duration::from_millis(1500)), at(30));
+    assert_eq!(opens.as_millisecond(), 31_500);
+}
+
+#[test]
+fn it_opens_after_one_call_that_passes() {
+    let limiter = limiter();
+    for number in 0..60 {
+        let ticket = limiter.admit(ROUTE, &asker(&number.to_string()), at(20)).unwrap();
+        limiter.passed(ROUTE, ticket, at(20));
+    }
+    throttle(&limiter, "a", None, at(30));
+    let first = limiter.admit(ROUTE, &asker("a"), at(60)).unwrap();
+    assert!(limiter.admit(ROUTE, &asker("b"), at(60)).is_err(), "nobody else while it is out");
+    limiter.passed(ROUTE, first, at(60));
+    assert!(limiter.admit(ROUTE, &asker("b"), at(61)).is_ok());
+    assert_eq!(limiter.state(ROUTE.action, at(62)).calls, Some(57));
+}
+
+#[test]
+fn a_lost_first_call_is_replaced_and_a_throttled_one_closes_it_again() {
+    let limiter = limiter();
+    throttle(&limiter, "a", None, at(30));
+    limiter.admit(ROUTE, &asker("a"), at(63)).unwrap();
+    assert!(limiter.admit(ROUTE, &asker("b"), at(67)).is_err());
+    let ticket = limiter.admit(ROUTE, &asker("b"), at(68)).unwrap();
+    assert_eq!(limiter.throttled(ROUTE, &asker("b"), ticket, None, at(69)), at(120));
+}
+
+#[test]
+fn a_first_call_that_comes_too_early_by_the_clouds_clock_costs_two_seconds() {
+    let limiter = limiter();
+    throttle(&limiter, "a", None, at(30));
+    assert_eq!(throttle(&limiter, "a", None, at(60)), at(62));
+    assert_eq!(throttle(&limiter, "a", None, at(62)), at(120), "but not twice");
+}
+
+#[test]
+fn minutes_are_those_of_the_clouds_clock() {
+    let clock = Clock::new(|| Timestamp::from_second(1000).unwrap());
+    clock.learn(b"Thu, 01 Jan 1970 00:17:10 GMT");
+    let limiter = Limiter::new(Rates::default(), clock);
+    // 1000 here is 1030 there, half a minute before the hour's eighteenth.
+    assert_eq!(throttle(&limiter, "a", None, at(1000)), at(1050));
+}
+
+#[test]
+fn each_of_a_crowd_is_told_a_time_of_its_own_and_keeps_it() {
+    let limiter = limiter();
+    for number in 0..100 {
+        let ticket = limiter.admit(ROUTE, &asker(&number.to_string()), at(20)).unwrap();
+        limiter.passed(ROUTE, ticket, at(20));
+    }
+    throttle(&limiter, "first", None, at(30));
+    let told: Vec<_> = (0..1000)
+        .map(|number| limiter.line_up(ROUTE, &asker(&number.to_string()), at(31)))
+        .map(second)
+        .collect();
+    for pair in told.windows(2) {
+        assert!((pair[1] - pair[0] - 60.0 / 95.0).abs() < 0.001, "95 a minute, not {pair:?}");
+    }
+    for (number, told) in told.iter().enumerate() {
+        let again = limiter.admit(ROUTE, &asker(&number.to_string()), at(45)).unwrap_err();
+        assert!((second(again) - told).abs() < 0.001, "who comes early gets its time again");
+    }
+    assert_eq!(limiter.called_up(at(46)), []);
+    assert_eq!(limiter.state(ROUTE.action, at(46)), State { closed: 1, calls: Some(95), waiting: 1001 });
+    for number in 0..1000 {
+        limiter.forget(&asker(&number.to_string()));
+    }
+    assert_eq!(limiter.called_up(at(90)), [], "the one that is left comes by itself");
+    assert!(limiter.called_up(at(7200)).is_empty());
+    assert!(limiter.gates().is_empty(), "nobody waits, and nothing was throttled for long");
+}
+
+#[test]
+fn a_ceiling_is_what_the_user_says() {
+    let mut rates = Rates::default();
+    rates.add("ModifyInstanceVncPasswd=60/min").unwrap();
+    let limiter = Limiter::new(rates, Clock::new(Timestamp::now));
+    let begun = (0..600).filter(|step| {
+        let now = at(60) + SignedDuration::from_millis(step * 100);
+        let ticket = limiter.admit(ROUTE, &asker(&step.to_string()), now);
+        limiter.forget(&asker(&step.to_string()));
+        ticket.map(|ticket| limiter.passed(ROUTE, ticket, now)).is_ok()
+    });
+    assert_eq!(begun.count(), 60, "as it is, evenly, from the first call on");
+    let other = Route { action: Action::DescribeInstances, ..ROUTE };
+    assert!((0..600).all(|_| limiter.admit(other, &asker("a"), at(60)).is_ok()), "the others have none");
+}

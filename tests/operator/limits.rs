@@ -1,0 +1,126 @@
+//! The API's rate limit: how much of it is used, how often it is hit, and who waits for how long. In real time: a minute of
+//! the limit is a minute of the test.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{StreamExt, stream};
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::time::Instant;
+use vncpassword::{
+    api::{ConditionStatus, ConditionType, Reason, VncPassword},
+    emulator::{Action, Entry, Instance},
+    runtime::Settings,
+};
+
+use super::support::{
+    World,
+    world::{PATIENCE, quiet},
+};
+
+const MODIFY: Action = Action::ModifyInstanceVncPasswd;
+
+/// Creates a crowd of objects with Secrets; the operator sees them as they come.
+async fn crowd(world: &World, objects: usize) {
+    let created = stream::iter(0..objects).map(|number| async move {
+        let name = format!("o{number}");
+        world.secret(&name, format!("Pw{number:04}")).await;
+        world.object(&name).await;
+    });
+    created.buffer_unordered(16).collect::<Vec<()>>().await;
+}
+
+/// Calls by minute of the emulator's clock: how many passed, how many were throttled.
+fn by_minute(calls: &[Entry]) -> BTreeMap<i64, (usize, usize)> {
+    let mut minutes = BTreeMap::new();
+    for call in calls {
+        let (passed, throttled) = minutes.entry(call.at.as_second().div_euclid(60)).or_insert((0, 0));
+        *(if call.code.is_none() { passed } else { throttled }) += 1;
+    }
+    minutes
+}
+
+/// Waits until the clock shows that second of a minute.
+async fn until_second(world: &World, second: i64) {
+    let now = world.cloud().clock().now().as_second().rem_euclid(60);
+    quiet((second - now).rem_euclid(60).unsigned_abs()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_uses_most_of_the_limit_and_one_of_another_namespace_gets_through() {
+    let world = World::new().await;
+    let settings = world.settings();
+    let alone = format!("{}-alone", world.namespace);
+    let namespace = serde_json::from_value(json!({"metadata": {"name": alone}})).unwrap();
+    kube::Api::all(world.client.clone())
+        .create(&PostParams::default(), &namespace as &k8s_openapi::api::core::v1::Namespace)
+        .await
+        .unwrap();
+    let namespaces = vec![world.namespace.clone(), alone.clone()];
+    let controller = vncpassword::controller::Config { namespaces, ..settings.controller };
+    let operator = world.operator_before(Settings { controller, ..settings }).await;
+    world.cloud().set_limit(MODIFY, Some(60));
+    until_second(&world, 30).await;
+    crowd(&world, 300).await;
+    world.until_reconciling("o299", Reason::Throttled).await;
+
+    // The first minute has found the limit; in the second the crowd waits, and somebody wants one password now.
+    until_second(&world, 15).await;
+    let instance = format!("i-{}", alone.replace('-', ""));
+    world.cloud().put_instance(Instance::new(&instance));
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "one"},
+        "stringData": {"password": "Alone1"}});
+    let secrets: kube::Api<k8s_openapi::api::core::v1::Secret> =
+        kube::Api::namespaced(world.client.clone(), &alone);
+    secrets.patch("one", &PatchParams::apply("test").force(), &Patch::Apply(secret)).await.unwrap();
+    let object: VncPassword = serde_json::from_value(json!({"apiVersion": "vncpassword.dev/v1alpha1",
+        "kind": "VncPassword", "metadata": {"name": "one"},
+        "spec": {"instanceId": instance, "secretRef": {"name": "one"}}}))
+    .unwrap();
+    let objects: kube::Api<VncPassword> = kube::Api::namespaced(world.client.clone(), &alone);
+    objects.create(&PostParams::default(), &object).await.unwrap();
+    let asked = Instant::now();
+    while world.calls(&instance).iter().all(|call| call.code.is_some()) {
+        assert!(asked.elapsed() < Duration::from_secs(8), "it does not get through in time");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let waiting = world.status("o299").await;
+    assert_eq!(waiting.reason(ConditionType::Reconciling), Some(Reason::Throttled), "the crowd still waits");
+    assert_eq!(waiting.retry.and_then(|retry| retry.attempts), None, "without failing");
+
+    quiet(170).await;
+    let minutes = by_minute(&world.calls_of(MODIFY));
+    let full: Vec<_> = minutes.iter().skip(1).take(2).collect();
+    assert_eq!(full.len(), 2, "{minutes:?}");
+    for (minute, (passed, throttled)) in full {
+        assert!(*throttled <= 1, "minute {minute} of {minutes:?}");
+        assert!(*passed >= 51, "at least 85 % of 60 in minute {minute} of {minutes:?}");
+    }
+    // A status is written when the wait begins and when it ends, not at each look.
+    let patches = operator.requests().count(&http::Method::PATCH, "/status");
+    assert!(patches <= 2 * 301 + 40, "{patches} status writes");
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceiling_paces_calls_from_the_first_on_and_nothing_is_throttled() {
+    let world = World::new().await;
+    let mut settings = world.settings();
+    settings.controller.rates.add("ModifyInstanceVncPasswd=120/min").unwrap();
+    let operator = world.operator_before(settings).await;
+    crowd(&world, 30).await;
+    let deadline = Instant::now() + PATIENCE;
+    while world.calls_of(MODIFY).len() < 30 {
+        assert!(Instant::now() < deadline, "not all had their turn in time");
+        quiet(1).await;
+    }
+    let calls = world.calls_of(MODIFY);
+    let took = calls[29].at.duration_since(calls[0].at).as_secs_f64();
+    assert!((12.0..18.0).contains(&took), "30 calls at two a second took {took} s");
+    for number in 0..30 {
+        let status = world.until_ready(&format!("o{number}")).await;
+        assert_eq!(status.ready(), ConditionStatus::True);
+    }
+    assert_eq!(world.calls_of(MODIFY).len(), 30);
+    operator.stop().await;
+}
