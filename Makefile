@@ -2,7 +2,7 @@
 # (hack/setup.sh names what is missing, `make setup` installs it). Everything fetched or built once is kept in .cache/.
 
 CARGO ?= cargo
-CRD := crds/vncpassword.dev_vncpasswords.yaml
+KINDS := vncpasswords clustervncpasswords
 STEP := hack/step.sh
 
 .DEFAULT_GOAL := help
@@ -51,7 +51,10 @@ bench: ## Benchmarks on a private control plane, release build; ARGS='--peer --b
 
 .PHONY: crds
 crds: ## Write crds/ anew from the types in src/api
-	@$(CARGO) run --quiet --locked -- crds > $(CRD).new && mv $(CRD).new $(CRD) || { rm -f $(CRD).new; exit 1; }
+	@for kind in $(KINDS); do \
+	  file=crds/vncpassword.dev_$$kind.yaml; \
+	  $(CARGO) run --quiet --locked -- crds $$kind > $$file.new && mv $$file.new $$file || { rm -f $$file.new; exit 1; }; \
+	done
 
 .PHONY: control-plane
 control-plane: ## Build etcd, kube-apiserver and kubectl into the cache, once

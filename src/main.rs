@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kube::CustomResourceExt;
 use vncpassword::{
-    api::VncPassword,
+    api::definitions,
     runtime::{
         Output, RamPolicyArgs, RunArgs, Settings, Shutdown, WhoamiArgs, init_telemetry, ram_policy, run,
         whoami,
@@ -31,7 +30,10 @@ enum Command {
     /// Say who the operator is to the cloud, and what it may do; ends with 1 where a right is missing
     Whoami(Box<WhoamiArgs>),
     /// Print the `CustomResourceDefinitions` as YAML
-    Crds,
+    Crds {
+        /// Only this one, such as vncpasswords
+        name: Option<String>,
+    },
     /// Print a RAM policy as JSON: the rights that the operator needs, or whom a role trusts
     RamPolicy(Box<RamPolicyArgs>),
 }
@@ -42,7 +44,7 @@ async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(arguments) => operate(*arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Whoami(arguments) => tell_identity(*arguments).await,
-        Command::Crds => print_crds().map(|()| ExitCode::SUCCESS),
+        Command::Crds { name } => print_crds(name.as_deref()).map(|()| ExitCode::SUCCESS),
         Command::RamPolicy(arguments) => print_ram_policy(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {
@@ -84,8 +86,16 @@ async fn tell_identity(arguments: WhoamiArgs) -> Result<ExitCode, Failure> {
 }
 
 #[allow(clippy::print_stdout, reason = "the output of this command")]
-fn print_crds() -> Result<(), Failure> {
-    print!("{}", serde_saphyr::to_string(&VncPassword::crd())?);
+fn print_crds(name: Option<&str>) -> Result<(), Failure> {
+    let wanted = |plural: &str| name.is_none_or(|name| name == plural);
+    let crds = definitions().into_iter().filter(|crd| wanted(&crd.spec.names.plural));
+    let texts = crds.map(|crd| serde_saphyr::to_string(&crd)).collect::<Result<Vec<_>, _>>()?;
+    if texts.is_empty() {
+        return Err(
+            "there is no such CustomResourceDefinition: name vncpasswords or clustervncpasswords".into()
+        );
+    }
+    print!("{}", texts.join("---\n"));
     Ok(())
 }
 

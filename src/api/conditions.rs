@@ -48,6 +48,8 @@ pub enum ConditionType {
     RebootRequired,
     /// `spec.suspend` is set: nothing is done, the status is kept.
     Suspended,
+    /// Of a fleet: which instances there are is not known for certain, so nothing is pruned.
+    DiscoveryDegraded,
 }
 
 /// Truth of a condition.
@@ -122,6 +124,26 @@ pub enum Reason {
     Refused,
     /// `spec.suspend` is set.
     Suspended,
+    /// Of a fleet: it selects no instance.
+    NothingSelected,
+    /// Of a fleet: passwords are drawn or rotated, in waves.
+    RollingOut,
+    /// Of a fleet: a scheduled rollout goes on when the window opens.
+    WaitingForWindow,
+    /// Of a fleet: some instances are stopped, or wait for a restart; the rest is done.
+    WaitingForInstances,
+    /// Of a fleet: too many instances failed, so no more are started.
+    RolloutHalted,
+    /// Of a fleet: some VncPasswords need a person.
+    MembersFailed,
+    /// Of a fleet: suddenly far fewer instances are found; nothing is pruned until that is confirmed.
+    DiscoveryDegraded,
+    /// Of a fleet: which instances there are cannot be found out.
+    DiscoveryFailed,
+    /// Of a fleet: `spec.targetNamespace` does not exist.
+    NamespaceNotFound,
+    /// Of a fleet: the API server refuses the VncPasswords.
+    MemberRefused,
     /// Written by a version of the operator that knows more reasons.
     #[serde(other)]
     Unrecognized,
@@ -161,6 +183,16 @@ impl Reason {
             Self::AmbientCredentialsDenied => "AmbientCredentialsDenied",
             Self::Refused => "Refused",
             Self::Suspended => "Suspended",
+            Self::NothingSelected => "NothingSelected",
+            Self::RollingOut => "RollingOut",
+            Self::WaitingForWindow => "WaitingForWindow",
+            Self::WaitingForInstances => "WaitingForInstances",
+            Self::RolloutHalted => "RolloutHalted",
+            Self::MembersFailed => "MembersFailed",
+            Self::DiscoveryDegraded => "DiscoveryDegraded",
+            Self::DiscoveryFailed => "DiscoveryFailed",
+            Self::NamespaceNotFound => "NamespaceNotFound",
+            Self::MemberRefused => "MemberRefused",
             Self::Unrecognized => "Unrecognized",
         }
     }

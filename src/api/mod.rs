@@ -1,14 +1,32 @@
 //! The kinds of group `vncpassword.dev`: their fields, conditions and reasons, and nothing else.
 
+mod cluster_status;
+mod cluster_vnc_password;
 mod conditions;
 mod status;
 mod vnc_password;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+pub use cluster_status::{
+    ClusterVncPasswordStatus, Doubt, Failure, PaceFrom, Rollout, SkipReason, SkippedNode, Trigger,
+};
+pub use cluster_vnc_password::{
+    AnnotationValue, ClusterVncPassword, ClusterVncPasswordSpec, LabelValue, NodeExpression, NodeOperator,
+    NodeSelector, Pace, Prune, Tag, Template, TemplateMetadata,
+};
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason};
 pub use status::{Accepted, Applied, Instance, RebootRequest, Retry, VncPasswordStatus};
 pub use vnc_password::{
     Activation, CredentialsRef, Rotation, SecretRef, VncPassword, VncPasswordSpec, Window,
 };
+
+/// The definitions of all kinds.
+#[must_use]
+pub fn definitions() -> [CustomResourceDefinition; 2] {
+    [VncPassword::crd(), ClusterVncPassword::crd()]
+}
 
 /// Reads a Go duration such as `1h30m`, not negative. What is too long to be one is none: kube's own reading of it
 /// panics on numbers that fit no duration.
@@ -32,6 +50,10 @@ pub const VERSION: &str = "v1alpha1";
 pub const ROTATE_AT: &str = "vncpassword.dev/rotate-at";
 /// Label by which the owner of a Secret lets the operator write to it.
 pub const WRITABLE: &str = "vncpassword.dev/writable";
+/// Label of what belongs to a `ClusterVncPassword`: its name.
+pub const FLEET: &str = "vncpassword.dev/fleet";
+/// Label of what belongs to an instance: its ID.
+pub const INSTANCE_ID: &str = "vncpassword.dev/instance-id";
 /// Field manager of everything that the operator writes.
 pub const FIELD_MANAGER: &str = "vncpassword-operator";
 

@@ -170,7 +170,7 @@ pub enum Activation {
 
 impl Activation {
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-    fn is_manual(&self) -> bool {
+    pub(super) fn is_manual(&self) -> bool {
         matches!(self, Self::Manual)
     }
 }
@@ -187,12 +187,7 @@ pub struct SecretRef {
     /// `.rotation`. Default: `password`. Its value is exactly six of `[A-Za-z0-9]`, with no line break.
     #[serde(default = "default_key")]
     #[schemars(length(min = 1, max = 244))]
-    #[x_kube(
-        validation = Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && !self.matches('^[.][.]?$')")
-            .message("must be a key of a Secret: letters, digits, '-', '_' and '.'"),
-        validation = Rule::new("!self.matches('[.](next|previous|rotation)$')")
-            .message("must not end in .next, .previous or .rotation: these names are kept for the operator")
-    )]
+    #[x_kube(validation = is_secret_key(), validation = kept_for_the_operator())]
     pub key: String,
 }
 
@@ -211,7 +206,17 @@ fn default_key() -> String {
     "password".to_owned()
 }
 
-fn is_secret_name() -> Rule {
+pub(super) fn is_secret_key() -> Rule {
+    Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && !self.matches('^[.][.]?$')")
+        .message("must be a key of a Secret: letters, digits, '-', '_' and '.'")
+}
+
+pub(super) fn kept_for_the_operator() -> Rule {
+    Rule::new("!self.matches('[.](next|previous|rotation)$')")
+        .message("must not end in .next, .previous or .rotation: these names are kept for the operator")
+}
+
+pub(super) fn is_secret_name() -> Rule {
     Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
         .message("must be the name of a Secret in this namespace: lower-case letters, digits, '-' and '.'")
 }
@@ -219,11 +224,11 @@ fn is_secret_name() -> Rule {
 /// What CEL's `duration()` reads without an error, and [`super::duration`] too.
 const DURATION: &str = "self.matches('^([0-9]{1,5}([.][0-9]{1,6})?h|[0-9]{1,7}([.][0-9]{1,6})?(m|s|ms))+$')";
 
-fn is_duration() -> Rule {
+pub(super) fn is_duration() -> Rule {
     Rule::new(DURATION).message("must be a duration such as 30m or 24h (units h, m, s, ms)")
 }
 
-fn at_least(least: &str) -> Rule {
+pub(super) fn at_least(least: &str) -> Rule {
     let rule = format!("!{DURATION} || duration(self) >= duration('{least}')");
     Rule::new(rule).message(format!("must be at least {least}").as_str())
 }

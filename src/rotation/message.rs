@@ -126,8 +126,20 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
              error center"
         ),
         Reason::Suspended => "spec.suspend is set: nothing is done until it is removed".to_owned(),
-        // Written elsewhere, or by others.
-        Reason::InvalidObject | Reason::InvalidSchedule | Reason::Unrecognized => String::new(),
+        // Written elsewhere, by others, or of a fleet alone.
+        Reason::InvalidObject
+        | Reason::InvalidSchedule
+        | Reason::Unrecognized
+        | Reason::NothingSelected
+        | Reason::RollingOut
+        | Reason::WaitingForWindow
+        | Reason::WaitingForInstances
+        | Reason::RolloutHalted
+        | Reason::MembersFailed
+        | Reason::DiscoveryDegraded
+        | Reason::DiscoveryFailed
+        | Reason::NamespaceNotFound
+        | Reason::MemberRefused => String::new(),
     }
 }
 

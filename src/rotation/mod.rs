@@ -1,11 +1,12 @@
 //! The pure core: what a password is, what a reply means, what to do next. No async, no I/O, no clock.
 //!
-//! Read [`decide()`] first; [`facts`] is what it is told, [`Verdict`] how a pass ends.
+//! Read [`decide()`] first; [`facts`] is what it is told, [`Verdict`] how a pass ends. [`fleet`] sets the pace of many.
 
 pub mod backoff;
 pub mod contents;
 mod decide;
 pub mod facts;
+pub mod fleet;
 mod generated;
 mod hold;
 mod message;

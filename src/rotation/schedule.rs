@@ -21,6 +21,8 @@ use crate::api;
 
 /// No interval and no window is shorter.
 const SHORTEST: Duration = Duration::from_secs(60);
+/// So many openings are looked at to tell how long a window was open.
+const PIECES: usize = 500;
 /// croner looks no further than the year 5000, so from here its search is short. In these forty years every day of the
 /// calendar falls on every weekday: what has no time in them has none at all.
 const LAST_YEARS: DateTime = date(4960, 1, 1).at(0, 0, 0, 0);
@@ -130,6 +132,38 @@ impl Plan {
             _ => Some(now),
         }
     }
+
+    /// How long it was open in between. `None`: in too many pieces to count.
+    #[must_use]
+    pub fn open_time(&self, from: Timestamp, to: Timestamp) -> Option<Duration> {
+        let Some(window) = &self.window else { return Some(length(from, to)) };
+        let mut open = Duration::ZERO;
+        for (opens, closes) in window.pieces(from)? {
+            if opens >= to {
+                return Some(open);
+            }
+            open += length(opens, closes.min(to));
+        }
+        None
+    }
+
+    /// When it will have been open for so long. `None`: too far away to tell.
+    #[must_use]
+    pub fn after_open_time(&self, from: Timestamp, mut open: Duration) -> Option<Timestamp> {
+        let Some(window) = &self.window else { return from.checked_add(open).ok() };
+        for (opens, closes) in window.pieces(from)? {
+            let piece = length(opens, closes);
+            if piece >= open {
+                return opens.checked_add(open).ok();
+            }
+            open -= piece;
+        }
+        None
+    }
+}
+
+fn length(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
 impl Turns {
@@ -172,6 +206,19 @@ impl Window {
     fn is_open(&self, now: Timestamp) -> bool {
         let closed = now.checked_sub(self.duration).unwrap_or(Timestamp::MIN);
         self.opens.after(closed).is_some_and(|opening| opening <= now)
+    }
+
+    /// From when to when it is open after a time, one after the other and none on another. Only so many.
+    fn pieces(&self, from: Timestamp) -> Option<impl Iterator<Item = (Timestamp, Timestamp)>> {
+        let before = from.checked_sub(self.duration).ok()?;
+        let openings = std::iter::successors(self.opens.after(before), |last| self.opens.after(*last));
+        let pieces = openings.take(PIECES).scan(from, |free_from, opening| {
+            let closes = opening.checked_add(self.duration).unwrap_or(Timestamp::MAX);
+            let piece = (opening.max(*free_from), closes);
+            *free_from = closes;
+            Some(piece)
+        });
+        Some(pieces.filter(|(opens, closes)| opens < closes))
     }
 }
 

@@ -218,7 +218,7 @@ pub fn invalid_object(status: &VncPasswordStatus, generation: i64, now: Timestam
     status
 }
 
-fn condition(
+pub(super) fn condition(
     type_: ConditionType,
     status: ConditionStatus,
     reason: Reason,

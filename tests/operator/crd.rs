@@ -14,40 +14,54 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command, sync::OnceCell, time::Instant};
 use vncpassword::{
-    api::{Reason, VncPassword},
+    api::{Reason, VncPassword, definitions},
     emulator::{AccessKey, Instance, Role},
 };
 
 use super::support::{World, control_plane::shared_kubeconfig, world::PATIENCE};
 
-const FILE: &str = "crds/vncpassword.dev_vncpasswords.yaml";
+const FILES: [(&str, &str); 2] = [
+    ("vncpasswords", "crds/vncpassword.dev_vncpasswords.yaml"),
+    ("clustervncpasswords", "crds/vncpassword.dev_clustervncpasswords.yaml"),
+];
 
 // ------------------------------------------------------------------------------------------------- files and kubectl
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_file_is_what_the_program_prints() {
-    let program = Command::new(env!("CARGO_BIN_EXE_vncpassword-operator")).arg("crds").output();
-    let printed = program.await.unwrap();
-    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
-    let file = std::fs::read_to_string(repository().join(FILE)).unwrap();
-    let printed = String::from_utf8(printed.stdout).unwrap();
-    assert!(file == printed, "{FILE} is not what `vncpassword-operator crds` prints: run `make crds`");
+async fn the_files_are_what_the_program_prints() {
+    let print = async |arguments: &[&str]| {
+        let program = Command::new(env!("CARGO_BIN_EXE_vncpassword-operator")).args(arguments).output();
+        let output = program.await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut files = Vec::new();
+    for (name, path) in FILES {
+        let file = std::fs::read_to_string(repository().join(path)).unwrap();
+        let printed = print(&["crds", name]).await;
+        assert!(file == printed, "{path} is not what `vncpassword-operator crds` prints: run `make crds`");
+        files.push(file);
+    }
+    assert!(print(&["crds"]).await == files.join("---\n"), "all of them, one after the other");
+    assert_eq!(std::fs::read_dir(repository().join("crds")).unwrap().count(), files.len(), "files in crds/");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn applying_the_file_again_changes_nothing() {
+async fn applying_the_files_again_changes_nothing() {
     let world = World::new().await;
-    let apply = ["apply", "--server-side", "--warnings-as-errors", "--filename", FILE];
-    let read = ["get", "crd", VncPassword::crd_name(), "--output", "json"];
-    kubectl(&world, &apply).await;
-    let once: Value = serde_json::from_str(&kubectl(&world, &read).await).unwrap();
-    kubectl(&world, &apply).await;
-    let twice: Value = serde_json::from_str(&kubectl(&world, &read).await).unwrap();
-    assert_eq!(once["metadata"]["resourceVersion"], twice["metadata"]["resourceVersion"]);
-    let conditions = once["status"]["conditions"].as_array().unwrap();
-    let status = |type_| conditions.iter().find(|it| it["type"] == type_).map(|it| it["status"].clone());
-    assert_eq!(status("Established"), Some(json!("True")));
-    assert_eq!(status("NonStructuralSchema"), None);
+    let apply = ["apply", "--server-side", "--force-conflicts", "--warnings-as-errors", "--filename", "crds"];
+    for (name, crd) in FILES.map(|(name, _)| name).into_iter().zip(definitions()) {
+        let read = ["get", "crd", crd.metadata.name.as_deref().unwrap(), "--output", "json"];
+        kubectl(&world, &apply).await;
+        let once: Value = serde_json::from_str(&kubectl(&world, &read).await).unwrap();
+        kubectl(&world, &apply).await;
+        let twice: Value = serde_json::from_str(&kubectl(&world, &read).await).unwrap();
+        assert_eq!(once["metadata"]["resourceVersion"], twice["metadata"]["resourceVersion"], "{name}");
+        let conditions = once["status"]["conditions"].as_array().unwrap();
+        let status = |type_| conditions.iter().find(|it| it["type"] == type_).map(|it| it["status"].clone());
+        assert_eq!(status("Established"), Some(json!("True")), "{name}");
+        assert_eq!(status("NonStructuralSchema"), None, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,6 +115,7 @@ const OTHER_INSTANCE: &str = "is immutable: delete this VncPassword and create o
 const OTHER_SECRET: &str = "is immutable: delete this VncPassword and create one for the other Secret";
 
 /// What may not be created: where, which value (`null`: left out), and a part of what the API server says.
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn refused() -> Vec<(&'static str, Value, String)> {
     let long = |first: &str, length: usize| json!(first.to_owned() + &"a".repeat(length - first.len()));
     let table = [
@@ -410,7 +425,9 @@ async fn every_name_of_the_kind_finds_its_objects() {
     assert_eq!((own.len(), categories.len()), (3, 1));
     for name in own.iter().chain(&categories) {
         let found = kubectl(&world, &["get", name, "--output", "name"]).await;
-        assert_eq!(found.trim(), "vncpassword.vncpassword.dev/a", "kubectl get {name}");
+        // Of the category, kubectl shows the kinds without a namespace as well.
+        let found = found.lines().filter(|line| !line.starts_with("clustervncpassword."));
+        assert_eq!(found.collect::<Vec<_>>(), ["vncpassword.vncpassword.dev/a"], "kubectl get {name}");
     }
     // kubectl takes a category first: `kubectl delete NAME x` would then delete an x of every kind in it.
     assert!(!own.contains(&categories[0]), "the category {:?} is a name of the kind", categories[0]);
@@ -514,7 +531,10 @@ pub async fn kubectl_with(world: &World, arguments: &[&str], input: &str) -> Str
     static SERVED: OnceCell<()> = OnceCell::const_new();
     // The API server tells clients of a new kind a moment after it has begun to serve it.
     let served = SERVED.get_or_init(async || {
-        let told = async || run_kubectl(world, &["explain", "vncpassword"], "").await.is_ok();
+        let told = async || {
+            let explain = async |kind| run_kubectl(world, &["explain", kind], "").await.is_ok();
+            explain("vncpassword").await && explain("clustervncpassword").await
+        };
         let deadline = Instant::now() + PATIENCE;
         while !told().await {
             assert!(Instant::now() < deadline, "kubectl does not hear of VncPasswords in time");
@@ -586,7 +606,7 @@ async fn create(world: &World, object: Value) -> Result<Value, String> {
 }
 
 /// All messages of validation rules.
-fn messages(value: &Value, found: &mut BTreeSet<String>) {
+pub fn messages(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
@@ -603,7 +623,7 @@ fn messages(value: &Value, found: &mut BTreeSet<String>) {
 }
 
 /// Head and cell of each column of a table with one row. Columns are apart by two blanks and more.
-fn columns(output: &str) -> Vec<(String, String)> {
+pub fn columns(output: &str) -> Vec<(String, String)> {
     let (head, row) = output.trim_end().split_once('\n').expect("a head and a row");
     assert!(!row.contains('\n'), "one row: {output}");
     let mut starts = vec![0];
@@ -617,6 +637,6 @@ fn columns(output: &str) -> Vec<(String, String)> {
 }
 
 /// The text with every run of blanks as one blank.
-fn words(text: &str) -> String {
+pub fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -6,6 +6,7 @@ mod canary;
 mod conflict;
 mod crd;
 mod delivery;
+mod fleet_crd;
 mod generated;
 mod handover;
 mod identity;

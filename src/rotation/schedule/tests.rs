@@ -368,3 +368,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn open_time_is_counted_over_windows() {
+    let plan = |window: Option<api::Window>| Plan::new(None, window.as_ref()).unwrap();
+    let nights = || plan(Some(window("0 2 * * *", "4h", None)));
+    let overlapping = || plan(Some(window("0 */2 * * *", "3h", None)));
+    let hours = |count: u64| Duration::from_secs(count * 3600);
+    let table = [
+        ("no window", plan(None), "2026-01-01T00:00:00Z", "2026-01-02T12:00:00Z", 36),
+        ("two nights", nights(), "2026-01-01T00:00:00Z", "2026-01-02T12:00:00Z", 8),
+        ("from within to within", nights(), "2026-01-01T03:00:00Z", "2026-01-02T04:00:00Z", 5),
+        ("closed all along", nights(), "2026-01-01T07:00:00Z", "2026-01-01T23:00:00Z", 0),
+        ("never closed", overlapping(), "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", 24),
+    ];
+    for (name, plan, from, to, open) in table {
+        assert_eq!(plan.open_time(at(from), at(to)), Some(hours(open)), "{name}");
+    }
+    let table = [
+        ("no window", plan(None), "2026-01-01T00:00:00Z", 36, "2026-01-02T12:00:00Z"),
+        ("closed now", nights(), "2026-01-01T00:00:00Z", 1, "2026-01-01T03:00:00Z"),
+        ("to the closing", nights(), "2026-01-01T03:00:00Z", 3, "2026-01-01T06:00:00Z"),
+        ("the night after", nights(), "2026-01-01T03:00:00Z", 5, "2026-01-02T04:00:00Z"),
+        ("never closed", overlapping(), "2026-01-01T00:00:00Z", 24, "2026-01-02T00:00:00Z"),
+    ];
+    for (name, plan, from, open, end) in table {
+        assert_eq!(plan.after_open_time(at(from), hours(open)), Some(at(end)), "{name}");
+    }
+    let minutes = plan(Some(window("* * * * *", "1m", None)));
+    assert_eq!(minutes.open_time(at("2026-01-01T00:00:00Z"), at("2026-02-01T00:00:00Z")), None);
+}

@@ -8,13 +8,16 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
-    Api, Client, CustomResourceExt,
+    Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tokio::{sync::OnceCell, time::Instant};
 use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus},
+    api::{
+        ClusterVncPassword, ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus,
+        definitions,
+    },
     emulator::{Action, Cloud, Emulator, Entry, Instance, Options},
     runtime::Settings,
 };
@@ -252,18 +255,19 @@ async fn install_crds(client: Client) {
     let crds: Api<
         k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     > = Api::all(client.clone());
-    let crd = VncPassword::crd();
-    let name = VncPassword::crd_name();
-    crds.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
-    let established = kube::runtime::conditions::is_crd_established();
-    tokio::time::timeout(PATIENCE, kube::runtime::wait::await_condition(crds, name, established))
-        .await
-        .expect("the CRD is not established in time")
-        .unwrap();
-    let objects: Api<VncPassword> = Api::all(client);
+    for crd in definitions() {
+        let name = crd.metadata.name.clone().unwrap();
+        crds.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
+        let established = kube::runtime::conditions::is_crd_established();
+        let awaited = kube::runtime::wait::await_condition(crds.clone(), &name, established);
+        tokio::time::timeout(PATIENCE, awaited).await.expect("the CRD is not established in time").unwrap();
+    }
+    let objects: Api<VncPassword> = Api::all(client.clone());
+    let fleets: Api<ClusterVncPassword> = Api::all(client);
+    let first = ListParams::default().limit(1);
     let deadline = Instant::now() + PATIENCE;
-    while objects.list(&ListParams::default().limit(1)).await.is_err() {
-        assert!(Instant::now() < deadline, "VncPasswords are not served in time");
+    while objects.list(&first).await.is_err() || fleets.list(&first).await.is_err() {
+        assert!(Instant::now() < deadline, "the kinds are not served in time");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
