@@ -389,9 +389,9 @@ impl NodeOperator {
 }
 
 /// A region ID, as in `spec.regionId` of a `VncPassword`.
-const REGION: &str = "^[a-z]{2,4}(-[a-z0-9]+){1,4}";
+const REGION: &str = "^([a-z]{2}|rus)(-[a-z0-9]+){1,4}";
 /// An instance's ID, with its region before it or without.
-const REGIONAL_INSTANCE: &str = "^([a-z]{2,4}(-[a-z0-9]+){1,4}[.])?i-[a-z0-9]+$";
+const REGIONAL_INSTANCE: &str = "^(([a-z]{2}|rus)(-[a-z0-9]+){1,4}[.])?i-[a-z0-9]+$";
 /// The value of a label; its length is told apart.
 const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 

@@ -66,11 +66,11 @@ pub(super) fn is_instance(id: &str) -> bool {
     !rest.is_empty() && id.len() <= LONGEST && rest.bytes().all(is_small)
 }
 
-/// `^[a-z]{2,4}(-[a-z0-9]+){1,4}$`, at most 64 characters.
+/// `^([a-z]{2}|rus)(-[a-z0-9]+){1,4}$`, at most 64 characters.
 pub(super) fn is_region(region: &str) -> bool {
     let Some((area, places)) = region.split_once('-') else { return false };
     let mut parts = places.split('-');
-    (2..=4).contains(&area.len())
+    (area.len() == 2 || area == "rus")
         && area.bytes().all(|byte| byte.is_ascii_lowercase())
         && parts.clone().count() <= 4
         && parts.all(|part| !part.is_empty() && part.bytes().all(is_small))
@@ -137,7 +137,7 @@ mod tests {
 
         #[test]
         fn what_is_put_together_is_taken_apart(
-            region in "[a-z]{2,4}(-[a-z0-9]{1,10}){1,4}", id in "i-[a-z0-9]{1,62}", scheme in any::<bool>(),
+            region in "([a-z]{2}|rus)(-[a-z0-9]{1,10}){1,4}", id in "i-[a-z0-9]{1,62}", scheme in any::<bool>(),
         ) {
             let value = format!("{}{region}.{id}", if scheme { "alicloud://" } else { "" });
             let read = ProviderId::parse(Some(&value));
