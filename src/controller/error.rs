@@ -53,6 +53,31 @@ pub enum Error {
         /// The object.
         object: Key,
     },
+    /// A `VncPassword` of a fleet could not be read or written.
+    #[error("cannot read or write VncPassword {object} of its fleet")]
+    WriteChild {
+        /// The object.
+        object: Key,
+        /// What the API server or the connection said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The status of a fleet could not be written.
+    #[error("cannot write the status of ClusterVncPassword {fleet}")]
+    WriteFleet {
+        /// The fleet's name.
+        fleet: std::sync::Arc<str>,
+        /// What the API server or the connection said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// A request could not be put together.
+    #[error("cannot put a request together")]
+    Request {
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomNumbers,

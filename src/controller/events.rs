@@ -11,9 +11,9 @@ use k8s_openapi::{
 use kube::{Api, Client, Resource, api::PostParams};
 use tokio::sync::mpsc;
 
-use super::object::{Key, Object};
+use super::object::{FleetObject, Key, Object};
 use crate::{
-    api::{FIELD_MANAGER, VncPassword},
+    api::{ClusterVncPassword, FIELD_MANAGER, VncPassword},
     rotation::Note,
     runtime::Metrics,
 };
@@ -38,9 +38,22 @@ pub(super) struct Events {
 /// What an event is made of when its turn comes.
 struct Told {
     at: Timestamp,
-    key: Key,
+    /// Of a fleet: without a namespace.
+    namespace: Option<Arc<str>>,
+    name: Arc<str>,
     uid: Arc<str>,
     note: Note,
+}
+
+impl Told {
+    /// Where the event goes: those of objects without a namespace go where Kubernetes' own do.
+    fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+
+    fn kind(&self) -> std::borrow::Cow<'static, str> {
+        if self.namespace.is_some() { VncPassword::kind(&()) } else { ClusterVncPassword::kind(&()) }
+    }
 }
 
 impl Events {
@@ -52,10 +65,10 @@ impl Events {
             let queued = futures::stream::poll_fn(|context| queued.poll_recv(context));
             let (client, reporter) = (&client, &reporter);
             let send = |told: Told| async move {
-                let events: Api<Event> = Api::namespaced(client.clone(), &told.key.namespace);
+                let events: Api<Event> = Api::namespaced(client.clone(), told.namespace());
                 let created = events.create(&PostParams::default(), &event(&told, reporter)).await;
                 if let Err(error) = created {
-                    tracing::debug!(object = %told.key, %error, "cannot create an event");
+                    tracing::debug!(object = %told.name, %error, "cannot create an event");
                 }
             };
             queued.for_each_concurrent(SENDERS, send).await;
@@ -65,20 +78,31 @@ impl Events {
 
     /// Hands in an event about an object.
     pub fn tell(&self, object: &Object, note: Note) {
-        let told = Told { at: Timestamp::now(), key: object.key.clone(), uid: Arc::clone(&object.uid), note };
+        let Key { namespace, name } = object.key.clone();
+        self.hand_in(Some(namespace), name, &object.uid, note);
+    }
+
+    /// Hands in an event about a fleet.
+    pub fn tell_fleet(&self, fleet: &FleetObject, note: Note) {
+        self.hand_in(None, Arc::clone(&fleet.name), &fleet.uid, note);
+    }
+
+    fn hand_in(&self, namespace: Option<Arc<str>>, name: Arc<str>, uid: &Arc<str>, note: Note) {
+        let told = Told { at: Timestamp::now(), namespace, name, uid: Arc::clone(uid), note };
         if self.queue.try_send(told).is_err() {
             self.metrics.events_dropped.inc();
         }
     }
 }
 
-fn event(Told { at, key, uid, note }: &Told, reporter: &str) -> Event {
+fn event(told: &Told, reporter: &str) -> Event {
+    let Told { at, namespace, name, uid, note } = told;
     let text = &note.text[..note.text.floor_char_boundary(LONGEST_NOTE)];
     Event {
         metadata: ObjectMeta {
             // As client-go names them: the object, and when.
-            name: Some(format!("{:.LONGEST_NAME$}.{:x}", key.name, at.as_nanosecond())),
-            namespace: Some(key.namespace.to_string()),
+            name: Some(format!("{name:.LONGEST_NAME$}.{:x}", at.as_nanosecond())),
+            namespace: Some(told.namespace().to_owned()),
             ..ObjectMeta::default()
         },
         action: Some("Reconcile".to_owned()),
@@ -87,9 +111,9 @@ fn event(Told { at, key, uid, note }: &Told, reporter: &str) -> Event {
         reason: Some(note.reason.to_owned()),
         regarding: Some(ObjectReference {
             api_version: Some(VncPassword::api_version(&()).into_owned()),
-            kind: Some(VncPassword::kind(&()).into_owned()),
-            name: Some(key.name.to_string()),
-            namespace: Some(key.namespace.to_string()),
+            kind: Some(told.kind().into_owned()),
+            name: Some(name.to_string()),
+            namespace: namespace.as_ref().map(ToString::to_string),
             uid: Some(uid.to_string()),
             ..ObjectReference::default()
         }),

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{
     error::Error,
+    instances::Caller,
     object::{Key, Object},
     secrets::{self, Body},
 };
@@ -175,17 +176,24 @@ impl Identities {
 
     /// Whether two objects are known to act in different accounts.
     fn apart(&self, one: &Object, other: &Object) -> bool {
-        self.names_apart(&Self::name(one), &Self::name(other))
+        self.is_apart(&self.caller(&Self::name(one)), &Self::name(other))
     }
 
-    /// The same of the names of two identities.
-    pub fn names_apart(&self, one: &str, other: &str) -> bool {
-        one != other && self.account(one).zip(self.account(other)).is_some_and(|(one, other)| one != other)
+    /// Whether a caller is known to be of another account than the identity of that name.
+    pub fn is_apart(&self, caller: &Caller, name: &str) -> bool {
+        let account = || caller.account.clone().or_else(|| self.account(&caller.identity));
+        *caller.identity != *name
+            && account().zip(self.account(name)).is_some_and(|(one, other)| one != other)
+    }
+
+    /// The identity of that name as a caller.
+    pub fn caller(&self, name: &str) -> Caller {
+        Caller { identity: name.into(), account: self.account(name) }
     }
 
     /// The account of the identity of that name, where it is known.
-    fn account(&self, name: &str) -> Option<String> {
-        let account = |identity: &Identity| identity.account().map(ToOwned::to_owned);
+    fn account(&self, name: &str) -> Option<Box<str>> {
+        let account = |identity: &Identity| identity.account().map(Into::into);
         match name.split_once('/') {
             None => account(&self.operator),
             Some((namespace, name)) => match &self.known().get(&Key::new(namespace, name))?.read {

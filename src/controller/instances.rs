@@ -20,10 +20,19 @@ pub(super) struct Instances {
     busy: Mutex<HashSet<Box<str>>>,
 }
 
-/// What may still arrive, and the name of the identity whose call it is.
+/// What may still arrive, and whose call it is.
 struct Late {
-    identity: Box<str>,
+    caller: Caller,
     unsettled: Unsettled,
+}
+
+/// Who made a call. The account outlives what is known of the identity: that is forgotten with its last object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// The name of the identity.
+    pub identity: Box<str>,
+    /// Its account, where that was known.
+    pub account: Option<Box<str>>,
 }
 
 /// Work on one instance is serialised: who holds this may call. Dropped, it lets the next in.
@@ -39,23 +48,23 @@ impl Instances {
         free.then(|| Turn { instances: self, id: id.into() })
     }
 
-    /// A call of that value, made under the identity of that name, may still arrive.
-    pub fn unsettle(&self, id: &str, identity: &str, unsettled: Unsettled) {
+    /// A call of that value, made by that caller, may still arrive.
+    pub fn unsettle(&self, id: &str, caller: Caller, unsettled: Unsettled) {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = table.entry(id.into()).or_insert_with(|| Vec::with_capacity(1));
-        let same = |late: &&mut Late| *late.identity == *identity && late.unsettled.value == unsettled.value;
+        let same = |late: &&mut Late| late.caller == caller && late.unsettled.value == unsettled.value;
         match entries.iter_mut().find(same) {
             Some(late) => late.unsettled.until = late.unsettled.until.max(unsettled.until),
-            None => entries.push(Late { identity: identity.into(), unsettled }),
+            None => entries.push(Late { caller, unsettled }),
         }
     }
 
-    /// What may still arrive, or might have until lately, by calls of the identities that `concerns` names.
-    pub fn unsettled(&self, id: &str, now: Timestamp, concerns: impl Fn(&str) -> bool) -> Vec<Unsettled> {
+    /// What may still arrive, or might have until lately, by calls of those whom `concerns` names.
+    pub fn unsettled(&self, id: &str, now: Timestamp, concerns: impl Fn(&Caller) -> bool) -> Vec<Unsettled> {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entries) = table.get_mut(id) else { return Vec::new() };
         entries.retain(|late| late.unsettled.until > now - KEPT);
-        let concerning = entries.iter().filter(|late| concerns(&late.identity));
+        let concerning = entries.iter().filter(|late| concerns(&late.caller));
         let concerning = concerning.map(|late| late.unsettled.clone()).collect();
         if entries.is_empty() {
             table.remove(id);
@@ -92,11 +101,12 @@ mod tests {
     #[test]
     fn what_is_unsettled_is_forgotten_in_time() {
         let instances = Instances::default();
+        let operator = Caller { identity: "operator".into(), account: None };
         for until in [10, 30, 20] {
-            instances.unsettle("i-1", "operator", Unsettled { value: None, until: at(until) });
+            instances.unsettle("i-1", operator.clone(), Unsettled { value: None, until: at(until) });
         }
         assert_eq!(instances.unsettled("i-1", at(30 + 3599), |_| true).len(), 1);
-        assert!(instances.unsettled("i-1", at(30 + 3599), |who| who != "operator").is_empty());
+        assert!(instances.unsettled("i-1", at(30 + 3599), |who| *who != operator).is_empty());
         assert!(instances.unsettled("i-1", at(30 + 3600), |_| true).is_empty());
         assert!(instances.unsettled.lock().unwrap().is_empty());
     }

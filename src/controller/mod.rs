@@ -3,6 +3,8 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `vnc_password` | one pass over one object: observe, decide, act, record |
+//! | `fleet` | one pass over one fleet: its instances, its children, what is next |
+//! | `fleets`, `nodes` | the fleets and the Nodes, and what this process remembers of each |
 //! | `watches` | the watches, and whom an event concerns |
 //! | `queue` | runs passes: each object once at a time, so many at once, again when asked |
 //! | `registry` | the objects, and what this process remembers of each |
@@ -15,8 +17,11 @@
 
 mod error;
 mod events;
+mod fleet;
+mod fleets;
 mod identities;
 mod instances;
+mod nodes;
 mod object;
 mod queue;
 mod registry;
@@ -33,14 +38,16 @@ use kube::Client;
 
 use crate::{
     ecs::{self, Action, Asker, Limiter, Lookout, Region},
-    rotation::facts::{Access, FingerprintKey, Owner},
+    rotation::facts::{Access, FingerprintKey, Owner, Unsettled},
     runtime::{Lease, Metrics, Readiness, Shutdown},
 };
 pub use error::Error;
 use events::Events;
+use fleets::Fleets;
 use identities::Identities;
 pub use identities::{Ambient, OPERATOR};
 use instances::Instances;
+use nodes::Nodes;
 use object::Key;
 use registry::Registry;
 use secrets::Secrets;
@@ -86,6 +93,8 @@ struct Context {
     lookout: Lookout,
     config: Config,
     registry: Registry,
+    fleets: Fleets,
+    nodes: Nodes,
     secrets: Secrets,
     instances: Instances,
     events: Events,
@@ -95,6 +104,10 @@ struct Context {
     metrics: Arc<Metrics>,
     /// Objects to pass over now.
     wake: UnboundedSender<Key>,
+    /// Fleets to pass over now.
+    wake_fleets: UnboundedSender<Arc<str>>,
+    /// Fleets to ask the cloud for now.
+    wake_discoveries: UnboundedSender<Arc<str>>,
 }
 
 /// Runs until shutdown is asked for, then finishes what is in flight.
@@ -116,6 +129,8 @@ pub async fn run(
     let Cloud { ecs, sts, operator } = cloud;
     let clock = ecs.clock().clone();
     let (wake, woken) = unbounded();
+    let (wake_fleets, woken_fleets) = unbounded();
+    let (wake_discoveries, woken_discoveries) = unbounded();
     let limiter = Arc::new(Limiter::new(config.rates.clone(), clock.clone()));
     let (events, sender) = Events::new(client.clone(), Arc::clone(&metrics));
     let concurrency = config.concurrency;
@@ -131,6 +146,8 @@ pub async fn run(
         limiter,
         config,
         registry: Registry::default(),
+        fleets: Fleets::default(),
+        nodes: Nodes::default(),
         secrets: Secrets::default(),
         instances: Instances::default(),
         events,
@@ -138,9 +155,13 @@ pub async fn run(
         writer: random_id()?.into(),
         metrics,
         wake,
+        wake_fleets,
+        wake_discoveries,
     });
     let sender = tokio::spawn(sender);
     let mut tasks = watches::spawn(&context, &readiness);
+    let fleets = Readiness::default();
+    watches::spawn_fleets(&context, &fleets, &mut tasks);
     tasks.spawn({
         let context = Arc::clone(&context);
         async move {
@@ -161,7 +182,23 @@ pub async fn run(
             () = readiness.ready() => {}
             () = stop.requested() => {}
         }
-        queue::run(woken, concurrency, shutdown, |key| vnc_password::pass(Arc::clone(&context), key)).await;
+        let objects = queue::run(woken, concurrency, shutdown.clone(), |key| {
+            vnc_password::pass(Arc::clone(&context), key)
+        });
+        let fleets = async {
+            tokio::select! {
+                () = fleets.ready() => {}
+                () = stop.requested() => {}
+            }
+            let passes = queue::run(woken_fleets, FLEETS, shutdown.clone(), |name| {
+                fleet::pass(Arc::clone(&context), name)
+            });
+            let discoveries = queue::run(woken_discoveries, FLEETS, shutdown.clone(), |name| {
+                fleet::discovery::discover(Arc::clone(&context), name)
+            });
+            tokio::join!(passes, discoveries);
+        };
+        tokio::join!(objects, fleets);
     };
     tokio::select! {
         () = work => {}
@@ -175,6 +212,8 @@ pub async fn run(
     Ok(())
 }
 
+/// Fleets that are passed over at the same time.
+const FLEETS: usize = 4;
 /// How often those are called up that can call earlier than they were told.
 const CALL_UP: Duration = Duration::from_secs(1);
 
@@ -209,17 +248,65 @@ impl Context {
         self.registry.owner(object, |one, other| self.identities.bond(one, other))
     }
 
+    /// Whether another identity's object has taken the object's place at its instance.
+    fn displaced(&self, object: &object::Object) -> bool {
+        self.registry.displaced(object, |one, other| self.identities.bond(one, other))
+    }
+
     /// Who keeps the object from its instance.
     fn keeper(&self, object: &object::Object) -> Option<Arc<object::Object>> {
         self.registry.keeper(object, |one, other| self.identities.bond(one, other))
     }
 
+    /// A call under the identity of that name may still arrive at the instance.
+    fn unsettle(&self, instance: &str, identity: &str, unsettled: Unsettled) {
+        self.instances.unsettle(instance, self.identities.caller(identity), unsettled);
+    }
+
     /// The identity that an object calls under, read where it is not known.
     async fn identity_of(&self, object: &object::Object) -> Result<Option<Arc<ecs::Identity>>, Error> {
+        self.access_of(object).await.map(|(_, identity)| identity)
+    }
+
+    /// The same, and why there is none.
+    async fn access_of(
+        &self,
+        object: &object::Object,
+    ) -> Result<(Access, Option<Arc<ecs::Identity>>), Error> {
         let version = object.credentials().and_then(|secret| self.secrets.version(&secret));
         match (self.identities.access(object, version.as_ref()), object.credentials()) {
-            ((Access::Unread, _), Some(secret)) => Ok(self.read_credentials(&secret).await?.1),
-            ((_, identity), _) => Ok(identity),
+            ((Access::Unread, _), Some(secret)) => self.read_credentials(&secret).await,
+            (known, _) => Ok(known),
+        }
+    }
+
+    /// Whether an instance that a fleet has no child for belongs to another object. `child`: what the child would be like.
+    fn is_elsewhere(&self, id: &str, child: &object::Object) -> bool {
+        self.registry.is_taken(id, child, |one, other| self.identities.bond(one, other))
+    }
+
+    /// Whether the objects of a namespace are watched.
+    fn watches(&self, namespace: &str) -> bool {
+        let watched = &self.config.namespaces;
+        watched.is_empty() || watched.iter().any(|watched| watched == namespace)
+    }
+
+    fn wake_fleet(&self, name: &Arc<str>) {
+        self.wake_fleets.unbounded_send(Arc::clone(name)).ok();
+    }
+
+    fn wake_discovery(&self, name: &Arc<str>) {
+        self.wake_discoveries.unbounded_send(Arc::clone(name)).ok();
+    }
+
+    /// Wakes the fleets that select Nodes.
+    fn wake_node_fleets(&self) {
+        for name in self.fleets.names() {
+            let fleet = self.fleets.newest(&name);
+            let spec = fleet.as_ref().and_then(|fleet| fleet.spec.as_ref().ok());
+            if spec.is_some_and(|spec| spec.node_selector.is_some()) {
+                self.wake_fleet(&name);
+            }
         }
     }
 

@@ -1,17 +1,28 @@
 //! The objects as this process keeps them: only the fields that decisions need, and no object can break a watch.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, hash_map::DefaultHasher},
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    NamespaceResourceScope, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    ClusterResourceScope, NamespaceResourceScope,
+    api::core::v1::{Node, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::{
-    api::{ROTATE_AT, VncPassword, VncPasswordSpec, VncPasswordStatus},
+    api::{
+        ClusterVncPassword, ClusterVncPasswordSpec, ClusterVncPasswordStatus, GROUP, ROTATE_AT, VncPassword,
+        VncPasswordSpec, VncPasswordStatus,
+    },
     rotation::{facts::SecretVersion, rotate_at::RotateAt},
 };
 
@@ -48,6 +59,35 @@ pub(super) struct Object {
     /// Why the spec cannot be read, where it cannot: an older schema let it pass, say.
     pub spec: Result<Arc<VncPasswordSpec>, Box<str>>,
     pub status: Arc<VncPasswordStatus>,
+    /// The fleet that it says it belongs to.
+    pub membership: Option<Box<Membership>>,
+}
+
+/// What a `VncPassword` says of its fleet. Whether the fleet agrees is told elsewhere.
+#[derive(Clone, Debug)]
+pub(super) struct Membership {
+    /// The fleet's uid.
+    pub uid: Arc<str>,
+    /// The fleet's name.
+    pub fleet: Arc<str>,
+    /// Its labels and annotations, as numbers that stand for them, sorted.
+    pub marks: Box<[u64]>,
+    /// It is being deleted.
+    pub deleting: bool,
+}
+
+/// Whether a mark is that of a label or of an annotation.
+#[derive(Clone, Copy, Hash)]
+pub(super) enum MarkOf {
+    Label,
+    Annotation,
+}
+
+/// A number that stands for a label or an annotation: ten thousand children hold the same ones.
+pub(super) fn mark(of: MarkOf, key: &str, value: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (of, key, value).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Object {
@@ -79,6 +119,7 @@ pub(super) struct Incoming {
     metadata: ObjectMeta,
     spec: Result<Arc<VncPasswordSpec>, Box<str>>,
     status: Arc<VncPasswordStatus>,
+    membership: Option<Box<Membership>>,
 }
 
 #[derive(Deserialize)]
@@ -99,7 +140,54 @@ struct Metadata {
     resource_version: Option<String>,
     generation: Option<i64>,
     creation_timestamp: Option<Timestamp>,
-    annotations: Option<Annotations>,
+    deletion_timestamp: Option<Timestamp>,
+    #[serde(default)]
+    labels: Option<Box<RawValue>>,
+    #[serde(default)]
+    annotations: Option<Box<RawValue>>,
+    #[serde(default)]
+    owner_references: Option<Vec<OwnerReference>>,
+}
+
+/// Who owns an object.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OwnerReference {
+    api_version: String,
+    kind: String,
+    name: String,
+    uid: String,
+    #[serde(default)]
+    controller: Option<bool>,
+}
+
+impl OwnerReference {
+    fn is_fleet(&self) -> bool {
+        let group = self.api_version.split_once('/').map(|(group, _)| group);
+        self.controller == Some(true) && self.kind == ClusterVncPassword::kind(&()) && group == Some(GROUP)
+    }
+}
+
+impl Metadata {
+    fn membership(&self) -> Option<Box<Membership>> {
+        let owner = self.owner_references.as_ref()?.iter().find(|owner| owner.is_fleet())?;
+        let mut marks = Vec::new();
+        for (of, raw) in [(MarkOf::Label, &self.labels), (MarkOf::Annotation, &self.annotations)] {
+            let pairs: BTreeMap<Cow<'_, str>, Cow<'_, str>> =
+                raw.as_deref().and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+            let lasting = pairs.iter().filter(|(key, _)| *key != ROTATE_AT);
+            marks.extend(lasting.map(|(key, value)| mark(of, key, value)));
+        }
+        marks.sort_unstable();
+        let (uid, fleet) = (owner.uid.as_str().into(), owner.name.as_str().into());
+        let deleting = self.deletion_timestamp.is_some();
+        Some(Box::new(Membership { uid, fleet, marks: marks.into(), deleting }))
+    }
+
+    fn rotate_at(&self) -> Option<String> {
+        let annotations: Option<Annotations> = serde_json::from_str(self.annotations.as_deref()?.get()).ok();
+        annotations?.rotate_at
+    }
 }
 
 /// The one annotation that is read.
@@ -111,11 +199,10 @@ struct Annotations {
 
 impl From<Metadata> for ObjectMeta {
     fn from(metadata: Metadata) -> Self {
-        let Metadata { name, namespace, uid, resource_version, generation, creation_timestamp, annotations } =
-            metadata;
-        let creation_timestamp = creation_timestamp.map(Into::into);
-        let rotate_at = annotations.and_then(|annotations| annotations.rotate_at);
-        let annotations = rotate_at.map(|value| [(ROTATE_AT.to_owned(), value)].into());
+        let annotations = metadata.rotate_at().map(|value| [(ROTATE_AT.to_owned(), value)].into());
+        let Metadata { name, namespace, uid, resource_version, generation, .. } = metadata;
+        let creation_timestamp = metadata.creation_timestamp.map(Into::into);
+        let deletion_timestamp = metadata.deletion_timestamp.map(Into::into);
         Self {
             name,
             namespace,
@@ -123,6 +210,7 @@ impl From<Metadata> for ObjectMeta {
             resource_version,
             generation,
             creation_timestamp,
+            deletion_timestamp,
             annotations,
             ..Self::default()
         }
@@ -138,6 +226,7 @@ impl<'de> Deserialize<'de> for Incoming {
         let mut status: VncPasswordStatus = status.unwrap_or_default();
         status.conditions.shrink_to_fit();
         Ok(Self {
+            membership: metadata.as_ref().and_then(Metadata::membership),
             metadata: metadata.map_or_else(ObjectMeta::default, Into::into),
             spec: serde_json::from_str(spec).map(Arc::new).map_err(|error| error.to_string().into()),
             status: Arc::new(status),
@@ -147,7 +236,7 @@ impl<'de> Deserialize<'de> for Incoming {
 
 impl From<Incoming> for Object {
     fn from(incoming: Incoming) -> Self {
-        let Incoming { metadata, spec, status } = incoming;
+        let Incoming { metadata, spec, status, membership } = incoming;
         let rotate_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_AT));
         Self {
             rotate_at: RotateAt::parse(rotate_at.map(String::as_str)),
@@ -158,6 +247,7 @@ impl From<Incoming> for Object {
             created: metadata.creation_timestamp.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
             spec,
             status,
+            membership,
         }
     }
 }
@@ -252,6 +342,159 @@ impl Resource for SecretMetadata {
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         &mut self.0
+    }
+}
+
+/// A `ClusterVncPassword` in one version.
+#[derive(Clone, Debug)]
+pub(super) struct FleetObject {
+    pub name: Arc<str>,
+    pub uid: Arc<str>,
+    pub resource_version: Box<str>,
+    pub generation: i64,
+    pub created: Timestamp,
+    pub deleting: bool,
+    pub rotate_at: RotateAt,
+    /// Why the spec cannot be read, where it cannot.
+    pub spec: Result<Arc<ClusterVncPasswordSpec>, Box<str>>,
+    pub status: Arc<ClusterVncPasswordStatus>,
+}
+
+impl FleetObject {
+    /// Whether this version is newer than the other, or cannot be compared.
+    pub fn is_at_least(&self, other: &Self) -> bool {
+        match (self.resource_version.parse::<u128>(), other.resource_version.parse::<u128>()) {
+            (Ok(this), Ok(other)) => this >= other,
+            _ => true,
+        }
+    }
+}
+
+/// A `ClusterVncPassword` as it comes over the wire: like a `VncPassword`, it never breaks a watch.
+#[derive(Clone, Debug)]
+pub(super) struct IncomingFleet {
+    metadata: ObjectMeta,
+    spec: Result<Arc<ClusterVncPasswordSpec>, Box<str>>,
+    status: Arc<ClusterVncPasswordStatus>,
+}
+
+impl<'de> Deserialize<'de> for IncomingFleet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Wire { metadata, spec, status } = Wire::<Metadata>::deserialize(deserializer)?;
+        let spec = spec.as_deref().map_or("null", RawValue::get);
+        let status = status.and_then(|status| serde_json::from_str(status.get()).ok());
+        Ok(Self {
+            metadata: metadata.map_or_else(ObjectMeta::default, Into::into),
+            spec: serde_json::from_str(spec).map(Arc::new).map_err(|error| error.to_string().into()),
+            status: Arc::new(status.unwrap_or_default()),
+        })
+    }
+}
+
+impl From<IncomingFleet> for FleetObject {
+    fn from(incoming: IncomingFleet) -> Self {
+        let IncomingFleet { metadata, spec, status } = incoming;
+        let rotate_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_AT));
+        Self {
+            rotate_at: RotateAt::parse(rotate_at.map(String::as_str)),
+            name: metadata.name.unwrap_or_default().into(),
+            uid: metadata.uid.unwrap_or_default().into(),
+            resource_version: metadata.resource_version.unwrap_or_default().into(),
+            generation: metadata.generation.unwrap_or_default(),
+            created: metadata.creation_timestamp.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            deleting: metadata.deletion_timestamp.is_some(),
+            spec,
+            status,
+        }
+    }
+}
+
+/// A Node, of which only name, uid and labels are kept.
+#[derive(Clone, Debug)]
+pub(super) struct NodeMetadata {
+    metadata: ObjectMeta,
+    /// One label a line, `key=value`: neither holds a line's end.
+    pub labels: Box<str>,
+}
+
+impl<'de> Deserialize<'de> for NodeMetadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Wire {
+            metadata: Option<Metadata>,
+        }
+        let Wire { metadata } = Wire::deserialize(deserializer)?;
+        let labels = metadata.as_ref().and_then(|metadata| metadata.labels.as_deref());
+        let labels: BTreeMap<Cow<'_, str>, Cow<'_, str>> =
+            labels.and_then(|labels| serde_json::from_str(labels.get()).ok()).unwrap_or_default();
+        let lines: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let metadata = metadata.map(|metadata| Metadata { annotations: None, ..metadata });
+        Ok(Self {
+            labels: lines.join("\n").into(),
+            metadata: metadata.map_or_else(ObjectMeta::default, Into::into),
+        })
+    }
+}
+
+impl Resource for IncomingFleet {
+    type DynamicType = ();
+    type Scope = ClusterResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        ClusterVncPassword::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        ClusterVncPassword::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        ClusterVncPassword::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        ClusterVncPassword::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl Resource for NodeMetadata {
+    type DynamicType = ();
+    type Scope = ClusterResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Node::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        Node::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        Node::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        Node::plural(&())
+    }
+
+    fn metadata_api() -> bool {
+        true
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
     }
 }
 

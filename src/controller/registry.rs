@@ -50,6 +50,8 @@ struct Tables {
     by_instance: HashMap<Box<str>, Vec<Key>>,
     by_secret: HashMap<Key, Vec<Key>>,
     by_credentials: HashMap<Key, Vec<Key>>,
+    /// By the fleets' uids.
+    by_fleet: HashMap<Arc<str>, HashSet<Key>>,
 }
 
 /// All objects that the watches know.
@@ -67,6 +69,35 @@ pub(super) struct Change {
     pub released: Option<Key>,
     /// The object acts under another identity than before: the former one's name, and the instance.
     pub former: Option<(String, String)>,
+    /// Fleets that it concerns.
+    pub fleets: Concerned,
+}
+
+/// Which fleets a change concerns.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum Concerned {
+    /// None.
+    #[default]
+    None,
+    /// The one of that name.
+    One(Arc<str>),
+    /// Any: an object that is no fleet's may stand in the way of one.
+    Any,
+}
+
+impl Concerned {
+    fn of(former: Option<&Object>, object: Option<&Object>) -> Self {
+        let fleet = |object: &Object| object.membership.as_ref().map(|member| Arc::clone(&member.fleet));
+        match (former.map(fleet), object.map(fleet)) {
+            (Some(Some(one)), Some(Some(other))) if one == other => Self::One(one),
+            (Some(Some(one)), None) | (None, Some(Some(one))) => Self::One(one),
+            (Some(None), Some(None)) if former.map(|f| f.generation) == object.map(|o| o.generation) => {
+                Self::None
+            }
+            (None, None) => Self::None,
+            _ => Self::Any,
+        }
+    }
 }
 
 /// An object that is gone.
@@ -102,6 +133,7 @@ impl Registry {
                 change.gone = tables.remove(&key);
             }
         }
+        change.fleets = Concerned::of(former.as_deref(), Some(&object));
         let object = tables.insert(object, inherited);
         if let Some(former) = former {
             change.released = tables.released(&former);
@@ -138,8 +170,9 @@ impl Registry {
         let heirs = tables.entries.get(key).map(|entry| Arc::clone(&entry.object));
         let wake = heirs.as_ref().map(|object| tables.rivals(object)).unwrap_or_default();
         let gone = tables.remove(key);
+        let fleets = Concerned::of(heirs.as_deref(), None);
         let released = heirs.and_then(|object| tables.released(&object));
-        Change { wake, gone, released, former: None }
+        Change { wake, gone, released, former: None, fleets }
     }
 
     /// Keys in that namespace (all for `None`): what a relist must find again or delete.
@@ -164,6 +197,24 @@ impl Registry {
         Some(change(&mut entry.memory))
     }
 
+    /// The objects that say that they belong to the fleet with that uid.
+    pub fn members(&self, fleet: &str) -> Vec<Arc<Object>> {
+        let tables = self.tables();
+        let keys = tables.by_fleet.get(fleet).into_iter().flatten();
+        keys.filter_map(|key| tables.entries.get(key)).map(Entry::newest).collect()
+    }
+
+    /// Whether an object of that kind, created now, would find its instance taken. `bond` tells what is known of two
+    /// identities.
+    pub fn is_taken(&self, id: &str, object: &Object, bond: impl Fn(&Object, &Object) -> Bond) -> bool {
+        let tables = self.tables();
+        let Some(keys) = tables.by_instance.get(id) else { return false };
+        let own = claim(object);
+        keys.iter()
+            .filter_map(|key| tables.entries.get(key))
+            .any(|other| other.claim().keeps_out(&own, bond(&other.newest(), object)))
+    }
+
     /// The objects that name a Secret.
     pub fn readers(&self, secret: &Key) -> Vec<Key> {
         self.tables().by_secret.get(secret).cloned().unwrap_or_default()
@@ -185,6 +236,19 @@ impl Registry {
         let claimants = tables.claimants(object).iter();
         let key = tables.strongest(claimants, object, |other| bond(other, object))?;
         tables.entries.get(key).map(Entry::newest)
+    }
+
+    /// Whether an object of another identity was accepted at the same instance and can act: that does not stand back for this one,
+    /// so it has come when this one could not act.
+    pub fn displaced(&self, object: &Object, bond: impl Fn(&Object, &Object) -> Bond) -> bool {
+        let tables = self.tables();
+        let others = tables.claimants(object).iter().filter(|key| **key != object.key);
+        let mut others = others.filter_map(|key| tables.entries.get(key));
+        others.any(|entry| {
+            let (claim, other) = (entry.claim(), entry.newest());
+            let stands_back = other.status.reason(ConditionType::Stalled) == Some(Reason::Conflict);
+            claim.accepted && !claim.idle && !stands_back && bond(&other, object) == Bond::OtherIdentity
+        })
     }
 
     /// Whether another object acts at the same instance under the same identity.
@@ -316,6 +380,9 @@ impl Tables {
         if let Some(secret) = object.credentials() {
             index(&mut self.by_credentials, secret, key.clone());
         }
+        if let Some(member) = &object.membership {
+            self.by_fleet.entry(Arc::clone(&member.uid)).or_default().insert(key.clone());
+        }
         let object = Arc::new(object);
         self.entries.insert(key, Entry { object: Arc::clone(&object), memory });
         object
@@ -327,6 +394,14 @@ impl Tables {
         }
         if let Some(secret) = object.credentials() {
             forget(&mut self.by_credentials, &secret, &object.key);
+        }
+        if let Some(member) = &object.membership
+            && let Some(keys) = self.by_fleet.get_mut(&member.uid)
+        {
+            keys.remove(&object.key);
+            if keys.is_empty() {
+                self.by_fleet.remove(&member.uid);
+            }
         }
         if let Ok(spec) = &object.spec {
             forget(&mut self.by_instance, spec.instance_id.as_str(), &object.key);
@@ -433,6 +508,10 @@ mod tests {
         Object::from(incoming)
     }
 
+    fn with_status(object: Object, status: serde_json::Value) -> Object {
+        Object { status: Arc::new(serde_json::from_value(status).unwrap()), ..object }
+    }
+
     fn accepted() -> Attempt {
         let password = Password::parse(b"Abc123").unwrap();
         Attempt {
@@ -460,6 +539,52 @@ mod tests {
         assert_eq!(registry.owner(&one, |_, _| Bond::OtherIdentity), Owner::This);
         registry.remember(&one, |memory| memory.unrecorded = None);
         assert_eq!(owner(), Owner::This);
+    }
+
+    #[test]
+    fn what_was_accepted_under_another_identity_keeps_no_stranger_out() {
+        let table = [
+            ("the same Secret", Some("a"), Some("a"), true),
+            ("the operator's own still", None, None, true),
+            ("another Secret", Some("a"), Some("b"), false),
+            ("the operator's own before", Some("a"), None, false),
+            ("the operator's own now", None, Some("a"), false),
+        ];
+        for (name, now, accepted_as, keeps_out) in table {
+            let registry = Registry::default();
+            let (mut one, other) = (object("one", 2, "a"), object("other", 1, "x"));
+            if now.is_none() {
+                Arc::make_mut(one.spec.as_mut().unwrap()).credentials_ref = None;
+            }
+            registry.apply(with_status(one, json!({"requestId": "R", "acceptedAs": accepted_as})), false);
+            registry.apply(other.clone(), false);
+            let owner = registry.owner(&other, |_, _| Bond::OtherIdentity);
+            assert_eq!(owner != Owner::This, keeps_out, "{name}");
+        }
+    }
+
+    #[test]
+    fn who_was_accepted_and_neither_stands_back_nor_rests_has_displaced_the_others() {
+        let conflict = json!([{"type": "Stalled", "status": "True", "reason": "Conflict", "message": "",
+            "lastTransitionTime": Timestamp::UNIX_EPOCH}]);
+        let accepted = json!({"requestId": "R", "acceptedAs": "b"});
+        let stands_back = json!({"requestId": "R", "acceptedAs": "b", "conditions": conflict});
+        let table = [
+            ("accepted", &accepted, Bond::OtherIdentity, false, true),
+            ("never accepted", &json!({}), Bond::OtherIdentity, false, false),
+            ("it stands back", &stands_back, Bond::OtherIdentity, false, false),
+            ("suspended", &accepted, Bond::OtherIdentity, true, false),
+            ("the same identity waits its turn", &accepted, Bond::SameIdentity, false, false),
+            ("another account's instance", &accepted, Bond::OtherAccount, false, false),
+        ];
+        for (name, status, bond, suspend, expected) in table {
+            let registry = Registry::default();
+            let (one, mut other) = (object("one", 1, "a"), object("other", 2, "b"));
+            Arc::make_mut(other.spec.as_mut().unwrap()).suspend = suspend;
+            registry.apply(one.clone(), false);
+            registry.apply(with_status(other, status.clone()), false);
+            assert_eq!(registry.displaced(&one, |_, _| bond), expected, "{name}");
+        }
     }
 
     #[test]

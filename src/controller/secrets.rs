@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::{error::Error, object::Key};
 use crate::{
-    api::{FIELD_MANAGER, GROUP, SecretRef, WRITABLE},
+    api::{FIELD_MANAGER, FLEET, INSTANCE_ID, SecretRef, WRITABLE},
     rotation::{
         Password,
         contents::{Change, Contents, Record, SecretRead, SecretWrite, Slot},
@@ -144,13 +144,14 @@ pub(super) async fn write(
     namespace: &str,
     secret: &SecretRef,
     write: SecretWrite,
+    fleet: Option<&str>,
 ) -> Result<Written, Error> {
     let key = Key::new(namespace, &secret.name);
     let failed = |source| Error::WriteSecret { secret: key.clone(), source: Box::new(source) };
     let invalid = |error: request::Error| failed(kube::Error::BuildRequest(error));
     let requests = Request::new(format!("/api/v1/namespaces/{namespace}/secrets"));
     let replaces = write.replaces.clone();
-    let outgoing = Outgoing::of(secret, write);
+    let outgoing = Outgoing::of(secret, write, fleet);
     let request = if replaces.is_some() {
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         requests.patch(&secret.name, &parameters, &Patch::Merge(&outgoing)).map_err(invalid)?
@@ -210,14 +211,20 @@ struct OutgoingMetadata {
 const LONGEST_LABEL: usize = 63;
 
 impl Outgoing {
-    fn of(secret: &SecretRef, write: SecretWrite) -> Self {
+    /// `fleet`: that of the object; what is left over when both are gone is found by it.
+    fn of(secret: &SecretRef, write: SecretWrite, fleet: Option<&str>) -> Self {
         let SecretWrite { replaces, current, next, previous, record } = write;
         let mut labels = BTreeMap::new();
         if replaces.is_none() {
             labels.insert("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned());
             if record.instance_id.len() <= LONGEST_LABEL {
-                labels.insert(format!("{GROUP}/instance-id"), record.instance_id.clone());
+                labels.insert(INSTANCE_ID.to_owned(), record.instance_id.clone());
             }
+            labels.extend(
+                fleet
+                    .filter(|fleet| fleet.len() <= LONGEST_LABEL)
+                    .map(|fleet| (FLEET.to_owned(), fleet.to_owned())),
+            );
         }
         let key = &secret.key;
         let mut data = BTreeMap::new();

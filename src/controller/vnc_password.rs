@@ -14,6 +14,7 @@ use tracing::Instrument;
 use super::{
     Context, Error,
     identities::Identities,
+    instances::Caller,
     object::{Key, Object},
     status::{self, Written},
 };
@@ -145,6 +146,8 @@ impl<'a> Pass<'a> {
             rotate_at: object.rotate_at,
             spread: spec.rotation.as_ref().map_or(0.0, |_| spread(&object.uid)),
             owner: context.owner(&object),
+            displaced: context.displaced(&object),
+            in_fleet: object.membership.is_some(),
             access,
             credentials_changed: failed
                 .is_some_and(|failed| context.identities.changed_since(&object, failed.0)),
@@ -166,7 +169,7 @@ impl<'a> Pass<'a> {
             spec,
         };
         if let Some(unsettled) = rotation::doubt(&observed, inherited, now) {
-            context.instances.unsettle(instance, &Identities::name(&object), unsettled);
+            context.unsettle(instance, &Identities::name(&object), unsettled);
         }
         observed.history.unsettled = unsettled(context, &object, instance);
         // What was accepted and is not written yet is nobody else's to change until it is.
@@ -263,7 +266,7 @@ impl<'a> Pass<'a> {
         let context = self.context;
         let instance = &self.observed.spec.instance_id;
         if let Some(unsettled) = verdict.unsettled.clone() {
-            context.instances.unsettle(instance, &Identities::name(&self.object), unsettled);
+            context.unsettle(instance, &Identities::name(&self.object), unsettled);
         }
         match (verdict.look, &self.region, &self.identity) {
             (Some(due), Some(region), Some(identity)) => {
@@ -365,7 +368,7 @@ fn asker(key: &Key) -> Asker {
 /// What may still arrive at an instance by calls that are not known to be another account's.
 fn unsettled(context: &Context, object: &Object, instance: &str) -> Vec<Unsettled> {
     let own = Identities::name(object);
-    let concerns = |identity: &str| !context.identities.names_apart(identity, &own);
+    let concerns = |caller: &Caller| !context.identities.is_apart(caller, &own);
     context.instances.unsettled(instance, Timestamp::now(), concerns)
 }
 
@@ -378,7 +381,7 @@ fn spread(uid: &str) -> f64 {
 }
 
 /// How long until then; a little more, so that it has come.
-fn until(at: Timestamp) -> Duration {
+pub(super) fn until(at: Timestamp) -> Duration {
     let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
     left + Duration::from_millis(5)
 }

@@ -1,12 +1,16 @@
 //! The watches: VncPasswords whole, Secrets as metadata only. Each event updates what is known and wakes whom it
 //! concerns.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     runtime::{
         WatchStreamExt,
         utils::Backoff,
@@ -17,8 +21,8 @@ use tokio::task::JoinSet;
 
 use super::{
     Context,
-    object::{Incoming, Key, Object, SecretMetadata},
-    registry::{Change, Gone},
+    object::{FleetObject, Incoming, IncomingFleet, Key, NodeMetadata, Object, SecretMetadata},
+    registry::{Change, Concerned, Gone},
 };
 use crate::{rotation::facts::Unsettled, runtime::Readiness};
 
@@ -38,6 +42,74 @@ pub(super) fn spawn(context: &Arc<Context>, readiness: &Readiness) -> JoinSet<()
         watches.spawn(async move { secrets(&this, namespace, &ready).await });
     }
     watches
+}
+
+/// Starts the watches that fleets need. Who has no fleets needs neither their CRD nor a right to see Nodes: nobody waits
+/// for these but the fleets.
+pub(super) fn spawn_fleets(context: &Arc<Context>, readiness: &Readiness, watches: &mut JoinSet<()>) {
+    readiness.expect(1);
+    let (this, ready) = (Arc::clone(context), readiness.clone());
+    watches.spawn(async move { fleets(&this, &ready).await });
+    let this = Arc::clone(context);
+    watches.spawn(async move {
+        this.nodes.wanted().await;
+        nodes(&this).await;
+    });
+    let this = Arc::clone(context);
+    watches.spawn(async move { this.nodes.run(&this.client, || this.wake_node_fleets()).await });
+}
+
+async fn fleets(context: &Context, readiness: &Readiness) {
+    let mut events = std::pin::pin!(events::<IncomingFleet>(Api::all(context.client.clone())));
+    let mut unseen: HashSet<Arc<str>> = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init => unseen = context.fleets.names().into_iter().collect(),
+            Event::InitApply(fleet) | Event::Apply(fleet) => {
+                let fleet = FleetObject::from(fleet);
+                let name = Arc::clone(&fleet.name);
+                unseen.remove(&name);
+                let (news, changed) = context.fleets.apply(fleet);
+                if changed {
+                    context.wake_discovery(&name);
+                }
+                if news {
+                    context.wake_fleet(&name);
+                }
+            }
+            Event::Delete(fleet) => context.fleets.delete(&FleetObject::from(fleet).name),
+            Event::InitDone => {
+                for name in unseen.drain() {
+                    context.fleets.delete(&name);
+                }
+                readiness.arrived();
+            }
+        }
+    }
+}
+
+async fn nodes(context: &Context) {
+    let mut events = std::pin::pin!(events::<NodeMetadata>(Api::all(context.client.clone())));
+    let mut unseen: HashSet<Arc<str>> = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init => unseen = context.nodes.names().into_iter().collect(),
+            Event::InitApply(node) => {
+                unseen.remove(node.name_any().as_str());
+                context.nodes.apply(&node);
+            }
+            Event::Apply(node) => {
+                if context.nodes.apply(&node) {
+                    context.wake_node_fleets();
+                }
+            }
+            Event::Delete(node) => {
+                context.nodes.delete(&node.name_any());
+                context.wake_node_fleets();
+            }
+            Event::InitDone => context.nodes.listed(unseen.drain()),
+        }
+    }
 }
 
 /// Objects a page of a list: client-go's number as well. A page is in memory twice, as text and cut down.
@@ -64,20 +136,27 @@ impl Backoff for Restart {
     }
 }
 
-/// The events of one watch, with errors logged and retried.
-fn events<K>(client: &Client, namespace: Option<&str>) -> impl Stream<Item = Event<K>> + Send + use<K>
+/// The objects of a namespace, or of all.
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
-    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// The events of one watch, with errors logged and retried.
+fn events<K>(api: Api<K>) -> impl Stream<Item = Event<K>> + Send + use<K>
+where
+    K: kube::Resource<DynamicType = ()>
         + Clone
         + serde::de::DeserializeOwned
         + std::fmt::Debug
         + Send
         + 'static,
 {
-    let api: Api<K> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
     let plural = K::plural(&()).into_owned();
     watcher(api, watcher::Config::default().page_size(PAGE)).backoff(Restart::default()).filter_map(
         move |event| {
@@ -92,7 +171,7 @@ where
 }
 
 async fn objects(context: &Context, namespace: Option<String>, readiness: &Readiness) {
-    let mut events = std::pin::pin!(events::<Incoming>(&context.client, namespace.as_deref()));
+    let mut events = std::pin::pin!(events(api::<Incoming>(&context.client, namespace.as_deref())));
     let mut listing = Listing::default();
     while let Some(event) = events.next().await {
         match event {
@@ -119,10 +198,10 @@ async fn objects(context: &Context, namespace: Option<String>, readiness: &Readi
 }
 
 fn follow_up(context: &Context, change: Change) {
-    let Change { wake, gone, released, former } = change;
+    let Change { wake, gone, released, former, fleets } = change;
     if let Some(Gone { instance_id, identity, unsettled_until, unclaimed }) = gone {
         if let Some(until) = unsettled_until.filter(|until| *until > Timestamp::now()) {
-            context.instances.unsettle(&instance_id, &identity, Unsettled { value: None, until });
+            context.unsettle(&instance_id, &identity, Unsettled { value: None, until });
         }
         // Others of the same identity ask again.
         context.lookout.forget(&identity, &instance_id);
@@ -139,10 +218,15 @@ fn follow_up(context: &Context, change: Change) {
     for key in wake {
         context.wake(key);
     }
+    match fleets {
+        Concerned::None => {}
+        Concerned::One(name) => context.wake_fleet(&name),
+        Concerned::Any => context.fleets.names().iter().for_each(|name| context.wake_fleet(name)),
+    }
 }
 
 async fn secrets(context: &Context, namespace: Option<String>, readiness: &Readiness) {
-    let mut events = std::pin::pin!(events::<SecretMetadata>(&context.client, namespace.as_deref()));
+    let mut events = std::pin::pin!(events(api::<SecretMetadata>(&context.client, namespace.as_deref())));
     let mut listing = Listing::default();
     while let Some(event) = events.next().await {
         match event {

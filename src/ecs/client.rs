@@ -187,6 +187,32 @@ impl Client {
         reply.read::<wire::DescribeInstances<'_>>().map(Into::into)
     }
 
+    /// Finds the instances that carry all these tags (`DescribeInstances`), a page of at most 100 at a time: the page, and
+    /// the token of the next one where there is one. A tag without a value is a tag with any.
+    ///
+    /// # Errors
+    /// Any of [`Error`]. Without permission the API may answer with an empty list.
+    pub async fn find_instances(
+        &self,
+        identity: &Identity,
+        region: &Region,
+        tags: &[(&str, Option<&str>)],
+        token: Option<&str>,
+    ) -> Result<(Vec<Instance>, Option<String>), Error> {
+        let names: Vec<_> =
+            (1..=tags.len()).map(|n| (format!("Tag.{n}.Key"), format!("Tag.{n}.Value"))).collect();
+        let mut parameters = vec![("MaxResults", "100")];
+        parameters.extend(token.map(|token| ("NextToken", token)));
+        for ((key_name, value_name), (key, value)) in names.iter().zip(tags) {
+            parameters.push((key_name, *key));
+            parameters.extend(value.map(|value| (value_name.as_str(), value)));
+        }
+        let reply = self.0.list(identity, "DescribeInstances", region, &parameters).await?;
+        let reply = reply.read::<wire::DescribeInstances<'_>>()?;
+        let next = Some(reply.next_token.clone()).filter(|token| !token.is_empty());
+        Ok((reply.into(), next))
+    }
+
     /// Asks whether the identity may look at instances (`DescribeInstances` with `DryRun`): an empty list would not tell.
     ///
     /// # Errors

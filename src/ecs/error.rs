@@ -178,3 +178,30 @@ impl From<&Error> for Reply {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_got_as_far_as_the_api_is_no_call() {
+        let action = "RebootInstance";
+        let cause = || Cause::from("x");
+        let (code, http_status) = ("InvalidAccessKeyId.NotFound".to_owned(), 404);
+        let problem = "broken";
+        let table = [
+            (Error::CredentialsRest { action, code: code.clone(), http_status }, true),
+            (Error::NoCredentials, true),
+            (Error::Credentials(ProviderError { provider: "oidc", problem: problem.to_owned() }), true),
+            (Error::Invalid { action, problem }, true),
+            (Error::Api { action, code, request_id: None, http_status, retry_after: None }, false),
+            (Error::Timeout { action }, false),
+            (Error::NotSent { action, cause: cause() }, false),
+            (Error::Interrupted { action, cause: cause() }, false),
+            (Error::UnreadableReply { action, http_status, kind: Unreadable::Empty }, false),
+        ];
+        for (error, expected) in table {
+            assert_eq!(error.was_not_made(), expected, "{error}");
+        }
+    }
+}

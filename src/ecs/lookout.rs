@@ -431,11 +431,14 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{
+        collections::BTreeMap,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use super::*;
     use crate::ecs::{
-        Clock,
+        Clock, Config, Rates,
         credentials::{Cache, Environment},
     };
 
@@ -568,6 +571,25 @@ mod tests {
         assert_eq!(batches[0].ids.len(), 2);
         assert!(wanted.record(&batches[0], Err(at(120))).is_empty(), "throttled: nobody is woken");
         assert_eq!(wanted.plan(at(61), 16, open).1, Some(at(120)));
+    }
+
+    #[tokio::test]
+    async fn a_look_that_was_not_made_tells_the_limiter_nothing() {
+        let limiter = Arc::new(Limiter::new(Rates::default(), Clock::new(Timestamp::now)));
+        let counted = Arc::new(AtomicUsize::new(0));
+        let calls = Arc::clone(&counted);
+        let called = move |_| {
+            calls.fetch_add(1, Ordering::SeqCst);
+        };
+        let lookout = Lookout::new(Client::new(Config::default()).unwrap(), Arc::clone(&limiter), called);
+        let now = Timestamp::now();
+        let before = limiter.state(Action::DescribeInstances, now);
+        let batch = wanted([now.as_second()])
+            .plan(now, 16, |identity, region| limiter.admit(route(identity, region), &asker(identity), now));
+        let (_, _, found) = lookout.0.look(&batch.0[0]).await.unwrap();
+        assert_eq!(found, Found::NoCredentials(Reply::NoCredentials));
+        assert_eq!(limiter.state(Action::DescribeInstances, now), before);
+        assert_eq!(counted.load(Ordering::SeqCst), 0);
     }
 
     #[test]

@@ -15,6 +15,9 @@ use super::api::{Instance, InstanceStatus, RegionInfo};
 pub(super) struct DescribeInstances<'a> {
     #[serde(borrow)]
     instances: Instances<'a>,
+    /// Absent or empty on the last page.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub(super) next_token: String,
 }
 
 #[derive(Deserialize)]

@@ -58,10 +58,15 @@ pub(super) fn step(observed: &Observed, now: Timestamp) -> Decision {
     if observed.generated() { generated::step(observed, now) } else { users::step(observed, now) }
 }
 
-/// The status as decisions take it: times that cannot be are cut, and what the Secret's record knows is taken in.
+/// The status as decisions take it: what another has replaced counts as never applied, times that cannot be are cut, and
+/// what the Secret's record knows is taken in.
 /// `None`: there is nothing to change.
 fn normalised(observed: &Observed, now: Timestamp) -> Option<Observed> {
     let mut status = (*observed.status).clone();
+    if observed.displaced {
+        status.applied = None;
+        status.accepted = None;
+    }
     cut_to_bounds(observed, &mut status, now);
     take_in_record(observed, &mut status, now);
     (status != *observed.status).then(|| Observed { status: Arc::new(status), ..observed.clone() })

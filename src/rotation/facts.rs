@@ -18,6 +18,7 @@ use crate::api::{Applied, VncPasswordSpec, VncPasswordStatus};
 
 /// Everything that a decision rests on, except the time.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "facts, each for itself")]
 pub struct Observed {
     /// `metadata.generation`.
     pub generation: i64,
@@ -39,6 +40,10 @@ pub struct Observed {
     pub spread: f64,
     /// Whether this object may act on the instance.
     pub owner: Owner,
+    /// Another identity's object has had a call accepted while this one could not act: what this one applied is gone.
+    pub displaced: bool,
+    /// Whether it is a fleet's child: it adopts no password.
+    pub in_fleet: bool,
     /// Whether there is an identity to call the cloud with.
     pub access: Access,
     /// The Secret of `spec.credentialsRef` was changed after the last call failed.

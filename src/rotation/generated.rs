@@ -133,7 +133,8 @@ fn never_drawn(status: &VncPasswordStatus) -> bool {
 fn found(observed: &Observed, contents: &Contents, now: Timestamp) -> Decision {
     let instance_id = &observed.spec.instance_id;
     let record = contents.record_of(instance_id);
-    if contents.closed || (record.is_none() && !contents.opened) {
+    // A fleet rotates what it made itself: it takes over nobody's password.
+    if contents.closed || (record.is_none() && (observed.in_fleet || !contents.opened)) {
         return rest(stalled(observed, Reason::SecretNotWritable, Some(backoff::STALLED), now));
     }
     if let Some((next, print, record)) = contents.under_way(instance_id) {

@@ -82,6 +82,7 @@ pub(super) fn new() -> Observed {
         region: Some("cn-hangzhou".into()),
         enforce_interval: None,
         owner: Owner::This,
+        displaced: false,
         access: Access::Granted,
         credentials_changed: false,
         secret: Some(version(1)),
@@ -90,6 +91,7 @@ pub(super) fn new() -> Observed {
         look: None,
         limiter_opens: None,
         in_line: false,
+        in_fleet: false,
         reboot_opens: None,
         drawn: None,
         announced: None,
@@ -331,6 +333,96 @@ fn nothing_is_done_out_of_action() {
 }
 
 #[test]
+fn who_was_displaced_while_it_could_not_act_proves_its_right_anew() {
+    let mut observed = applied();
+    change(&mut observed, |spec| spec.suspend = true);
+    observed.displaced = true;
+    let verdict = resting(&observed, 10);
+    assert_eq!(
+        (verdict.status.ready(), &verdict.status.applied),
+        (True, &None),
+        "suspended keeps Ready as it was"
+    );
+    next(&mut observed, &verdict);
+    assert_eq!(resting(&observed, 11).status, *observed.status);
+    change(&mut observed, |spec| spec.suspend = false);
+    observed.displaced = false;
+    assert_eq!(sending(&mut observed, 20, 1, "Abc123"), Purpose::Deliver);
+}
+
+#[test]
+fn only_who_can_act_is_told_whose_the_instance_is() {
+    for owner in [Owner::Other(None), Owner::Other(Some("elder".into())), Owner::OtherOfSecret("b".into())] {
+        let mut observed = new();
+        (observed.owner, observed.access) = (owner, Access::Unread);
+        assert!(matches!(decide(&observed, at(0)), Decision::ReadCredentials), "{:?}", observed.owner);
+        let table = [
+            (Access::Granted, Reason::Conflict),
+            (Access::Missing, Reason::CredentialsNotFound),
+            (Access::Unusable("it has no key".into()), Reason::InvalidCredentials),
+        ];
+        for (access, reason) in table {
+            observed.access = access;
+            let status = resting(&observed, 0).status;
+            assert_eq!(reasons(&status), (False, None, Some(reason)), "{:?}", observed.owner);
+        }
+        observed.access = Access::Unread;
+        change(&mut observed, |spec| spec.suspend = true);
+        let suspended = resting(&observed, 0).status;
+        assert!(suspended.condition(ConditionType::Suspended).is_some(), "it has no need to know");
+    }
+}
+
+/// What stood when the identity was lost, in `Reconciling` or `Stalled`.
+fn standing(reason: Reason) -> Observed {
+    let mut observed = new();
+    match reason {
+        Reason::OutcomeUnknown => {
+            observed.read = Some(read(1, "Abc123"));
+            let verdict = call(&mut observed, Purpose::Deliver, Reply::Unknown, 0);
+            next(&mut observed, &verdict);
+        }
+        Reason::Conflict => {
+            observed.owner = Owner::Other(None);
+            let verdict = resting(&observed, 0);
+            next(&mut observed, &verdict);
+        }
+        Reason::Generating => {
+            change(&mut observed, |spec| spec.rotation = Some(Box::default()));
+            (observed.secret, observed.read) = (None, Some(SecretRead::Missing));
+            let Decision::Announce(_, verdict) = decide(&observed, at(0)) else {
+                panic!("nothing is announced")
+            };
+            next(&mut observed, &verdict);
+        }
+        other => panic!("{other:?}"),
+    }
+    let (_, reconciling, stalled) = reasons(&observed.status);
+    assert_eq!(reconciling.or(stalled), Some(reason));
+    observed
+}
+
+#[test]
+fn what_is_not_known_of_late_calls_outlives_the_loss_of_the_identity() {
+    let table = [
+        (Reason::OutcomeUnknown, Unknown, at(961)),
+        (Reason::Conflict, False, at(10 + 961)),
+        (Reason::Generating, False, at(10 + 961)),
+    ];
+    for (reason, ready, until) in table {
+        for access in [Access::Missing, Access::AmbientDenied, Access::Forbidden] {
+            let mut observed = standing(reason);
+            observed.access = access;
+            let verdict = resting(&observed, 10);
+            assert_eq!(verdict.status.ready(), ready, "{reason:?}");
+            assert_eq!(verdict.status.unsettled_until(), Some(until), "{reason:?}");
+            next(&mut observed, &verdict);
+            assert_eq!(resting(&observed, 20).status, *observed.status, "{reason:?}: it does not move along");
+        }
+    }
+}
+
+#[test]
 fn each_reply_has_its_reaction() {
     let stalled = |reason| (False, None, Some(reason));
     let retried = |reason| (False, Some(reason), None);
@@ -530,6 +622,28 @@ fn a_lost_resend_leaves_the_object_ready_and_is_repeated() {
     let verdict = resting(&observed, 501);
     assert_eq!((verdict.status == *observed.status, verdict.wake), (true, Some(at(505))));
     assert_eq!(sending(&mut observed, 505, 1, "Abc123"), Purpose::Settle);
+}
+
+#[test]
+fn a_resend_that_failed_goes_at_once_where_its_cause_may_be_mended() {
+    for purpose in [Purpose::Enforce, Purpose::Settle] {
+        let mut observed = applied();
+        if purpose == Purpose::Enforce {
+            observed.enforce_interval = Some(Duration::from_secs(600));
+        } else {
+            edit(&mut observed, |status| status.retry = Retry::unsettled(Some(at(600))));
+            observed.history.unsettled.push(Unsettled { value: None, until: at(600) });
+        }
+        assert_eq!(sending(&mut observed, 600, 1, "Abc123"), purpose);
+        let verdict = call(&mut observed, purpose, refused("Forbidden.RAM"), 600);
+        next(&mut observed, &verdict);
+        assert_eq!(resting(&observed, 601).wake, Some(at(1200)), "{purpose:?}: otherwise it waits");
+        let mut renewed = observed.clone();
+        renewed.credentials_changed = true;
+        assert_eq!(sending(&mut renewed, 601, 1, "Abc123"), purpose);
+        change(&mut observed, |spec| spec.region_id = Some("cn-beijing".into()));
+        assert_eq!(sending(&mut observed, 601, 1, "Abc123"), purpose);
+    }
 }
 
 #[test]

@@ -9,7 +9,9 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vncpassword::emulator::{AccessKey, Action, Emulator, Metadata, OidcTrust, Options, Role};
+use vncpassword::emulator::{
+    AccessKey, Action, Emulator, Fault, Garbage, Metadata, OidcTrust, Options, Role,
+};
 
 const ACCOUNT: &str = AccessKey::DEFAULT_ACCOUNT;
 const OIDC_PROVIDER: &str = "acs:ram::1000000000000001:oidc-provider/ack-rrsa-test";
@@ -328,4 +330,27 @@ async fn whoami_tells_what_is_missing_and_shows_no_secret() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("ecs:DescribeInstances        no: ") && said.contains("Forbidden.RAM"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_could_not_be_tried_is_not_known_rather_than_missing() {
+    let scene = Scene::set().await;
+    let variables = scene.working(&["environment"]);
+    for fault in [
+        Fault::throttled(None),
+        Fault::error(503, "ServiceUnavailable"),
+        Fault::error(500, "Strange"),
+        Fault::error(400, "Strange"),
+        Fault::body(Garbage::Html),
+        Fault::reset_before(),
+    ] {
+        scene.emulator.cloud().inject(fault.clone().on(Action::DescribeInstances).times(1));
+        let output = scene.whoami(&variables);
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rights = answer["rights"].as_array().unwrap();
+        let right = rights.iter().find(|right| right["action"] == "ecs:DescribeInstances").unwrap();
+        assert_eq!(right["granted"], Value::Null, "{fault:?}: {right}");
+        assert!(!right["because"].as_str().unwrap().is_empty(), "{fault:?}");
+        assert!(output.status.success(), "{fault:?}: what is not known is no failure");
+    }
 }

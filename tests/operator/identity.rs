@@ -17,7 +17,7 @@ use vncpassword::{
 
 use super::{
     replies::{instance_of, let_the_backoff_pass, said, sent, told_once},
-    support::{Operator, World, operator::Variables, world::quiet},
+    support::{Operator, World, operator::Variables, rotation::generated_at, world::quiet},
 };
 
 /// The operator's own identity is for nobody here.
@@ -224,15 +224,20 @@ async fn keys_that_are_renewed_in_the_secret_are_used_at_once() {
         credentials_secret(&world, &keys, &[("access-key-id", &old), ("access-key-secret", "weak-secret")])
             .await;
         object_with_credentials(&world, name, &keys).await;
+        let drawn = format!("{name}-drawn");
+        generated_at(&world, &drawn, Instance::new(""), json!({"credentialsRef": {"name": keys}})).await;
         let status = world.until_stalled(name, reason).await;
         assert_eq!(status.retry.unwrap().code.as_deref(), Some(code));
+        world.until_stalled(&drawn, reason).await;
         let new = format!("LTAInew{name}");
         world.cloud().put_access_key(AccessKey::new(&new, "new-secret"));
         let begun = Instant::now();
         credentials_secret(&world, &keys, &[("access-key-id", &new), ("access-key-secret", "new-secret")])
             .await;
-        in_effect(&world, name).await;
-        assert!(begun.elapsed() < Duration::from_secs(20), "{name}: {:?}", begun.elapsed());
+        for name in [name, &drawn] {
+            in_effect(&world, name).await;
+            assert!(begun.elapsed() < Duration::from_secs(20), "{name}: {:?}", begun.elapsed());
+        }
     }
     operator.stop().await;
 }
@@ -399,18 +404,27 @@ async fn an_outage_of_sts_is_not_noticed_while_the_credentials_live() {
     operator.stop().await;
 }
 
+/// Two namespaces whose Secret `keys` holds one of these each, the settings of one operator for both, and an instance.
+async fn pair(one: AccessKey, other: AccessKey) -> (World, World, Settings, String) {
+    let worlds = (World::new().await, World::new().await);
+    let mut settings = settings_without_ambient(&worlds.0);
+    settings.controller.namespaces.push(worlds.1.namespace.clone());
+    let instance = instance_of(&worlds.0, "shared");
+    let cloud = worlds.0.cloud();
+    cloud.put_instance(Instance::new(&instance));
+    for (world, key) in [(&worlds.0, one), (&worlds.1, other)] {
+        let keys = [("access-key-id", key.id.as_str()), ("access-key-secret", key.secret.as_str())];
+        credentials_secret(world, "keys", &keys).await;
+        cloud.put_access_key(key);
+    }
+    (worlds.0, worlds.1, settings, instance)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_identities_the_one_with_the_right_to_the_instance_gets_it() {
-    let (world, other) = (World::new().await, World::new().await);
-    let mut settings = settings_without_ambient(&world);
-    settings.controller.namespaces.push(other.namespace.clone());
-    let instance = instance_of(&world, "shared");
-    world.cloud().put_instance(Instance::new(&instance));
-    world.cloud().put_access_key(AccessKey::new("LTAIweak", "weak").only(["i-another"]));
-    world.cloud().put_access_key(AccessKey::new("LTAIstrong", "strong"));
-    let keys = |id, secret| [("access-key-id", id), ("access-key-secret", secret)];
-    credentials_secret(&world, "keys", &keys("LTAIweak", "weak")).await;
-    credentials_secret(&other, "keys", &keys("LTAIstrong", "strong")).await;
+    let weak = AccessKey::new("LTAIweak", "weak").only(["i-another"]);
+    let (world, other, settings, instance) =
+        Box::pin(pair(weak, AccessKey::new("LTAIstrong", "strong"))).await;
     claim(&world, "squatter", &instance, "keys").await;
     quiet(1).await;
     claim(&other, "owner", &instance, "keys").await;
@@ -423,16 +437,8 @@ async fn of_two_identities_the_one_with_the_right_to_the_instance_gets_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_of_two_accounts_are_not_in_each_others_way() {
-    let (world, other) = (World::new().await, World::new().await);
-    let mut settings = settings_without_ambient(&world);
-    settings.controller.namespaces.push(other.namespace.clone());
-    let instance = instance_of(&world, "shared");
-    world.cloud().put_instance(Instance::new(&instance));
-    world.cloud().put_access_key(AccessKey::new("LTAIours", "ours"));
-    world.cloud().put_access_key(AccessKey::new("LTAItheirs", "theirs").account("2000000000000002"));
-    let keys = |id, secret| [("access-key-id", id), ("access-key-secret", secret)];
-    credentials_secret(&world, "keys", &keys("LTAIours", "ours")).await;
-    credentials_secret(&other, "keys", &keys("LTAItheirs", "theirs")).await;
+    let theirs = AccessKey::new("LTAItheirs", "theirs").account("2000000000000002");
+    let (world, other, settings, instance) = Box::pin(pair(AccessKey::new("LTAIours", "ours"), theirs)).await;
     claim(&world, "ours", &instance, "keys").await;
     let operator = world.operator_with(settings);
     in_effect(&world, "ours").await;

@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use http::Method;
+use jiff::SignedDuration;
 use k8s_openapi::{ByteString, api::core::v1::Namespace};
 use kube::{
     Api, Client,
@@ -19,7 +21,11 @@ use vncpassword::{
 use super::{
     identity::{claim, credentials_secret, settings_without_ambient},
     replies::{instance_of, sent},
-    support::{Operator, World, world::quiet},
+    support::{
+        Operator, World,
+        rotation::{age, rotate_now, until_rotated},
+        world::quiet,
+    },
 };
 
 /// A namespace of the victim, whose identity is the operator's own, and one of a tenant, all served by one operator.
@@ -54,6 +60,12 @@ impl Scene {
         Self { victim, tenant, objects, client, operator }
     }
 
+    /// The tenant merges this into an object's spec.
+    async fn change(&self, name: &str, spec: Value) {
+        let change = Patch::Merge(json!({"spec": spec}));
+        self.objects.patch(name, &PatchParams::default(), &change).await.unwrap();
+    }
+
     /// The tenant creates an object.
     async fn create(&self, name: &str, spec: Value) -> Result<VncPassword, String> {
         let object = json!({"apiVersion": "vncpassword.dev/v1alpha1", "kind": "VncPassword",
@@ -85,14 +97,15 @@ async fn grant(world: &World, user: &str) {
     bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
 }
 
+const KEYS: [(&str, &str); 2] = [("access-key-id", "LTAItenant"), ("access-key-secret", "tenant-secret")];
+
 /// An instance and the tenant's own key, good for that instance only.
 async fn tenants_own(scene: &Scene) -> String {
     let instance = instance_of(&scene.tenant, "own");
     let cloud = scene.victim.cloud();
     cloud.put_instance(Instance::new(&instance));
     cloud.put_access_key(AccessKey::new("LTAItenant", "tenant-secret").only([instance.as_str()]));
-    let keys = [("access-key-id", "LTAItenant"), ("access-key-secret", "tenant-secret")];
-    credentials_secret(&scene.tenant, "keys", &keys).await;
+    credentials_secret(&scene.tenant, "keys", &KEYS).await;
     instance
 }
 
@@ -277,6 +290,111 @@ async fn an_instance_cannot_be_squatted_on() {
     let calls = scene.victim.calls(&instance);
     let accepted: Vec<_> = calls.iter().filter(|call| call.applied()).cloned().collect();
     assert_eq!(sent(&accepted), ["Victim"]);
+    scene.operator.stop().await;
+}
+
+/// Once a right is lost, what was accepted under it is worth nothing: neither while the object cannot act, nor when it
+/// comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_was_lost_holds_no_instance() {
+    for (way, gone, back) in [
+        ("suspended", json!({"suspend": true}), json!({"suspend": false})),
+        (
+            "other keys",
+            json!({"credentialsRef": {"name": "keys"}}),
+            json!({"credentialsRef": {"name": "former"}}),
+        ),
+        (
+            "no keys",
+            json!({"credentialsRef": {"name": "missing"}}),
+            json!({"credentialsRef": {"name": "former"}}),
+        ),
+    ] {
+        let scene = Scene::set().await;
+        tenants_own(&scene).await;
+        let instance = instance_of(&scene.victim, "victims");
+        let cloud = scene.victim.cloud();
+        cloud.put_instance(Instance::new(&instance));
+        let former = AccessKey::new("LTAIformer", "former-secret");
+        let keys = [("access-key-id", "LTAIformer"), ("access-key-secret", "former-secret")];
+        credentials_secret(&scene.tenant, "former", &keys).await;
+        cloud.put_access_key(former.clone().only([instance.as_str()]));
+        claim(&scene.tenant, "squatter", &instance, "former").await;
+        scene.tenant.until_ready("squatter").await;
+        // The victim's object is the younger one.
+        quiet(1).await;
+
+        cloud.put_access_key(former.only([""]));
+        scene.change("squatter", gone).await;
+        claim_own(&scene, &instance).await;
+        scene.victim.until("console", "in effect", |status| status.ready() == ConditionStatus::True).await;
+        assert_eq!(scene.victim.console(&instance).as_deref(), Some("Victim"), "{way}");
+
+        scene.change("squatter", back).await;
+        scene.tenant.until_stalled("squatter", Reason::Denied).await;
+        scene.victim.secret("console", "Later1").await;
+        scene.victim.until_console(&instance, "Later1").await;
+        scene.operator.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_of_another_account_puts_no_rotation_off() {
+    let scene = Scene::set().await;
+    let tenants = AccessKey::new("LTAItenant", "tenant-secret").account("2000000000000002");
+    scene.victim.cloud().put_access_key(tenants);
+    credentials_secret(&scene.tenant, "keys", &KEYS).await;
+    scene.tenant.secret("mine", "Abc123").await;
+    let instance = scene.victim.generated("console", json!({})).await;
+    scene.victim.until_ready("console").await;
+    let spec = |secret| json!({"instanceId": instance, "secretRef": {"name": secret}, "credentialsRef": {"name": "keys"}});
+    scene.create("elder", spec("missing")).await.unwrap();
+    scene.tenant.until_stalled("elder", Reason::SecretNotFound).await;
+    quiet(1).await;
+    scene.create("heir", spec("mine")).await.unwrap();
+    scene.tenant.until_stalled("heir", Reason::Conflict).await;
+    // Whoever takes over doubts what may still arrive.
+    scene.tenant.delete("elder").await;
+    scene.tenant.until_stalled("heir", Reason::InstanceNotFound).await;
+    rotated_now(&scene.victim, 2).await;
+    scene.tenant.delete("heir").await;
+    rotated_now(&scene.victim, 3).await;
+    scene.operator.stop().await;
+}
+
+/// The victim asks for a rotation, and gets it.
+async fn rotated_now(victim: &World, rotations: i64) {
+    // Times are whole seconds: the next request is a later one.
+    quiet(1).await;
+    age(victim, "console", SignedDuration::from_mins(5)).await;
+    rotate_now(victim, "console").await;
+    until_rotated(victim, "console", rotations).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_in_conflict_do_not_read_their_credentials_again_and_again() {
+    const OBJECTS: usize = 20;
+    let scene = Scene::set().await;
+    tenants_own(&scene).await;
+    let instance = scene.victim.generated("console", json!({})).await;
+    scene.victim.until_ready("console").await;
+    for number in 0..OBJECTS {
+        let spec = json!({"instanceId": instance, "secretRef": {"name": "mine"}, "credentialsRef": {"name": "keys"}});
+        scene.create(&format!("o{number}"), spec).await.unwrap();
+    }
+    for number in 0..OBJECTS {
+        scene.tenant.until_stalled(&format!("o{number}"), Reason::Conflict).await;
+    }
+    let read = || scene.operator.requests().count(&Method::GET, "/secrets/keys");
+    let before = read();
+    assert!((1..=OBJECTS).contains(&before), "{before} times");
+    // Each change of the owner wakes them all.
+    for rotations in 2..4 {
+        rotated_now(&scene.victim, rotations).await;
+    }
+    quiet(1).await;
+    assert_eq!(read(), before);
+    assert_eq!(scene.victim.calls_of(Action::GetCallerIdentity).len(), 2, "once an identity");
     scene.operator.stop().await;
 }
 

@@ -340,6 +340,7 @@ fn template(setting: &Setting) -> Observed {
         rotate_at: RotateAt::Never,
         spread: 0.0,
         owner: Owner::This,
+        displaced: false,
         access: Access::Granted,
         credentials_changed: false,
         spec: Arc::new(VncPasswordSpec {
@@ -360,6 +361,7 @@ fn template(setting: &Setting) -> Observed {
         look: None,
         limiter_opens: None,
         in_line: false,
+        in_fleet: false,
         reboot_opens: None,
         drawn: None,
         announced: None,

@@ -112,7 +112,8 @@ impl Pass<'_> {
         let namespace = &self.object.key.namespace;
         let secret = &self.observed.spec.secret_ref;
         let replaced = write.replaces.clone();
-        let written = secrets::write(&context.client, &context.fingerprints, namespace, secret, write);
+        let fleet = self.object.membership.as_ref().map(|member| &*member.fleet);
+        let written = secrets::write(&context.client, &context.fingerprints, namespace, secret, write, fleet);
         match written.await? {
             secrets::Written::Done(contents) => {
                 if let Some(key) = self.object.secret() {

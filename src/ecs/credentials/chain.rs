@@ -92,9 +92,7 @@ impl Provider for Chain {
 
 /// Asks a provider that we have been before.
 async fn remain(kept: &dyn Provider) -> Result<Option<Credentials>, ProviderError> {
-    let problem =
-        "it gave credentials before and is not configured any more; restart to become another identity";
-    let gone = || ProviderError { provider: kept.name(), problem: problem.to_owned() };
+    let gone = || ProviderError { provider: kept.name(), problem: kept.gone().to_owned() };
     kept.credentials().await?.ok_or_else(gone).map(Some)
 }
 

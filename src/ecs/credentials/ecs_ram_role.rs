@@ -110,6 +110,11 @@ impl Provider for EcsRamRole {
         }
         .boxed()
     }
+
+    /// Silence is an outage more often than a change of mind.
+    fn gone(&self) -> &'static str {
+        "the metadata service gave credentials before and now does not answer, or knows no role; it is asked again"
+    }
 }
 
 impl Problem {

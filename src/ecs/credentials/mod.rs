@@ -65,6 +65,11 @@ pub trait Provider: Send + Sync {
     /// Configured, but not to be had. A chain stops here: a broken configuration must never silently become
     /// another identity.
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>>;
+
+    /// What is wrong where it answers "not configured here" after it gave credentials.
+    fn gone(&self) -> &'static str {
+        "it gave credentials before and is not configured any more; restart to become another identity"
+    }
 }
 
 /// A provider is configured and cannot give credentials.

@@ -37,6 +37,11 @@ impl Issued {
         self.writes.insert(instance_id.into(), Write { stamp: Some(stamp), creates: false, at: now });
     }
 
+    /// A write came to nothing.
+    pub fn undone(&mut self, instance_id: &str) {
+        self.writes.remove(instance_id);
+    }
+
     /// Puts what was written over what is seen, and forgets what is seen. `ids`: those of the members, in their order.
     pub fn overlay<'a>(
         &mut self,

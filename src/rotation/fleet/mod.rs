@@ -11,6 +11,7 @@ mod pace;
 mod plan;
 mod provider_id;
 mod rollout;
+mod selector;
 mod tally;
 
 #[cfg(test)]
@@ -22,7 +23,8 @@ pub use discovery::{Answer, Selection, Wanted, blind, select};
 pub use issued::Issued;
 pub use member::{Child, Facts, Member, Observation, Restart, State};
 pub use name::{child_name, secret_name};
-pub use outlook::{Discovery, Trouble, status};
+pub use outlook::{Discovery, Trouble, invalid_fleet, status};
 pub use plan::{Action, Fleet, Limits, Phase, Plan, plan};
 pub use provider_id::{InvalidInstance, ProviderId, listed};
+pub use selector::fits;
 pub use tally::Tally;

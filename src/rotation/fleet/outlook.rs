@@ -82,6 +82,27 @@ pub fn status(
     (status, notes)
 }
 
+/// The spec cannot be read: what stands is kept, and says so.
+#[must_use]
+pub fn invalid_fleet(
+    status: &ClusterVncPasswordStatus,
+    generation: i64,
+    now: Timestamp,
+) -> ClusterVncPasswordStatus {
+    let text = "the object does not fit the schema of this operator: apply the operator's CRDs, then mend the object";
+    let conditions =
+        [(ConditionType::Ready, ConditionStatus::False), (ConditionType::Stalled, ConditionStatus::True)];
+    let conditions = conditions.map(|(type_, truth)| {
+        let mut told = condition(type_, truth, Reason::InvalidObject, text.to_owned(), (generation, now));
+        if let Some(old) = status.condition(type_).filter(|old| old.status == truth) {
+            told.last_transition_time = old.last_transition_time.clone();
+        }
+        told
+    });
+    let conditions = conditions.into();
+    ClusterVncPasswordStatus { observed_generation: Some(generation), conditions, ..status.clone() }
+}
+
 /// The worst first: a Node that has no providerID yet will have one soon.
 fn examples(skipped: &[SkippedNode]) -> Vec<SkippedNode> {
     let mut skipped: Vec<&SkippedNode> = skipped.iter().collect();

@@ -606,6 +606,26 @@ fn an_instance_that_cannot_be_seen_gets_no_generated_password() {
 }
 
 #[test]
+fn a_look_without_credentials_says_what_a_call_would() {
+    let table = [
+        (Reply::NoCredentials, Reason::CredentialsNotFound),
+        (Reply::CredentialsFailed("credentials from oidc: broken".into()), Reason::InvalidCredentials),
+        (refused("InvalidAccessKeyId.NotFound"), Reason::InvalidCredentials),
+    ];
+    for (reply, expected) in table {
+        let mut play = Play::new();
+        edit(&mut play.observed, |status| status.instance = None);
+        play.observed.look = Some(Look { at: at(0), found: Found::NoCredentials(reply) });
+        assert_eq!(play.run(1), ["read"], "{expected:?}");
+        assert_eq!(reasons(play.status()), (False, None, Some(expected)));
+        assert_eq!(play.verdict.as_ref().unwrap().look, Some(at(61)), "{expected:?}: again in a minute");
+        play.observed.look = Some(look(61, "Running", true, 0));
+        assert_eq!(play.run(61)[..2], ["read", "announce FirstPassword"], "{expected:?}");
+        assert_eq!(reasons(play.status()), (True, None, None));
+    }
+}
+
+#[test]
 fn a_record_of_another_instance_counts_as_none() {
     let mut play = Play::settled();
     play.stored().record.as_mut().unwrap().instance_id = "i-2".into();
@@ -790,5 +810,7 @@ fn what_is_sent_again_while_a_restart_is_waited_for_keeps_its_backoff() {
         Some(Reason::Denied),
         "it is not tried before its time"
     );
+    play.observed.credentials_changed = true;
+    assert_eq!(play.run(121), ["read", "send Drawn2"], "but at once with other keys");
     assert_eq!(play.draws, 2);
 }

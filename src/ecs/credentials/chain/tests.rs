@@ -68,6 +68,20 @@ async fn the_first_that_answers_is_kept() {
     assert_eq!(chain.name(), "second");
 }
 
+#[tokio::test]
+async fn a_metadata_service_that_falls_silent_is_told_as_that_and_asked_again() {
+    let ok = |body: &str| Act::Send(http(200, "", body));
+    let answers = || vec![ok("t"), ok("role"), ok(&key_reply(3600))];
+    let silence = vec![Act::Hang(String::new()); 2];
+    let server = Server::start([answers(), silence, answers()].concat()).await;
+    let chain = Chain::from_environment(environment(&[("HOME", "/nowhere")]), &tools(&server.url()));
+    let said = ids(&chain, 3).await;
+    let silent = "credentials from ecsRamRole: the metadata service gave credentials before and now does not answer, or \
+                  knows no role; it is asked again";
+    assert_eq!(said[1], silent);
+    assert_eq!(said[0], said[2]);
+}
+
 /// Variables that make a provider answer, or break it, in the order of the chain.
 struct World {
     server: Server,

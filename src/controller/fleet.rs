@@ -1,0 +1,471 @@
+//! One pass over one fleet: which instances it has, how their VncPasswords stand, what is done next.
+//!
+//! All of it is derived anew each time, from what the watches know and from the fleet's status: a pass that is cut short
+//! is gone on with by the next, in this process or in another.
+
+mod children;
+pub(super) mod discovery;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use kube::{
+    Client,
+    api::{Patch, PatchParams},
+    core::Request,
+};
+use serde_json::json;
+use tracing::Instrument;
+
+use super::{
+    Context, Error,
+    fleets::Troubled,
+    object::{FleetObject, IncomingFleet, Object},
+};
+use crate::{
+    api::{
+        ClusterVncPasswordSpec, ClusterVncPasswordStatus, ConditionType, FIELD_MANAGER, GROUP, Rollout,
+        VERSION,
+    },
+    rotation::fleet::{
+        Action, Answer, Child, Discovery, Facts, Fleet, Member, Observation, Plan, Selection, Trouble,
+        Wanted, blind, invalid_fleet, plan, select, status,
+    },
+    runtime::PassResult,
+};
+use children::{Children, Written};
+
+/// How long a pass waits for more to happen.
+const GATHER: Duration = Duration::from_millis(20);
+/// A pass takes no more than one part in so many of the time.
+const SHARE: u32 = 5;
+/// Longest pause between two passes where something happens.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How often the status follows where nothing but numbers change.
+const COUNT: Duration = Duration::from_secs(1);
+/// Writes to children that are under way at a time.
+const WRITERS: usize = 8;
+/// First and longest wait after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// Turns that a rollout may take in one pass.
+const MOST_TURNS: u32 = 4;
+
+/// Runs one pass. Returns when the fleet wants to be passed over again, if at all.
+pub(super) async fn pass(context: Arc<Context>, name: Arc<str>) -> Option<Duration> {
+    let fleet = context.fleets.newest(&name)?;
+    let pause =
+        context.fleets.remember(&fleet, |memory| memory.last).flatten().map_or(GATHER, |(ended, took)| {
+            (took * SHARE).min(PAUSE).saturating_sub(ended.elapsed()).max(GATHER)
+        });
+    tokio::time::sleep(pause).await;
+    let fleet = context.fleets.newest(&name)?;
+    let begun = Instant::now();
+    let result = reconcile(&context, Arc::clone(&fleet))
+        .instrument(tracing::info_span!("fleet", name = %fleet.name))
+        .await;
+    let (wait, label) = match result {
+        Ok(wait) => {
+            context.fleets.remember(&fleet, |memory| memory.failures = 0);
+            (wait, PassResult::Ok)
+        }
+        Err(error) => {
+            let failures = context.fleets.remember(&fleet, |memory| {
+                memory.failures = memory.failures.saturating_add(1);
+                memory.failures
+            });
+            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(fleet = %fleet.name, %error, source, "pass failed; it is tried again");
+            (failures.map(backoff), PassResult::Error)
+        }
+    };
+    context.fleets.remember(&fleet, |memory| memory.last = Some((Instant::now(), begun.elapsed())));
+    context.metrics.passed(label, begun.elapsed());
+    wait
+}
+
+fn backoff(failures: u32) -> Duration {
+    RETRY.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(RETRY.1)
+}
+
+/// Which instances a selector names, where the cloud need not be asked for that; `None`: it must, or Nodes are not all known.
+fn answer_without_tags(context: &Context, spec: &ClusterVncPasswordSpec) -> Option<Answer> {
+    let answer = match (&spec.node_selector, &spec.instance_ids) {
+        (Some(selector), _) => context.nodes.answer(selector)?,
+        (None, Some(ids)) => Answer::of_list(ids),
+        (None, None) => return None,
+    };
+    Some(answer.less(&spec.exclude))
+}
+
+async fn reconcile(context: &Context, fleet: Arc<FleetObject>) -> Result<Option<Duration>, Error> {
+    let spec = match &fleet.spec {
+        Ok(spec) => Arc::clone(spec),
+        Err(problem) => {
+            let verdict = invalid_fleet(&fleet.status, fleet.generation, Timestamp::now());
+            if verdict != *fleet.status {
+                tracing::warn!(problem, "the fleet does not fit the schema of this operator");
+                write_status(context, &fleet, &verdict).await?;
+            }
+            return Ok(None);
+        }
+    };
+    if fleet.deleting || !context.watches(&spec.target_namespace) {
+        return Ok(None);
+    }
+    let mut pass = Pass { context, fleet, spec };
+    for _ in 0..MOST_TURNS {
+        if let Next::Rest(wait) = pass.turn().await? {
+            return Ok(wait);
+        }
+    }
+    Ok(Some(GATHER))
+}
+
+/// One pass under way.
+struct Pass<'a> {
+    context: &'a Context,
+    fleet: Arc<FleetObject>,
+    spec: Arc<ClusterVncPasswordSpec>,
+}
+
+/// What follows on a decision.
+enum Next {
+    /// The rollout took a turn: decide again.
+    Again,
+    /// The pass ends, and comes again after that time, if at all.
+    Rest(Option<Duration>),
+}
+
+impl Next {
+    fn after(wait: Duration) -> Self {
+        Self::Rest(Some(wait))
+    }
+}
+
+/// Which instances there are, as far as it is known now.
+struct Known {
+    answer: Option<Answer>,
+    failed: Option<String>,
+}
+
+/// An instance of the fleet.
+struct Instance {
+    id: Box<str>,
+    /// How it is a member; those that are to go keep their region as well.
+    wanted: Wanted,
+    child: Option<Arc<Object>>,
+}
+
+impl Instance {
+    /// The region that its child is to have.
+    fn region(&self) -> Option<&str> {
+        match &self.wanted {
+            Wanted::Found(region) => region.as_deref(),
+            Wanted::Kept => self.child.as_ref()?.spec.as_ref().ok()?.region_id.as_deref(),
+        }
+    }
+
+    fn uid(&self) -> Option<&str> {
+        self.child.as_ref().map(|child| &*child.uid)
+    }
+}
+
+impl Pass<'_> {
+    /// Decides once, tells it, and acts.
+    async fn turn(&mut self) -> Result<Next, Error> {
+        let Some(known) = self.known() else { return Ok(Next::Rest(None)) };
+        let (context, spec, now) = (self.context, Arc::clone(&self.spec), Timestamp::now());
+        let (fleet, memory) = (Arc::clone(&self.fleet), &context.fleets);
+        let children = Children::new(&fleet, &spec);
+        let selection = self.select(&known, &children, now);
+        let (instances, mut members) = self.members(&selection, &children);
+        let trouble = memory.remember(&fleet, |memory| {
+            let ids = instances.iter().map(|instance| &*instance.id);
+            memory.issued.overlay(ids, &mut members, now);
+            memory.trouble.clone()
+        });
+        let trouble = trouble.flatten();
+        let identity = (fleet.generation, fleet.created);
+        let seen = Fleet::new(&spec, &fleet.status, identity, fleet.rotate_at, selection.degraded);
+        let plan = plan(&seen, &members, now);
+        let skipped = known.answer.as_ref().map(|answer| answer.skipped.as_slice()).unwrap_or_default();
+        let discovery = Discovery { skipped, doubt: selection.doubt.clone(), failed: known.failed.clone() };
+        let told = trouble.as_ref().map(|troubled| &troubled.trouble);
+        let describe = |member: usize| describe(&children, &instances[member]);
+        let (status, notes) = status(&seen, &plan, &discovery, told, describe, now);
+        let recount = self.due(&status, &plan);
+        if status != *fleet.status && recount.is_none() {
+            if !context.config.lease.holds() {
+                return Ok(Next::after(RETRY.0));
+            }
+            match write_status(context, &fleet, &status).await? {
+                Some(written) => {
+                    for note in notes {
+                        context.events.tell_fleet(&fleet, note);
+                    }
+                    self.fleet = Arc::new(written);
+                    memory.written(&self.fleet);
+                }
+                // Somebody changed it: the watch brings it.
+                None => return Ok(Next::after(RETRY.0)),
+            }
+        }
+        if plan.turns {
+            return Ok(Next::Again);
+        }
+        let held = trouble.as_ref().map(|troubled| troubled.until.saturating_duration_since(Instant::now()));
+        if let Some(held) = held.filter(|held| !held.is_zero()) {
+            return Ok(Next::after(held));
+        }
+        if let Some(trouble) = self.act(&plan, &instances, &children).await? {
+            self.troubled(trouble);
+            // The next pass tells it.
+            return Ok(Next::after(GATHER));
+        }
+        if trouble.is_some() {
+            memory.remember(&fleet, |memory| memory.trouble = None);
+            return Ok(Next::after(GATHER));
+        }
+        let wake = plan.wake.map(super::vnc_password::until);
+        // What others have at instances changes without a word to this fleet.
+        let again = Some(discovery::interval(&spec));
+        Ok(Next::Rest(wake.into_iter().chain(recount).chain(again).min()))
+    }
+
+    /// What is known of which instances there are; `None`: it is asked for.
+    fn known(&self) -> Option<Known> {
+        let (context, spec) = (self.context, &self.spec);
+        let own = answer_without_tags(context, spec);
+        if !discovery::needed(spec) {
+            return own.map(|answer| Known { answer: Some(answer), failed: None });
+        }
+        let found = context.fleets.remember(&self.fleet, |memory| memory.found.clone()).flatten();
+        let Some(found) = found.filter(|found| found.answers(spec)) else {
+            context.wake_discovery(&self.fleet.name);
+            return None;
+        };
+        if let Some(failed) = &found.failed {
+            return Some(Known { answer: None, failed: Some(failed.clone()) });
+        }
+        let answer = match found.tagged() {
+            Some(tagged) => tagged.clone().less(&spec.exclude),
+            None => own?,
+        };
+        if spec.require_tags.is_empty() {
+            return Some(Known { answer: Some(answer), failed: None });
+        }
+        if answer.found.keys().any(|id| !found.was_asked(id)) {
+            context.wake_discovery(&self.fleet.name);
+        }
+        Some(Known { answer: Some(answer.only(|id| found.carries(id))), failed: None })
+    }
+
+    fn select(&self, known: &Known, children: &Children, now: Timestamp) -> Selection {
+        let objects = self.context.registry.members(&self.fleet.uid);
+        let ids = objects.iter().filter_map(|object| {
+            let id = object.spec.as_ref().ok()?.instance_id.as_str();
+            children.owns(object, id).then_some(id)
+        });
+        let ids: BTreeSet<&str> = ids.collect();
+        let before = self.fleet.status.doubt.as_ref();
+        match &known.answer {
+            Some(answer) => select(answer, &ids, before, discovery::interval(&self.spec), now),
+            None => blind(&ids, before),
+        }
+    }
+
+    /// The instances that there are and those whose children are to go, with what is known of each.
+    fn members(&self, selection: &Selection, children: &Children) -> (Vec<Instance>, Vec<Member>) {
+        let mut all: BTreeMap<&str, Option<&Wanted>> =
+            selection.members.iter().map(|(id, wanted)| (&**id, Some(wanted))).collect();
+        all.extend(selection.vanished.iter().map(|id| (&**id, None)));
+        let stand_in = children::stand_in(&self.fleet, &self.spec);
+        let members = all.into_iter().map(|(id, wanted)| {
+            let (selected, wanted) = (wanted.is_some(), wanted.unwrap_or(&Wanted::Kept));
+            let object = self.context.registry.newest(&children.key(id));
+            let child = match &object {
+                None if self.context.is_elsewhere(id, &stand_in) => Child::Elsewhere,
+                None => Child::Missing,
+                Some(object) if children.owns(object, id) => {
+                    Child::Ours(Facts::read(&observe(object, !children.fits(object, id, wanted))))
+                }
+                Some(_) => Child::Foreign,
+            };
+            let member = Member { wanted: selected, child };
+            (Instance { id: id.into(), wanted: wanted.clone(), child: object }, member)
+        });
+        members.unzip()
+    }
+
+    /// Where nothing but numbers changed: how long the status can wait for more of them.
+    fn due(&self, status: &ClusterVncPasswordStatus, plan: &Plan) -> Option<Duration> {
+        if plan.turns || *status == *self.fleet.status || !counts_alone(status, &self.fleet.status) {
+            return None;
+        }
+        let written = self.context.fleets.remember(&self.fleet, |memory| memory.written_at).flatten()?;
+        Some(COUNT.saturating_sub(written.elapsed())).filter(|wait| !wait.is_zero())
+    }
+
+    /// Does what was planned, several at a time. `Some`: the API server refused.
+    async fn act(
+        &self,
+        plan: &Plan,
+        instances: &[Instance],
+        children: &Children<'_>,
+    ) -> Result<Option<Trouble>, Error> {
+        let mut writes = stream::iter(
+            plan.actions.clone().into_iter().map(|action| self.write(action, instances, children)),
+        )
+        .buffer_unordered(WRITERS);
+        let mut first = Ok(None);
+        while let Some(written) = writes.next().await {
+            match (&first, written) {
+                (Ok(None), Ok(Written::Refused(trouble))) => first = Ok(Some(trouble)),
+                (Ok(_), Err(error)) => first = Err(error),
+                _ => {}
+            }
+            if first.is_err() {
+                break;
+            }
+        }
+        first
+    }
+
+    async fn write(
+        &self,
+        action: Action,
+        instances: &[Instance],
+        children: &Children<'_>,
+    ) -> Result<Written, Error> {
+        let (context, client) = (self.context, &self.context.client);
+        let (Action::Create { member, .. }
+        | Action::Stamp { member, .. }
+        | Action::Update { member, .. }
+        | Action::Delete { member }
+        | Action::Orphan { member }) = action;
+        let instance = &instances[member];
+        let (id, region) = (&*instance.id, instance.region());
+        if !context.config.lease.holds() {
+            return Ok(Written::Done);
+        }
+        let uid = instance.uid().unwrap_or_default();
+        // Noted before it is sent: what was cut short may have arrived.
+        let issue = |note: &dyn Fn(&mut super::fleets::Memory)| {
+            context.fleets.remember(&self.fleet, |memory| note(memory));
+        };
+        match action {
+            Action::Create { stamp, .. } => {
+                issue(&|memory| memory.issued.created(id, stamp, Timestamp::now()));
+                let written = children.create(client, id, region, stamp).await?;
+                if matches!(written, Written::Refused(_)) {
+                    issue(&|memory| memory.issued.undone(id));
+                }
+                Ok(written)
+            }
+            Action::Stamp { stamp, .. } => {
+                issue(&|memory| memory.issued.stamped(id, stamp, Timestamp::now()));
+                let (written, _) = children.apply(client, id, region, Some(stamp), uid).await?;
+                if matches!(written, Written::Refused(_)) {
+                    issue(&|memory| memory.issued.undone(id));
+                }
+                Ok(written)
+            }
+            Action::Update { stamp, .. } => children.mend(client, id, region, stamp, uid).await,
+            Action::Delete { .. } => children.delete(client, id, uid).await,
+            Action::Orphan { .. } => children.orphan(client, id, uid).await,
+        }
+    }
+
+    /// The API server refuses: that is told, and tried again later and later.
+    fn troubled(&self, trouble: Trouble) {
+        self.context.fleets.remember(&self.fleet, |memory| {
+            let times = memory.trouble.as_ref().map_or(1, |before| before.times.saturating_add(1));
+            memory.trouble = Some(Troubled { trouble, until: Instant::now() + backoff(times), times });
+        });
+    }
+}
+
+fn observe(object: &Object, drifted: bool) -> Observation<'_> {
+    Observation {
+        created: object.created,
+        generation: object.generation,
+        rotate_at: object.rotate_at,
+        suspended: object.spec.as_ref().is_ok_and(|spec| spec.suspend),
+        status: &object.status,
+        drifted,
+        deleting: object.membership.as_ref().is_some_and(|member| member.deleting),
+    }
+}
+
+/// The name of a child, its instance, and what is wrong with it.
+fn describe(children: &Children, instance: &Instance) -> (String, String, String) {
+    let name = children.key(&instance.id).name.to_string();
+    let foreign = "an object of this name is not this fleet's: delete it, and the fleet makes its own";
+    let message = match &instance.child {
+        Some(child) if children.owns(child, &instance.id) => {
+            let told = [ConditionType::Stalled, ConditionType::Reconciling];
+            let told = told.into_iter().find_map(|type_| child.status.condition(type_));
+            told.map(|condition| condition.message.clone()).unwrap_or_default()
+        }
+        _ => foreign.to_owned(),
+    };
+    (name, instance.id.to_string(), message)
+}
+
+/// Whether two statuses differ in numbers and examples alone.
+fn counts_alone(one: &ClusterVncPasswordStatus, other: &ClusterVncPasswordStatus) -> bool {
+    let bare = |status: &ClusterVncPasswordStatus| {
+        let rollout = status.rollout.clone().map(|rollout| Rollout {
+            updated: 0,
+            total: 0,
+            failed: 0,
+            progress: String::new(),
+            eta: None,
+            ..rollout
+        });
+        ClusterVncPasswordStatus {
+            observed_generation: status.observed_generation,
+            conditions: status.conditions.clone(),
+            rollout,
+            last_rotation_time: status.last_rotation_time.clone(),
+            next_rotation_time: status.next_rotation_time.clone(),
+            last_handled_rotate_at: status.last_handled_rotate_at.clone(),
+            doubt: status.doubt.clone(),
+            ..ClusterVncPasswordStatus::default()
+        }
+    };
+    bare(one) == bare(other)
+}
+
+/// Writes the status of this version of the fleet; `None`: it has changed since, or is gone.
+async fn write_status(
+    context: &Context,
+    fleet: &FleetObject,
+    status: &ClusterVncPasswordStatus,
+) -> Result<Option<FleetObject>, Error> {
+    let failed = |source| Error::WriteFleet { fleet: Arc::clone(&fleet.name), source: Box::new(source) };
+    let body = json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"),
+        "kind": "ClusterVncPassword",
+        "metadata": {"name": &*fleet.name, "uid": &*fleet.uid, "resourceVersion": &*fleet.resource_version},
+        "status": status,
+    });
+    let request = Request::new(format!("/apis/{GROUP}/{VERSION}/clustervncpasswords")).patch_subresource(
+        "status",
+        &fleet.name,
+        &PatchParams::apply(FIELD_MANAGER).force(),
+        &Patch::Apply(body),
+    );
+    let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+    let client: &Client = &context.client;
+    match client.request::<IncomingFleet>(request).await {
+        Ok(incoming) => Ok(Some(incoming.into())),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+        Err(source) => Err(failed(source)),
+    }
+}

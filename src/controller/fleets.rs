@@ -1,0 +1,105 @@
+//! The fleets, by name, and what this process remembers of each.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use super::{fleet::discovery::Found, object::FleetObject};
+use crate::rotation::fleet::{Issued, Trouble};
+
+/// What this process remembers of one fleet. All of it may be lost.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// The newest version that a write returned, until the watch has caught up.
+    written: Option<Arc<FleetObject>>,
+    /// When the status was last written.
+    pub written_at: Option<Instant>,
+    /// Children that were written and are to be seen yet.
+    pub issued: Issued,
+    /// What the cloud was asked last.
+    pub found: Option<Arc<Found>>,
+    /// What keeps it from having children.
+    pub trouble: Option<Troubled>,
+    /// Passes in a row that failed.
+    pub failures: u32,
+    /// When the last pass ended, and how long it took.
+    pub last: Option<(Instant, std::time::Duration)>,
+}
+
+/// The API server refuses the children of a fleet.
+#[derive(Clone)]
+pub(super) struct Troubled {
+    pub trouble: Trouble,
+    /// Nothing is tried until then.
+    pub until: Instant,
+    /// How often it was tried.
+    pub times: u32,
+}
+
+struct Entry {
+    object: Arc<FleetObject>,
+    memory: Memory,
+}
+
+/// All fleets that the watch knows.
+#[derive(Default)]
+pub(super) struct Fleets(Mutex<HashMap<Arc<str>, Entry>>);
+
+impl Fleets {
+    /// Takes in a fleet from the watch. Whether it brings anything new, and whether the spec is another.
+    pub fn apply(&self, object: FleetObject) -> (bool, bool) {
+        let mut fleets = self.fleets();
+        let Some(entry) = fleets.get_mut(&object.name).filter(|entry| entry.object.uid == object.uid) else {
+            let entry = Entry { object: Arc::new(object), memory: Memory::default() };
+            fleets.insert(Arc::clone(&entry.object.name), entry);
+            return (true, true);
+        };
+        let written = entry.memory.written.as_ref();
+        let echo = written.is_some_and(|written| written.is_at_least(&object));
+        if written.is_some_and(|written| object.is_at_least(written)) {
+            entry.memory.written = None;
+        }
+        let changed = entry.object.generation != object.generation;
+        entry.object = Arc::new(object);
+        (!echo, changed)
+    }
+
+    /// A fleet was deleted.
+    pub fn delete(&self, name: &str) {
+        self.fleets().remove(name);
+    }
+
+    /// The names of all fleets.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.fleets().keys().cloned().collect()
+    }
+
+    /// The newest version of a fleet: the watch's, or what a write returned since.
+    pub fn newest(&self, name: &str) -> Option<Arc<FleetObject>> {
+        let fleets = self.fleets();
+        let Entry { object, memory } = fleets.get(name)?;
+        let written = memory.written.as_ref().filter(|written| written.is_at_least(object));
+        Some(Arc::clone(written.unwrap_or(object)))
+    }
+
+    /// A write returned this version.
+    pub fn written(&self, object: &Arc<FleetObject>) {
+        self.remember(object, |memory| {
+            memory.written = Some(Arc::clone(object));
+            memory.written_at = Some(Instant::now());
+        });
+    }
+
+    /// Lets `change` at what is remembered of a fleet, if it is still the same one.
+    pub fn remember<T>(&self, fleet: &FleetObject, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
+        let mut fleets = self.fleets();
+        let entry = fleets.get_mut(&fleet.name).filter(|entry| entry.object.uid == fleet.uid)?;
+        Some(change(&mut entry.memory))
+    }
+
+    fn fleets(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
