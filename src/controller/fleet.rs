@@ -52,6 +52,8 @@ const COUNT: Duration = Duration::from_secs(1);
 const WRITERS: usize = 8;
 /// First and longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// When to look again for an answer that is on its way; as a rule it wakes the fleet.
+const ASKED: Duration = Duration::from_secs(5);
 /// Turns that a rollout may take in one pass.
 const MOST_TURNS: u32 = 4;
 
@@ -178,7 +180,7 @@ impl Instance {
 impl Pass<'_> {
     /// Decides once, tells it, and acts.
     async fn turn(&mut self) -> Result<Next, Error> {
-        let Some(known) = self.known() else { return Ok(Next::Rest(None)) };
+        let Some(known) = self.known() else { return Ok(Next::after(ASKED)) };
         let (context, spec, now) = (self.context, Arc::clone(&self.spec), Timestamp::now());
         let (fleet, memory) = (Arc::clone(&self.fleet), &context.fleets);
         let children = Children::new(&fleet, &spec);
@@ -241,6 +243,12 @@ impl Pass<'_> {
     fn known(&self) -> Option<Known> {
         let (context, spec) = (self.context, &self.spec);
         let own = answer_without_tags(context, spec);
+        if own.is_none() && spec.node_selector.is_some() {
+            let text =
+                "the Nodes of this cluster cannot be listed: grant the operator get, list and watch on nodes";
+            let failed = || Known { answer: None, failed: Some(text.to_owned()) };
+            return context.nodes.are_late().then(failed);
+        }
         if !discovery::needed(spec) {
             return own.map(|answer| Known { answer: Some(answer), failed: None });
         }

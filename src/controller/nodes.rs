@@ -2,8 +2,8 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use futures::StreamExt;
@@ -27,6 +27,8 @@ const MANY: usize = 20;
 const PAGE: u32 = 500;
 /// Nodes that are read at the same time.
 const READERS: usize = 4;
+/// So long it may take until all Nodes are known, without a word about it.
+const LATE: Duration = Duration::from_secs(15);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -36,6 +38,7 @@ pub(super) struct Nodes {
     state: Mutex<State>,
     wanted: Notify,
     unread: Notify,
+    since: OnceLock<Instant>,
 }
 
 #[derive(Default)]
@@ -79,6 +82,12 @@ impl Nodes {
             fits.then_some((&**name, provider_id.as_deref()))
         });
         Some(Answer::of_nodes(fitting))
+    }
+
+    /// Whether Nodes have been wanted for long, and are not all known yet.
+    pub fn are_late(&self) -> bool {
+        let late = self.since.get_or_init(Instant::now).elapsed() > LATE;
+        late && !self.state().complete
     }
 
     /// Takes in a Node from the watch; whether that changes which instances there are.
