@@ -8,7 +8,10 @@ pub(super) mod discovery;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,7 +27,7 @@ use tracing::Instrument;
 
 use super::{
     Context, Error,
-    fleets::Troubled,
+    fleets::{Memory, Troubled},
     object::{FleetObject, IncomingFleet, Object},
 };
 use crate::{
@@ -52,8 +55,12 @@ const COUNT: Duration = Duration::from_secs(1);
 const WRITERS: usize = 8;
 /// First and longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// So long an answer may take, without a word about it.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// When to look again for an answer that is on its way; as a rule it wakes the fleet.
 const ASKED: Duration = Duration::from_secs(5);
+/// Writes to children in one pass: then it looks again, since a spec may be put right meanwhile.
+const MOST_ACTIONS: usize = 64;
 /// Turns that a rollout may take in one pass.
 const MOST_TURNS: u32 = 4;
 
@@ -152,7 +159,19 @@ impl Next {
 /// Which instances there are, as far as it is known now.
 struct Known {
     answer: Option<Answer>,
+    /// When that was so.
+    at: Timestamp,
     failed: Option<String>,
+}
+
+impl Known {
+    fn now(answer: Answer) -> Self {
+        Self { answer: Some(answer), at: Timestamp::now(), failed: None }
+    }
+
+    fn nothing(failed: impl Into<String>) -> Self {
+        Self { answer: None, at: Timestamp::now(), failed: Some(failed.into()) }
+    }
 }
 
 /// An instance of the fleet.
@@ -224,19 +243,26 @@ impl Pass<'_> {
         if let Some(held) = held.filter(|held| !held.is_zero()) {
             return Ok(Next::after(held));
         }
-        if let Some(trouble) = self.act(&plan, &instances, &children).await? {
+        let mut actions = self.chosen(&plan, &instances);
+        let more = actions.len() > MOST_ACTIONS;
+        actions.truncate(MOST_ACTIONS);
+        if let Some(trouble) = self.act(&actions, &instances, &children).await? {
             self.troubled(trouble);
             // The next pass tells it.
             return Ok(Next::after(GATHER));
         }
         if trouble.is_some() {
             memory.remember(&fleet, |memory| memory.trouble = None);
+        }
+        if trouble.is_some() || more {
             return Ok(Next::after(GATHER));
         }
+        let unseen = memory.remember(&fleet, |memory| memory.issued.forgotten_at()).flatten();
+        let unseen = unseen.map(super::vnc_password::until);
         let wake = plan.wake.map(super::vnc_password::until);
         // What others have at instances changes without a word to this fleet.
         let again = Some(discovery::interval(&spec));
-        Ok(Next::Rest(wake.into_iter().chain(recount).chain(again).min()))
+        Ok(Next::Rest(wake.into_iter().chain(recount).chain(unseen).chain(again).min()))
     }
 
     /// What is known of which instances there are; `None`: it is asked for.
@@ -246,31 +272,37 @@ impl Pass<'_> {
         if own.is_none() && spec.node_selector.is_some() {
             let text =
                 "the Nodes of this cluster cannot be listed: grant the operator get, list and watch on nodes";
-            let failed = || Known { answer: None, failed: Some(text.to_owned()) };
-            return context.nodes.are_late().then(failed);
+            return context.nodes.are_late().then(|| Known::nothing(text));
         }
         if !discovery::needed(spec) {
-            return own.map(|answer| Known { answer: Some(answer), failed: None });
+            return own.map(Known::now);
         }
-        let found = context.fleets.remember(&self.fleet, |memory| memory.found.clone()).flatten();
-        let Some(found) = found.filter(|found| found.answers(spec)) else {
+        let (found, asking) = context
+            .fleets
+            .remember(&self.fleet, |memory| (memory.found.clone(), memory.asking_since))
+            .unwrap_or_default();
+        if asking.is_none() && found.as_ref().is_none_or(|found| !found.answers(spec)) {
             context.wake_discovery(&self.fleet.name);
-            return None;
-        };
-        if let Some(failed) = &found.failed {
-            return Some(Known { answer: None, failed: Some(failed.clone()) });
         }
+        let found = found.filter(|found| found.answers(spec) && !found.is_stale(spec, Timestamp::now()));
+        let Some(found) = found else {
+            let late = asking.is_some_and(|since| since.elapsed() > PATIENCE);
+            let text = "the cloud was asked which instances there are, and has not answered yet; calls may be throttled";
+            return late.then(|| Known::nothing(text));
+        };
         let answer = match found.tagged() {
+            _ if found.is_empty() => return Some(Known::nothing(found.failed.clone().unwrap_or_default())),
             Some(tagged) => tagged.clone().less(&spec.exclude),
             None => own?,
         };
+        let known = |answer| Known { answer: Some(answer), at: found.at, failed: found.failed.clone() };
         if spec.require_tags.is_empty() {
-            return Some(Known { answer: Some(answer), failed: None });
+            return Some(known(answer));
         }
-        if answer.found.keys().any(|id| !found.was_asked(id)) {
+        if asking.is_none() && answer.found.keys().any(|id| !found.was_asked(id)) {
             context.wake_discovery(&self.fleet.name);
         }
-        Some(Known { answer: Some(answer.only(|id| found.carries(id))), failed: None })
+        Some(known(answer.only(|id| found.carries(id))))
     }
 
     fn select(&self, known: &Known, children: &Children, now: Timestamp) -> Selection {
@@ -282,7 +314,7 @@ impl Pass<'_> {
         let ids: BTreeSet<&str> = ids.collect();
         let before = self.fleet.status.doubt.as_ref();
         match &known.answer {
-            Some(answer) => select(answer, &ids, before, discovery::interval(&self.spec), now),
+            Some(answer) => select(answer, known.at, &ids, before, discovery::interval(&self.spec), now),
             None => blind(&ids, before),
         }
     }
@@ -322,23 +354,21 @@ impl Pass<'_> {
     /// Does what was planned, several at a time. `Some`: the API server refused.
     async fn act(
         &self,
-        plan: &Plan,
+        actions: &[Action],
         instances: &[Instance],
         children: &Children<'_>,
     ) -> Result<Option<Trouble>, Error> {
-        let mut writes = stream::iter(
-            plan.actions.clone().into_iter().map(|action| self.write(action, instances, children)),
-        )
-        .buffer_unordered(WRITERS);
+        let stopped = AtomicBool::new(false);
+        let writes = actions.iter().copied().map(|action| self.write(action, instances, children, &stopped));
+        let mut writes = stream::iter(writes.collect::<Vec<_>>()).buffer_unordered(WRITERS);
         let mut first = Ok(None);
         while let Some(written) = writes.next().await {
+            // What is under way is waited for, and nothing more begun.
+            stopped.fetch_or(!matches!(written, Ok(Written::Done)), Ordering::Relaxed);
             match (&first, written) {
                 (Ok(None), Ok(Written::Refused(trouble))) => first = Ok(Some(trouble)),
                 (Ok(_), Err(error)) => first = Err(error),
                 _ => {}
-            }
-            if first.is_err() {
-                break;
             }
         }
         first
@@ -349,6 +379,7 @@ impl Pass<'_> {
         action: Action,
         instances: &[Instance],
         children: &Children<'_>,
+        stopped: &AtomicBool,
     ) -> Result<Written, Error> {
         let (context, client) = (self.context, &self.context.client);
         let (Action::Create { member, .. }
@@ -358,35 +389,64 @@ impl Pass<'_> {
         | Action::Orphan { member }) = action;
         let instance = &instances[member];
         let (id, region) = (&*instance.id, instance.region());
-        if !context.config.lease.holds() {
+        if stopped.load(Ordering::Relaxed) || !context.config.lease.holds() {
             return Ok(Written::Done);
         }
         let uid = instance.uid().unwrap_or_default();
-        // Noted before it is sent: what was cut short may have arrived.
-        let issue = |note: &dyn Fn(&mut super::fleets::Memory)| {
+        let remember = |note: &dyn Fn(&mut Memory)| {
             context.fleets.remember(&self.fleet, |memory| note(memory));
         };
-        match action {
+        let written = match action {
+            // Noted before it is sent: what was cut short may have arrived.
             Action::Create { stamp, .. } => {
-                issue(&|memory| memory.issued.created(id, stamp, Timestamp::now()));
-                let written = children.create(client, id, region, stamp).await?;
-                if matches!(written, Written::Refused(_)) {
-                    issue(&|memory| memory.issued.undone(id));
-                }
-                Ok(written)
+                remember(&|memory| memory.issued.created(id, stamp, Timestamp::now()));
+                children.create(client, id, region, stamp).await
             }
             Action::Stamp { stamp, .. } => {
-                issue(&|memory| memory.issued.stamped(id, stamp, Timestamp::now()));
-                let (written, _) = children.apply(client, id, region, Some(stamp), uid).await?;
-                if matches!(written, Written::Refused(_)) {
-                    issue(&|memory| memory.issued.undone(id));
+                remember(&|memory| memory.issued.stamped(id, stamp, Timestamp::now()));
+                let fits = |child: &Arc<Object>| children.fits(child, id, &instance.wanted);
+                if instance.child.as_ref().is_some_and(fits) {
+                    children.apply(client, id, region, Some(stamp), uid).await.map(|(written, _)| written)
+                } else {
+                    children.mend(client, id, region, Some(stamp), uid).await.map(|(written, _)| written)
                 }
-                Ok(written)
             }
-            Action::Update { stamp, .. } => children.mend(client, id, region, stamp, uid).await,
+            Action::Update { stamp, .. } => {
+                let mended = children.mend(client, id, region, stamp, uid).await;
+                mended.map(|(written, version)| {
+                    if let Some(version) = version {
+                        let mark = (self.fleet.generation, version.into());
+                        remember(&|memory| drop(memory.mended.insert(id.into(), Clone::clone(&mark))));
+                    }
+                    written
+                })
+            }
             Action::Delete { .. } => children.delete(client, id, uid).await,
             Action::Orphan { .. } => children.orphan(client, id, uid).await,
+        };
+        if matches!(written, Ok(Written::Refused(_))) {
+            remember(&|memory| memory.issued.undone(id));
         }
+        written
+    }
+
+    /// What is done in this pass: not more than leaves room to look again, and nothing that was in vain before.
+    fn chosen(&self, plan: &Plan, instances: &[Instance]) -> Vec<Action> {
+        let generation = self.fleet.generation;
+        let mended = self.context.fleets.remember(&self.fleet, |memory| {
+            memory.mended.retain(|_, (of, _)| *of == generation);
+            memory.mended.clone()
+        });
+        let mended = mended.unwrap_or_default();
+        let in_vain = |action: &Action| match action {
+            Action::Update { member, .. } => {
+                let Instance { id, child, .. } = &instances[*member];
+                let version = child.as_ref().map(|child| &child.resource_version);
+                mended.get(id).is_some_and(|(_, mended)| Some(mended) == version)
+            }
+            _ => false,
+        };
+        plan.actions.iter().filter(|action| !in_vain(action)).copied().collect()
     }
 
     /// The API server refuses: that is told, and tried again later and later.

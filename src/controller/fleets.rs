@@ -18,6 +18,11 @@ pub(super) struct Memory {
     pub written_at: Option<Instant>,
     /// Children that were written and are to be seen yet.
     pub issued: Issued,
+    /// Since when the cloud is being asked.
+    pub asking_since: Option<Instant>,
+    /// Children that were brought back: the fleet's generation, and the child's version after that. One that still does not
+    /// fit is changed by somebody else on the way.
+    pub mended: HashMap<Box<str>, (i64, Box<str>)>,
     /// What the cloud was asked last.
     pub found: Option<Arc<Found>>,
     /// What keeps it from having children.

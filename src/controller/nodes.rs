@@ -27,6 +27,8 @@ const MANY: usize = 20;
 const PAGE: u32 = 500;
 /// Nodes that are read at the same time.
 const READERS: usize = 4;
+/// A Node without a providerID is not read again sooner than that.
+const AGAIN: Duration = Duration::from_secs(5);
 /// So long it may take until all Nodes are known, without a word about it.
 const LATE: Duration = Duration::from_secs(15);
 /// How long to wait after a failure.
@@ -55,6 +57,16 @@ struct Node {
     version: Box<str>,
     labels: Box<str>,
     provider_id: ProviderId,
+    /// It has changed since it was read, and had no providerID then.
+    stale: bool,
+    read_at: Option<Instant>,
+}
+
+impl Node {
+    fn is_unread(&self) -> bool {
+        let lately = self.read_at.is_some_and(|at| at.elapsed() < AGAIN);
+        matches!(self.provider_id, ProviderId::Unread) || (self.stale && !lately)
+    }
 }
 
 enum ProviderId {
@@ -102,13 +114,16 @@ impl Nodes {
         if let Some(known) = state.nodes.get_mut(&name).filter(|known| known.uid == uid) {
             // The cloud's controller manager may have come by since.
             if known.version != version && matches!(known.provider_id, ProviderId::Read(None)) {
-                known.provider_id = ProviderId::Unread;
+                known.stale = true;
                 self.unread.notify_one();
             }
             known.version = version;
             return std::mem::replace(&mut known.labels, labels.clone()) != labels;
         }
-        state.nodes.insert(name, Node { uid, version, labels, provider_id: ProviderId::Unread });
+        state.nodes.insert(
+            name,
+            Node { uid, version, labels, provider_id: ProviderId::Unread, stale: false, read_at: None },
+        );
         if listed {
             self.unread.notify_one();
         }
@@ -138,60 +153,80 @@ impl Nodes {
     /// Reads what is unread, for ever. `changed` is called when that changes which instances there are.
     pub async fn run(&self, client: &Client, changed: impl Fn()) {
         loop {
-            self.unread.notified().await;
-            while let Err(error) = self.read(client).await {
-                tracing::warn!(%error, "cannot read spec.providerID of Nodes; it is tried again");
-                tokio::time::sleep(RETRY).await;
+            let stale = self.state().nodes.values().any(|node| node.stale);
+            tokio::select! {
+                () = self.unread.notified() => {}
+                () = tokio::time::sleep(AGAIN), if stale => {}
             }
-            changed();
+            let news = loop {
+                match self.read(client).await {
+                    Ok(news) => break news,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot read spec.providerID of Nodes; it is tried again");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+            };
+            if news {
+                changed();
+            }
         }
     }
 
-    async fn read(&self, client: &Client) -> Result<(), kube::Error> {
+    /// Whether that changed anything.
+    async fn read(&self, client: &Client) -> Result<bool, kube::Error> {
         let unread: Vec<Arc<str>> = {
             let state = self.state();
-            let unread =
-                state.nodes.iter().filter(|(_, node)| matches!(node.provider_id, ProviderId::Unread));
+            let unread = state.nodes.iter().filter(|(_, node)| node.is_unread());
             unread.map(|(name, _)| Arc::clone(name)).collect()
         };
+        let mut news = false;
         if unread.len() > MANY {
-            self.read_all(client).await?;
+            news |= self.read_all(client).await?;
         } else {
             let mut reads = futures::stream::iter(unread.into_iter().map(|name| read_one(client, name)))
                 .buffer_unordered(READERS);
             while let Some((name, read)) = reads.next().await {
                 match read {
-                    Ok(node) => self.learn(node),
+                    Ok(node) => news |= self.learn(node),
                     Err(kube::Error::Api(status)) if status.code == 404 => self.delete(&name),
                     Err(error) => return Err(error),
                 }
             }
         }
         let mut state = self.state();
-        state.complete |= state.listed;
-        Ok(())
+        let (complete, listed) = (state.complete, state.listed);
+        state.complete = listed;
+        Ok(news || complete != listed)
     }
 
-    async fn read_all(&self, client: &Client) -> Result<(), kube::Error> {
+    async fn read_all(&self, client: &Client) -> Result<bool, kube::Error> {
+        let mut news = false;
         let mut parameters = ListParams::default().limit(PAGE);
         loop {
             let request =
                 Request::new("/api/v1/nodes").list(&parameters).map_err(kube::Error::BuildRequest)?;
             let page: Page = client.request(request).await?;
-            page.items.into_iter().for_each(|node| self.learn(node));
+            for node in page.items {
+                news |= self.learn(node);
+            }
             match page.metadata.next.filter(|next| !next.is_empty()) {
                 Some(next) => parameters = parameters.continue_token(&next),
-                None => return Ok(()),
+                None => return Ok(news),
             }
         }
     }
 
-    fn learn(&self, wire: WireNode) {
+    /// Whether that is news.
+    fn learn(&self, wire: WireNode) -> bool {
         let mut state = self.state();
         let node = state.nodes.get_mut(wire.metadata.name.as_str());
-        if let Some(node) = node.filter(|node| *node.uid == *wire.metadata.uid) {
-            node.provider_id = ProviderId::Read(wire.spec.provider_id.map(Into::into));
-        }
+        let Some(node) = node.filter(|node| *node.uid == *wire.metadata.uid) else { return false };
+        (node.stale, node.read_at) = (false, Some(Instant::now()));
+        let read = wire.spec.provider_id.map(Into::into);
+        let same = matches!(&node.provider_id, ProviderId::Read(known) if *known == read);
+        node.provider_id = ProviderId::Read(read);
+        !same
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -293,13 +328,11 @@ mod tests {
         let nodes = Nodes::default();
         nodes.apply(&node("a", "1", "1", ""));
         read(&nodes, "a", "1", None);
-        let unread = || {
-            nodes.state().nodes.values().filter(|node| matches!(node.provider_id, ProviderId::Unread)).count()
-        };
+        let stale = || nodes.state().nodes.values().filter(|node| node.stale).count();
         nodes.apply(&node("a", "1", "1", ""));
-        assert_eq!(unread(), 0);
+        assert_eq!(stale(), 0);
         nodes.apply(&node("a", "1", "2", ""));
-        assert_eq!(unread(), 1);
+        assert_eq!(stale(), 1);
     }
 
     #[test]

@@ -79,18 +79,20 @@ pub(super) enum Concerned {
     /// None.
     #[default]
     None,
-    /// The one of that name.
-    One(Arc<str>),
+    /// The one of that name and uid, if there is one.
+    One(Arc<str>, Arc<str>),
     /// Any: an object that is no fleet's may stand in the way of one.
     Any,
 }
 
 impl Concerned {
     fn of(former: Option<&Object>, object: Option<&Object>) -> Self {
-        let fleet = |object: &Object| object.membership.as_ref().map(|member| Arc::clone(&member.fleet));
+        let fleet = |object: &Object| {
+            object.membership.as_ref().map(|member| (Arc::clone(&member.fleet), Arc::clone(&member.uid)))
+        };
         match (former.map(fleet), object.map(fleet)) {
-            (Some(Some(one)), Some(Some(other))) if one == other => Self::One(one),
-            (Some(Some(one)), None) | (None, Some(Some(one))) => Self::One(one),
+            (Some(Some(one)), Some(Some(other))) if one == other => Self::One(one.0, one.1),
+            (Some(Some(one)), None) | (None, Some(Some(one))) => Self::One(one.0, one.1),
             (Some(None), Some(None)) if former.map(|f| f.generation) == object.map(|o| o.generation) => {
                 Self::None
             }
@@ -133,7 +135,9 @@ impl Registry {
                 change.gone = tables.remove(&key);
             }
         }
-        change.fleets = Concerned::of(former.as_deref(), Some(&object));
+        if !inherited {
+            change.fleets = Concerned::of(former.as_deref(), Some(&object));
+        }
         let object = tables.insert(object, inherited);
         if let Some(former) = former {
             change.released = tables.released(&former);

@@ -220,7 +220,11 @@ fn follow_up(context: &Context, change: Change) {
     }
     match fleets {
         Concerned::None => {}
-        Concerned::One(name) => context.wake_fleet(&name),
+        Concerned::One(name, uid) => {
+            if context.fleets.newest(&name).is_some_and(|fleet| fleet.uid == uid) {
+                context.wake_fleet(&name);
+            }
+        }
         Concerned::Any => context.fleets.names().iter().for_each(|name| context.wake_fleet(name)),
     }
 }

@@ -58,6 +58,8 @@ struct Batch {
     identity: Arc<Identity>,
     region: Region,
     ids: Vec<Arc<str>>,
+    /// What the limiter counts it by: the identity's account may become known meanwhile.
+    scope: Box<str>,
     ticket: Ticket,
 }
 
@@ -196,7 +198,8 @@ impl Shared {
         if reply.as_ref().is_err_and(may_pass_at_once) {
             reply = self.describe(identity, region, &names).await;
         }
-        let (route, ticket, now) = (route(identity, region), batch.ticket, Timestamp::now());
+        let route = Route { scope: &batch.scope, ..route(identity, region) };
+        let (ticket, now) = (batch.ticket, Timestamp::now());
         match reply.as_ref().map_err(|error| (error, classify(&error.into()))) {
             Err((error, Class::Throttled)) => {
                 return Err(self.limiter.throttled(
@@ -358,6 +361,7 @@ impl Wanted {
                         identity: Arc::clone(&group.identity),
                         region: region.clone(),
                         ids: vec![Arc::clone(id)],
+                        scope: group.identity.scope().into(),
                         ticket,
                     });
                 }
@@ -381,7 +385,7 @@ impl Wanted {
 
     /// Takes in what a call brought; returns whom to wake.
     fn record(&mut self, batch: &Batch, looks: Looks) -> Vec<Arc<str>> {
-        let Batch { name, identity, region, ids, ticket: _ } = batch;
+        let Batch { name, identity, region, ids, .. } = batch;
         self.busy.remove(&(Arc::clone(name), region.clone()));
         let Some(group) = self.groups.get_mut(name) else { return Vec::new() };
         let current = Arc::clone(&group.identity);

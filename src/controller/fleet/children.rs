@@ -85,7 +85,10 @@ impl<'a> Children<'a> {
         member
             && *object.key.namespace == *self.spec.target_namespace
             && *object.key.name == child_name(&self.fleet.name, id)
-            && object.spec.as_ref().map_or(true, |spec| spec.instance_id == id)
+            && object
+                .spec
+                .as_ref()
+                .is_ok_and(|spec| spec.instance_id == id && spec.secret_ref == self.secret(id))
     }
 
     /// Whether a child is what it should be, its `rotate-at` and `suspend` left aside.
@@ -108,19 +111,24 @@ impl<'a> Children<'a> {
             && (id.len() > LONGEST_LABEL || marked(&mark(MarkOf::Label, INSTANCE_ID, id)))
     }
 
+    /// The Secret of a child. Nothing of it ever changes.
+    fn secret(&self, id: &str) -> SecretRef {
+        let template = self.spec.template.as_deref();
+        let pattern = template.and_then(|template| template.secret_name.as_deref());
+        let key = template.and_then(|template| template.secret_key.clone());
+        SecretRef {
+            name: secret_name(pattern, &self.fleet.name, id),
+            key: key.unwrap_or_else(|| KEY.to_owned()),
+        }
+    }
+
     /// The spec of a child.
     pub fn spec(&self, id: &str, region: Option<&str>) -> VncPasswordSpec {
         let template = self.spec.template.as_deref();
-        let pattern = template.and_then(|template| template.secret_name.as_deref());
         VncPasswordSpec {
             instance_id: id.to_owned(),
             region_id: region.map(ToOwned::to_owned),
-            secret_ref: SecretRef {
-                name: secret_name(pattern, &self.fleet.name, id),
-                key: template
-                    .and_then(|template| template.secret_key.clone())
-                    .unwrap_or_else(|| KEY.to_owned()),
-            },
+            secret_ref: self.secret(id),
             rotation: Some(Box::default()),
             window: self.spec.window.clone(),
             activation: template.map(|template| template.activation).unwrap_or_default(),
@@ -193,7 +201,8 @@ impl<'a> Children<'a> {
         self.sent(id, client.request::<Value>(built(request)?).await)
     }
 
-    /// Brings a child back: what we once created it with is ours to remove, and what others have added to the spec goes.
+    /// Brings a child back, and stamps it: what we once created it with is ours to remove, and what others have added to
+    /// the spec goes first, so that nothing is rotated by a spec that is not the fleet's. Returns its version then.
     pub async fn mend(
         &self,
         client: &Client,
@@ -201,34 +210,43 @@ impl<'a> Children<'a> {
         region: Option<&str>,
         stamp: Option<Timestamp>,
         uid: &str,
-    ) -> Result<Written, Error> {
+    ) -> Result<(Written, Option<String>), Error> {
         let key = self.key(id);
         let read =
             client.request::<Value>(built(self.requests().get(&key.name, &GetParams::default()))?).await;
-        let (Written::Done, Some(object)) = self.sent(id, read)? else { return Ok(Written::Done) };
+        let (written, object) = self.sent(id, read)?;
+        let Some(mut object) = object.filter(|object| object["metadata"]["uid"] == uid) else {
+            return Ok((written, None));
+        };
         if let Some(patch) = adopted(&object) {
             let patch = serde_json::from_value(patch)
                 .map_err(|error| self.failed(id, kube::Error::SerdeError(error)))?;
-            let request =
-                self.requests().patch(&key.name, &PatchParams::default(), &Patch::Json::<()>(patch));
-            if let (Written::Refused(trouble), _) = self.sent(id, client.request(built(request)?).await)? {
-                return Ok(Written::Refused(trouble));
-            }
+            let patch = Patch::Json::<()>(patch);
+            let request = self.requests().patch(&key.name, &PatchParams::default(), &patch);
+            let (written, adopted) = self.sent(id, client.request(built(request)?).await)?;
+            let Some(adopted) = adopted else { return Ok((written, None)) };
+            object = adopted;
         }
-        let (written, Some(object)) = self.apply(client, id, region, stamp, uid).await? else {
-            return Ok(Written::Done);
-        };
-        let suspended = object["spec"]["suspend"].as_bool() == Some(true);
         let mut wanted = serde_json::to_value(self.spec(id, region)).unwrap_or_default();
-        if suspended {
+        if object["spec"]["suspend"].as_bool() == Some(true) {
             wanted["suspend"] = true.into();
         }
-        let Some(extra) = extra(&object["spec"], &wanted) else { return Ok(written) };
-        let version = &object["metadata"]["resourceVersion"];
-        let patch = json!({"metadata": {"uid": uid, "resourceVersion": version}, "spec": extra});
-        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let request = self.requests().patch(&key.name, &parameters, &Patch::Merge(patch));
-        self.sent(id, client.request(built(request)?).await).map(|(written, _)| written)
+        if let Some(extra) = extra(&object["spec"], &wanted) {
+            let version = &object["metadata"]["resourceVersion"];
+            let patch =
+                Patch::Merge(json!({"metadata": {"uid": uid, "resourceVersion": version}, "spec": extra}));
+            let parameters =
+                PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+            let request = self.requests().patch(&key.name, &parameters, &patch);
+            let (written, patched) = self.sent(id, client.request::<Value>(built(request)?).await)?;
+            if patched.is_none() {
+                return Ok((written, None));
+            }
+        }
+        let (written, object) = self.apply(client, id, region, stamp, uid).await?;
+        let version =
+            object.and_then(|object| Some(object["metadata"]["resourceVersion"].as_str()?.to_owned()));
+        Ok((written, version))
     }
 
     /// Deletes a child.
@@ -278,7 +296,9 @@ impl<'a> Children<'a> {
             },
             // Gone, or another by now: the watch tells.
             404 | 409 => return Ok((Written::Done, None)),
-            400..=428 => Trouble {
+            // It may have been written.
+            504 => return Err(self.failed(id, kube::Error::Api(status))),
+            _ => Trouble {
                 reason: Reason::MemberRefused,
                 message: format!(
                     "the API server refuses the VncPasswords of this fleet in namespace {namespace} ({}): check quota, admission \
@@ -286,7 +306,6 @@ impl<'a> Children<'a> {
                     if status.reason.is_empty() { "no reason given" } else { &status.reason }
                 ),
             },
-            _ => return Err(self.failed(id, kube::Error::Api(status))),
         };
         tracing::warn!(fleet = %self.fleet.name, object = %self.key(id), code = status.code, message = status.message,
             "the API server refuses a VncPassword");
@@ -361,7 +380,8 @@ pub(super) fn stand_in(fleet: &FleetObject, spec: &ClusterVncPasswordSpec) -> Ob
         uid: "".into(),
         resource_version: "".into(),
         generation: 0,
-        created: Timestamp::now(),
+        // Younger than all there are, whatever the clocks say.
+        created: Timestamp::MAX,
         rotate_at: RotateAt::Never,
         spec: Ok(Arc::new(children.spec("i-", None))),
         status: Arc::default(),

@@ -3,14 +3,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 
 use crate::{
     api::{self, ClusterVncPasswordSpec, Tag},
-    controller::{Context, Error, object::FleetObject},
+    controller::{Context, object::FleetObject},
     ecs::{self, Action, Asker, Identity, Instance, Region, Route},
     rotation::{
         facts::Access,
@@ -25,6 +25,10 @@ const INTERVAL: Duration = Duration::from_mins(10);
 const RETRY: Duration = Duration::from_mins(1);
 /// How long to wait where the instances to ask about are not known yet.
 const SOON: Duration = Duration::from_secs(1);
+/// Pages of an answer: a hundred thousand instances.
+const MOST_PAGES: usize = 1000;
+/// What an answer may be late.
+const STALE: Duration = Duration::from_mins(2);
 /// Ids a call.
 const BATCH: usize = 100;
 
@@ -32,11 +36,15 @@ const BATCH: usize = 100;
 #[derive(Debug)]
 pub(in crate::controller) struct Found {
     asked: Asked,
+    /// When the answer came.
+    pub at: Timestamp,
+    /// There is no answer at all.
+    empty: bool,
     /// The instances with the tags of the selector, where there are any there.
     tagged: Option<Answer>,
     /// Whether the instances that were asked about carry the tags that are required; `None`: the cloud does not show them.
     carries: HashMap<Box<str>, Option<bool>>,
-    /// Why there is no answer.
+    /// Why there is no answer, or not all of it.
     pub failed: Option<String>,
 }
 
@@ -78,6 +86,17 @@ impl Found {
         self.asked == Asked::of(spec)
     }
 
+    /// Whether there is no answer at all.
+    pub fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    /// Whether it is too old to be believed.
+    pub fn is_stale(&self, spec: &ClusterVncPasswordSpec, now: Timestamp) -> bool {
+        let age = Duration::try_from(now.duration_since(self.at)).unwrap_or_default();
+        age > interval(spec) * 2 + STALE
+    }
+
     /// The instances with the tags of the selector.
     pub fn tagged(&self) -> Option<&Answer> {
         self.tagged.as_ref()
@@ -110,19 +129,26 @@ pub(in crate::controller) async fn discover(context: Arc<Context>, name: Arc<str
     let interval = interval(spec);
     let asked = Asked::of(spec);
     let asking = Asking { context: &context, fleet: &fleet };
-    let (found, wait) = match asking.ask(spec, &asked, &listed).await {
-        Ok(found) => (found, interval),
+    let began = Instant::now();
+    context.fleets.remember(&fleet, |memory| memory.asking_since = Some(began));
+    let reply = asking.ask(spec, &asked, &listed).await;
+    let (found, wait) = match reply {
+        Ok(found) => (Some(found), interval),
         Err(Failure::Cloud(failed)) => {
             tracing::warn!(fleet = %name, failed, "cannot find out which instances a fleet has");
-            let found = Found { asked, tagged: None, carries: HashMap::new(), failed: Some(failed) };
-            (found, interval.min(RETRY))
+            let (at, carries) = (Timestamp::now(), HashMap::new());
+            let found = Found { asked, at, empty: true, tagged: None, carries, failed: Some(failed) };
+            (Some(found), interval.min(RETRY))
         }
-        Err(Failure::Kubernetes(error)) => {
-            tracing::warn!(fleet = %name, %error, "cannot read the credentials of a fleet; it is tried again");
-            return Some(interval.min(RETRY));
-        }
+        // It is another one by now.
+        Err(Failure::Outdated) => (None, SOON),
     };
-    context.fleets.remember(&fleet, |memory| memory.found = Some(Arc::new(found)));
+    context.fleets.remember(&fleet, |memory| {
+        memory.asking_since = None;
+        if let Some(found) = found {
+            memory.found = Some(Arc::new(found));
+        }
+    });
     context.wake_fleet(&name);
     Some(wait)
 }
@@ -130,7 +156,8 @@ pub(in crate::controller) async fn discover(context: Arc<Context>, name: Arc<str
 enum Failure {
     /// A sentence for the status.
     Cloud(String),
-    Kubernetes(Error),
+    /// The fleet has changed meanwhile.
+    Outdated,
 }
 
 struct Asking<'a> {
@@ -147,10 +174,12 @@ impl Asking<'_> {
     ) -> Result<Found, Failure> {
         let identity = self.identity(spec).await?;
         let carries = listed.found.keys().map(|id| (id.clone(), None)).collect();
-        let mut found = Found { asked: asked.clone(), tagged: None, carries, failed: None };
+        let (asked, at) = (asked.clone(), Timestamp::now());
+        let mut found = Found { asked, at, empty: false, tagged: None, carries, failed: None };
+        let mut carries = std::mem::take(&mut found.carries);
         let mut note = |instance: &Instance| {
             let fits = spec.require_tags.iter().all(|tag| has(instance, tag));
-            found.carries.insert(instance.instance_id.as_str().into(), Some(fits));
+            carries.insert(instance.instance_id.as_str().into(), Some(fits));
         };
         if let (Some(tags), Some(regions)) = (&spec.tags, &spec.region_ids) {
             let mut tagged: Vec<(String, String)> = Vec::new();
@@ -164,26 +193,53 @@ impl Asking<'_> {
             let tagged = Answer::of_tagged(tagged.iter().map(|(region, id)| (region.as_str(), id.as_str())));
             found.tagged = Some(tagged);
         } else {
-            let mut regions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            let own = self.context.config.region.as_ref().map(Region::as_str);
+            let mut regions: BTreeMap<&str, Vec<String>> = BTreeMap::new();
             for (id, region) in &listed.found {
-                let own = || self.context.config.region.as_ref().map(|region| region.as_str().to_owned());
-                let region = region.as_ref().map(ToString::to_string).or_else(own).ok_or_else(|| {
-                    Failure::Cloud(format!(
-                        "the region of instance {id} is not known: write it as in cn-hangzhou.{id}, or start the \
-                         operator with --region"
-                    ))
-                })?;
-                regions.entry(region).or_default().push(id.to_string());
-            }
-            for (region, ids) in regions {
-                let region = Region::parse(&region).map_err(|_| invalid_region(&region))?;
-                for ids in ids.chunks(BATCH) {
-                    let call = || self.context.ecs.describe_instances(&identity, &region, ids);
-                    self.admitted(&identity, &region, call).await?.iter().for_each(&mut note);
+                match region.as_deref().or(own) {
+                    Some(region) => regions.entry(region).or_default().push(id.to_string()),
+                    None => {
+                        found.failed = Some(format!(
+                            "the region of instance {id} is not known: write it as in cn-hangzhou.{id}, or start the operator \
+                             with --region"
+                        ));
+                    }
                 }
             }
+            // What one region does not tell is not known, and keeps nobody from what the others tell.
+            let mut answered = regions.is_empty();
+            for (region, ids) in regions {
+                match self.described(&identity, region, &ids).await {
+                    Ok(instances) => {
+                        answered = true;
+                        instances.iter().for_each(&mut note);
+                    }
+                    Err(Failure::Cloud(failed)) => found.failed = Some(failed),
+                    Err(Failure::Outdated) => return Err(Failure::Outdated),
+                }
+            }
+            if let (false, Some(failed)) = (answered, &found.failed) {
+                return Err(Failure::Cloud(failed.clone()));
+            }
         }
+        found.carries = carries;
         Ok(found)
+    }
+
+    /// These instances, as many as the cloud shows.
+    async fn described(
+        &self,
+        identity: &Identity,
+        region: &str,
+        ids: &[String],
+    ) -> Result<Vec<Instance>, Failure> {
+        let region = Region::parse(region).map_err(|_| invalid_region(region))?;
+        let mut instances = Vec::new();
+        for ids in ids.chunks(BATCH) {
+            let call = || self.context.ecs.describe_instances(identity, &region, ids);
+            instances.extend(self.admitted(identity, &region, call).await?);
+        }
+        Ok(instances)
     }
 
     /// The instances with these tags, page by page.
@@ -195,15 +251,17 @@ impl Asking<'_> {
     ) -> Result<Vec<Instance>, Failure> {
         let tags: Vec<_> = tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_deref())).collect();
         let (mut instances, mut token) = (Vec::new(), None::<String>);
-        loop {
+        for _ in 0..MOST_PAGES {
             let call = || self.context.ecs.find_instances(identity, region, &tags, token.as_deref());
             let (page, next) = self.admitted(identity, region, call).await?;
             instances.extend(page);
             match next {
-                Some(next) if Some(&next) != token.as_ref() => token = Some(next),
-                _ => return Ok(instances),
+                Some(next) => token = Some(next),
+                None => return Ok(instances),
             }
         }
+        // A part of an answer is none: what it leaves out would be pruned.
+        Err(Failure::Cloud(format!("DescribeInstances in region {region} comes to no end; narrow the tags")))
     }
 
     /// Makes a call when the limiter lets it, again where it was throttled.
@@ -218,8 +276,15 @@ impl Asking<'_> {
     {
         let limiter = &self.context.limiter;
         // Of no namespace: it comes by itself.
-        let asker = Asker::new(&"".into(), &format!("fleet/{}", self.fleet.name).into());
+        let asker = Asker::new(&"".into(), &format!("fleet:{}", self.fleet.name).into());
+        let mut again = true;
         loop {
+            let current = self.context.fleets.newest(&self.fleet.name);
+            if current.is_none_or(|current| {
+                (&current.uid, current.generation) != (&self.fleet.uid, self.fleet.generation)
+            }) {
+                return Err(Failure::Outdated);
+            }
             let route =
                 Route { action: Action::DescribeInstances, scope: identity.scope(), region: region.as_str() };
             let ticket = match limiter.admit(route, &asker, Timestamp::now()) {
@@ -240,9 +305,11 @@ impl Asking<'_> {
                 Err(error) => error,
             };
             let class = classify(&(&error).into());
-            if !error.was_not_made() {
-                self.context.metrics.called(Action::DescribeInstances, class);
+            if error.was_not_made() {
+                limiter.lost(route, ticket, now);
+                return Err(failed(region, &error));
             }
+            self.context.metrics.called(Action::DescribeInstances, class);
             match class {
                 Class::Throttled => {
                     limiter.throttled(route, &asker, ticket, error.retry_after(), now);
@@ -250,6 +317,11 @@ impl Asking<'_> {
                 Class::OutcomeUnknown | Class::Unreachable => {
                     limiter.lost(route, ticket, now);
                     return Err(failed(region, &error));
+                }
+                // A cached key may just have been renewed, a nonce or a date may have been wrong.
+                Class::Credentials | Class::Signing if again => {
+                    limiter.passed(route, ticket, now);
+                    again = false;
                 }
                 _ => {
                     limiter.passed(route, ticket, now);
@@ -261,7 +333,8 @@ impl Asking<'_> {
 
     async fn identity(&self, spec: &ClusterVncPasswordSpec) -> Result<Arc<Identity>, Failure> {
         let child = super::children::stand_in(self.fleet, spec);
-        let (access, identity) = self.context.access_of(&child).await.map_err(Failure::Kubernetes)?;
+        let (access, identity) =
+            self.context.access_of(&child).await.map_err(|error| Failure::Cloud(error.to_string()))?;
         let namespace = &spec.target_namespace;
         identity.ok_or_else(|| {
             Failure::Cloud(match access {

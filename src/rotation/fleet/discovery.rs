@@ -129,10 +129,11 @@ pub struct Selection {
 
 /// Holds an answer against the instances that have a child. An answer that would have more than half of at least ten children
 /// pruned, or all of any number, is not believed until it has come three times in a row, each `interval` after the other, and
-/// over ten minutes at least. `before`: the doubt in the status.
+/// over ten minutes at least. `before`: the doubt in the status. `at`: when the answer came; it counts once.
 #[must_use]
 pub fn select(
     answer: &Answer,
+    at: Timestamp,
     known: &BTreeSet<&str>,
     before: Option<&Doubt>,
     interval: Duration,
@@ -145,7 +146,7 @@ pub fn select(
     members.extend(kept.into_iter().map(|id| (id.into(), Wanted::Kept)));
     let suspicious =
         !gone.is_empty() && (members.is_empty() || (known.len() >= MANY && gone.len() * 2 > known.len()));
-    let doubt = suspicious.then(|| counted(before, interval, now));
+    let doubt = suspicious.then(|| counted(before, at, interval, now));
     let degraded = doubt.as_ref().is_some_and(|doubt| !believed(doubt, now));
     let mut vanished = BTreeSet::new();
     if degraded {
@@ -164,7 +165,7 @@ pub fn blind(known: &BTreeSet<&str>, before: Option<&Doubt>) -> Selection {
 }
 
 /// The doubt with this answer counted, where the last one that was is long enough ago.
-fn counted(before: Option<&Doubt>, interval: Duration, now: Timestamp) -> Doubt {
+fn counted(before: Option<&Doubt>, at: Timestamp, interval: Duration, now: Timestamp) -> Doubt {
     let Some(before) = before else {
         return Doubt { since: seconds(now), answers: 1, counted_at: seconds(now) };
     };
@@ -172,7 +173,8 @@ fn counted(before: Option<&Doubt>, interval: Duration, now: Timestamp) -> Doubt 
     // The clock may have jumped back.
     doubt.since = doubt.since.min(seconds(now));
     doubt.counted_at = doubt.counted_at.min(seconds(now));
-    if doubt.answers < ANSWERS && after(doubt.counted_at.0, interval) <= now {
+    let fresh = at > doubt.counted_at.0;
+    if fresh && doubt.answers < ANSWERS && after(doubt.counted_at.0, interval) <= now {
         doubt.answers += 1;
         doubt.counted_at = seconds(now);
     }

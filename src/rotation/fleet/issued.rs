@@ -37,6 +37,12 @@ impl Issued {
         self.writes.insert(instance_id.into(), Write { stamp: Some(stamp), creates: false, at: now });
     }
 
+    /// When the first of what was not seen is forgotten.
+    #[must_use]
+    pub fn forgotten_at(&self) -> Option<Timestamp> {
+        self.writes.values().map(|write| after(write.at, FORGOTTEN)).min()
+    }
+
     /// A write came to nothing.
     pub fn undone(&mut self, instance_id: &str) {
         self.writes.remove(instance_id);

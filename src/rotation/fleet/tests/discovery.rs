@@ -79,7 +79,7 @@ fn an_answer_that_would_prune_too_much_is_not_believed_at_once() {
         let name = format!("{known:?} are known, {found:?} found");
         let (known, answer) = (numbered(known), Answer::of_list(&numbered(found)));
         let known: BTreeSet<&str> = known.iter().map(String::as_str).collect();
-        let selection = select(&answer, &known, None, Duration::from_secs(600), now());
+        let selection = select(&answer, now(), &known, None, Duration::from_secs(600), now());
         assert_eq!(selection.degraded, !believed, "{name}");
         assert_eq!(selection.doubt.is_some(), !believed, "{name}");
         let gone = known.iter().filter(|id| !answer.found.contains_key(**id)).count();
@@ -99,8 +99,14 @@ fn an_answer_that_comes_again_and_again_is_believed() {
         let mut writes = 0;
         for second in (0..).step_by(10) {
             let before = doubt.clone();
-            let selection =
-                select(&few, &known, before.as_ref(), Duration::from_secs(interval), at(NOW + second));
+            let selection = select(
+                &few,
+                at(NOW + second),
+                &known,
+                before.as_ref(),
+                Duration::from_secs(interval),
+                at(NOW + second),
+            );
             writes += u32::from(selection.doubt != doubt);
             doubt = selection.doubt;
             if !selection.degraded {
@@ -113,16 +119,22 @@ fn an_answer_that_comes_again_and_again_is_believed() {
     };
     assert_eq!(believed_after(600), (1200, 3), "three times, ten minutes apart");
     assert_eq!(believed_after(60), (600, 3), "ten minutes at least");
+    // The same answer, looked at again and again, counts once.
+    let later = |before: Option<&Doubt>, second| {
+        select(&few, at(NOW), &known, before, Duration::from_secs(60), at(NOW + second)).doubt
+    };
+    let first = later(None, 0);
+    assert_eq!(later(first.as_ref(), 3600), first);
     let doubt = Doubt { since: Time(at(0)), answers: 3, counted_at: Time(at(0)) };
     let all = Answer::of_list(&numbered(0..20));
     let interval = Duration::from_secs(600);
     assert_eq!(
-        select(&all, &known, Some(&doubt), interval, now()).doubt,
+        select(&all, now(), &known, Some(&doubt), interval, now()).doubt,
         None,
         "one good answer ends the doubt"
     );
     let jumped = Doubt { since: Time(at(2 * NOW)), answers: 2, counted_at: Time(at(2 * NOW)) };
-    let selection = select(&few, &known, Some(&jumped), interval, now());
+    let selection = select(&few, now(), &known, Some(&jumped), interval, now());
     assert_eq!(selection.doubt.unwrap().since, Time(now()), "the clock has jumped back");
 }
 
@@ -133,7 +145,7 @@ fn without_an_answer_the_children_stay() {
     assert!(selection.degraded && selection.vanished.is_empty());
     assert_eq!(selection.members.len(), 2);
     let twins = Answer::of_nodes([("a", Some("cn-hangzhou.i-a")), ("b", Some("cn-hangzhou.i-a"))]);
-    let selection = select(&twins, &known, None, Duration::from_secs(600), now());
+    let selection = select(&twins, now(), &known, None, Duration::from_secs(600), now());
     assert_eq!(selection.members.len(), 1, "the child of twins stays: {selection:?}");
     assert_eq!(ids(&selection.vanished), ["i-b"]);
 }
