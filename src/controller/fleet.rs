@@ -35,6 +35,7 @@ use crate::{
         ClusterVncPasswordSpec, ClusterVncPasswordStatus, ConditionType, FIELD_MANAGER, GROUP, Rollout,
         VERSION,
     },
+    ecs::Region,
     rotation::fleet::{
         Action, Answer, Child, Discovery, Facts, Fleet, Member, Observation, Plan, Selection, Trouble,
         Wanted, blind, invalid_fleet, plan, select, status,
@@ -213,6 +214,7 @@ impl Pass<'_> {
         let trouble = trouble.flatten();
         let identity = (fleet.generation, fleet.created);
         let seen = Fleet::new(&spec, &fleet.status, identity, fleet.rotate_at, selection.degraded);
+        let seen = Fleet { spacing: self.spacing(&instances), ..seen };
         let plan = plan(&seen, &members, now);
         let skipped = known.answer.as_ref().map(|answer| answer.skipped.as_slice()).unwrap_or_default();
         let discovery = Discovery { skipped, doubt: selection.doubt.clone(), failed: known.failed.clone() };
@@ -340,6 +342,14 @@ impl Pass<'_> {
             (Instance { id: id.into(), wanted: wanted.clone(), child: object }, member)
         });
         members.unzip()
+    }
+
+    /// The shortest time between two calls for the fleet's instances, where it is limited.
+    fn spacing(&self, instances: &[Instance]) -> Option<Duration> {
+        let own = self.context.config.region.as_ref().map(Region::as_str);
+        let regions: BTreeSet<&str> =
+            instances.iter().filter_map(|instance| instance.region().or(own)).collect();
+        self.context.spacing(&children::stand_in(&self.fleet, &self.spec), regions)
     }
 
     /// Where nothing but numbers changed: how long the status can wait for more of them.

@@ -37,7 +37,7 @@ use jiff::Timestamp;
 use kube::Client;
 
 use crate::{
-    ecs::{self, Action, Asker, Limiter, Lookout, Region},
+    ecs::{self, Action, Asker, Limiter, Lookout, Region, Route},
     rotation::facts::{Access, FingerprintKey, Owner, Unsettled},
     runtime::{Lease, Metrics, Readiness, Shutdown},
 };
@@ -65,6 +65,8 @@ pub struct Config {
     pub ambient: Ambient,
     /// Ceilings of the rates of calls.
     pub rates: ecs::Rates,
+    /// How long the cloud counts calls: a minute, but in a test.
+    pub minute: Duration,
     /// Whether this process may act.
     pub lease: Arc<dyn Lease>,
     /// Namespaces to watch; none: all.
@@ -131,7 +133,7 @@ pub async fn run(
     let (wake, woken) = unbounded();
     let (wake_fleets, woken_fleets) = unbounded();
     let (wake_discoveries, woken_discoveries) = unbounded();
-    let limiter = Arc::new(Limiter::new(config.rates.clone(), clock.clone()));
+    let limiter = Arc::new(Limiter::new(config.rates.clone(), clock.clone()).with_minutes_of(config.minute));
     let (events, sender) = Events::new(client.clone(), Arc::clone(&metrics));
     let concurrency = config.concurrency;
     let counted = Arc::clone(&metrics);
@@ -283,6 +285,23 @@ impl Context {
     /// Whether an instance that a fleet has no child for belongs to another object. `child`: what the child would be like.
     fn is_elsewhere(&self, id: &str, child: &object::Object) -> bool {
         self.registry.is_taken(id, child, |one, other| self.identities.bond(one, other))
+    }
+
+    /// The shortest time between two calls for objects like this one in these regions, where it is limited in all of them.
+    fn spacing<'a>(
+        &self,
+        object: &object::Object,
+        regions: impl IntoIterator<Item = &'a str>,
+    ) -> Option<Duration> {
+        let version = object.credentials().and_then(|secret| self.secrets.version(&secret));
+        let identity = self.identities.access(object, version.as_ref()).1?;
+        let (action, scope) = (Action::ModifyInstanceVncPasswd, identity.scope());
+        let spacings =
+            regions.into_iter().map(|region| self.limiter.spacing(Route { action, scope, region }));
+        // Regions go side by side.
+        let a_second: f64 =
+            spacings.map(|spacing| Some(spacing?.as_secs_f64().recip())).sum::<Option<f64>>()?;
+        Duration::try_from_secs_f64(a_second.recip()).ok()
     }
 
     /// Whether the objects of a namespace are watched.

@@ -94,6 +94,8 @@ type Gates = HashMap<(Action, Box<str>, Box<str>), Gate>;
 pub struct Limiter {
     rates: Rates,
     clock: Clock,
+    /// How long the cloud's minute is.
+    minute: Micros,
     gates: Mutex<Gates>,
 }
 
@@ -101,7 +103,14 @@ impl Limiter {
     /// A limiter with these ceilings, which counts the minutes of that clock.
     #[must_use]
     pub fn new(rates: Rates, clock: Clock) -> Self {
-        Self { rates, clock, gates: Mutex::default() }
+        Self { rates, clock, minute: pace::MINUTE, gates: Mutex::default() }
+    }
+
+    /// The same for a cloud that counts for so long: 60 s, but in a test.
+    #[must_use]
+    pub fn with_minutes_of(self, length: Duration) -> Self {
+        let minute = Micros::try_from(length.as_micros()).unwrap_or(Micros::MAX).max(60);
+        Self { minute, ..self }
     }
 
     /// When to come for a call, where it cannot be made now. Changes nothing.
@@ -187,6 +196,17 @@ impl Limiter {
         called
     }
 
+    /// The time between two calls at the pace that is kept to now; `None`: there is none.
+    #[must_use]
+    pub fn spacing(&self, route: Route<'_>) -> Option<Duration> {
+        let calls = match self.gates().get(&key(route)) {
+            Some(gate) => gate.pace.calls(),
+            None => self.rates.of(route.action),
+        };
+        let minute = Duration::from_micros(self.minute.unsigned_abs());
+        calls.map(|calls| minute / calls.max(1))
+    }
+
     /// What the gates of an action are like.
     #[must_use]
     pub fn state(&self, action: Action, now: Timestamp) -> State {
@@ -201,8 +221,8 @@ impl Limiter {
     }
 
     fn with<T>(&self, route: Route<'_>, change: impl FnOnce(&mut Gate) -> T) -> T {
-        let ceiling = self.rates.of(route.action);
-        change(self.gates().entry(key(route)).or_insert_with(|| Gate::new(ceiling)))
+        let new = || Gate::new(self.rates.of(route.action)).with_minutes_of(self.minute);
+        change(self.gates().entry(key(route)).or_insert_with(new))
     }
 
     fn gates(&self) -> MutexGuard<'_, Gates> {

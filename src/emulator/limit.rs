@@ -8,16 +8,22 @@ use jiff::Timestamp;
 use super::action::{Action, Service};
 use super::wire::ApiError;
 
-const MINUTE: i64 = 60_000;
-
 /// The limits and what was used of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Limits {
+    /// How long is counted, in milliseconds: a minute, but in a test.
+    pub minute: i64,
     per_minute: BTreeMap<Action, u32>,
     /// The minute last counted, and the calls in it.
     counts: HashMap<(Action, String, String), (i64, u32)>,
     /// Whether a throttled reply says how long to wait.
     pub send_retry_after: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { minute: 60_000, per_minute: BTreeMap::new(), counts: HashMap::new(), send_retry_after: false }
+    }
 }
 
 impl Limits {
@@ -44,7 +50,7 @@ impl Limits {
             return Ok(());
         };
         let millis = now.as_millisecond();
-        let minute = millis.div_euclid(MINUTE);
+        let minute = millis.div_euclid(self.minute);
         let key = (action, account.to_owned(), region.to_owned());
         let (counted, calls) = self.counts.entry(key).or_default();
         if *counted != minute {
@@ -54,7 +60,7 @@ impl Limits {
             *calls += 1;
             return Ok(());
         }
-        let left = MINUTE - millis.rem_euclid(MINUTE);
+        let left = self.minute - millis.rem_euclid(self.minute);
         let retry_after = self.send_retry_after.then(|| Duration::from_millis(left.unsigned_abs()));
         Err(throttled(action.service(), retry_after))
     }

@@ -34,6 +34,7 @@ mod wire;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -64,10 +65,12 @@ pub struct Options {
     pub journal_limit: usize,
     /// Seed of request ids, of credentials, and of the faults' probabilities.
     pub seed: u64,
+    /// How long the minute is in which it counts calls; a minute, so that tests of limits can be short.
+    pub minute: Duration,
 }
 
 impl Default for Options {
-    /// A free port of the loopback address, the default [`AccessKey`], the system's clock, 100,000 calls.
+    /// A free port of the loopback address, the default [`AccessKey`], the system's clock, 100,000 calls, minutes of 60 s.
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -75,6 +78,7 @@ impl Default for Options {
             clock: Clock::system(),
             journal_limit: 100_000,
             seed: 0,
+            minute: Duration::from_secs(60),
         }
     }
 }
@@ -93,10 +97,12 @@ impl Emulator {
     /// # Errors
     /// The address cannot be bound.
     pub async fn start(options: Options) -> io::Result<Self> {
-        let Options { listen, access_keys, clock, journal_limit, seed } = options;
+        let Options { listen, access_keys, clock, journal_limit, seed, minute } = options;
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
-        let cloud = Cloud::new(clock, State::new(access_keys, journal_limit, seed));
+        let mut state = State::new(access_keys, journal_limit, seed);
+        state.limits.minute = i64::try_from(minute.as_millis()).unwrap_or(i64::MAX).max(1);
+        let cloud = Cloud::new(clock, state);
         let server = tokio::spawn(server::serve(listener, cloud.clone()));
         Ok(Self { address, cloud, server })
     }

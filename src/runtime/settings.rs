@@ -224,6 +224,7 @@ impl TryFrom<RunArgs> for Settings {
                 settle,
                 allow_reboot,
                 rates: rates(ecs_rate)?,
+                minute: Duration::from_secs(60),
                 lease: Arc::new(Alone),
                 namespaces: watch_namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect(),
                 concurrency: max_concurrent_reconciles.into(),

@@ -12,3 +12,4 @@ mod outage;
 mod program;
 #[allow(dead_code, reason = "the other tests use more of it")]
 mod support;
+mod waves;

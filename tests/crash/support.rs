@@ -2,6 +2,8 @@
 
 #[path = "../operator/support/control_plane.rs"]
 pub mod control_plane;
+#[path = "../operator/support/fleet.rs"]
+pub mod fleet;
 #[path = "../operator/support/operator.rs"]
 pub mod operator;
 #[path = "../operator/support/world.rs"]

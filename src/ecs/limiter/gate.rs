@@ -22,6 +22,11 @@ impl Gate {
         Self { pace: Pace::new(ceiling), turns: Turns::default() }
     }
 
+    /// The same with minutes of that length.
+    pub fn with_minutes_of(self, length: Micros) -> Self {
+        Self { pace: self.pace.with_minutes_of(length), ..self }
+    }
+
     /// When to come for a call, where that cannot begin now. Changes nothing.
     pub fn opens(&mut self, asker: &Asker, now: Micros) -> Option<Micros> {
         let slot = self.pace.slot(self.turns.rank(asker, now), now);

@@ -9,19 +9,20 @@ use super::learning::{Learning, Minute};
 pub(super) type Micros = i64;
 
 const SECOND: Micros = 1_000_000;
+/// For so long the cloud counts.
 pub(super) const MINUTE: Micros = 60 * SECOND;
 /// A reply that has not come by then does not come: the longest time of a call is 4 s.
 const LOST: Micros = 5 * SECOND;
 /// Turns of so long can be made up for, where nobody came in time.
 const CREDIT: Micros = SECOND;
-/// In a minute that probes, the calls known to pass are done after so long, and the rest is for probing: the first time,
-/// when it may find what is known, and when once and more often it has found more. If it finds the end, the gate is closed for
-/// what is left of the minute, for people at the console as well.
-const SURE: [Micros; 3] = [54 * SECOND, 45 * SECOND, 36 * SECOND];
+/// In a minute that probes, the calls known to pass are done after so many sixtieths, and the rest is for probing: the first
+/// time, when it may find what is known, and when once and more often it has found more. If it finds the end, the gate is
+/// closed for what is left of the minute, for people at the console as well.
+const SURE: [Micros; 3] = [54, 45, 36];
 /// At most so many probes fit a minute, or half of what is known to pass.
 const FEWEST_PROBES: u32 = 10;
-/// Our clock and the cloud's may differ by so much unnoticed.
-const NOISE: Micros = 2 * SECOND;
+/// Our clock and the cloud's may differ by so many sixtieths of a minute unnoticed.
+const NOISE: Micros = 2;
 /// What a call is thought to take until one has come back.
 const FIRST_LATENCY: Micros = SECOND / 5;
 
@@ -50,6 +51,8 @@ enum Door {
 #[derive(Debug)]
 pub(super) struct Pace {
     learning: Learning,
+    /// How long a minute is: [`MINUTE`], but in a test.
+    length: Micros,
     door: Door,
     /// The minute that is counted, and the calls begun in it.
     minute: Minute,
@@ -72,6 +75,7 @@ impl Pace {
     pub fn new(ceiling: Option<u32>) -> Self {
         Self {
             learning: Learning::new(ceiling),
+            length: MINUTE,
             door: Door::Open,
             minute: Minute::MIN,
             begun: 0,
@@ -83,6 +87,11 @@ impl Pace {
             throttled: None,
             doubted: None,
         }
+    }
+
+    /// The same with minutes of that length.
+    pub fn with_minutes_of(self, length: Micros) -> Self {
+        Self { length, ..self }
     }
 
     /// When the call of that rank (0: the next one) may begin; not later than `now`: at once.
@@ -100,7 +109,7 @@ impl Pace {
         // Whoever has a turn in this minute comes at its pace.
         let calls = self.learning.calls().unwrap_or_default();
         let soon = self.begun.saturating_add(u32::try_from(rank).unwrap_or(u32::MAX)) < calls;
-        let interval = if soon { self.spacing() } else { self.interval(MINUTE) };
+        let interval = if soon { self.spacing() } else { self.interval(self.length) };
         first.saturating_add(Micros::try_from(rank).unwrap_or(Micros::MAX).saturating_mul(interval))
     }
 
@@ -128,7 +137,7 @@ impl Pace {
         let took = (now - ticket.sent).clamp(0, LOST);
         self.latency += (took - self.latency) / 8;
         // The cloud counted it somewhere in between.
-        self.learning.passed(minute(ticket.sent + took / 2));
+        self.learning.passed(self.minute_of(ticket.sent + took / 2));
         if matches!(self.door, Door::Trying { id, .. } if id == ticket.id) {
             self.door = Door::Open;
             self.next = self.next.max(now);
@@ -149,18 +158,18 @@ impl Pace {
         self.out.remove(&ticket.id);
         (self.used, self.throttled) = (now, Some(now));
         let tried = matches!(self.door, Door::Trying { id, .. } if id == ticket.id);
-        let sent = minute(ticket.sent);
-        let early = ticket.sent - sent * MINUTE < NOISE && self.doubted != Some(sent);
+        let (sent, noise) = (self.minute_of(ticket.sent), self.sixtieths(NOISE));
+        let early = ticket.sent - sent * self.length < noise && self.doubted != Some(sent);
         let until = match retry_after {
             Some(wait) => now.saturating_add(wait),
             // The first call of a minute: for the cloud that has hardly begun.
             None if tried && early => {
                 self.doubted = Some(sent);
-                self.door = Door::Closed { until: now + NOISE };
-                return now + NOISE;
+                self.door = Door::Closed { until: now + noise };
+                return now + noise;
             }
             // It is open in the minute after the one in which it was counted, at the latest.
-            None => (sent + 1) * MINUTE,
+            None => (sent + 1) * self.length,
         };
         self.learning.throttled((sent, self.minute));
         let until = match self.door {
@@ -194,10 +203,10 @@ impl Pace {
     /// When the next call may begin while the door is open and the rate is limited.
     fn first(&mut self, calls: u32, now: Micros) -> Micros {
         if self.begun < calls {
-            let interval = self.interval(MINUTE);
+            let interval = self.interval(self.length);
             return self.next.max(now - CREDIT.max(interval));
         }
-        let next_minute = (self.minute + 1) * MINUTE;
+        let next_minute = (self.minute + 1) * self.length;
         let probes = (calls / 2).max(FEWEST_PROBES);
         if !self.learning.probes(self.minute) || self.begun - calls >= probes {
             return next_minute;
@@ -206,7 +215,7 @@ impl Pace {
         if !self.out.is_empty() {
             return now + self.latency;
         }
-        let spacing = (MINUTE - self.sure()) / Micros::from(probes);
+        let spacing = (self.length - self.sure()) / Micros::from(probes);
         now.max(self.used + spacing)
     }
 
@@ -218,9 +227,9 @@ impl Pace {
     /// The part of this minute over which the calls known to pass are spread.
     fn sure(&self) -> Micros {
         if self.learning.probes(self.minute) {
-            SURE[self.learning.found_more().min(SURE.len() - 1)]
+            self.sixtieths(SURE[self.learning.found_more().min(SURE.len() - 1)])
         } else {
-            MINUTE
+            self.length
         }
     }
 
@@ -231,17 +240,21 @@ impl Pace {
 
     /// Closes the books of the minutes that are over.
     fn roll(&mut self, now: Micros) {
-        let current = minute(now);
+        let current = self.minute_of(now);
         if current == self.minute {
             return;
         }
         self.learning.ended(self.minute);
         (self.minute, self.begun) = (current, 0);
     }
-}
 
-fn minute(at: Micros) -> Minute {
-    at.div_euclid(MINUTE)
+    fn minute_of(&self, at: Micros) -> Minute {
+        at.div_euclid(self.length)
+    }
+
+    fn sixtieths(&self, count: Micros) -> Micros {
+        self.length / 60 * count
+    }
 }
 
 #[cfg(test)]
@@ -303,7 +316,7 @@ mod tests {
         assert_eq!(begun(&mut pace, 1, SECOND).len() + 1, 57);
         let calls = begun(&mut pace, 2, SECOND);
         let (sure, probes) = calls.split_at(57);
-        assert!(sure[56] - 2 * MINUTE <= SURE[0], "the sure ones are done in time");
+        assert!(sure[56] - 2 * MINUTE <= 54 * SECOND, "the sure ones are done in time");
         assert!((3..=8).contains(&probes.len()), "{} probes", probes.len());
         let mut former = sure[56];
         for probe in probes {

@@ -60,7 +60,9 @@ fn it_opens_after_one_call_that_passes() {
         let ticket = limiter.admit(ROUTE, &asker(&number.to_string()), at(20)).unwrap();
         limiter.passed(ROUTE, ticket, at(20));
     }
+    assert_eq!(limiter.spacing(ROUTE), None);
     throttle(&limiter, "a", None, at(30));
+    assert_eq!(limiter.spacing(ROUTE), Some(Duration::from_secs(60) / 57));
     let first = limiter.admit(ROUTE, &asker("a"), at(60)).unwrap();
     assert!(limiter.admit(ROUTE, &asker("b"), at(60)).is_err(), "nobody else while it is out");
     limiter.passed(ROUTE, first, at(60));
@@ -138,4 +140,15 @@ fn a_ceiling_is_what_the_user_says() {
     assert_eq!(begun.count(), 60, "as it is, evenly, from the first call on");
     let other = Route { action: Action::DescribeInstances, ..ROUTE };
     assert!((0..600).all(|_| limiter.admit(other, &asker("a"), at(60)).is_ok()), "the others have none");
+}
+
+#[test]
+fn a_minute_can_be_shorter_for_a_test() {
+    let limiter = limiter().with_minutes_of(Duration::from_secs(6));
+    for number in 0..60 {
+        let ticket = limiter.admit(ROUTE, &asker(&number.to_string()), at(20)).unwrap();
+        limiter.passed(ROUTE, ticket, at(20));
+    }
+    assert_eq!(throttle(&limiter, "a", None, at(21)), at(24));
+    assert_eq!(limiter.spacing(ROUTE), Some(Duration::from_secs(6) / 57));
 }

@@ -172,14 +172,16 @@ impl Facts {
     }
 
     /// Whether it has been asked for a rotation and has not shown yet that it knows.
-    fn asked(&self, now: Timestamp) -> bool {
-        // A time to come, somebody's own wish, starts nothing yet; but the stamp of the second in which it was created does.
-        self.stamped
-            .is_some_and(|at| Some(at) > self.handled && at >= self.created && at <= now.max(self.created))
+    fn asked(&self, rollout: Option<&Rollout>, now: Timestamp) -> bool {
+        // A time to come, somebody's own wish, starts nothing yet; but the stamp of the second in which it was created does, and
+        // that of the rollout: its id may be ahead of the clock, since it is later than the one before.
+        let own = rollout.map_or(Timestamp::MIN, |rollout| rollout.id.0);
+        let latest = now.max(self.created).max(own);
+        self.stamped.is_some_and(|at| Some(at) > self.handled && at >= self.created && at <= latest)
     }
 
-    /// How it stands, whatever the rollout.
-    pub(super) fn standing(&self, now: Timestamp) -> Standing {
+    /// How it stands, under a rollout where there is one.
+    pub(super) fn standing(&self, rollout: Option<&Rollout>, now: Timestamp) -> Standing {
         if self.deleting {
             return Standing::Busy { until: None };
         }
@@ -199,7 +201,7 @@ impl Facts {
                 _ => Standing::Aside,
             },
             State::Idle if self.restart == Restart::Person => Standing::AtRest,
-            State::Idle if self.asked(now) || (self.rotated.is_none() && !self.ready) => {
+            State::Idle if self.asked(rollout, now) || (self.rotated.is_none() && !self.ready) => {
                 Standing::Busy { until: None }
             }
             State::Idle => Standing::AtRest,

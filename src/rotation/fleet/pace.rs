@@ -69,6 +69,8 @@ fn reckon(fleet: &Fleet, rollout: &Rollout, tally: &Tally, again: bool, now: Tim
     };
     let needed =
         Duration::try_from_secs_f64(worked.as_secs_f64() * f64::from(left) / f64::from(done)).ok()?;
+    // What went before the limit was met was faster than what is to come.
+    let needed = needed.max(fleet.spacing.unwrap_or_default().saturating_mul(left));
     let needed = if again { needed.max(worked / 20).max(LATER) } else { needed };
     match window {
         Some(plan) => plan.after_open_time(now, needed),

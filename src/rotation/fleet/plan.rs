@@ -5,6 +5,8 @@
 //! makes one starts nothing, and is asked again once the status stands. Starting twice for one beginning that was lost on
 //! the way would rotate instances twice.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{
@@ -43,6 +45,8 @@ pub struct Fleet<'a> {
     pub suspended: bool,
     /// Whether the answer to which instances there are is not believed, or is not to be had.
     pub degraded: bool,
+    /// The shortest time between two calls, where the API limits their rate.
+    pub spacing: Option<Duration>,
 }
 
 /// How much may happen at once, and what becomes of what has vanished.
@@ -109,6 +113,7 @@ impl<'a> Fleet<'a> {
             limits: Limits::of(spec),
             suspended: spec.suspend,
             degraded,
+            spacing: None,
         }
     }
 
@@ -308,7 +313,7 @@ fn starts<'a>(
                 Some(Action::Create { member, stamp: rotates.map(|rollout| rollout.id.0) })
             }
             Child::Ours(facts) => {
-                let fits = match facts.standing(now) {
+                let fits = match facts.standing(rollout, now) {
                     Standing::AtRest | Standing::Aside => !failed,
                     Standing::Failed { .. } => failed,
                     Standing::Busy { .. } | Standing::Elsewhere => false,

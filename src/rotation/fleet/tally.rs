@@ -58,7 +58,7 @@ impl Tally {
             }
             match &member.child {
                 Child::Ours(facts) => {
-                    let standing = facts.standing(now);
+                    let standing = facts.standing(rollout, now);
                     tally.take_up(standing);
                     if let Standing::Failed { reason, since } = standing
                         && member.wanted

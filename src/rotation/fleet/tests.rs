@@ -3,6 +3,8 @@
 mod discovery;
 mod status;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -36,6 +38,7 @@ pub(super) fn fleet_of(status: &ClusterVncPasswordStatus, limits: Limits) -> Fle
         limits,
         suspended: false,
         degraded: false,
+        spacing: None,
     }
 }
 
@@ -213,6 +216,18 @@ fn a_child_is_stamped_once_and_with_a_time_that_counts() {
     for (name, change, expected) in table {
         assert_eq!(stamps(change), expected, "{name}");
     }
+}
+
+#[test]
+fn a_rollout_whose_id_is_ahead_of_the_clock_is_not_over_before_it_has_begun() {
+    let ahead = Rollout { id: Time(at(NOW + 1)), ..open(Trigger::OnDemand) };
+    let before = status_with(ahead.clone());
+    let fleet = fleet_of(&before, Limits { max_concurrent: 2, ..LIMITS });
+    let stamped = || ours(|facts| facts.stamped = Some(ahead.id.0));
+    let planned = plan(&fleet, &[stamped(), stamped(), ours(|_| {})], now());
+    assert_eq!((planned.tally.busy, planned.actions), (2, vec![]), "they hold their places");
+    let planned = plan(&fleet, &[stamped(), stamped()], now());
+    assert_eq!((planned.turns, planned.rollout.unwrap().completed_at), (false, None));
 }
 
 #[test]
@@ -547,4 +562,21 @@ fn limits_come_from_the_spec() {
     spec.template =
         Some(Box::new(api::Template { activation: Activation::Reboot, ..api::Template::default() }));
     assert_eq!(Limits::of(&spec).wave(), 1);
+}
+
+#[test]
+fn the_end_is_not_sooner_than_the_limit_of_calls_lets() {
+    let done = ours(|facts| (facts.handled, facts.rotated) = (Some(id()), Some(id())));
+    let members = [vec![done; 10], vec![ours(|_| {}); 90]].concat();
+    // Ten in the last second: in a hurry the rest would be nine seconds.
+    let mut rollout = open(Trigger::OnDemand);
+    rollout.pace_from.time = Time(at(NOW - 1));
+    let before = status_with(rollout);
+    for (spacing, left) in
+        [(None, 9), (Some(Duration::from_millis(10)), 9), (Some(Duration::from_secs(2)), 180)]
+    {
+        let fleet = Fleet { spacing, ..fleet_of(&before, LIMITS) };
+        let eta = plan(&fleet, &members, now()).rollout.unwrap().eta;
+        assert_eq!(eta, Some(Time(at(NOW + left))), "{spacing:?}");
+    }
 }

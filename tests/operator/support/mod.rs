@@ -2,6 +2,7 @@
 //! its own.
 
 pub mod control_plane;
+pub mod fleet;
 pub mod operator;
 pub mod rotation;
 pub mod world;

@@ -85,6 +85,7 @@ pub fn settings(namespace: &str, emulator: &str) -> Settings {
             settle: Duration::from_secs(16 * 60),
             allow_reboot: false,
             rates: Rates::default(),
+            minute: Duration::from_secs(60),
             ambient: Ambient::Everywhere,
             lease: Arc::new(Alone),
             namespaces: vec![namespace.to_owned()],

@@ -41,12 +41,18 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// With an emulator that starts like this.
+    pub async fn with(options: Options) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         static CRDS: OnceCell<()> = OnceCell::const_new();
         let config = config(&shared_kubeconfig()).await;
         let client = Client::try_from(config.clone()).unwrap();
         CRDS.get_or_init(|| install_crds(client.clone())).await;
-        Self::in_namespace(format!("test-{}", NUMBER.fetch_add(1, Relaxed)), config, client).await
+        let namespace = format!("test-{}", NUMBER.fetch_add(1, Relaxed));
+        Self::in_namespace(namespace, config, client, options).await
     }
 
     /// On a control plane of its own, for what would disturb other tests.
@@ -55,13 +61,13 @@ impl World {
         let config = config(&plane.kubeconfig()).await;
         let client = Client::try_from(config.clone()).unwrap();
         install_crds(client.clone()).await;
-        Self::in_namespace("test".to_owned(), config, client).await
+        Self::in_namespace("test".to_owned(), config, client, Options::default()).await
     }
 
-    async fn in_namespace(namespace: String, config: kube::Config, client: Client) -> Self {
+    async fn in_namespace(namespace: String, config: kube::Config, client: Client, options: Options) -> Self {
         let object: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
         Api::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
-        let emulator = Emulator::start(Options::default()).await.unwrap();
+        let emulator = Emulator::start(options).await.unwrap();
         Self { client, namespace, emulator, config }
     }
 

@@ -150,3 +150,22 @@ fn an_instance_that_takes_for_ever_makes_few_writes() {
     }
     assert!(writes < 60, "{writes} writes in ten hours");
 }
+
+#[test]
+fn ten_thousand_at_rest_make_no_write_in_a_day() {
+    let members: Vec<Member> = (0..10_000)
+        .map(|_| ours(|facts| (facts.handled, facts.rotated) = (Some(id()), Some(id()))))
+        .collect();
+    let describe = |_: usize| <(String, String, String)>::default();
+    let told = |before: &ClusterVncPasswordStatus, second| {
+        let fleet = fleet_of(before, LIMITS);
+        let planned = plan(&fleet, &members, at(NOW + second));
+        assert_eq!((planned.actions.as_slice(), planned.wake), (&[][..], None));
+        status(&fleet, &planned, &Discovery::default(), None, describe, at(NOW + second)).0
+    };
+    let before = told(&status_with(completed()), 0);
+    assert_eq!((before.discovered, before.ready, before.rotating), (10_000, 10_000, 0));
+    for minute in 1..24 * 60 {
+        assert_eq!(told(&before, minute * 60), before);
+    }
+}
