@@ -1,21 +1,21 @@
 //! One pass over one fleet: which instances it has, how their VncPasswords stand, what is done next.
 //!
+//! Where instances come from stands in `discovery`, what their VncPasswords look like in `children`, what is written in
+//! `act`.
+//!
 //! All of it is derived anew each time, from what the watches know and from the fleet's status: a pass that is cut short
 //! is gone on with by the next, in this process or in another.
 
+mod act;
 mod children;
 pub(super) mod discovery;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::{
     Client,
@@ -27,7 +27,6 @@ use tracing::Instrument;
 
 use super::{
     Context, Error,
-    fleets::{Memory, Troubled},
     object::{FleetObject, IncomingFleet, Object},
 };
 use crate::{
@@ -37,12 +36,12 @@ use crate::{
     },
     ecs::Region,
     rotation::fleet::{
-        Action, Answer, Child, Discovery, Facts, Fleet, Member, Observation, Plan, Selection, Trouble,
-        Wanted, blind, invalid_fleet, plan, select, status,
+        Answer, Child, Discovery, Facts, Fleet, Member, Observation, Plan, Selection, Wanted, blind,
+        invalid_fleet, plan, select, status,
     },
     runtime::PassResult,
 };
-use children::{Children, Written};
+use children::Children;
 
 /// How long a pass waits for more to happen.
 const GATHER: Duration = Duration::from_millis(20);
@@ -52,8 +51,6 @@ const SHARE: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(2);
 /// How often the status follows where nothing but numbers change.
 const COUNT: Duration = Duration::from_secs(1);
-/// Writes to children that are under way at a time.
-const WRITERS: usize = 8;
 /// First and longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// So long an answer may take, without a word about it.
@@ -359,112 +356,6 @@ impl Pass<'_> {
         }
         let written = self.context.fleets.remember(&self.fleet, |memory| memory.written_at).flatten()?;
         Some(COUNT.saturating_sub(written.elapsed())).filter(|wait| !wait.is_zero())
-    }
-
-    /// Does what was planned, several at a time. `Some`: the API server refused.
-    async fn act(
-        &self,
-        actions: &[Action],
-        instances: &[Instance],
-        children: &Children<'_>,
-    ) -> Result<Option<Trouble>, Error> {
-        let stopped = AtomicBool::new(false);
-        let writes = actions.iter().copied().map(|action| self.write(action, instances, children, &stopped));
-        let mut writes = stream::iter(writes.collect::<Vec<_>>()).buffer_unordered(WRITERS);
-        let mut first = Ok(None);
-        while let Some(written) = writes.next().await {
-            // What is under way is waited for, and nothing more begun.
-            stopped.fetch_or(!matches!(written, Ok(Written::Done)), Ordering::Relaxed);
-            match (&first, written) {
-                (Ok(None), Ok(Written::Refused(trouble))) => first = Ok(Some(trouble)),
-                (Ok(_), Err(error)) => first = Err(error),
-                _ => {}
-            }
-        }
-        first
-    }
-
-    async fn write(
-        &self,
-        action: Action,
-        instances: &[Instance],
-        children: &Children<'_>,
-        stopped: &AtomicBool,
-    ) -> Result<Written, Error> {
-        let (context, client) = (self.context, &self.context.client);
-        let (Action::Create { member, .. }
-        | Action::Stamp { member, .. }
-        | Action::Update { member, .. }
-        | Action::Delete { member }
-        | Action::Orphan { member }) = action;
-        let instance = &instances[member];
-        let (id, region) = (&*instance.id, instance.region());
-        if stopped.load(Ordering::Relaxed) || !context.config.lease.holds() {
-            return Ok(Written::Done);
-        }
-        let uid = instance.uid().unwrap_or_default();
-        let remember = |note: &dyn Fn(&mut Memory)| {
-            context.fleets.remember(&self.fleet, |memory| note(memory));
-        };
-        let written = match action {
-            // Noted before it is sent: what was cut short may have arrived.
-            Action::Create { stamp, .. } => {
-                remember(&|memory| memory.issued.created(id, stamp, Timestamp::now()));
-                children.create(client, id, region, stamp).await
-            }
-            Action::Stamp { stamp, .. } => {
-                remember(&|memory| memory.issued.stamped(id, stamp, Timestamp::now()));
-                let fits = |child: &Arc<Object>| children.fits(child, id, &instance.wanted);
-                if instance.child.as_ref().is_some_and(fits) {
-                    children.apply(client, id, region, Some(stamp), uid).await.map(|(written, _)| written)
-                } else {
-                    children.mend(client, id, region, Some(stamp), uid).await.map(|(written, _)| written)
-                }
-            }
-            Action::Update { stamp, .. } => {
-                let mended = children.mend(client, id, region, stamp, uid).await;
-                mended.map(|(written, version)| {
-                    if let Some(version) = version {
-                        let mark = (self.fleet.generation, version.into());
-                        remember(&|memory| drop(memory.mended.insert(id.into(), Clone::clone(&mark))));
-                    }
-                    written
-                })
-            }
-            Action::Delete { .. } => children.delete(client, id, uid).await,
-            Action::Orphan { .. } => children.orphan(client, id, uid).await,
-        };
-        if matches!(written, Ok(Written::Refused(_))) {
-            remember(&|memory| memory.issued.undone(id));
-        }
-        written
-    }
-
-    /// What is done in this pass: not more than leaves room to look again, and nothing that was in vain before.
-    fn chosen(&self, plan: &Plan, instances: &[Instance]) -> Vec<Action> {
-        let generation = self.fleet.generation;
-        let mended = self.context.fleets.remember(&self.fleet, |memory| {
-            memory.mended.retain(|_, (of, _)| *of == generation);
-            memory.mended.clone()
-        });
-        let mended = mended.unwrap_or_default();
-        let in_vain = |action: &Action| match action {
-            Action::Update { member, .. } => {
-                let Instance { id, child, .. } = &instances[*member];
-                let version = child.as_ref().map(|child| &child.resource_version);
-                mended.get(id).is_some_and(|(_, mended)| Some(mended) == version)
-            }
-            _ => false,
-        };
-        plan.actions.iter().filter(|action| !in_vain(action)).copied().collect()
-    }
-
-    /// The API server refuses: that is told, and tried again later and later.
-    fn troubled(&self, trouble: Trouble) {
-        self.context.fleets.remember(&self.fleet, |memory| {
-            let times = memory.trouble.as_ref().map_or(1, |before| before.times.saturating_add(1));
-            memory.trouble = Some(Troubled { trouble, until: Instant::now() + backoff(times), times });
-        });
     }
 }
 
