@@ -177,7 +177,10 @@ async fn a_record_that_cannot_be_read_counts_as_none() {
 async fn until_followed(world: &World, name: &str, call: usize, instance: &str) {
     let followed = |status: &VncPasswordStatus| {
         status.accepted.as_ref().is_some_and(|accepted| accepted.start_time.is_some())
-            && world.calls(instance).len() == call
+            && world
+                .calls(instance)
+                .get(call - 1)
+                .is_some_and(|call| status.request_id.as_ref() == Some(&call.request_id))
     };
     world.until(name, "followed", followed).await;
 }

@@ -339,7 +339,7 @@ async fn the_rights_that_readme_names_are_enough() {
             json!({"apiGroups": [group], "resources": [cells[1]], "verbs": verbs})
         })
         .collect();
-    assert_eq!(rules.len(), 4, "{rules:?}");
+    assert_eq!(rules.len(), 7, "{rules:?}");
     let operator = operator_with_rights(&world, &json!(rules)).await;
     let instance = world.object("a").await;
     world.until_stalled("a", Reason::SecretNotFound).await;
