@@ -32,7 +32,10 @@ mod watches;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::channel::mpsc::{UnboundedSender, unbounded};
+use futures::{
+    StreamExt,
+    channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
+};
 use jiff::Timestamp;
 use kube::Client;
 
@@ -68,7 +71,7 @@ pub struct Config {
     /// How long the cloud counts calls: a minute, but in a test.
     pub minute: Duration,
     /// Whether this process may act.
-    pub lease: Arc<dyn Lease>,
+    pub lease: Lease,
     /// Namespaces to watch; none: all.
     pub namespaces: Vec<String>,
     /// Passes that run at the same time.
@@ -130,9 +133,9 @@ pub async fn run(
         .map_err(|_| Error::NoRandomNumbers)?;
     let Cloud { ecs, sts, operator } = cloud;
     let clock = ecs.clock().clone();
-    let (wake, woken) = unbounded();
-    let (wake_fleets, woken_fleets) = unbounded();
-    let (wake_discoveries, woken_discoveries) = unbounded();
+    let (wake, mut woken) = unbounded();
+    let (wake_fleets, mut woken_fleets) = unbounded();
+    let (wake_discoveries, mut woken_discoveries) = unbounded();
     let limiter = Arc::new(Limiter::new(config.rates.clone(), clock.clone()).with_minutes_of(config.minute));
     let (events, sender) = Events::new(client.clone(), Arc::clone(&metrics));
     let concurrency = config.concurrency;
@@ -182,6 +185,10 @@ pub async fn run(
         let mut stop = shutdown.clone();
         tokio::select! {
             () = readiness.ready() => {}
+            () = stop.requested() => {}
+        }
+        tokio::select! {
+            () = context.stand_by(&mut woken, &mut woken_fleets, &mut woken_discoveries) => {}
             () = stop.requested() => {}
         }
         let objects = queue::run(woken, concurrency, shutdown.clone(), |key| {
@@ -238,13 +245,44 @@ async fn turns(context: Arc<Context>) {
 }
 
 /// An id that no other process or rotation has: 64 random bits in hex.
-fn random_id() -> Result<String, Error> {
+pub(crate) fn random_id() -> Result<String, Error> {
     let mut random = [0; 8];
     rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut random).map_err(|_| Error::NoRandomNumbers)?;
     Ok(format!("{:016x}", u64::from_be_bytes(random)))
 }
 
 impl Context {
+    /// Waits until this process may act. The watches go on meanwhile, so that nothing is to be listed then; whom they wake
+    /// is let go, since all are passed over at the end.
+    async fn stand_by(
+        &self,
+        woken: &mut UnboundedReceiver<Key>,
+        woken_fleets: &mut UnboundedReceiver<Arc<str>>,
+        woken_discoveries: &mut UnboundedReceiver<Arc<str>>,
+    ) {
+        if self.config.lease.holds() {
+            return;
+        }
+        let mut gained = std::pin::pin!(self.config.lease.gained());
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut gained => break,
+                Some(_) = woken.next() => {}
+                Some(_) = woken_fleets.next() => {}
+                Some(_) = woken_discoveries.next() => {}
+            }
+        }
+        // Another process acted until now: what it began may still be on its way, and nothing seen meanwhile is this
+        // process's own.
+        self.registry.inherit();
+        self.registry.keys(None).into_iter().for_each(|(key, _)| self.wake(key));
+        for name in self.fleets.names() {
+            self.wake_fleet(&name);
+            self.wake_discovery(&name);
+        }
+    }
+
     /// Who owns the instance that the object names.
     fn owner(&self, object: &object::Object) -> Owner {
         self.registry.owner(object, |one, other| self.identities.bond(one, other))

@@ -165,6 +165,13 @@ impl Registry {
         change
     }
 
+    /// Another process acted for all objects until now.
+    pub fn inherit(&self) {
+        for entry in self.tables().entries.values_mut() {
+            *entry.memory = Memory { inherited: true, ..Memory::default() };
+        }
+    }
+
     /// An object was deleted.
     pub fn delete(&self, key: &Key, uid: &str) -> Change {
         let mut tables = self.tables();

@@ -1,20 +1,62 @@
-//! Whether this process may act. Until there are several replicas, it always may.
+//! The right to act, which one replica holds at a time.
 
-use std::fmt;
+use std::time::Instant;
 
-/// The right to act, which another process may hold instead. It is asked before every cloud call and every write of a
-/// Secret.
-pub trait Lease: fmt::Debug + Send + Sync {
+use tokio::sync::watch;
+
+/// The right to act, as those who act see it. It is asked before every cloud call and every write of a Secret. Cheap to
+/// clone.
+#[derive(Clone, Debug)]
+pub struct Lease(Option<watch::Receiver<Option<Instant>>>);
+
+/// The same right, as whoever gets and keeps it sees it. Dropping it ends the right when its time has passed.
+#[derive(Debug)]
+pub struct Holding(watch::Sender<Option<Instant>>);
+
+impl Lease {
+    /// There is no other process: the right is always there.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self(None)
+    }
+
+    /// A pair of both ends; it is not held yet.
+    #[must_use]
+    pub fn pair() -> (Holding, Self) {
+        let (sender, receiver) = watch::channel(None);
+        (Holding(sender), Self(Some(receiver)))
+    }
+
     /// Whether this process holds it now, and for as long as a call takes.
-    fn holds(&self) -> bool;
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        // Asked of the clock each time: a process that was paused finds out by itself.
+        self.0.as_ref().is_none_or(|until| until.borrow().is_some_and(|until| Instant::now() < until))
+    }
+
+    /// Waits until this process holds it; for ever when nobody can get it any more.
+    pub async fn gained(&self) {
+        let Some(until) = &self.0 else { return };
+        if until.clone().wait_for(Option::is_some).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
-/// There is no other process.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Alone;
+impl Holding {
+    /// It is held until then.
+    pub fn hold(&self, until: Instant) {
+        self.0.send_replace(Some(until));
+    }
 
-impl Lease for Alone {
-    fn holds(&self) -> bool {
-        true
+    /// It is held no longer.
+    pub fn lose(&self) {
+        self.0.send_replace(None);
+    }
+
+    /// Until when it is held.
+    #[must_use]
+    pub fn until(&self) -> Option<Instant> {
+        *self.0.borrow()
     }
 }

@@ -3,6 +3,7 @@
 mod cloud;
 mod cluster;
 mod http;
+mod leader;
 mod lease;
 mod metrics;
 mod program;
@@ -13,7 +14,8 @@ mod shutdown;
 mod telemetry;
 mod whoami;
 
-pub use lease::{Alone, Lease};
+pub use leader::LEASE;
+pub use lease::{Holding, Lease};
 pub use metrics::{Metrics, PassResult};
 pub use program::{StartError, run};
 pub use ram_policy::{RamPolicyArgs, RamPolicyError, ram_policy};

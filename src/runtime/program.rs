@@ -1,14 +1,15 @@
 //! `run`: puts the parts together and waits for the end.
 
-use std::{ffi::OsString, sync::Arc};
+use std::{convert::Infallible, ffi::OsString, sync::Arc};
 
 use tokio::net::TcpListener;
 
 use super::{
-    Metrics, Readiness, Settings, Shutdown,
+    Lease, Metrics, Readiness, Settings, Shutdown, Stop,
     cloud::{CloudError, cloud},
     cluster::cluster,
     http,
+    leader::Elector,
 };
 use crate::{
     controller::{self, Ambient},
@@ -47,7 +48,7 @@ pub async fn run(
     lookup: impl Fn(&str) -> Option<OsString>,
     mut shutdown: Shutdown,
 ) -> Result<(), StartError> {
-    let Settings { controller, cloud: reached, namespace, http_addr: address } = settings;
+    let Settings { controller, cloud: reached, namespace, http_addr: address, leader_elect } = settings;
     let listener =
         TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
     let (metrics, readiness) = (Arc::<Metrics>::default(), Readiness::default());
@@ -61,11 +62,47 @@ pub async fn run(
         );
     }
     let cluster = cluster(&client, &mut shutdown).await;
+    let pod = lookup("POD_NAME").or_else(|| lookup("HOSTNAME")).and_then(|name| name.into_string().ok());
     let cloud = cloud(reached, lookup, SessionName::of(cluster.as_deref(), &namespace))?;
-    controller::run(client, cloud, cluster, controller, metrics, readiness, shutdown).await?;
+    if leader_elect {
+        let pod = pod.unwrap_or_else(|| "vncpassword-operator".to_owned());
+        while !shutdown.is_requested() {
+            let (holding, lease) = Lease::pair();
+            let identity = format!("{pod}_{}", controller::random_id()?);
+            let mut elector = Elector::new(client.clone(), &namespace, identity, holding);
+            let (stop, term) = Shutdown::new();
+            let controller = controller::Config { lease, ..controller.clone() };
+            let (metrics, readiness) = (Arc::clone(&metrics), readiness.clone());
+            let work = controller::run(
+                client.clone(),
+                cloud.clone(),
+                cluster.clone(),
+                controller,
+                metrics,
+                readiness,
+                term,
+            );
+            // A term that ends forgets all it knew: the next begins as a new process does.
+            tokio::select! {
+                ended = work => ended?,
+                never = elector.lead(&stop) => match never {},
+                never = stop_with(&stop, shutdown.clone()) => match never {},
+            }
+            elector.release().await;
+        }
+    } else {
+        controller::run(client, cloud, cluster, controller, metrics, readiness, shutdown).await?;
+    }
     tracing::info!("ended");
     match probes.await {
         Ok(served) => served.map_err(StartError::Serve),
         Err(_) => Ok(()),
     }
+}
+
+/// Asks for the end of a term at the end of the program. Never returns: it is the term that ends.
+async fn stop_with(term: &Stop, mut shutdown: Shutdown) -> Infallible {
+    shutdown.requested().await;
+    term.request();
+    std::future::pending().await
 }

@@ -1,11 +1,11 @@
 //! The arguments of `run`, and the settings that come of them: read once, validated, nothing else reads the
 //! environment.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 
-use super::{Alone, LogFormat};
+use super::{Lease, LogFormat};
 use crate::{
     controller::{self, Ambient},
     ecs::{self, Endpoint, InvalidEndpoint, InvalidRegion, Network, Rates, Region, limiter::InvalidRate},
@@ -68,6 +68,10 @@ pub struct RunArgs {
     #[arg(long, env = "WATCH_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
 
+    /// Act only while holding the Lease vncpassword-operator in the operator's namespace: needed with several replicas
+    #[arg(long, env = "LEADER_ELECT")]
+    pub leader_elect: bool,
+
     /// Address of /healthz, /readyz and /metrics
     #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub http_addr: SocketAddr,
@@ -114,6 +118,8 @@ pub struct Settings {
     pub namespace: String,
     /// Where probes and metrics are served.
     pub http_addr: SocketAddr,
+    /// Whether other replicas may run: then one acts at a time.
+    pub leader_elect: bool,
 }
 
 /// A flag that cannot be used. The text names it and says what to write instead.
@@ -206,6 +212,7 @@ impl TryFrom<RunArgs> for Settings {
             allow_reboot,
             settle,
             watch_namespaces,
+            leader_elect,
             http_addr,
             max_concurrent_reconciles,
             log_format: _,
@@ -225,13 +232,14 @@ impl TryFrom<RunArgs> for Settings {
                 allow_reboot,
                 rates: rates(ecs_rate)?,
                 minute: Duration::from_secs(60),
-                lease: Arc::new(Alone),
+                lease: Lease::alone(),
                 namespaces: watch_namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect(),
                 concurrency: max_concurrent_reconciles.into(),
             },
             cloud,
             namespace: operator_namespace,
             http_addr,
+            leader_elect,
         })
     }
 }

@@ -22,6 +22,12 @@ impl Shutdown {
         (Stop(sender), Self(receiver))
     }
 
+    /// Whether the end was asked for.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow() || self.0.has_changed().is_err()
+    }
+
     /// Waits until the end is asked for.
     pub async fn requested(&mut self) {
         // An error means that the sender is gone, which asks for the end as well.

@@ -18,6 +18,7 @@ mod generated;
 mod handover;
 mod identity;
 mod knobs;
+mod leader;
 mod limits;
 mod mishaps;
 mod on_demand;

@@ -7,7 +7,6 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use tokio::time::{Duration, Instant, sleep};
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
     emulator::Action,
@@ -15,7 +14,7 @@ use vncpassword::{
 
 use super::{
     crd::{kubectl, kubectl_with},
-    support::{Operator, World, world::PATIENCE},
+    support::{Operator, World, world::until},
 };
 
 /// What is said of every value that is no password, after the words that name it.
@@ -339,7 +338,7 @@ async fn the_rights_that_readme_names_are_enough() {
             json!({"apiGroups": [group], "resources": [cells[1]], "verbs": verbs})
         })
         .collect();
-    assert_eq!(rules.len(), 7, "{rules:?}");
+    assert_eq!(rules.len(), 8, "{rules:?}");
     let operator = operator_with_rights(&world, &json!(rules)).await;
     let instance = world.object("a").await;
     world.until_stalled("a", Reason::SecretNotFound).await;
@@ -449,12 +448,4 @@ async fn events(world: &World, name: &str) -> Vec<Event> {
     let mut events = events.list(&ListParams::default()).await.unwrap().items;
     events.retain(|event| event.regarding.as_ref().and_then(|it| it.name.as_deref()) == Some(name));
     events
-}
-
-async fn until(wanted: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "waited in vain: {wanted}");
-        sleep(Duration::from_millis(20)).await;
-    }
 }

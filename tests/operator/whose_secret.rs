@@ -3,11 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::Method;
@@ -244,26 +240,18 @@ async fn generating_into_a_users_secret_needs_the_label() {
     operator.stop().await;
 }
 
-/// A lease that is held when the test says so.
-#[derive(Debug)]
-struct Held(AtomicBool);
-
-impl Lease for Held {
-    fn holds(&self) -> bool {
-        self.0.load(Relaxed)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_lead_writes_no_secret_and_makes_no_call() {
     let world = World::new().await;
-    let lease = Arc::new(Held(AtomicBool::new(true)));
+    let (holding, lease) = Lease::pair();
+    let held = || holding.hold(Instant::now() + Duration::from_secs(600));
+    held();
     let mut settings = settings(&world);
-    settings.controller.lease = lease.clone();
+    settings.controller.lease = lease;
     let operator = world.operator_before(settings).await;
     let edited = world.generated("edited", json!({})).await;
     world.until_ready("edited").await;
-    lease.0.store(false, Relaxed);
+    holding.lose();
     let (secrets, calls) = (secret_writes(&operator), world.calls_of(Action::ModifyInstanceVncPasswd));
     world.generated("new", json!({})).await;
     edit(&world, "edited", json!({"stringData": {"password": "Edit42"}})).await;
@@ -273,7 +261,7 @@ async fn who_does_not_lead_writes_no_secret_and_makes_no_call() {
     assert_eq!(world.calls_of(Action::RebootInstance), []);
     assert_eq!(world.secrets().get_opt("new").await.unwrap(), None);
 
-    lease.0.store(true, Relaxed);
+    held();
     world.until_ready("new").await;
     world.until_console(&edited, "Edit42").await;
     let new = instance_of(&world, "new");
@@ -285,15 +273,17 @@ async fn who_does_not_lead_writes_no_secret_and_makes_no_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_loses_the_lease_after_the_draw_makes_no_call() {
     let world = World::new().await;
-    let lease = Arc::new(Held(AtomicBool::new(true)));
+    let (holding, lease) = Lease::pair();
+    let held = || holding.hold(Instant::now() + Duration::from_secs(600));
+    held();
     let mut settings = settings(&world);
-    settings.controller.lease = lease.clone();
+    settings.controller.lease = lease;
     let operator = world.operator_before(settings).await;
     // What it writes down first, before it is drawn, takes place; then the lease is gone.
     let stopped = Instance::default().status(Status::Stopped);
     let instance = generated_at(&world, "a", stopped, json!({})).await;
     world.until_reconciling("a", Reason::IncorrectInstanceStatus).await;
-    lease.0.store(false, Relaxed);
+    holding.lose();
     let (before, calls) = (version(&world, "a").await, world.calls(&instance).len());
     world.cloud().set_status(&instance, Status::Running);
     let_the_backoff_pass(&world, "a").await;

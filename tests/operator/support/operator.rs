@@ -3,7 +3,11 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -16,7 +20,7 @@ use vncpassword::{
     controller::{self, Ambient},
     ecs::{self, Endpoint, Rates, Region},
     emulator::AccessKey,
-    runtime::{Alone, CloudSettings, Settings, Shutdown, StartError, Stop, run},
+    runtime::{CloudSettings, Lease, Settings, Shutdown, StartError, Stop, run},
 };
 
 /// A running operator.
@@ -28,11 +32,15 @@ pub struct Operator {
 
 /// Requests to the API server: method and path, without watches and lists.
 #[derive(Clone, Default)]
-pub struct Requests(Arc<Mutex<Vec<(Method, String)>>>);
+pub struct Requests {
+    noted: Arc<Mutex<Vec<(Method, String)>>>,
+    /// Whether the API server is out of reach.
+    cut: Arc<AtomicBool>,
+}
 
 impl Requests {
     pub fn all(&self) -> Vec<(Method, String)> {
-        self.0.lock().unwrap().clone()
+        self.noted.lock().unwrap().clone()
     }
 
     /// How many there were of that method whose path ends so.
@@ -56,23 +64,37 @@ pub struct Counted<S> {
     requests: Requests,
 }
 
-impl<S: Service<Request<Body>>> Service<Request<Body>> for Counted<S> {
+impl<S> Service<Request<Body>> for Counted<S>
+where
+    S: Service<Request<Body>, Response: 'static, Error: 'static, Future: Send + 'static>,
+{
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> S::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let query = request.uri().query().unwrap_or_default();
         // Nor the one with which each process asks which cluster it is in.
         let cluster = request.uri().path() == "/api/v1/namespaces/kube-system";
         if !cluster && !query.contains("limit=") && !query.contains("watch=") {
-            self.requests.0.lock().unwrap().push((request.method().clone(), request.uri().path().to_owned()));
+            self.requests
+                .noted
+                .lock()
+                .unwrap()
+                .push((request.method().clone(), request.uri().path().to_owned()));
         }
-        self.inner.call(request)
+        let (reply, cut) = (self.inner.call(request), Arc::clone(&self.requests.cut));
+        Box::pin(async move {
+            // As in a network that loses packets: nothing comes, not even an error.
+            while cut.load(Relaxed) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            reply.await
+        })
     }
 }
 
@@ -87,7 +109,7 @@ pub fn settings(namespace: &str, emulator: &str) -> Settings {
             rates: Rates::default(),
             minute: Duration::from_secs(60),
             ambient: Ambient::Everywhere,
-            lease: Arc::new(Alone),
+            lease: Lease::alone(),
             namespaces: vec![namespace.to_owned()],
             concurrency: 32,
         },
@@ -98,6 +120,7 @@ pub fn settings(namespace: &str, emulator: &str) -> Settings {
             metadata: emulator,
         },
         namespace: namespace.to_owned(),
+        leader_elect: false,
         http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
     }
 }
@@ -141,6 +164,17 @@ impl Operator {
     /// What it asked of the API server.
     pub fn requests(&self) -> &Requests {
         &self.requests
+    }
+
+    /// Cuts it off from the API server, or brings it back.
+    pub fn cut_off(&self, cut: bool) {
+        self.requests.cut.store(cut, Relaxed);
+    }
+
+    /// Ends it as SIGKILL does.
+    pub async fn kill(self) {
+        self.task.abort();
+        self.task.await.ok();
     }
 
     /// Ends it in good order.

@@ -257,6 +257,15 @@ pub async fn quiet(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
+/// Waits until it holds.
+pub async fn until(wanted: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "waited in vain: {wanted}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn install_crds(client: Client) {
     let crds: Api<
         k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,

@@ -1,0 +1,314 @@
+//! One leader among the replicas, by a Lease of the API server.
+//!
+//! Every write carries the resourceVersion that was read, every request has a time-out. How long this process holds the
+//! lease is counted on its own monotonic clock, from before the renewal was asked for; whether another's has run out is
+//! told by how long it has stood unchanged here, whatever times are written in it. Renew deadline + the longest call of
+//! the cloud < duration: whoever cannot renew has stopped, and its last call has ended, before another may begin.
+
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+
+use super::{Stop, lease::Holding};
+
+/// The name of the Lease, in the operator's namespace.
+pub const LEASE: &str = "vncpassword-operator";
+
+/// How long a holder is left alone by the others, from its last renewal.
+const DURATION: Duration = Duration::from_secs(15);
+/// How long this process acts without a renewal.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The time between two looks or renewals.
+const RETRY: Duration = Duration::from_secs(2);
+/// The longest that one request may take.
+const REQUEST: Duration = Duration::from_secs(3);
+
+/// Gets the lease, keeps it, gives it back.
+pub struct Elector {
+    leases: Api<Lease>,
+    /// No other process and no other term has it.
+    identity: String,
+    holding: Holding,
+    /// The lease as this process wrote or read it last.
+    current: Option<Lease>,
+    sighting: Option<Sighting>,
+}
+
+/// What stands in the lease, and since when it has stood there as far as this process has seen.
+struct Sighting {
+    spec: LeaseSpec,
+    since: Instant,
+}
+
+/// What to do about the lease.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// There is none: make it.
+    Create,
+    /// Nobody holds it any more, or this process does: write it.
+    Write,
+    /// Another holds it.
+    Wait,
+}
+
+/// `unchanged`: how long `last` has been seen as it is. A lease that vanished is still its holder's until then.
+fn step(found: bool, last: Option<&LeaseSpec>, identity: &str, unchanged: Duration) -> Step {
+    let holder = last.and_then(|last| last.holder_identity.as_deref()).unwrap_or_default();
+    let promised = last.and_then(|last| last.lease_duration_seconds);
+    let promised = promised.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+    let promised = promised.map_or(DURATION, Duration::from_secs);
+    match (found, holder.is_empty() || holder == identity || unchanged >= promised) {
+        (_, false) => Step::Wait,
+        (true, true) => Step::Write,
+        (false, true) => Step::Create,
+    }
+}
+
+/// The lease as its holder writes it.
+fn held(former: Option<&LeaseSpec>, identity: &str, now: Timestamp) -> LeaseSpec {
+    let mine = former.filter(|former| former.holder_identity.as_deref() == Some(identity));
+    let transitions = former.and_then(|former| former.lease_transitions).unwrap_or_default();
+    LeaseSpec {
+        holder_identity: Some(identity.to_owned()),
+        lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+        acquire_time: mine.and_then(|mine| mine.acquire_time.clone()).or(Some(MicroTime(now))),
+        renew_time: Some(MicroTime(now)),
+        lease_transitions: Some(transitions.saturating_add(i32::from(mine.is_none() && former.is_some()))),
+        ..LeaseSpec::default()
+    }
+}
+
+/// The lease as a holder leaves it: the next need not wait.
+fn released(former: &LeaseSpec, now: Timestamp) -> LeaseSpec {
+    LeaseSpec {
+        holder_identity: None,
+        lease_duration_seconds: Some(1),
+        renew_time: Some(MicroTime(now)),
+        ..former.clone()
+    }
+}
+
+impl Elector {
+    /// For one term of one process. `identity` must be new for each.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, identity: String, holding: Holding) -> Self {
+        let leases = Api::namespaced(client, namespace);
+        Self { leases, identity, holding, current: None, sighting: None }
+    }
+
+    /// Gets the lease and keeps it; asks for the end of the term when it is lost. Never returns: it is the term that ends.
+    pub async fn lead(&mut self, term: &Stop) -> Infallible {
+        self.acquire().await;
+        self.keep().await;
+        term.request();
+        std::future::pending().await
+    }
+
+    /// Waits until this process holds the lease.
+    async fn acquire(&mut self) {
+        let mut told = None;
+        loop {
+            match self.attempt(REQUEST).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "cannot read or write the lease; it is tried again"),
+            }
+            let holder = self.sighting.as_ref().and_then(|seen| seen.spec.holder_identity.clone());
+            if holder != told && holder.is_some() {
+                tracing::info!(holder = holder.as_deref(), "standing by");
+                told = holder;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        tracing::info!(identity = self.identity, "leading");
+    }
+
+    /// Renews the lease until it is lost.
+    async fn keep(&mut self) {
+        let mut pause = RETRY;
+        while let Some(left) = self.left().filter(|left| !left.is_zero()) {
+            tokio::time::sleep(pause.min(left)).await;
+            let Some(left) = self.left().filter(|left| !left.is_zero()) else { break };
+            pause = RETRY;
+            match self.attempt(REQUEST.min(left)).await {
+                Ok(true) => {}
+                // Somebody else's, or gone: no doubt is left.
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot renew the lease; it is tried again");
+                    pause = RETRY / 4;
+                }
+            }
+        }
+        self.holding.lose();
+        tracing::warn!("the lease is lost: standing by");
+    }
+
+    /// Gives the lease back, so that another need not wait. To be called when nothing acts any more.
+    pub async fn release(mut self) {
+        let held = self.left().is_some();
+        self.holding.lose();
+        if held && !matches!(tokio::time::timeout(REQUEST, self.leave()).await, Ok(Ok(()))) {
+            tracing::info!("the lease could not be released: it runs out by itself");
+        }
+    }
+
+    async fn leave(&mut self) -> kube::Result<()> {
+        // A renewal that was cut short may have arrived or not.
+        let lease = match self.current.take() {
+            Some(lease) => Some(lease),
+            None => self.leases.get_opt(LEASE).await?,
+        };
+        let mine = |spec: &LeaseSpec| spec.holder_identity.as_ref() == Some(&self.identity);
+        if let Some(mut lease) = lease
+            && let Some(spec) = lease.spec.take().filter(mine)
+        {
+            lease.spec = Some(released(&spec, Timestamp::now()));
+            self.leases.replace(LEASE, &PostParams::default(), &lease).await?;
+            tracing::info!("the lease is released");
+        }
+        Ok(())
+    }
+
+    /// How long the lease is still held.
+    fn left(&self) -> Option<Duration> {
+        self.holding.until().map(|until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Reads the lease where it is not known, and takes or renews it where it may. Whether this process holds it.
+    async fn attempt(&mut self, patience: Duration) -> Result<bool, Failure> {
+        tokio::time::timeout(patience, self.try_once()).await.unwrap_or_else(|_| {
+            // Whether the write has arrived is told by the next read.
+            self.current = None;
+            Err(Failure::TimedOut)
+        })
+    }
+
+    async fn try_once(&mut self) -> Result<bool, Failure> {
+        let asked = Instant::now();
+        // What this process wrote itself is written again without a read: one request a renewal.
+        let mut lease = match self.current.take() {
+            Some(current) if self.left().is_some() => Some(current),
+            _ => self.leases.get_opt(LEASE).await?,
+        };
+        if let Some(spec) = lease.as_ref().map(|lease| lease.spec.clone().unwrap_or_default())
+            && self.sighting.as_ref().is_none_or(|seen| seen.spec != spec)
+        {
+            self.sighting = Some(Sighting { spec, since: Instant::now() });
+        }
+        let last = self.sighting.as_ref();
+        let unchanged = last.map(|last| last.since.elapsed()).unwrap_or_default();
+        // A lease that was deleted while this process held it may be another's by now.
+        if lease.is_none() && self.left().is_some() {
+            return Ok(false);
+        }
+        let last = last.map(|last| &last.spec);
+        let spec = held(last, &self.identity, Timestamp::now());
+        let parameters = PostParams::default();
+        let written = match step(lease.is_some(), last, &self.identity, unchanged) {
+            Step::Wait => return Ok(false),
+            Step::Create => {
+                let metadata = ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() };
+                self.leases.create(&parameters, &Lease { metadata, spec: Some(spec) }).await
+            }
+            Step::Write => {
+                let mut lease = lease.take().unwrap_or_default();
+                lease.spec = Some(spec);
+                self.leases.replace(LEASE, &parameters, &lease).await
+            }
+        };
+        match written {
+            Ok(lease) => {
+                self.sighting = lease.spec.clone().map(|spec| Sighting { spec, since: asked });
+                self.current = Some(lease);
+                self.holding.hold(asked + DEADLINE);
+                Ok(true)
+            }
+            // Another was faster, or somebody touched it: the next read tells.
+            Err(kube::Error::Api(status)) if status.code == 409 && self.left().is_none() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Why the lease could not be read or written.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the API server did not answer in time")]
+    TimedOut,
+    #[error(transparent)]
+    Kube(#[from] Box<kube::Error>),
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        Self::Kube(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(holder: Option<&str>, seconds: Option<i32>) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: holder.map(str::to_owned),
+            lease_duration_seconds: seconds,
+            ..LeaseSpec::default()
+        }
+    }
+
+    #[test]
+    fn a_lease_is_taken_only_when_its_holder_cannot_act_any_more() {
+        let other = spec(Some("other"), Some(15));
+        for (found, last, unchanged, expected) in [
+            (false, None, 0, Step::Create),
+            (true, Some(spec(None, Some(1))), 0, Step::Write),
+            (true, Some(spec(Some(""), None)), 0, Step::Write),
+            (true, Some(spec(Some("me"), Some(15))), 0, Step::Write),
+            (true, Some(other.clone()), 14, Step::Wait),
+            (true, Some(other.clone()), 15, Step::Write),
+            (false, Some(other.clone()), 14, Step::Wait),
+            (false, Some(other), 15, Step::Create),
+            (true, Some(spec(Some("other"), Some(60))), 59, Step::Wait),
+            (true, Some(spec(Some("other"), Some(60))), 60, Step::Write),
+            (true, Some(spec(Some("other"), None)), 14, Step::Wait),
+            (true, Some(spec(Some("other"), Some(-1))), 14, Step::Wait),
+            (true, Some(spec(Some("other"), Some(0))), 15, Step::Write),
+        ] {
+            let step = step(found, last.as_ref(), "me", Duration::from_secs(unchanged));
+            assert_eq!(step, expected, "{found} {last:?} after {unchanged} s");
+        }
+    }
+
+    #[test]
+    fn a_renewal_keeps_when_it_was_acquired_and_a_change_is_counted() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let first = held(None, "a", at(10));
+        assert_eq!((first.acquire_time.clone(), first.lease_transitions), (Some(MicroTime(at(10))), Some(0)));
+        let renewed = held(Some(&first), "a", at(12));
+        assert_eq!(renewed, LeaseSpec { renew_time: Some(MicroTime(at(12))), ..first });
+        let taken = held(Some(&renewed), "b", at(40));
+        assert_eq!((taken.acquire_time.clone(), taken.lease_transitions), (Some(MicroTime(at(40))), Some(1)));
+        let left = released(&taken, at(50));
+        assert_eq!((left.holder_identity.as_deref(), left.lease_duration_seconds), (None, Some(1)));
+        assert_eq!(held(Some(&left), "a", at(51)).lease_transitions, Some(2));
+    }
+
+    #[test]
+    fn whoever_cannot_renew_has_stopped_before_another_begins() {
+        assert!(DEADLINE + crate::ecs::Config::default().timeout < DURATION);
+        assert!(RETRY + REQUEST < DEADLINE);
+    }
+}

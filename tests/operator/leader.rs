@@ -1,0 +1,101 @@
+//! Several replicas: one acts, another takes over.
+
+use std::time::{Duration, Instant};
+
+use http::Method;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use kube::Api;
+use serde_json::json;
+use vncpassword::runtime::{LEASE, Settings};
+
+use super::support::{
+    Operator, World,
+    world::{quiet, until},
+};
+
+fn settings(world: &World) -> Settings {
+    Settings { leader_elect: true, ..world.settings() }
+}
+
+async fn lease(world: &World) -> LeaseSpec {
+    let leases: Api<Lease> = Api::namespaced(world.objects().into_client(), &world.namespace);
+    leases.get_opt(LEASE).await.unwrap().and_then(|lease| lease.spec).unwrap_or_default()
+}
+
+async fn holder(world: &World) -> Option<String> {
+    lease(world).await.holder_identity.filter(|holder| !holder.is_empty())
+}
+
+/// Two that are ready, the first of which leads.
+async fn pair(world: &World) -> (Operator, Operator) {
+    let first = world.operator_before(settings(world)).await;
+    until("a leader", async || holder(world).await.is_some()).await;
+    let second = world.operator_before(settings(world)).await;
+    (first, second)
+}
+
+fn statuses(operator: &Operator) -> usize {
+    operator.requests().count(&Method::PATCH, "/status")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_hands_over_at_once() {
+    let world = World::new().await;
+    let (first, second) = pair(&world).await;
+    let instance = world.generated("a", json!({})).await;
+    world.until_ready("a").await;
+    assert_eq!((statuses(&first) > 0, statuses(&second)), (true, 0), "one acts");
+    let before = holder(&world).await;
+    let begun = Instant::now();
+    first.stop().await;
+    until("another leader", async || holder(&world).await.is_some_and(|now| Some(now) != before)).await;
+    assert!(begun.elapsed() < Duration::from_secs(8), "after {:?}", begun.elapsed());
+    assert_eq!(lease(&world).await.lease_transitions, Some(1));
+    quiet(2).await;
+    assert_eq!(world.calls(&instance).len(), 1, "what is in sync stays so");
+    let other = world.generated("b", json!({})).await;
+    world.until_ready("b").await;
+    assert_eq!(world.calls(&other).len(), 1);
+    second.stop().await;
+    assert_eq!(holder(&world).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_killed_is_replaced_when_its_lease_has_run_out() {
+    let world = World::new().await;
+    let (first, second) = pair(&world).await;
+    let before = holder(&world).await;
+    let begun = Instant::now();
+    first.kill().await;
+    let instance = world.generated("a", json!({})).await;
+    until("another leader", async || holder(&world).await != before).await;
+    let waited = begun.elapsed().as_secs_f64();
+    // The lease, and one retry; the last renewal was up to a retry before the end.
+    assert!((12.5..20.0).contains(&waited), "after {waited} s");
+    world.until_ready("a").await;
+    assert_eq!(world.calls(&instance).len(), 1);
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_has_stopped_before_another_begins_and_stands_by_when_it_is_back() {
+    let world = World::new().await;
+    let (first, second) = pair(&world).await;
+    let before = holder(&world).await;
+    first.cut_off(true);
+    let instance = world.generated("a", json!({})).await;
+    world.until_ready("a").await;
+    let after = holder(&world).await;
+    assert_ne!(after, before);
+    first.cut_off(false);
+    let other = world.generated("b", json!({})).await;
+    world.until_ready("b").await;
+    quiet(5).await;
+    assert_eq!(holder(&world).await, after);
+    assert_eq!((world.calls(&instance).len(), world.calls(&other).len()), (1, 1));
+    assert!(statuses(&second) > 0);
+    assert_eq!(world.console(&instance).as_ref(), Some(&world.values("a").await["password"]));
+    second.stop().await;
+    until("the first leads again", async || holder(&world).await.is_some_and(|now| Some(now) != after)).await;
+    first.stop().await;
+}
