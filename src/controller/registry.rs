@@ -249,16 +249,22 @@ impl Registry {
         tables.entries.get(key).map(Entry::newest)
     }
 
-    /// Whether an object of another identity was accepted at the same instance and can act: that does not stand back for this one,
-    /// so it has come when this one could not act.
+    /// Whether an object of another identity was accepted at the same instance when this one could not act: it can act
+    /// and does not stand back for this one, or it does so now and was accepted later than this one. Either may look first
+    /// when this one comes back.
     pub fn displaced(&self, object: &Object, bond: impl Fn(&Object, &Object) -> Bond) -> bool {
         let tables = self.tables();
+        let applied = object.status.applied.as_ref().map(|applied| &applied.time);
         let others = tables.claimants(object).iter().filter(|key| **key != object.key);
         let mut others = others.filter_map(|key| tables.entries.get(key));
         others.any(|entry| {
             let (claim, other) = (entry.claim(), entry.newest());
             let stands_back = other.status.reason(ConditionType::Stalled) == Some(Reason::Conflict);
-            claim.accepted && !claim.idle && !stands_back && bond(&other, object) == Bond::OtherIdentity
+            let later = applied.is_some() && other.status.last_rotation_time.as_ref() > applied;
+            claim.accepted
+                && !claim.idle
+                && (!stands_back || later)
+                && bond(&other, object) == Bond::OtherIdentity
         })
     }
 
@@ -575,15 +581,22 @@ mod tests {
     }
 
     #[test]
-    fn who_was_accepted_and_neither_stands_back_nor_rests_has_displaced_the_others() {
+    fn who_was_accepted_meanwhile_has_displaced_the_others() {
+        let at = |second| Timestamp::from_second(second).unwrap();
         let conflict = json!([{"type": "Stalled", "status": "True", "reason": "Conflict", "message": "",
-            "lastTransitionTime": Timestamp::UNIX_EPOCH}]);
-        let accepted = json!({"requestId": "R", "acceptedAs": "b"});
-        let stands_back = json!({"requestId": "R", "acceptedAs": "b", "conditions": conflict});
+            "lastTransitionTime": at(0)}]);
+        let accepted = json!({"requestId": "R", "acceptedAs": "b", "lastRotationTime": at(20)});
+        let stands_back = |last| {
+            json!({"requestId": "R", "acceptedAs": "b", "lastRotationTime": at(last),
+            "conditions": conflict})
+        };
+        let (later, earlier, at_once) = (stands_back(20), stands_back(5), stands_back(10));
         let table = [
             ("accepted", &accepted, Bond::OtherIdentity, false, true),
             ("never accepted", &json!({}), Bond::OtherIdentity, false, false),
-            ("it stands back", &stands_back, Bond::OtherIdentity, false, false),
+            ("it was, then stood back", &later, Bond::OtherIdentity, false, true),
+            ("it has stood back since", &earlier, Bond::OtherIdentity, false, false),
+            ("in the same second", &at_once, Bond::OtherIdentity, false, false),
             ("suspended", &accepted, Bond::OtherIdentity, true, false),
             ("the same identity waits its turn", &accepted, Bond::SameIdentity, false, false),
             ("another account's instance", &accepted, Bond::OtherAccount, false, false),
@@ -591,6 +604,8 @@ mod tests {
         for (name, status, bond, suspend, expected) in table {
             let registry = Registry::default();
             let (one, mut other) = (object("one", 1, "a"), object("other", 2, "b"));
+            let applied = json!({"secretUid": "u", "secretResourceVersion": "1", "time": at(10)});
+            let one = with_status(one, json!({"requestId": "R", "acceptedAs": "a", "applied": applied}));
             Arc::make_mut(other.spec.as_mut().unwrap()).suspend = suspend;
             registry.apply(one.clone(), false);
             registry.apply(with_status(other, status.clone()), false);
