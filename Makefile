@@ -35,6 +35,7 @@ lint: ## Format, scripts, clippy, documentation and dependencies, without changi
 	@hack/setup.sh test
 	@$(STEP) 'format' $(CARGO) fmt --check
 	@$(STEP) 'scripts' shellcheck --external-sources --source-path=SCRIPTDIR .ci/run $(wildcard hack/*.sh)
+	@$(STEP) 'alerts' hack/promtool.sh check rules charts/vncpassword-operator/files/alerts.yaml
 	@$(STEP) 'dependencies' hack/cargo-deny.sh --log-level error check bans licenses sources
 	@$(STEP) 'clippy' $(CARGO) clippy --locked --all-targets -- --deny warnings
 	@RUSTDOCFLAGS='--deny warnings' $(STEP) 'documentation' $(CARGO) doc --locked --no-deps --document-private-items

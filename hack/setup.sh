@@ -44,6 +44,8 @@ look_for_demo() {
 
 look_for_test() {
   look_for_demo
+  # promtool is Go, wherever the control plane is from.
+  [ -z "${KUBEBUILDER_ASSETS:-}" ] || command -v go >/dev/null || OTHERS+=("Go, on the PATH")
   wants python3-venv python3 -c 'import ensurepip, venv'
   wants shellcheck command -v shellcheck
   (cd "$REPO" && cargo fmt --version && cargo clippy --version) >/dev/null 2>&1 ||

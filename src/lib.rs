@@ -8,7 +8,7 @@
 //! | [`rotation`] | the pure core: `decide` says what to do next, and everything else is plumbing |
 //! | [`ecs`] | the cloud client; knows no Kubernetes |
 //! | [`controller`] | the Kubernetes side: watches, and one pass over one object |
-//! | [`runtime`] | settings, logs, metrics, probes, shutdown |
+//! | [`runtime`] | settings, logs, metrics, traces, probes, shutdown |
 //! | [`emulator`] | the double of the ECS API that tests and the demo run against |
 
 pub mod api;

@@ -62,8 +62,16 @@ async fn main() -> ExitCode {
 type Failure = Box<dyn std::error::Error>;
 
 async fn operate(arguments: RunArgs) -> Result<(), Failure> {
-    init_telemetry(arguments.log_format, std::env::var("RUST_LOG").ok().as_deref());
+    let log_format = arguments.log_format;
     let settings = Settings::try_from(arguments)?;
+    let filter = std::env::var("RUST_LOG").ok();
+    let telemetry = init_telemetry(log_format, filter.as_deref(), settings.otlp.as_ref())?;
+    let ended = run_until_signalled(settings).await;
+    telemetry.end().await;
+    ended
+}
+
+async fn run_until_signalled(settings: Settings) -> Result<(), Failure> {
     let client = kube::Client::try_default().await?;
     let (stop, shutdown) = Shutdown::new();
     let signals = tokio::spawn(stop.on_signal());

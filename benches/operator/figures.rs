@@ -22,6 +22,8 @@ pub struct Figures {
     pub restart_writes: f64,
     pub restart_calls: f64,
     pub restart_afterwards: f64,
+    pub scrape: f64,
+    pub scrape_size: f64,
     pub p50: f64,
     pub p99: f64,
     pub p50_from_start: f64,
@@ -37,7 +39,7 @@ const OTHERS: &str = "taken by other processes in the cold start, %";
 /// Label, value, decimals.
 type Row = (&'static str, fn(&Figures) -> f64, usize);
 
-const ROWS: [Row; 24] = [
+const ROWS: [Row; 26] = [
     ("cold start, objects/s", |f| f.rate, 0),
     ("cold start, CPU s", |f| f.cpu, 2),
     ("cold start, CPU s of API server and etcd", |f| f.cpu_of_servers, 2),
@@ -54,6 +56,8 @@ const ROWS: [Row; 24] = [
     ("restart, status writes", |f| f.restart_writes, 0),
     ("restart, cloud calls", |f| f.restart_calls, 0),
     ("API requests in the 2 s after", |f| f.restart_afterwards, 0),
+    ("scrape, p50 ms", |f| f.scrape, 1),
+    ("scrape, KiB", |f| f.scrape_size, 0),
     ("Secret written to call, p50 ms", |f| f.p50, 2),
     ("Secret written to call, p99 ms", |f| f.p99, 2),
     ("write begun to call, p50 ms", |f| f.p50_from_start, 2),

@@ -53,6 +53,9 @@ const LOOK: Duration = Duration::from_millis(5);
 const REST: Duration = Duration::from_millis(3);
 const RESTING: Duration = Duration::from_millis(150);
 
+/// How often the metrics are asked for.
+const SCRAPES: u32 = 20;
+
 /// Per cent of the machine that other processes may take before a run counts as disturbed.
 const DISTURBED: f64 = 10.0;
 
@@ -68,6 +71,7 @@ pub async fn run(subject: &Subject, plan: Plan) -> Result<Figures> {
     sleep(Duration::from_millis(500)).await;
 
     let mut operator = stage.restart(subject, &mut figures).await?;
+    stage.scrapes(&operator, &mut figures).await?;
     stage.latencies(objects, changes, &mut figures).await?;
     stage.created_at_once(objects..objects + created, &mut figures).await?;
     operator.alive()?;
@@ -222,6 +226,35 @@ impl Stage {
         );
         println!("      requests: {requests}; afterwards: {after}");
         Ok(operator)
+    }
+
+    /// Its metrics are asked for, one time after the other, where it shows any.
+    async fn scrapes(&self, operator: &Program, figures: &mut Figures) -> Result<()> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let url = format!("http://{}/metrics", self.address);
+        let (mut took, mut size) = (Vec::new(), 0);
+        let before = operator.cpu_of_threads()?;
+        for _ in 0..SCRAPES {
+            let began = Instant::now();
+            let request = http.get(&url).header("accept", "application/openmetrics-text");
+            let reply = match request.send().await {
+                Ok(reply) if reply.status().is_success() => reply,
+                _ => return Ok(()),
+            };
+            size = reply.bytes().await?.len();
+            took.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        let cpu = operator.cpu_of_threads()?.saturating_sub(before) / SCRAPES;
+        figures.scrape = percentile(&mut took, 50)?;
+        figures.scrape_size = size as f64 / 1024.0;
+        println!(
+            "   {SCRAPES} scrapes: p50 {:.1} ms, {:.1} ms of CPU each, {:.0} KiB; memory {:.1} MiB",
+            figures.scrape,
+            cpu.as_secs_f64() * 1e3,
+            figures.scrape_size,
+            mebibytes(operator.memory()?.resident)
+        );
+        Ok(())
     }
 
     /// One Secret after the other is changed: the time from its write to the call, and the requests that it takes.

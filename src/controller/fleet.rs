@@ -39,7 +39,7 @@ use crate::{
         Answer, Child, Discovery, Facts, Fleet, Member, Observation, Plan, Selection, Wanted, blind,
         invalid_fleet, plan, select, status,
     },
-    runtime::PassResult,
+    runtime::{Kind, PassResult, Requeue},
 };
 use children::Children;
 
@@ -73,12 +73,13 @@ pub(super) async fn pass(context: Arc<Context>, name: Arc<str>) -> Option<Durati
     let fleet = context.fleets.newest(&name)?;
     let begun = Instant::now();
     let result = reconcile(&context, Arc::clone(&fleet))
-        .instrument(tracing::info_span!("fleet", name = %fleet.name))
+        .instrument(tracing::info_span!("fleet", fleet = %fleet.name))
         .await;
-    let (wait, label) = match result {
+    let (wait, label, why) = match result {
         Ok(wait) => {
             context.fleets.remember(&fleet, |memory| memory.failures = 0);
-            (wait, PassResult::Ok)
+            let why = if wait == Some(GATHER) { Requeue::Busy } else { Requeue::Scheduled };
+            (wait, PassResult::Ok, why)
         }
         Err(error) => {
             let failures = context.fleets.remember(&fleet, |memory| {
@@ -87,11 +88,11 @@ pub(super) async fn pass(context: Arc<Context>, name: Arc<str>) -> Option<Durati
             });
             let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             tracing::warn!(fleet = %fleet.name, %error, source, "pass failed; it is tried again");
-            (failures.map(backoff), PassResult::Error)
+            (failures.map(backoff), PassResult::Error, Requeue::Error)
         }
     };
     context.fleets.remember(&fleet, |memory| memory.last = Some((Instant::now(), begun.elapsed())));
-    context.metrics.passed(label, begun.elapsed());
+    context.metrics.passed(Kind::ClusterVncPassword, label, begun.elapsed(), wait.map(|_| why));
     wait
 }
 

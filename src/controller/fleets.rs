@@ -89,6 +89,11 @@ impl Fleets {
         Some(Arc::clone(written.unwrap_or(object)))
     }
 
+    /// The newest versions of all fleets.
+    pub fn all(&self) -> Vec<Arc<FleetObject>> {
+        self.names().iter().filter_map(|name| self.newest(name)).collect()
+    }
+
     /// A write returned this version.
     pub fn written(&self, object: &Arc<FleetObject>) {
         self.remember(object, |memory| {

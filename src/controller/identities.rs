@@ -100,6 +100,16 @@ impl Identities {
         Self { operator, ambient, sts, clock, cluster, known: Mutex::default() }
     }
 
+    /// All identities that are known: the operator's own first.
+    pub fn all(&self) -> Vec<Arc<Identity>> {
+        let known = self.known();
+        let held = known.values().filter_map(|known| match &known.read {
+            Some((_, Held::Keys(_, identity))) => Some(Arc::clone(identity)),
+            _ => None,
+        });
+        std::iter::once(Arc::clone(&self.operator)).chain(held).collect()
+    }
+
     /// Whether the object has an identity to call with, as far as is known without asking anybody. `version`: that of
     /// the Secret with its credentials as the watch knows it.
     pub fn access(

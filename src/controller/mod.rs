@@ -13,6 +13,7 @@
 //! | `instances` | what is under way or unsettled at each instance |
 //! | `status` | writing the status |
 //! | `events` | Events, sent beside the passes |
+//! | `snapshot` | what a scrape of the metrics is told |
 //! | `object` | the objects as this process keeps them |
 
 mod error;
@@ -26,11 +27,15 @@ mod object;
 mod queue;
 mod registry;
 mod secrets;
+mod snapshot;
 mod status;
 mod vnc_password;
 mod watches;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures::{
     StreamExt,
@@ -42,7 +47,7 @@ use kube::Client;
 use crate::{
     ecs::{self, Action, Asker, Limiter, Lookout, Region, Route},
     rotation::facts::{Access, FingerprintKey, Owner, Unsettled},
-    runtime::{Lease, Metrics, Readiness, Shutdown},
+    runtime::{Lease, Metrics, Queue, Readiness, Shutdown, Source},
 };
 pub use error::Error;
 use events::Events;
@@ -139,10 +144,7 @@ pub async fn run(
     let limiter = Arc::new(Limiter::new(config.rates.clone(), clock.clone()).with_minutes_of(config.minute));
     let (events, sender) = Events::new(client.clone(), Arc::clone(&metrics));
     let concurrency = config.concurrency;
-    let counted = Arc::clone(&metrics);
-    let lookout = Lookout::new(ecs.clone(), Arc::clone(&limiter), move |class| {
-        counted.called(Action::DescribeInstances, class);
-    });
+    let lookout = Lookout::new(ecs.clone(), Arc::clone(&limiter));
     let context = Arc::new(Context {
         client,
         lookout,
@@ -163,6 +165,8 @@ pub async fn run(
         wake_fleets,
         wake_discoveries,
     });
+    let source: Weak<dyn Source> = Arc::downgrade(&context) as _;
+    context.metrics.attach(source);
     let sender = tokio::spawn(sender);
     let mut tasks = watches::spawn(&context, &readiness);
     let fleets = Readiness::default();
@@ -191,7 +195,8 @@ pub async fn run(
             () = context.stand_by(&mut woken, &mut woken_fleets, &mut woken_discoveries) => {}
             () = stop.requested() => {}
         }
-        let objects = queue::run(woken, concurrency, shutdown.clone(), |key| {
+        let gauges = |queue| context.metrics.queue(queue);
+        let objects = queue::run(woken, concurrency, gauges(Queue::Objects), shutdown.clone(), |key| {
             vnc_password::pass(Arc::clone(&context), key)
         });
         let fleets = async {
@@ -199,12 +204,13 @@ pub async fn run(
                 () = fleets.ready() => {}
                 () = stop.requested() => {}
             }
-            let passes = queue::run(woken_fleets, FLEETS, shutdown.clone(), |name| {
+            let passes = queue::run(woken_fleets, FLEETS, gauges(Queue::Fleets), shutdown.clone(), |name| {
                 fleet::pass(Arc::clone(&context), name)
             });
-            let discoveries = queue::run(woken_discoveries, FLEETS, shutdown.clone(), |name| {
-                fleet::discovery::discover(Arc::clone(&context), name)
-            });
+            let discoveries =
+                queue::run(woken_discoveries, FLEETS, gauges(Queue::Discoveries), shutdown.clone(), |name| {
+                    fleet::discovery::discover(Arc::clone(&context), name)
+                });
             tokio::join!(passes, discoveries);
         };
         tokio::join!(objects, fleets);
@@ -237,9 +243,6 @@ async fn turns(context: Arc<Context>) {
         let called = context.limiter.called_up(now).into_iter().filter(|asker| !asker.namespace.is_empty());
         for Asker { namespace, name } in called {
             context.wake(Key { namespace, name });
-        }
-        for action in Action::ALL {
-            context.metrics.limited(action, context.limiter.state(action, now));
         }
     }
 }

@@ -15,13 +15,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::runtime::Shutdown;
+use crate::runtime::{QueueGauges, Shutdown};
 
 /// Runs until shutdown is asked for, then until the passes that run have ended. A pass returns when it wants to run
 /// again, if at all.
 pub(super) async fn run<K, F>(
     mut woken: UnboundedReceiver<K>,
     concurrency: usize,
+    gauges: QueueGauges,
     mut shutdown: Shutdown,
     pass: impl Fn(K) -> F,
 ) where
@@ -37,6 +38,7 @@ pub(super) async fn run<K, F>(
             let pass = pass(key.clone());
             passes.spawn(async move { (key, pass.await) });
         }
+        gauges.set(schedule.ready.len(), passes.len(), schedule.later.len());
         let due = schedule.next_due();
         tokio::select! {
             biased;
@@ -63,6 +65,7 @@ pub(super) async fn run<K, F>(
     if tokio::time::timeout(GRACE, finished).await.is_err() {
         tracing::warn!("some passes did not end in time; the next process goes on with their objects");
     }
+    gauges.set(0, 0, 0);
 }
 
 /// How long a stop waits for passes: an API server that hangs must not hold it up until it is killed.
@@ -158,6 +161,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::runtime::{Metrics, Queue};
 
     /// Counts passes that run, and the most that ran at once.
     #[derive(Default)]
@@ -187,7 +191,8 @@ mod tests {
             sleep(Duration::from_millis(time)).await;
             stop.request();
         });
-        run(woken, concurrency, shutdown, |_| pass(Arc::clone(&counters), again)).await;
+        let gauges = Metrics::new(true).queue(Queue::Objects);
+        run(woken, concurrency, gauges, shutdown, |_| pass(Arc::clone(&counters), again)).await;
         assert_eq!(counters.running.load(SeqCst), 0, "what runs is finished");
         (counters.ended.load(SeqCst), counters.most.load(SeqCst))
     }

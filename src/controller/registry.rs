@@ -201,6 +201,11 @@ impl Registry {
         self.tables().entries.get(key).map(Entry::newest)
     }
 
+    /// The newest versions of all objects.
+    pub fn all(&self) -> Vec<Arc<Object>> {
+        self.tables().entries.values().map(Entry::newest).collect()
+    }
+
     /// Lets `change` at what is remembered of an object, if it is still the same one.
     pub fn remember<T>(&self, object: &Object, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
         let mut tables = self.tables();

@@ -19,14 +19,15 @@ use super::{
     status::{self, Written},
 };
 use crate::{
-    api::{self, VncPasswordSpec},
+    api::{self, ConditionType, VncPasswordSpec, VncPasswordStatus},
     ecs::{Action, Asker, Identity, Region, Route},
     rotation::{
         self, Decision, Verdict,
         facts::{Access, History, Observed, Owner, Unsettled},
+        outcome::{self, Class, Reply},
         schedule::Plan,
     },
-    runtime::PassResult,
+    runtime::{Kind, PassResult, Requeue},
 };
 
 /// Conflicts in a row after which a pass gives up for a while.
@@ -44,13 +45,13 @@ pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
         context.limiter.forget(&asker(&key));
         return None;
     };
-    let span = tracing::info_span!("pass", namespace = %key.namespace, name = %key.name);
+    let span = tracing::info_span!("pass", namespace = %key.namespace, object = %key.name);
     let begun = Instant::now();
     let result = reconcile(&context, Arc::clone(&object)).instrument(span.clone()).await;
-    let (wait, label) = match result {
-        Ok(wait) => {
+    let (again, label) = match result {
+        Ok(again) => {
             context.registry.remember(&object, |memory| memory.failures = 0);
-            (wait, PassResult::Ok)
+            (again, PassResult::Ok)
         }
         Err(error) => {
             let failures = context.registry.remember(&object, |memory| {
@@ -61,14 +62,26 @@ pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
                 failures.map(|failures| RETRY.0.saturating_mul(1 << (failures - 1).min(10)).min(RETRY.1));
             let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             span.in_scope(|| tracing::warn!(%error, source, "pass failed; it is tried again"));
-            (wait, PassResult::Error)
+            (wait.map(|after| Again { after, why: Requeue::Error }), PassResult::Error)
         }
     };
-    context.metrics.passed(label, begun.elapsed());
-    wait
+    context.metrics.passed(Kind::VncPassword, label, begun.elapsed(), again.map(|again| again.why));
+    again.map(|again| again.after)
 }
 
-async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Duration>, Error> {
+/// When the object is passed over again, and why.
+#[derive(Clone, Copy)]
+struct Again {
+    after: Duration,
+    why: Requeue,
+}
+
+impl Again {
+    /// Another object has its turn at the instance.
+    const BUSY: Self = Self { after: BUSY, why: Requeue::Busy };
+}
+
+async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Again>, Error> {
     let spec = match &object.spec {
         Ok(spec) => Arc::clone(spec),
         Err(problem) => return malformed(context, &object, problem).await,
@@ -82,7 +95,7 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Dura
 }
 
 /// The spec cannot be read: says so, and leaves the object alone until it is mended.
-async fn malformed(context: &Context, object: &Object, problem: &str) -> Result<Option<Duration>, Error> {
+async fn malformed(context: &Context, object: &Object, problem: &str) -> Result<Option<Again>, Error> {
     let verdict = rotation::invalid_object(&object.status, object.generation, Timestamp::now());
     if verdict != *object.status {
         tracing::warn!(problem, "the object does not fit the schema of this operator");
@@ -108,7 +121,7 @@ struct Pass<'a> {
 
 /// How a pass ended.
 struct End {
-    wait: Option<Duration>,
+    again: Option<Again>,
 }
 
 impl<'a> Pass<'a> {
@@ -198,7 +211,7 @@ impl<'a> Pass<'a> {
         Some(Route { action, scope, region })
     }
 
-    /// Whoever rests until its turn keeps a place in the line, anybody else none. Returns when to come.
+    /// Whoever rests until its turn keeps a place in the line, anybody else none. Returns when the turn comes.
     fn line_up(&self, verdict: &Verdict) -> Option<Timestamp> {
         let (limiter, asker, now) = (&self.context.limiter, asker(&self.object.key), Timestamp::now());
         let turns = [
@@ -216,11 +229,11 @@ impl<'a> Pass<'a> {
                 limiter.withdraw(route, &asker);
             }
         }
-        told.or(verdict.wake)
+        told
     }
 
     /// Decides and acts until there is nothing more to do now.
-    async fn run(&mut self) -> Result<Option<Duration>, Error> {
+    async fn run(&mut self) -> Result<Option<Again>, Error> {
         self.know_accounts().await?;
         loop {
             let now = Timestamp::now();
@@ -230,22 +243,22 @@ impl<'a> Pass<'a> {
                 Decision::Draw => self.draw()?,
                 Decision::WriteSecret(write) => {
                     if !self.write_secret(*write).await? {
-                        return Ok(Some(BUSY));
+                        return Ok(Some(Again::BUSY));
                     }
                 }
                 Decision::Send(purpose) => {
                     if !self.send(purpose).await {
-                        return Ok(Some(BUSY));
+                        return Ok(Some(Again::BUSY));
                     }
                 }
                 Decision::Announce(announcement, verdict) => {
                     if let Some(end) = self.announce(announcement, *verdict).await? {
-                        return Ok(end.wait);
+                        return Ok(end.again);
                     }
                 }
                 Decision::Reboot => {
                     if !self.reboot().await {
-                        return Ok(Some(BUSY));
+                        return Ok(Some(Again::BUSY));
                     }
                 }
                 Decision::Rest(verdict) => {
@@ -254,7 +267,7 @@ impl<'a> Pass<'a> {
                         continue;
                     }
                     if let Some(end) = self.record(*verdict).await? {
-                        return Ok(end.wait);
+                        return Ok(end.again);
                     }
                 }
             }
@@ -278,7 +291,10 @@ impl<'a> Pass<'a> {
             // The owner may be waiting for a look of the same identity.
             _ => {}
         }
-        let end = End { wait: self.line_up(&verdict).map(until) };
+        let told = self.line_up(&verdict);
+        let reply = self.observed.attempt.as_ref().map(|attempt| &attempt.reply);
+        let why = requeue(&verdict.status, reply, told.is_some());
+        let end = End { again: told.or(verdict.wake).map(|at| Again { after: until(at), why }) };
         if verdict.status == *self.observed.status {
             self.remember(verdict, None);
             return Ok(Some(end));
@@ -292,7 +308,7 @@ impl<'a> Pass<'a> {
                 self.remember(verdict, Some(Arc::new(object)));
                 Ok(Some(end))
             }
-            Written::Gone => Ok(Some(End { wait: None })),
+            Written::Gone => Ok(Some(End { again: None })),
             Written::Conflict => self.refresh().await,
         }
     }
@@ -330,7 +346,7 @@ impl<'a> Pass<'a> {
         }
         let fresh = status::read(&self.context.client, &self.object.key).await?;
         let Some(fresh) = fresh.filter(|fresh| fresh.uid == self.object.uid) else {
-            return Ok(Some(End { wait: None }));
+            return Ok(Some(End { again: None }));
         };
         let fresh = Arc::new(fresh);
         if fresh.generation != self.object.generation {
@@ -339,7 +355,7 @@ impl<'a> Pass<'a> {
             self.context.wake(fresh.key.clone());
             if self.observed.attempt.is_none() {
                 self.context.registry.remember(&fresh, |memory| memory.written = Some(Arc::clone(&fresh)));
-                return Ok(Some(End { wait: None }));
+                return Ok(Some(End { again: None }));
             }
         }
         if fresh.rotate_at != self.object.rotate_at {
@@ -357,6 +373,18 @@ impl<'a> Pass<'a> {
             let unrecorded = Some(Box::new((self.observed.generation, attempt)));
             self.context.registry.remember(&self.object, |memory| memory.unrecorded = unrecorded);
         }
+    }
+}
+
+/// Why an object with that status comes again: what the cloud answered in this pass says most.
+fn requeue(status: &VncPasswordStatus, reply: Option<&Reply>, waits_for_turn: bool) -> Requeue {
+    let stands = |type_| status.condition(type_).is_some();
+    match reply.map(outcome::classify) {
+        Some(class) if class != Class::Accepted => Requeue::Answered(class),
+        _ if waits_for_turn => Requeue::Turn,
+        _ if stands(ConditionType::Stalled) => Requeue::Stalled,
+        _ if stands(ConditionType::Reconciling) => Requeue::Reconciling,
+        _ => Requeue::Scheduled,
     }
 }
 
@@ -384,4 +412,33 @@ fn spread(uid: &str) -> f64 {
 pub(super) fn until(at: Timestamp) -> Duration {
     let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
     left + Duration::from_millis(5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_says_most_of_why_an_object_comes_again() {
+        let status = |types: &[&str]| -> VncPasswordStatus {
+            let condition = |type_| {
+                serde_json::json!({"type": type_, "status": "True", "reason": "Denied", "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"})
+            };
+            let conditions: Vec<_> = types.iter().map(condition).collect();
+            serde_json::from_value(serde_json::json!({"conditions": conditions})).unwrap()
+        };
+        let accepted = Reply::Accepted { request_id: "1".to_owned() };
+        let table = [
+            (&["Reconciling"][..], Some(&Reply::Unknown), true, Requeue::Answered(Class::OutcomeUnknown)),
+            (&["Reconciling"], Some(&accepted), true, Requeue::Turn),
+            (&["Stalled"], None, false, Requeue::Stalled),
+            (&["Ready", "Reconciling"], Some(&accepted), false, Requeue::Reconciling),
+            (&["Ready"], Some(&accepted), false, Requeue::Scheduled),
+            (&[], None, false, Requeue::Scheduled),
+        ];
+        for (types, reply, waits, expected) in table {
+            assert_eq!(requeue(&status(types), reply, waits), expected, "{types:?} {reply:?} {waits}");
+        }
+    }
 }

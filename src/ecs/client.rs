@@ -11,6 +11,7 @@ use super::{
     endpoint::{Endpoint, Network, Region},
     error::{BuildError, Error},
     identity::Identity,
+    meter::Meter,
     rpc::{Accepted, Call, Rpc, SHORT_REPLY},
     transport::Transport,
     wire,
@@ -41,6 +42,8 @@ pub struct Config {
     pub timeout: Duration,
     /// The local clock. Default: [`Timestamp::now`].
     pub clock: fn() -> Timestamp,
+    /// Who is told of each call. Default: nobody.
+    pub meter: Meter,
 }
 
 impl Default for Config {
@@ -51,6 +54,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(4),
             clock: Timestamp::now,
+            meter: Meter::default(),
         }
     }
 }
@@ -89,8 +93,8 @@ impl Client {
     /// # Errors
     /// [`BuildError`] if there are no root certificates.
     pub fn new(config: Config) -> Result<Self, BuildError> {
-        let Config { network, endpoint, connect_timeout, timeout, clock } = config;
-        let rpc = Rpc { transport: Transport::new(connect_timeout)?, clock: Clock::new(clock) };
+        let Config { network, endpoint, connect_timeout, timeout, clock, meter } = config;
+        let rpc = Rpc { transport: Transport::new(connect_timeout)?, clock: Clock::new(clock), meter };
         Ok(Self(Arc::new(Inner { rpc, network, endpoint, timeout })))
     }
 

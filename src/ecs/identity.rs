@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    credentials::{Cache, Credentials, ProviderError},
+    credentials::{Cache, Credentials, ProviderError, STALE},
     error::Error,
     sts::{CallerIdentity, Sts},
 };
@@ -117,6 +117,12 @@ impl Identity {
         result
     }
 
+    /// Whether the cloud refused its credentials of late, and the ones that were asked for since.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.gate().is_refused(Instant::now())
+    }
+
     /// The source of its credentials.
     #[must_use]
     pub fn credentials(&self) -> &Arc<Cache> {
@@ -199,6 +205,13 @@ impl Gate {
         }
     }
 
+    fn is_refused(&self, now: Instant) -> bool {
+        match self {
+            Self::Open | Self::Doubted => false,
+            Self::Closed { until, .. } | Self::Probing { until, .. } => now < *until + STALE,
+        }
+    }
+
     /// The credentials at hand were refused.
     fn refused(&mut self, refusal: Refusal, now: Instant) {
         *self = match self {
@@ -225,7 +238,10 @@ mod tests {
         let mut gate = Gate::Open;
         gate.refused(refusal(), at(0));
         assert_eq!(gate.begin(at(0)), Ok(Begun::AsEver), "once more at once");
+        assert!(!gate.is_refused(at(0)));
         gate.refused(refusal(), at(1));
+        assert!(gate.is_refused(at(1)) && gate.is_refused(at(46)));
+        assert!(!gate.is_refused(at(346)), "nobody asks any more");
         assert_eq!(gate.begin(at(1)), Err(refusal()));
         assert_eq!(gate.begin(at(45)), Err(refusal()));
         assert_eq!(gate.begin(at(46)), Ok(Begun::Probe));

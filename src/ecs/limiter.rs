@@ -76,12 +76,18 @@ pub struct Route<'a> {
     pub region: &'a str,
 }
 
-/// What an action's gates are like, all accounts and regions together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What one gate is like.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// Gates that are closed after a throttled reply.
-    pub closed: u32,
-    /// Calls a minute of the slowest gate; `None`: none is limited.
+    /// The action.
+    pub action: Action,
+    /// An account, or an identity whose account is not known.
+    pub scope: Box<str>,
+    /// The region.
+    pub region: Box<str>,
+    /// Whether it is closed after a throttled reply.
+    pub closed: bool,
+    /// Calls a minute; `None`: it is not limited.
     pub calls: Option<u32>,
     /// How many wait for a call.
     pub waiting: usize,
@@ -207,17 +213,19 @@ impl Limiter {
         calls.map(|calls| minute / calls.max(1))
     }
 
-    /// What the gates of an action are like.
+    /// What the gates are like, those that were used of late.
     #[must_use]
-    pub fn state(&self, action: Action, now: Timestamp) -> State {
+    pub fn states(&self, now: Timestamp) -> Vec<State> {
         let cloud = self.cloud(now);
-        let gates = self.gates();
-        let of = gates.iter().filter(|((of, _, _), _)| *of == action).map(|(_, gate)| gate);
-        of.fold(State::default(), |state, gate| State {
-            closed: state.closed + u32::from(gate.pace.is_closed(cloud)),
-            calls: state.calls.into_iter().chain(gate.pace.calls()).min(),
-            waiting: state.waiting + gate.waiting(),
-        })
+        let state = |((action, scope, region), gate): (&(Action, Box<str>, Box<str>), &Gate)| State {
+            action: *action,
+            scope: scope.clone(),
+            region: region.clone(),
+            closed: gate.pace.is_closed(cloud),
+            calls: gate.pace.calls(),
+            waiting: gate.waiting(),
+        };
+        self.gates().iter().map(state).collect()
     }
 
     fn with<T>(&self, route: Route<'_>, change: impl FnOnce(&mut Gate) -> T) -> T {

@@ -73,21 +73,14 @@ struct Shared {
     wanted: Mutex<Wanted>,
     changed: Notify,
     looked: Notify,
-    called: Box<dyn Fn(Class) + Send + Sync>,
 }
 
 impl Lookout {
-    /// A lookout that looks through this client; it does so while [`Lookout::run`] runs. `called` is told the class
-    /// of each reply.
+    /// A lookout that looks through this client; it does so while [`Lookout::run`] runs.
     #[must_use]
-    pub fn new(
-        client: Client,
-        limiter: Arc<Limiter>,
-        called: impl Fn(Class) + Send + Sync + 'static,
-    ) -> Self {
-        let (wanted, called) = (Mutex::default(), Box::new(called));
-        let (changed, looked) = (Notify::new(), Notify::new());
-        Self(Arc::new(Shared { client, limiter, wanted, changed, looked, called }))
+    pub fn new(client: Client, limiter: Arc<Limiter>) -> Self {
+        let (wanted, changed, looked) = (Mutex::default(), Notify::new(), Notify::new());
+        Self(Arc::new(Shared { client, limiter, wanted, changed, looked }))
     }
 
     /// Asks this identity for a look at the instance at that time. A later word replaces an earlier one.
@@ -194,9 +187,9 @@ impl Shared {
         let Batch { identity, region, ids, .. } = batch;
         let at = Timestamp::now();
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let mut reply = self.describe(identity, region, &names).await;
+        let mut reply = self.client.describe_instances(identity, region, &names).await;
         if reply.as_ref().is_err_and(may_pass_at_once) {
-            reply = self.describe(identity, region, &names).await;
+            reply = self.client.describe_instances(identity, region, &names).await;
         }
         let route = Route { scope: &batch.scope, ..route(identity, region) };
         let (ticket, now) = (batch.ticket, Timestamp::now());
@@ -226,19 +219,6 @@ impl Shared {
                 (at, HashMap::new(), missed(&error))
             }
         })
-    }
-
-    async fn describe(
-        &self,
-        identity: &Identity,
-        region: &Region,
-        names: &[String],
-    ) -> Result<Vec<Instance>, Error> {
-        let reply = self.client.describe_instances(identity, region, names).await;
-        if !reply.as_ref().is_err_and(Error::was_not_made) {
-            (self.called)(reply.as_ref().map_or_else(|error| classify(&error.into()), |_| Class::Accepted));
-        }
-        reply
     }
 }
 
@@ -442,7 +422,7 @@ mod tests {
 
     use super::*;
     use crate::ecs::{
-        Clock, Config, Rates,
+        Clock, Config, Meter, Rates,
         credentials::{Cache, Environment},
     };
 
@@ -582,17 +562,18 @@ mod tests {
         let limiter = Arc::new(Limiter::new(Rates::default(), Clock::new(Timestamp::now)));
         let counted = Arc::new(AtomicUsize::new(0));
         let calls = Arc::clone(&counted);
-        let called = move |_| {
+        let meter = Meter::new(move |_| {
             calls.fetch_add(1, Ordering::SeqCst);
-        };
-        let lookout = Lookout::new(Client::new(Config::default()).unwrap(), Arc::clone(&limiter), called);
+        });
+        let client = Client::new(Config { meter, ..Config::default() }).unwrap();
+        let lookout = Lookout::new(client, Arc::clone(&limiter));
         let now = Timestamp::now();
-        let before = limiter.state(Action::DescribeInstances, now);
         let batch = wanted([now.as_second()])
             .plan(now, 16, |identity, region| limiter.admit(route(identity, region), &asker(identity), now));
         let (_, _, found) = lookout.0.look(&batch.0[0]).await.unwrap();
         assert_eq!(found, Found::NoCredentials(Reply::NoCredentials));
-        assert_eq!(limiter.state(Action::DescribeInstances, now), before);
+        let states = limiter.states(now);
+        assert!(states.iter().all(|state| !state.closed && state.calls.is_none()), "{states:?}");
         assert_eq!(counted.load(Ordering::SeqCst), 0);
     }
 

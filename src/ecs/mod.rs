@@ -17,6 +17,7 @@
 //! | [`identity`] | who calls, and whether the cloud takes that |
 //! | [`sts`] | the API that issues temporary credentials |
 //! | `rpc` | one call, signed or not, whatever the API |
+//! | [`meter`] | what became of each call, for whoever counts |
 //! | `mask` | keeps secrets out of the debug log |
 
 pub mod api;
@@ -29,6 +30,7 @@ pub mod identity;
 pub mod limiter;
 pub mod lookout;
 mod mask;
+pub mod meter;
 mod reply;
 mod rpc;
 pub mod signature;
@@ -47,5 +49,6 @@ pub use error::{BuildError, Error, Unreadable};
 pub use identity::Identity;
 pub use limiter::{Action, Asker, Limiter, Rates, Route};
 pub use lookout::Lookout;
-pub use rpc::Rpc;
+pub use meter::{Made, Meter};
+pub use rpc::{CALL_SPANS, Rpc};
 pub use sts::Sts;

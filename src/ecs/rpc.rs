@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rand::{TryRng, rngs::SysRng};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::{Instrument, Span, debug, field::Empty};
 use zeroize::Zeroizing;
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
     endpoint::Endpoint,
     error::{BuildError, Error, Unreadable},
     mask::mask,
+    meter::{self, Meter},
     reply::{self, Refusal, Reply},
     signature::{self, Nonce, Signed},
     transport::{Outgoing, Received, Transport},
@@ -24,6 +25,9 @@ use super::{
 
 /// Longest reply to an action that answers with little, in bytes.
 pub(super) const SHORT_REPLY: usize = 64 << 10;
+
+/// The target of the spans of calls.
+pub const CALL_SPANS: &str = "vncpassword::call";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -36,6 +40,8 @@ pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 pub struct Rpc {
     pub(super) transport: Transport,
     pub(super) clock: Clock,
+    /// Who is told of each call.
+    pub(super) meter: Meter,
 }
 
 /// One call of an action.
@@ -92,7 +98,7 @@ impl Rpc {
     /// # Errors
     /// [`BuildError`] if there are no root certificates.
     pub fn new(connect_timeout: Duration, clock: Clock) -> Result<Self, BuildError> {
-        Ok(Self { transport: Transport::new(connect_timeout)?, clock })
+        Ok(Self { transport: Transport::new(connect_timeout)?, clock, meter: Meter::default() })
     }
 
     /// One attempt, all before the deadline.
@@ -109,14 +115,13 @@ impl Rpc {
         headers.insert(header::ACCEPT, JSON);
         let body = Zeroizing::default();
         let request = Outgoing { method: Method::POST, url: &url, headers, body, limit: call.limit };
-        let received = self.send(action, request, deadline).await?;
         let secrets = [
             call.secret,
             credentials.access_key_id(),
             credentials.access_key_secret().expose(),
             credentials.security_token().map_or("", Secret::expose),
         ];
-        judge(action, &secrets, received)
+        self.ask(action, &secrets, request, deadline).await
     }
 
     /// One attempt of a call that is not signed, all before the deadline.
@@ -142,7 +147,27 @@ impl Rpc {
         headers.insert(header::ACCEPT, JSON);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let request = Outgoing { method: Method::POST, url: &url, headers, body, limit: SHORT_REPLY };
-        judge(action, call.secrets, self.send(action, request, deadline).await?)
+        self.ask(action, call.secrets, request, deadline).await
+    }
+
+    /// Sends a request of an action, reads the reply, and tells what became of it. `secrets`: what no log may show.
+    async fn ask(
+        &self,
+        action: &'static str,
+        secrets: &[&str],
+        request: Outgoing<'_>,
+        deadline: Instant,
+    ) -> Result<Accepted, Error> {
+        let begun = Instant::now();
+        let span = tracing::info_span!(
+            target: CALL_SPANS, "call", otel.name = action, otel.kind = "client", otel.status_code = Empty, code = Empty,
+            request_id = Empty
+        );
+        let received = self.send(action, request, deadline).instrument(span.clone()).await;
+        let result = received.and_then(|received| span.in_scope(|| judge(action, secrets, received)));
+        self.meter.tell(action, &result, begun.elapsed());
+        describe(&span, &result);
+        result
     }
 
     /// One request, whatever it is: its reply before the deadline, and the time learned from it.
@@ -176,6 +201,20 @@ impl Rpc {
         let nonce = Nonce::from(nonce(action)?);
         signature::sign(&request, credentials, self.clock.at(call.signed_at), nonce)
             .map_err(|_| Error::Invalid { action, problem: "the endpoint's host cannot stand in a header" })
+    }
+}
+
+/// Notes in a call's span what became of it.
+fn describe(span: &Span, result: &Result<Accepted, Error>) {
+    let request_id = match result {
+        Ok(accepted) => Some(&accepted.request_id),
+        Err(Error::Api { request_id, .. }) => request_id.as_ref(),
+        Err(_) => None,
+    };
+    span.record("request_id", request_id.map(RequestId::as_str));
+    span.record("code", meter::code(result));
+    if result.is_err() {
+        span.record("otel.status_code", "ERROR");
     }
 }
 

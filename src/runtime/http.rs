@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
 use tokio::net::TcpListener;
 
-use super::{Metrics, Readiness, Shutdown};
+use super::{Format, Metrics, Readiness, Shutdown};
 
 /// Serves until shutdown is asked for.
 pub(super) async fn serve(
@@ -21,9 +26,12 @@ pub(super) async fn serve(
             (StatusCode::SERVICE_UNAVAILABLE, "the watches have not listed everything yet\n")
         }
     };
-    let render = move || async move {
+    let render = move |headers: HeaderMap| async move {
+        let accept = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+        let format = Format::negotiate(accept);
+        let head = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];
         match metrics.render() {
-            Ok(text) => ([("content-type", OPEN_METRICS)], text).into_response(),
+            Ok(text) => (head, format.of(text)).into_response(),
             Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
     };
@@ -34,5 +42,3 @@ pub(super) async fn serve(
     let ended = async move { shutdown.requested().await };
     axum::serve(listener, router).with_graceful_shutdown(ended).await
 }
-
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,20 +1,49 @@
-//! All metrics, with closed label sets: no names of objects, no texts of errors.
+//! All metrics, with closed label sets: no texts of errors, nothing secret. Names of objects are labels only in what is made
+//! at each scrape, and only where `--per-object-metrics` is on. The list for people is docs/metrics.md.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `snapshot` | what a scrape is told |
+//! | `scrape` | the metrics made from that |
+//! | `exposition` | the forms in which metrics are handed out |
 
-use std::{fmt, sync::atomic::AtomicU64, time::Duration};
+mod exposition;
+mod scrape;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    sync::{Arc, Weak, atomic::AtomicU64},
+    time::Duration,
+};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::Registry,
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::{Registry, Unit},
 };
 
 use crate::{
-    ecs::{Action, limiter::State},
+    ecs::{Made, Meter},
     rotation::outcome::Class,
 };
+pub use exposition::Format;
+use scrape::Scrape;
+pub use snapshot::{FleetView, IdentityView, ObjectView, Snapshot, Source};
+
+/// Whose passes are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `VncPassword`.
+    VncPassword,
+    /// `ClusterVncPassword`.
+    ClusterVncPassword,
+}
 
 /// How a pass ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PassResult {
     /// As it should.
     Ok,
@@ -22,15 +51,115 @@ pub enum PassResult {
     Error,
 }
 
+/// Why a pass asks to come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Requeue {
+    /// The Kubernetes side failed.
+    Error,
+    /// Another object has its turn at the instance, or there is more to do than fits one pass.
+    Busy,
+    /// A call was made in this pass, and was answered so.
+    Answered(Class),
+    /// The limiter lets it call later.
+    Turn,
+    /// Something is under way.
+    Reconciling,
+    /// It needs a person, and is looked at now and then.
+    Stalled,
+    /// All is well; a turn or a check comes later.
+    Scheduled,
+}
+
+/// The queues that passes wait in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Queue {
+    /// Of `VncPassword`.
+    Objects,
+    /// Of `ClusterVncPassword`.
+    Fleets,
+    /// Questions to the cloud which instances there are.
+    Discoveries,
+}
+
+/// The words that stand in labels.
+trait Word: Copy {
+    fn word(self) -> &'static str;
+}
+
+impl Word for Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::VncPassword => "VncPassword",
+            Self::ClusterVncPassword => "ClusterVncPassword",
+        }
+    }
+}
+
+impl Word for PassResult {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl Word for Requeue {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Busy => "busy",
+            Self::Answered(class) => class.as_str(),
+            Self::Turn => "turn",
+            Self::Reconciling => "reconciling",
+            Self::Stalled => "stalled",
+            Self::Scheduled => "scheduled",
+        }
+    }
+}
+
+impl Word for Queue {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Objects => "objects",
+            Self::Fleets => "fleets",
+            Self::Discoveries => "discoveries",
+        }
+    }
+}
+
+/// A label whose value is one of a closed list of words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Closed<W>(W);
+
+impl<W: Word> EncodeLabelValue for Closed<W> {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.0.word().encode(encoder)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PassLabels {
-    result: PassResult,
+    kind: Closed<Kind>,
+    result: Closed<PassResult>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: Closed<Kind>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequeueLabels {
+    kind: Closed<Kind>,
+    class: Closed<Requeue>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     action: &'static str,
     class: &'static str,
+    code: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,83 +167,112 @@ struct ActionLabels {
     action: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueueLabels {
+    queue: Closed<Queue>,
+}
+
+type Counters<L> = Family<L, Counter<u64, AtomicU64>>;
+
 /// The metrics of the process.
 pub struct Metrics {
     registry: Registry,
-    passes: Family<PassLabels, Counter<u64, AtomicU64>>,
-    pass_seconds: Histogram,
-    calls: Family<CallLabels, Counter<u64, AtomicU64>>,
-    limiter_closed: Family<ActionLabels, Gauge>,
-    limiter_calls: Family<ActionLabels, Gauge>,
-    limiter_waiting: Family<ActionLabels, Gauge>,
+    scrape: Arc<Scrape>,
+    passes: Counters<PassLabels>,
+    pass_seconds: Family<KindLabels, Histogram>,
+    requeues: Counters<RequeueLabels>,
+    calls: Counters<CallLabels>,
+    call_seconds: Family<ActionLabels, Histogram>,
+    queue_depth: Family<QueueLabels, Gauge>,
+    queue_running: Family<QueueLabels, Gauge>,
+    queue_scheduled: Family<QueueLabels, Gauge>,
     /// Events that did not fit the queue.
     pub events_dropped: Counter<u64, AtomicU64>,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        let mut registry = Registry::with_prefix("vncpassword");
-        let passes = Family::default();
-        let calls = Family::default();
-        let events_dropped = Counter::default();
-        let pass_seconds = Histogram::new([0.0001, 0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]);
-        registry.register("reconciles", "Passes over objects by result", passes.clone());
-        registry.register("reconcile_duration_seconds", "Time that passes took", pass_seconds.clone());
-        registry.register(
-            "ecs_calls",
-            "Calls of the ECS API by action and class of the reply",
-            calls.clone(),
-        );
-        registry.register(
-            "events_dropped",
-            "Events that were dropped instead of waited for",
-            events_dropped.clone(),
-        );
-        let [limiter_closed, limiter_calls, limiter_waiting] = [
-            ("limiter_closed", "Accounts and regions whose calls wait after a throttled reply, by action"),
-            (
-                "limiter_calls_per_minute",
-                "Calls a minute that the slowest account and region lets through; 0: not limited",
-            ),
-            ("limiter_waiting", "Objects that wait for their turn to call, by action"),
-        ]
-        .map(|(name, help)| {
-            let family = Family::<ActionLabels, Gauge>::default();
-            registry.register(name, help, family.clone());
-            family
-        });
-        Self {
-            registry,
-            passes,
-            pass_seconds,
-            calls,
-            limiter_closed,
-            limiter_calls,
-            limiter_waiting,
-            events_dropped,
-        }
-    }
+/// What a queue tells of itself.
+#[derive(Clone, Debug)]
+pub struct QueueGauges {
+    depth: Gauge,
+    running: Gauge,
+    scheduled: Gauge,
 }
 
+/// Bounds of the buckets of passes, which make no request to anyone while all is well.
+const PASS_SECONDS: [f64; 9] = [0.0001, 0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+/// Bounds of the buckets of calls. The last is the client's total time-out.
+const CALL_SECONDS: [f64; 8] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0];
+
 impl Metrics {
-    /// A pass has ended.
-    pub fn passed(&self, result: PassResult, took: Duration) {
-        self.passes.get_or_create(&PassLabels { result }).inc();
-        self.pass_seconds.observe(took.as_secs_f64());
+    /// New ones. `per_object`: whether objects, and the accounts that tenants bring, have metrics of their own.
+    #[must_use]
+    pub fn new(per_object: bool) -> Self {
+        let mut registry = Registry::default();
+        let scrape = Arc::new(Scrape::new(per_object));
+        registry.register_collector(Box::new(Arc::clone(&scrape)));
+        let mut own = Own(registry.sub_registry_with_prefix("vncpassword_operator"));
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        own.0.register("build", "The version of the operator", build);
+        Self {
+            scrape,
+            passes: own.add("reconciles", "Passes over objects, by kind and result"),
+            pass_seconds: own.add_seconds(
+                "reconcile_duration",
+                "Time that passes took",
+                Family::new_with_constructor(|| Histogram::new(PASS_SECONDS)),
+            ),
+            requeues: own.add("requeues", "Passes that asked to come again, by why"),
+            calls: own
+                .add("cloud_calls", "Calls of the ECS and STS APIs, by what the reply means and its code"),
+            call_seconds: own.add_seconds(
+                "cloud_call_duration",
+                "Time that calls of the ECS and STS APIs took",
+                Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),
+            ),
+            queue_depth: own.add("queue_depth", "Passes that wait to begin"),
+            queue_running: own.add("queue_running", "Passes that run"),
+            queue_scheduled: own.add("queue_scheduled", "Passes that are to begin at a later time"),
+            events_dropped: own.add("events_dropped", "Events that were dropped instead of waited for"),
+            registry,
+        }
     }
 
-    /// A call of the ECS API was answered, or given up.
-    pub fn called(&self, action: Action, class: Class) {
-        self.calls.get_or_create(&CallLabels { action: action.as_str(), class: class.as_str() }).inc();
+    /// A pass has ended, and comes again for that reason, if at all.
+    pub fn passed(&self, kind: Kind, result: PassResult, took: Duration, requeue: Option<Requeue>) {
+        let kind = Closed(kind);
+        self.passes.get_or_create(&PassLabels { kind, result: Closed(result) }).inc();
+        self.pass_seconds.get_or_create(&KindLabels { kind }).observe(took.as_secs_f64());
+        if let Some(class) = requeue.map(Closed) {
+            self.requeues.get_or_create(&RequeueLabels { kind, class }).inc();
+        }
     }
 
-    /// What the limiter is like now.
-    pub fn limited(&self, action: Action, state: State) {
-        let State { closed, calls, waiting } = state;
-        let labels = ActionLabels { action: action.as_str() };
-        self.limiter_closed.get_or_create(&labels).set(closed.into());
-        self.limiter_calls.get_or_create(&labels).set(calls.unwrap_or_default().into());
-        self.limiter_waiting.get_or_create(&labels).set(waiting.try_into().unwrap_or(i64::MAX));
+    /// Counts the calls of the cloud.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        let (calls, seconds) = (self.calls.clone(), self.call_seconds.clone());
+        Meter::new(move |made| {
+            let Made { action, class, code, took } = made;
+            calls.get_or_create(&CallLabels { action, class: class.as_str(), code }).inc();
+            seconds.get_or_create(&ActionLabels { action }).observe(took.as_secs_f64());
+        })
+    }
+
+    /// The gauges of a queue.
+    #[must_use]
+    pub fn queue(&self, queue: Queue) -> QueueGauges {
+        let labels = QueueLabels { queue: Closed(queue) };
+        let gauge = |family: &Family<QueueLabels, Gauge>| family.get_or_create(&labels).clone();
+        QueueGauges {
+            depth: gauge(&self.queue_depth),
+            running: gauge(&self.queue_running),
+            scheduled: gauge(&self.queue_scheduled),
+        }
+    }
+
+    /// From now on this one is asked at each scrape, as long as it lives.
+    pub fn attach(&self, source: Weak<dyn Source>) {
+        self.scrape.attach(source);
     }
 
     /// The metrics as OpenMetrics text.
@@ -125,5 +283,36 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+impl QueueGauges {
+    /// What the queue is like now.
+    pub fn set(&self, depth: usize, running: usize, scheduled: usize) {
+        for (gauge, value) in [(&self.depth, depth), (&self.running, running), (&self.scheduled, scheduled)] {
+            gauge.set(value.try_into().unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// The registry of the process's own metrics.
+struct Own<'a>(&'a mut Registry);
+
+impl Own<'_> {
+    fn add<M>(&mut self, name: &str, help: &str) -> M
+    where
+        M: prometheus_client::registry::Metric + Clone + Default,
+    {
+        let metric = M::default();
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn add_seconds<M>(&mut self, name: &str, help: &str, metric: M) -> M
+    where
+        M: prometheus_client::registry::Metric + Clone,
+    {
+        self.0.register_with_unit(name, help, Unit::Seconds, metric.clone());
+        metric
     }
 }

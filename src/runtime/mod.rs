@@ -1,4 +1,4 @@
-//! What a long-running program needs: settings, logs, metrics, probes, an orderly end; and the policies that let it in.
+//! What a long-running program needs: settings, logs, metrics, traces, probes, an orderly end; and the policies that let it in.
 
 mod cloud;
 mod cluster;
@@ -12,15 +12,20 @@ mod readiness;
 mod settings;
 mod shutdown;
 mod telemetry;
+mod traces;
 mod whoami;
 
 pub use leader::LEASE;
 pub use lease::{Holding, Lease};
-pub use metrics::{Metrics, PassResult};
+pub use metrics::{
+    FleetView, Format, IdentityView, Kind, Metrics, ObjectView, PassResult, Queue, QueueGauges, Requeue,
+    Snapshot, Source,
+};
 pub use program::{StartError, run};
 pub use ram_policy::{RamPolicyArgs, RamPolicyError, ram_policy};
 pub use readiness::Readiness;
 pub use settings::{CloudArgs, CloudSettings, EndpointNetwork, RunArgs, Settings, SettingsError};
 pub use shutdown::{Shutdown, Stop};
-pub use telemetry::{LogFormat, init as init_telemetry};
+pub use telemetry::{LogFormat, Telemetry, init as init_telemetry};
+pub use traces::{InvalidOtlpEndpoint, OtlpEndpoint, TracesError};
 pub use whoami::{Output, Whoami, WhoamiArgs, WhoamiError, whoami};

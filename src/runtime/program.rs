@@ -48,10 +48,19 @@ pub async fn run(
     lookup: impl Fn(&str) -> Option<OsString>,
     mut shutdown: Shutdown,
 ) -> Result<(), StartError> {
-    let Settings { controller, cloud: reached, namespace, http_addr: address, leader_elect } = settings;
+    let Settings {
+        controller,
+        cloud: mut reached,
+        namespace,
+        http_addr: address,
+        leader_elect,
+        per_object_metrics,
+        otlp: _,
+    } = settings;
     let listener =
         TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
-    let (metrics, readiness) = (Arc::<Metrics>::default(), Readiness::default());
+    let (metrics, readiness) = (Arc::new(Metrics::new(per_object_metrics)), Readiness::default());
+    reached.ecs.meter = metrics.meter();
     let probes =
         tokio::spawn(http::serve(listener, Arc::clone(&metrics), readiness.clone(), shutdown.clone()));
     tracing::info!(%address, "started");

@@ -3,9 +3,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
-use super::{Lease, LogFormat};
+use super::{InvalidOtlpEndpoint, Lease, LogFormat, OtlpEndpoint};
 use crate::{
     controller::{self, Ambient},
     ecs::{self, Endpoint, InvalidEndpoint, InvalidRegion, Network, Rates, Region, limiter::InvalidRate},
@@ -76,6 +76,20 @@ pub struct RunArgs {
     #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub http_addr: SocketAddr,
 
+    /// Whether each object and each account has metrics of its own; without them only sums are shown
+    #[arg(
+        long,
+        env = "PER_OBJECT_METRICS",
+        value_name = "BOOL",
+        default_value_t = true,
+        action = ArgAction::Set
+    )]
+    pub per_object_metrics: bool,
+
+    /// Base URL of a collector that takes traces by OTLP over HTTP (port 4318 as a rule); none: no traces
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+
     /// Objects that are worked on at the same time
     #[arg(long, env = "MAX_CONCURRENT_RECONCILES", value_name = "N", default_value_t = 32)]
     pub max_concurrent_reconciles: u16,
@@ -120,6 +134,10 @@ pub struct Settings {
     pub http_addr: SocketAddr,
     /// Whether other replicas may run: then one acts at a time.
     pub leader_elect: bool,
+    /// Whether each object has metrics of its own.
+    pub per_object_metrics: bool,
+    /// Where traces go, if anywhere.
+    pub otlp: Option<OtlpEndpoint>,
 }
 
 /// A flag that cannot be used. The text names it and says what to write instead.
@@ -140,6 +158,9 @@ pub enum SettingsError {
     /// `--settle`.
     #[error("--settle {0:?}: write a duration from 1s to 24h, such as 16m")]
     Settle(String),
+    /// `--otlp-endpoint`. The URL is not shown: it may hold what opens the collector.
+    #[error("--otlp-endpoint: {0}")]
+    Otlp(#[source] InvalidOtlpEndpoint),
     /// `--max-concurrent-reconciles`.
     #[error("--max-concurrent-reconciles: write a number from 1 on")]
     Concurrency,
@@ -214,6 +235,8 @@ impl TryFrom<RunArgs> for Settings {
             watch_namespaces,
             leader_elect,
             http_addr,
+            per_object_metrics,
+            otlp_endpoint,
             max_concurrent_reconciles,
             log_format: _,
         } = arguments;
@@ -221,6 +244,8 @@ impl TryFrom<RunArgs> for Settings {
         let settle = crate::api::duration(&settle)
             .filter(|settle| SETTLE.contains(settle))
             .ok_or(SettingsError::Settle(settle))?;
+        let otlp = otlp_endpoint.filter(|url| !url.is_empty());
+        let otlp = otlp.map(|url| OtlpEndpoint::parse(&url)).transpose().map_err(SettingsError::Otlp)?;
         if max_concurrent_reconciles == 0 {
             return Err(SettingsError::Concurrency);
         }
@@ -240,6 +265,8 @@ impl TryFrom<RunArgs> for Settings {
             namespace: operator_namespace,
             http_addr,
             leader_elect,
+            per_object_metrics,
+            otlp,
         })
     }
 }
@@ -268,6 +295,7 @@ mod tests {
         assert_eq!(settings.controller.settle, Duration::from_secs(16 * 60));
         assert_eq!(settings.controller.concurrency, 32);
         assert!(!settings.controller.allow_reboot);
+        assert!(settings.per_object_metrics && settings.otlp.is_none());
         assert_eq!(settings.http_addr.to_string(), "0.0.0.0:8080");
         assert!(settings.controller.namespaces.is_empty());
         assert!(settings.cloud.ecs.endpoint.is_none() && settings.cloud.sts.is_none());
@@ -298,6 +326,8 @@ mod tests {
             (&["--endpoint-network", "moon"], "--endpoint-network"),
             (&["--http-addr", "8080"], "--http-addr"),
             (&["--log-format", "xml"], "--log-format"),
+            (&["--per-object-metrics", "off"], "--per-object-metrics"),
+            (&["--otlp-endpoint", "collector:4317"], "--otlp-endpoint"),
         ];
         for (arguments, named) in table {
             let error = settings(arguments).unwrap_err();

@@ -386,9 +386,14 @@ async fn controls(world: &World, cases: &[Case]) {
 /// Ends the operator; neither its log nor anything it has written or shown holds a secret. Returns the log.
 async fn nothing_leaves(world: &World, program: Program, traces: &Traces) -> String {
     let metrics = program.get("/metrics").await;
-    assert!(metrics.contains("vncpassword_reconciles_total"), "{metrics}");
+    for shown in ["vncpassword_operator_reconciles_total{", "vncpassword_ready{"] {
+        assert!(metrics.contains(shown), "no {shown} in {metrics}");
+    }
     traces.assert_none_in("metrics", &metrics);
+    let collector = program.collector();
     let log = program.stop().await;
+    assert!(collector.spans().iter().any(|span| span.name == "pass"), "no span has come");
+    traces.assert_none_in("the spans", &collector.text());
     traces.assert_none_in("the log", &log);
     assert!(!log.contains("VncPassword=") && !log.contains("VncPassword%"), "the log holds a query");
     let shown = log.split("Fingerprint(").skip(1).filter(|rest| !rest.starts_with("******)"));

@@ -31,6 +31,7 @@ mod schedule;
 mod secrets;
 mod settle;
 mod support;
+mod telemetry;
 mod tenant;
 mod unrest;
 mod waiting;

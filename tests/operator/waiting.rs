@@ -79,10 +79,11 @@ async fn a_stopped_instance_is_looked_at_until_it_runs_and_then_gets_its_passwor
 
     // Expected, so no error: neither in the metrics nor in the events.
     let metrics = probe("metrics").await.unwrap();
-    let waiting = r#"calls_total{action="ModifyInstanceVncPasswd",class="waiting"} 1"#;
+    let waiting =
+        r#"calls_total{action="ModifyInstanceVncPasswd",class="waiting",code="IncorrectInstanceStatus"} 1"#;
     assert!(metrics.contains(waiting), "{metrics}");
-    assert!(metrics.contains(r#"reconciles_total{result="Ok"}"#), "{metrics}");
-    assert!(!metrics.contains(r#"result="Error""#), "{metrics}");
+    assert!(metrics.contains(r#"reconciles_total{kind="VncPassword",result="ok"}"#), "{metrics}");
+    assert!(!metrics.contains(r#"result="error""#), "{metrics}");
     told_once(&world, "a", "Normal", Reason::IncorrectInstanceStatus).await;
     events(&world, "a", Reason::Applied.as_str()).await;
     assert_eq!(world.events("a").await.len(), 2, "{:?}", world.events("a").await);

@@ -299,7 +299,6 @@ impl Asking<'_> {
             let error = match reply {
                 Ok(reply) => {
                     limiter.passed(route, ticket, now);
-                    self.context.metrics.called(Action::DescribeInstances, Class::Accepted);
                     return Ok(reply);
                 }
                 Err(error) => error,
@@ -309,7 +308,6 @@ impl Asking<'_> {
                 limiter.lost(route, ticket, now);
                 return Err(failed(region, &error));
             }
-            self.context.metrics.called(Action::DescribeInstances, class);
             match class {
                 Class::Throttled => {
                     limiter.throttled(route, &asker, ticket, error.retry_after(), now);

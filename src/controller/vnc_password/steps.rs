@@ -5,10 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rand::{TryRng, rngs::SysRng};
 
-use super::{BUSY, End, LOOK_PATIENCE, MOST_CONFLICTS, Pass, asker, unsettled};
+use super::{Again, End, LOOK_PATIENCE, MOST_CONFLICTS, Pass, asker, unsettled};
 use crate::{
     controller::{
-        Context, Error, random_id, secrets,
+        Error, random_id, secrets,
         status::{self, Written},
     },
     ecs::{self, Action, RequestId, Route, limiter::Ticket},
@@ -150,7 +150,7 @@ impl Pass<'_> {
     ) -> Result<Option<End>, Error> {
         let context = self.context;
         if !self.may_act() {
-            return Ok(Some(End { wait: Some(BUSY) }));
+            return Ok(Some(End { again: Some(Again::BUSY) }));
         }
         match status::write(&context.client, &self.object, &verdict.status).await? {
             Written::Done(object) => {
@@ -164,7 +164,7 @@ impl Pass<'_> {
                 self.object = object;
                 Ok(None)
             }
-            Written::Gone => Ok(Some(End { wait: None })),
+            Written::Gone => Ok(Some(End { again: None })),
             Written::Conflict => self.refresh().await,
         }
     }
@@ -196,7 +196,7 @@ impl Pass<'_> {
         true
     }
 
-    /// Counts a call, and tells the limiter how it went; when that opens again, where it is closed now.
+    /// Tells the limiter how a call went; when that opens again, where it is closed now.
     fn note_call(
         &self,
         route: Route<'_>,
@@ -204,12 +204,11 @@ impl Pass<'_> {
         class: Class,
         error: Option<&ecs::Error>,
     ) -> Option<Timestamp> {
-        let (Context { metrics, limiter, .. }, now) = (self.context, Timestamp::now());
+        let (limiter, now) = (&self.context.limiter, Timestamp::now());
         if error.is_some_and(ecs::Error::was_not_made) {
             limiter.lost(route, ticket, now);
             return None;
         }
-        metrics.called(route.action, class);
         match class {
             Class::Throttled => {
                 let after = error.and_then(ecs::Error::retry_after);

@@ -29,6 +29,9 @@ const FLIGHT: Duration = Duration::from_secs(20);
 const FIRST_REST: Duration = Duration::from_secs(5);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
+/// A failure that nobody has asked about for so long says nothing of now: whoever needs credentials asks every minute.
+pub(in crate::ecs) const STALE: Duration = Duration::from_secs(300);
+
 /// What a caller is given.
 type Outcome = Result<Option<Arc<Credentials>>, ProviderError>;
 
@@ -60,6 +63,19 @@ struct State {
 struct Held {
     credentials: Arc<Credentials>,
     renew_at: Timestamp,
+    /// When these came first, by the cloud's clock.
+    since: Timestamp,
+}
+
+/// How old the credentials at hand are. Times are by the cloud's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age {
+    /// The provider that gave them.
+    pub provider: &'static str,
+    /// When they came.
+    pub since: Timestamp,
+    /// When they expire; `None`: never.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// The failures in a row.
@@ -104,6 +120,26 @@ impl Cache {
         let outcome = outcome.ok().and_then(|outcome| outcome.clone());
         // Nobody answers if the runtime is on its way down.
         outcome.unwrap_or_else(|| Err(self.0.error("gave no answer")))
+    }
+
+    /// How old the credentials at hand are, where there are any that are good. Asks nobody: what nobody needs is not
+    /// renewed, and expires.
+    #[must_use]
+    pub fn age(&self) -> Option<Age> {
+        let now = self.0.clock.now();
+        let state = self.0.state();
+        let held = state.held.as_ref().filter(|held| held.credentials.usable(now));
+        let Held { credentials, since, .. } = held?;
+        let (provider, expires_at) = (credentials.provider(), credentials.expires_at());
+        Some(Age { provider, since: *since, expires_at })
+    }
+
+    /// How often the provider gave nothing, in a row until now. Of what nobody asks for any more nothing is known.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        let state = self.0.state();
+        let recent = state.failure.as_ref().filter(|failure| failure.until.elapsed() < STALE);
+        recent.map_or(0, |failure| failure.count)
     }
 
     /// Makes the next call ask the provider again, if these are still what it would be given; whether they were.
@@ -197,9 +233,10 @@ impl Inner {
         };
         state.failure = None;
         let same = state.held.take().filter(|held| held.credentials.same_in_all(&credentials));
-        let credentials = same.map_or_else(|| Arc::new(credentials), |held| held.credentials);
+        let (credentials, since) =
+            same.map_or_else(|| (Arc::new(credentials), now), |held| (held.credentials, held.since));
         let renew_at = credentials.renewal(now, rand::random());
-        state.held = Some(Held { credentials: Arc::clone(&credentials), renew_at });
+        state.held = Some(Held { credentials: Arc::clone(&credentials), renew_at, since });
         Ok(Some(credentials))
     }
 }

@@ -38,7 +38,8 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 pub use assume_role::AssumedRole;
-pub use cache::Cache;
+pub(super) use cache::STALE;
+pub use cache::{Age, Cache};
 pub use chain::{Chain, Tools};
 pub use cli_config::CliConfig;
 pub use credentials_file::CredentialsFile;

@@ -67,7 +67,7 @@ fn it_opens_after_one_call_that_passes() {
     assert!(limiter.admit(ROUTE, &asker("b"), at(60)).is_err(), "nobody else while it is out");
     limiter.passed(ROUTE, first, at(60));
     assert!(limiter.admit(ROUTE, &asker("b"), at(61)).is_ok());
-    assert_eq!(limiter.state(ROUTE.action, at(62)).calls, Some(57));
+    assert_eq!(limiter.states(at(62))[0].calls, Some(57));
 }
 
 #[test]
@@ -117,7 +117,15 @@ fn each_of_a_crowd_is_told_a_time_of_its_own_and_keeps_it() {
         assert!((second(again) - told).abs() < 0.001, "who comes early gets its time again");
     }
     assert_eq!(limiter.called_up(at(46)), []);
-    assert_eq!(limiter.state(ROUTE.action, at(46)), State { closed: 1, calls: Some(95), waiting: 1001 });
+    let state = State {
+        action: ROUTE.action,
+        scope: ROUTE.scope.into(),
+        region: ROUTE.region.into(),
+        closed: true,
+        calls: Some(95),
+        waiting: 1001,
+    };
+    assert_eq!(limiter.states(at(46)), [state]);
     for number in 0..1000 {
         limiter.forget(&asker(&number.to_string()));
     }

@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::support::{World, world::PATIENCE};
+use crate::support::{World, collector::Collector, world::PATIENCE};
 
 /// Id of the access key, its secret and its token. They hold characters that are encoded in queries.
 pub const ACCESS_KEY_ID: &str = "STS.NXmqKwZyVtRgHjUk";
@@ -26,6 +26,7 @@ pub struct Program {
     child: Child,
     directory: tempfile::TempDir,
     address: SocketAddr,
+    collector: Collector,
 }
 
 impl Program {
@@ -49,6 +50,7 @@ impl Program {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| std::fs::File::create(directory.path().join(name)).unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let collector = Collector::start().await;
         let child = Command::new(env!("CARGO_BIN_EXE_vncpassword-operator"))
             .args(["run", "--region", "cn-hangzhou", "--settle", "3s", "--log-format", log_format])
             .args([
@@ -59,6 +61,7 @@ impl Program {
             ])
             .args(["--ecs-endpoint", &world.emulator.url(), "--sts-endpoint", &world.emulator.url()])
             .args(["--metadata-endpoint", &world.emulator.url()])
+            .args(["--otlp-endpoint", collector.url()])
             .args(["--http-addr", &address.to_string()])
             .env_clear()
             .env("KUBECONFIG", kubeconfig)
@@ -71,7 +74,7 @@ impl Program {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let program = Self { child, directory, address };
+        let program = Self { child, directory, address, collector };
         let deadline = Instant::now() + PATIENCE;
         while !program.get("/readyz").await.starts_with("HTTP/1.1 200") {
             assert!(Instant::now() < deadline, "not ready in time: {}", program.log());
@@ -89,6 +92,11 @@ impl Program {
             stream.read_to_string(&mut answer).await.ok();
         }
         answer
+    }
+
+    /// Where its spans go.
+    pub fn collector(&self) -> Collector {
+        self.collector.clone()
     }
 
     /// All that it has said.

@@ -361,3 +361,30 @@ fn shares_and_rests_stay_within_their_bounds() {
     assert_eq!(rests, [5, 10, 20, 40, 60, 60, 60, 60]);
     assert_eq!(rest(1, 0.0), Duration::from_secs(4));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_age_is_that_of_the_credentials_and_failures_are_counted_until_one_succeeds() {
+    let (source, cache) = Source::new(3600);
+    assert_eq!((cache.age(), cache.failures()), (None, 0));
+    get(&cache).await;
+    let first = cache.age().unwrap();
+    assert_eq!(first.expires_at.unwrap().duration_since(first.since), SignedDuration::from_secs(3600));
+    Source::set(&source.down, true);
+    for _ in 0..2700 {
+        pass(1).await;
+        get(&cache).await;
+    }
+    assert_eq!(cache.age(), Some(first), "the old ones are used");
+    assert!(cache.failures() > 3, "{}", cache.failures());
+    pass(400).await;
+    assert_eq!(cache.failures(), 0, "nobody asks any more");
+    Source::set(&source.down, false);
+    for _ in 0..70 {
+        pass(1).await;
+        get(&cache).await;
+    }
+    assert!(cache.age().unwrap().since > first.since);
+    assert_eq!(cache.failures(), 0);
+    pass(3600).await;
+    assert_eq!(cache.age(), None, "nobody needed them");
+}
