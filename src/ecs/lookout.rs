@@ -112,9 +112,11 @@ impl Lookout {
         tokio::time::timeout(patience, fresh).await.ok()
     }
 
-    /// An identity may have other keys than it had: then what was seen with those is forgotten. Whether it has.
-    pub fn renew(&self, identity: &Arc<Identity>) -> bool {
-        self.wanted().groups.get_mut(identity.name()).is_some_and(|group| group.renew(identity))
+    /// An identity may have other keys than it had: then what was seen with those is forgotten.
+    pub fn renew(&self, identity: &Arc<Identity>) {
+        if let Some(group) = self.wanted().groups.get_mut(identity.name()) {
+            group.renew(identity);
+        }
     }
 
     /// Nobody waits any more for what the identity of that name sees of the instance.
@@ -399,13 +401,11 @@ impl Wanted {
 
 impl Group {
     /// The same identity may have other keys, where its Secret has changed: what the former ones saw is void.
-    fn renew(&mut self, identity: &Arc<Identity>) -> bool {
-        let renewed = !Arc::ptr_eq(&self.identity, identity);
-        if renewed {
+    fn renew(&mut self, identity: &Arc<Identity>) {
+        if !Arc::ptr_eq(&self.identity, identity) {
             self.identity = Arc::clone(identity);
             self.entries.values_mut().for_each(|entry| entry.look = None);
         }
-        renewed
     }
 
     fn of(identity: &Arc<Identity>) -> Self {

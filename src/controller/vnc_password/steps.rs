@@ -48,11 +48,10 @@ impl Pass<'_> {
         // Without a reference there is nothing to read, and nothing unread.
         let Some(secret) = self.object.credentials() else { return Ok(()) };
         (self.observed.access, self.identity) = context.read_credentials(&secret).await?;
-        if let Some(identity) = &self.identity
-            && context.lookout.renew(identity)
-        {
-            // It was taken with other keys.
-            self.observed.look = None;
+        if let Some(identity) = &self.identity {
+            // What was seen with other keys is void, whichever pass was the first to read the new ones.
+            context.lookout.renew(identity);
+            self.observed.look = context.lookout.latest(identity.name(), &self.observed.spec.instance_id);
         }
         self.ask_limiter();
         Ok(())
