@@ -35,6 +35,7 @@ lint: ## Format, scripts, clippy, documentation and dependencies, without changi
 	@hack/setup.sh test
 	@$(STEP) 'format' $(CARGO) fmt --check
 	@$(STEP) 'scripts' shellcheck --external-sources --source-path=SCRIPTDIR .ci/run $(wildcard hack/*.sh)
+	@$(STEP) 'kinds of the chart' diff -r crds charts/vncpassword-operator/files/crds
 	@$(STEP) 'alerts' hack/promtool.sh check rules charts/vncpassword-operator/files/alerts.yaml
 	@$(STEP) 'dependencies' hack/cargo-deny.sh --log-level error check bans licenses sources
 	@$(STEP) 'clippy' $(CARGO) clippy --locked --all-targets -- --deny warnings
@@ -51,11 +52,17 @@ bench: ## Benchmarks on a private control plane, release build; ARGS='--peer --b
 	@$(CARGO) bench --locked --bench operator -- $(ARGS)
 
 .PHONY: crds
-crds: ## Write crds/ anew from the types in src/api
+crds: ## Write crds/ anew from the types in src/api, and the chart's copy
 	@for kind in $(KINDS); do \
 	  file=crds/vncpassword.dev_$$kind.yaml; \
 	  $(CARGO) run --quiet --locked -- crds $$kind > $$file.new && mv $$file.new $$file || { rm -f $$file.new; exit 1; }; \
 	done
+	@cp crds/*.yaml charts/vncpassword-operator/files/crds/
+
+.PHONY: image
+image: ## Build the operator's image into target/image/operator.tar, without a container engine
+	@hack/setup.sh demo
+	@hack/image.sh operator
 
 .PHONY: control-plane
 control-plane: ## Build etcd, kube-apiserver and kubectl into the cache, once
