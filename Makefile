@@ -1,9 +1,10 @@
-# The front door. Needs Rust, Go and a C compiler, and of Debian's packages: build-essential curl openssl python3-venv shellcheck
+# The front door. Needs Rust, Go and a C compiler, and some of Debian's packages
 # (hack/setup.sh names what is missing, `make setup` installs it). Everything fetched or built once is kept in .cache/.
 
 CARGO ?= cargo
 KINDS := vncpasswords clustervncpasswords
 STEP := hack/step.sh
+IMAGES := $(or $(CARGO_TARGET_DIR),target)/image
 
 .DEFAULT_GOAL := help
 # One thing at a time: the steps share the target directory, and their output is read by people.
@@ -25,10 +26,22 @@ demo-stop: ## Stop a demo that KEEP=1 left up
 .PHONY: test
 test: ## Everything that CI runs
 	@$(STEP) 'tools' hack/setup.sh test
-	@$(STEP) 'control plane' hack/control-plane.sh build
+	@$(STEP) 'control plane' hack/control-plane.sh build cluster
 	@$(MAKE) --no-print-directory lint
 	@$(STEP) 'tests' $(CARGO) test --locked
 	@$(STEP) 'demo' hack/demo.sh run --no-build
+	@$(MAKE) --no-print-directory e2e
+
+.PHONY: e2e
+e2e: ## Install and operate the chart on a private cluster with a real kubelet, as root; ARGS names the tests
+	@hack/setup.sh e2e
+	@$(STEP) 'cluster' hack/cluster.sh build
+	@$(STEP) 'helm' hack/helm.sh version
+	@$(STEP) 'image' hack/image.sh operator
+	@$(STEP) 'image of the emulator' hack/image.sh emulator
+	@$(STEP) 'compile' $(CARGO) test --locked --test e2e --no-run
+	@$(STEP) 'end to end' hack/cluster.sh run --image $(IMAGES)/operator.tar --image $(IMAGES)/emulator.tar \
+	  $(CARGO) test --locked --offline --test e2e -- --include-ignored --test-threads=1 $(ARGS)
 
 .PHONY: lint
 lint: ## Format, scripts, clippy, documentation and dependencies, without changing anything
@@ -58,6 +71,10 @@ crds: ## Write crds/ anew from the types in src/api, and the chart's copy
 	  $(CARGO) run --quiet --locked -- crds $$kind > $$file.new && mv $$file.new $$file || { rm -f $$file.new; exit 1; }; \
 	done
 	@cp crds/*.yaml charts/vncpassword-operator/files/crds/
+
+.PHONY: manifest
+manifest: ## Write manifests/install.yaml anew from the chart
+	@hack/manifest.sh > manifests/install.yaml.new && mv manifests/install.yaml.new manifests/install.yaml
 
 .PHONY: image
 image: ## Build the operator's image into target/image/operator.tar, without a container engine

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A private Kubernetes control plane for tests, benchmarks and the demo: etcd and kube-apiserver, nothing else.
 #
-#   control-plane.sh build                build the pinned binaries into the cache; nothing to do when up to date
+#   control-plane.sh build [cluster]      build the pinned binaries into the cache; nothing to do when up to date. With `cluster`
+#                                         also those of hack/cluster.sh
 #   control-plane.sh bin-dir              print the directory that holds etcd, kube-apiserver and kubectl
 #   control-plane.sh run [--audit] [--keep] DIR [-- APISERVER_FLAG...]
 #                                         start one with its state in DIR and stay in the foreground
@@ -27,6 +28,7 @@ set -euo pipefail
 BUILD_VERSION=1
 MODULE=$REPO/hack/controlplane
 TOOLS=(etcd kube-apiserver kubectl)
+CLUSTER_TOOLS=(kube-controller-manager kube-scheduler kubelet kube-proxy)
 # A slow, loaded machine needs a while; a healthy one about three seconds.
 READY_TIMEOUT_SECONDS=90
 PORT_ATTEMPTS=10
@@ -41,13 +43,13 @@ stamp() {
   { say "$BUILD_VERSION"; cat "$MODULE/go.mod" "$MODULE/go.sum"; } | sha256sum | cut -d ' ' -f 1
 }
 
+# up_to_date TOOL...: they are there, in the pinned versions.
 up_to_date() {
   local dir tool
   dir=$(bin_dir)
-  for tool in "${TOOLS[@]}"; do
-    [ -x "$dir/$tool" ] || return 1
+  for tool; do
+    [ -x "$dir/$tool" ] && [ "$(cat "$dir/$tool.stamp" 2>/dev/null)" = "$(stamp)" ] || return 1
   done
-  [ "$(cat "$dir/stamp" 2>/dev/null)" = "$(stamp)" ]
 }
 
 # module_version PATH: the version of a module as go.mod pins it.
@@ -55,20 +57,29 @@ module_version() { awk -v path="$1" '$1 == path && NF > 1 { print $2; exit }' "$
 
 check_assets() {
   local tool
-  for tool in "${TOOLS[@]}"; do
+  for tool; do
     [ -x "$KUBEBUILDER_ASSETS/$tool" ] ||
       die "KUBEBUILDER_ASSETS is set, but '$KUBEBUILDER_ASSETS/$tool' is missing: unset it to build the pinned versions"
   done
 }
 
+# package TOOL: where its source is.
+package() {
+  case $1 in
+  etcd) say go.etcd.io/etcd/server/v3 ;;
+  *) say "k8s.io/kubernetes/cmd/$1" ;;
+  esac
+}
+
+# build TOOL...
 build() {
   local dir tool kubernetes ldflags
   dir=$(bin_dir)
   if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
-    check_assets
+    check_assets "$@"
     return
   fi
-  up_to_date && return
+  up_to_date "$@" && return
   needs_go "$MODULE/go.mod"
   mkdir -p "$dir"
   # One build at a time; whoever waited finds the work done.
@@ -77,7 +88,6 @@ build() {
     say "another build of the control plane is running, waiting for it ..."
     flock 9
   fi
-  up_to_date && return
 
   trap 'exit 143' TERM HUP
   trap 'exit 130' INT
@@ -89,21 +99,19 @@ build() {
   ldflags+=" -X k8s.io/component-base/version.gitMajor=$(cut -d . -f 1 <<<"${kubernetes#v}")"
   ldflags+=" -X k8s.io/component-base/version.gitMinor=$(cut -d . -f 2 <<<"$kubernetes")"
   ldflags+=" -X k8s.io/component-base/version.gitTreeState=clean"
-  say "Building a control plane, once: Kubernetes $kubernetes, etcd $(module_version go.etcd.io/etcd/server/v3)" \
-    "(about five minutes on two cores)"
+  say "Building Kubernetes $kubernetes and etcd $(module_version go.etcd.io/etcd/server/v3), once: $*" \
+    "(a control plane takes about five minutes on two cores)"
   rm -rf "$dir/new"
   mkdir "$dir/new"
   cd "$MODULE"
   with_heartbeat "Fetching Go modules" "$dir/download.log" go mod download
-  with_heartbeat "Compiling etcd" "$dir/etcd-build.log" \
-    go build -v -ldflags '-s -w' -o "$dir/new/etcd" go.etcd.io/etcd/server/v3
-  with_heartbeat "Compiling kube-apiserver and kubectl" "$dir/kubernetes-build.log" \
-    go build -v -ldflags "$ldflags" -o "$dir/new/" k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kubectl
-  # Renamed, not copied: a control plane that runs keeps the file it was started from.
-  for tool in "${TOOLS[@]}"; do
+  for tool; do
+    up_to_date "$tool" && continue
+    with_heartbeat "Compiling $tool" "$dir/$tool-build.log" go build -v -ldflags "$ldflags" -o "$dir/new/$tool" "$(package "$tool")"
+    # Renamed, not copied: a control plane that runs keeps the file it was started from.
     mv -f "$dir/new/$tool" "$dir/$tool"
+    stamp >"$dir/$tool.stamp"
   done
-  stamp >"$dir/stamp"
   rm -rf "$dir/new"
   exec 9>&-
 }
@@ -356,8 +364,8 @@ run() {
   trap 'exit 130' INT
 
   if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
-    check_assets
-  elif ! up_to_date; then
+    check_assets "${TOOLS[@]}"
+  elif ! up_to_date "${TOOLS[@]}"; then
     # Its messages go to standard error: on standard output the reader waits for the line "ready".
     "${BASH_SOURCE[0]}" build >&2 </dev/null &
     BUILDER=$!
@@ -392,7 +400,10 @@ usage() {
 }
 
 case ${1:-} in
-build) build ;;
+build)
+  [ "${2:-}" != cluster ] || TOOLS+=("${CLUSTER_TOOLS[@]}")
+  build "${TOOLS[@]}"
+  ;;
 bin-dir) bin_dir ;;
 run)
   shift

@@ -2,10 +2,11 @@
 # Is everything here that building, testing and the demo need? Names what is missing and how to get it.
 #
 #   setup.sh demo          check for what `make demo` needs
-#   setup.sh test          check for what `make test` needs (the demo's, and a little more)
+#   setup.sh e2e           check for what `make e2e` needs (the demo's, and what a node needs)
+#   setup.sh test          check for what `make test` needs (all of that, and a little more)
 #   setup.sh install       install the missing Debian packages (as root)
 #
-# With CI=true, and as root, the two checks install as well.
+# With CI=true, and as root, the checks install as well.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -42,8 +43,21 @@ look_for_demo() {
   fi
 }
 
-look_for_test() {
+look_for_e2e() {
   look_for_demo
+  wants ca-certificates test -s /etc/ssl/certs/ca-certificates.crt
+  wants containerd command -v containerd
+  wants runc command -v runc
+  wants containernetworking-plugins test -x /usr/lib/cni/ptp
+  wants nftables test -x /usr/sbin/nft
+  wants iproute2 command -v ip
+  # Sandboxes, strangers and DNS of the cluster.
+  wants busybox-static command -v busybox
+  wants dnsmasq-base test -x /usr/sbin/dnsmasq
+}
+
+look_for_test() {
+  look_for_e2e
   # promtool is Go, wherever the control plane is from.
   [ -z "${KUBEBUILDER_ASSETS:-}" ] || command -v go >/dev/null || OTHERS+=("Go, on the PATH")
   wants python3-venv python3 -c 'import ensurepip, venv'
@@ -76,8 +90,9 @@ report() {
 
 case ${1:-} in
 demo) look_for_demo ;;
+e2e) look_for_e2e ;;
 test | install) look_for_test ;;
-*) die "usage: setup.sh demo|test|install" ;;
+*) die "usage: setup.sh demo|e2e|test|install" ;;
 esac
 if [ "$1" = install ] || { [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ]; }; then
   install_packages

@@ -1,5 +1,6 @@
 //! What people watch the operator with: each alert and each query of the dashboard names metrics that exist, every alert
-//! has a test (tests/alerts, which promtool runs), and the dashboard is one that Grafana takes.
+//! has a test (tests/alerts, which promtool runs) and a place in the runbook, the dashboard is one that Grafana takes, and
+//! Argo CD is told the health of objects as the paper on operations says.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test may end it")]
 
@@ -12,6 +13,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use vncpassword::api::{Reason, VncPasswordStatus};
 
 /// Where a runbook stands: in this paper, under the alert's name.
 const RUNBOOKS: &str = "/docs/operations.md#";
@@ -167,6 +169,180 @@ fn promtool_can_read_every_query_of_the_dashboard() {
     promtool(&["check", "rules", file.to_str().unwrap()]);
 }
 
+// --------------------------------------------------------------------------------------------------------- operations
+
+#[test]
+fn the_runbook_has_a_place_for_each_alert_and_no_other() {
+    let paper = operations();
+    let (_, runbook) = paper.split_once("\n## Runbook\n").unwrap();
+    let headings: Vec<&str> = runbook.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let known: Vec<String> = alerts().into_iter().map(|alert| alert.name).collect();
+    assert_eq!(headings, known, "in the order of alerts.yaml; a link of an alert is its name in lower case");
+    assert!(!runbook.lines().any(|line| line.starts_with("## ")), "the runbook stands last");
+    for place in runbook.split("\n### ").skip(1) {
+        assert!(place.lines().filter(|line| !line.is_empty()).count() > 2, "nothing to do about {place}");
+    }
+}
+
+#[test]
+fn the_paper_on_operations_asks_for_metrics_and_labels_that_exist() {
+    let (paper, known) = (operations(), metrics());
+    for name in paper.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        let metric = name.starts_with("vncpassword_");
+        assert!(!metric || known.contains_key(name), "docs/operations.md names {name}");
+    }
+    let mut rules = Vec::new();
+    for query in blocks(&paper, "promql").iter().flat_map(|block| block.lines()) {
+        holds("docs/operations.md", query, &known);
+        rules.push(json!({"record": format!("query:{}", rules.len()), "expr": query}));
+    }
+    assert!(rules.len() > 5, "{} queries", rules.len());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("queries.yaml");
+    fs::write(&file, json!({"groups": [{"name": "operations", "rules": rules}]}).to_string()).unwrap();
+    promtool(&["check", "rules", file.to_str().unwrap()]);
+}
+
+#[test]
+fn the_paper_on_operations_names_tests_values_and_links_that_exist() {
+    let paper = operations();
+    let sources: String = ["tests/operator", "tests/protocol", "tests/crash", "tests"]
+        .iter()
+        .flat_map(|directory| files(directory))
+        .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let values: Value = serde_saphyr::from_str(&read("charts/vncpassword-operator/values.yaml")).unwrap();
+    let mut tests = 0;
+    let prose: String = outside_of_blocks(&paper);
+    for code in prose.split('`').skip(1).step_by(2) {
+        let word = |c: char| c.is_ascii_lowercase() || c == '_';
+        if code.matches('_').count() > 3 && code.chars().all(word) && !code.starts_with("vncpassword_") {
+            assert!(sources.contains(&format!("fn {code}(")), "no test {code}");
+            tests += 1;
+        }
+        let (path, _) = code.split_once('=').unwrap_or((code, ""));
+        let parts: Vec<&str> = path.split('.').collect();
+        let dotted =
+            parts.iter().all(|part| part.chars().all(|c| c.is_ascii_alphabetic()) && !part.is_empty());
+        let room = values.get(parts[0]).filter(|room| room.is_object());
+        if let (true, true, Some(room)) = (dotted, parts.len() > 1, room) {
+            // Of `ecsRate` the keys are the user's.
+            let open = room.as_object().is_some_and(serde_json::Map::is_empty);
+            let pointer = format!("/{}", parts.join("/"));
+            assert!(open || values.pointer(&pointer).is_some(), "no value {path} in the chart");
+        }
+    }
+    assert!(tests > 10, "{tests} tests");
+    let anchors: BTreeSet<String> = paper
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| anchor(&line.replace('#', "")))
+        .collect();
+    for link in paper.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {
+        assert!(anchors.contains(link), "docs/operations.md has no #{link}");
+    }
+}
+
+#[test]
+fn argo_cd_is_told_the_health_of_each_state() {
+    let paper = operations();
+    let config = blocks(&paper, "yaml").into_iter().find(|block| block.contains("argocd-cm")).unwrap();
+    let config: Value = serde_saphyr::from_str(&config).unwrap();
+    let customizations: Value =
+        serde_saphyr::from_str(text(&config["data"], "resource.customizations")).unwrap();
+    let script = text(&customizations["vncpassword.dev/*"], "health.lua");
+
+    let calls = STATES.iter().map(|(_, generation, conditions, ..)| {
+        let object = lua(&object(*generation, conditions));
+        format!("local told = health({object})\nprint(told.status .. \"|\" .. told.message)")
+    });
+    let calls = calls.collect::<Vec<_>>().join("\n");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("health.lua");
+    fs::write(&file, format!("local function health(object)\nobj = object\n{script}\nend\n{calls}\n"))
+        .unwrap();
+    let output = Command::new(root().join("hack/glua.sh")).arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8(output.stdout).unwrap();
+    let told: Vec<&str> = told.lines().collect();
+    assert_eq!(told.len(), STATES.len());
+    for ((state, _, _, health, reason), told) in STATES.iter().zip(told) {
+        let message = if reason.is_empty() {
+            "the operator has not seen this version yet".to_owned()
+        } else {
+            format!("{reason}: {MESSAGE}")
+        };
+        assert_eq!(told, format!("{health}|{message}"), "{state}");
+    }
+}
+
+/// Type, status and reason.
+type Told = (&'static str, &'static str, &'static str);
+
+const APPLIED: Told = ("Ready", "True", "Applied");
+/// Of each condition; its quotes must not end a string of Lua.
+const MESSAGE: &str = "\"so\" it is";
+
+/// What it is, the generation that the operator has seen, its conditions, the health that Argo CD is to show, and the reason
+/// that it is to name.
+type State = (&'static str, Option<i64>, &'static [Told], &'static str, &'static str);
+
+/// States of objects of generation 2.
+#[rustfmt::skip]
+const STATES: &[State] = &[
+    ("never seen", None, &[], "Progressing", ""),
+    ("a spec that was not seen yet", Some(1), &[APPLIED], "Progressing", ""),
+    ("in effect", Some(2), &[APPLIED], "Healthy", "Applied"),
+    ("the next waits for its instance", Some(2), &[APPLIED, ("Reconciling", "True", "IncorrectInstanceStatus")],
+        "Healthy", "Applied"),
+    ("the next waits for a restart", Some(2), &[APPLIED, ("RebootRequired", "True", "RebootRequired")],
+        "Healthy", "Applied"),
+    ("the first is drawn", Some(2), &[("Ready", "False", "Generating"), ("Reconciling", "True", "Generating")],
+        "Progressing", "Generating"),
+    ("an outcome is not known", Some(2),
+        &[("Ready", "Unknown", "OutcomeUnknown"), ("Reconciling", "True", "OutcomeUnknown")],
+        "Progressing", "OutcomeUnknown"),
+    ("the operator restarts the instance", Some(2),
+        &[("Ready", "False", "RebootRequired"), ("Reconciling", "True", "RebootRequired"),
+            ("RebootRequired", "True", "RebootRequired")],
+        "Progressing", "RebootRequired"),
+    ("a person is to restart it", Some(2),
+        &[("Ready", "False", "RebootRequired"), ("RebootRequired", "True", "RebootRequired")],
+        "Suspended", "RebootRequired"),
+    ("a fleet waits for restarts", Some(2), &[("Ready", "False", "RebootRequired")], "Suspended", "RebootRequired"),
+    ("refused", Some(2), &[("Ready", "False", "Denied"), ("Stalled", "True", "Denied")], "Degraded", "Denied"),
+    ("in effect, but never again", Some(2), &[APPLIED, ("Stalled", "True", "InvalidSchedule")],
+        "Degraded", "InvalidSchedule"),
+    ("suspended", Some(2), &[APPLIED, ("Suspended", "True", "Suspended")], "Suspended", "Suspended"),
+    ("a fleet's rollout", Some(2), &[("Ready", "False", "RollingOut"), ("Reconciling", "True", "RollingOut")],
+        "Progressing", "RollingOut"),
+    ("a fleet that does not know its instances", Some(2),
+        &[("Ready", "Unknown", "DiscoveryFailed"), ("DiscoveryDegraded", "True", "DiscoveryFailed")],
+        "Degraded", "DiscoveryFailed"),
+    ("a fleet that halted, and is suspended", Some(2),
+        &[("Ready", "False", "RolloutHalted"), ("Stalled", "True", "RolloutHalted"), ("Suspended", "True", "Suspended")],
+        "Degraded", "RolloutHalted"),
+];
+
+fn object(seen: Option<i64>, conditions: &[Told]) -> Value {
+    let mut object = json!({"metadata": {"generation": 2}});
+    let Some(generation) = seen else { return object };
+    let conditions: Vec<Value> = conditions
+        .iter()
+        .map(|(type_, status, reason)| {
+            json!({"type": type_, "status": status, "reason": reason, "message": MESSAGE,
+                "lastTransitionTime": "2026-01-02T03:04:05Z", "observedGeneration": generation})
+        })
+        .collect();
+    let status = json!({"observedGeneration": generation, "conditions": conditions});
+    // What no operator would write proves nothing.
+    let one: VncPasswordStatus = serde_json::from_value(status.clone()).unwrap();
+    assert!(one.conditions.iter().all(|told| told.reason != Reason::Unrecognized), "{status}");
+    object["status"] = status;
+    object
+}
+
 // -------------------------------------------------------------------------------------------------------------- tools
 
 fn root() -> &'static Path {
@@ -191,6 +367,51 @@ fn alerts() -> Vec<Alert> {
     let alerts: Vec<Alert> = rules.groups.into_iter().flat_map(|group| group.rules).collect();
     assert!(!alerts.is_empty());
     alerts
+}
+
+fn operations() -> String {
+    read("docs/operations.md")
+}
+
+/// The fenced blocks of a paper in that language.
+fn blocks(paper: &str, language: &str) -> Vec<String> {
+    let opened = format!("```{language}\n");
+    let blocks = paper.split(&opened).skip(1).filter_map(|rest| rest.split_once("```"));
+    blocks.map(|(block, _)| block.to_owned()).collect()
+}
+
+/// The lines of a paper that stand in no fenced block.
+fn outside_of_blocks(paper: &str) -> String {
+    let mut inside = false;
+    let lines = paper.lines().filter(|line| {
+        let fence = line.trim_start().starts_with("```");
+        inside ^= fence;
+        !fence && !inside
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What a link to a heading says, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    kept.chars()
+        .filter(|c| c.is_alphanumeric() || *c == '-' || *c == ' ')
+        .collect::<String>()
+        .replace(' ', "-")
+}
+
+/// A value as Lua writes it.
+fn lua(value: &Value) -> String {
+    match value {
+        Value::Null => "nil".to_owned(),
+        Value::Array(values) => format!("{{{}}}", values.iter().map(lua).collect::<Vec<_>>().join(", ")),
+        Value::Object(entries) => {
+            let entries: Vec<String> =
+                entries.iter().map(|(key, value)| format!("[{key:?}] = {}", lua(value))).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
+    }
 }
 
 fn dashboard() -> Value {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{AccessKey, Emulator, Instance, Options};
+use super::{AccessKey, Emulator, Instance, Options, Tls, TlsError};
 
 /// A double of Alibaba Cloud's ECS API, for tests and demonstrations.
 ///
@@ -25,6 +25,12 @@ pub struct Args {
     /// Secret of that key.
     #[arg(long, env = "EMULATOR_ACCESS_KEY_SECRET", default_value = AccessKey::DEFAULT_SECRET)]
     access_key_secret: String,
+    /// File with the certificate to speak HTTPS with, as PEM.
+    #[arg(long, env = "EMULATOR_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// File with its key, as PEM.
+    #[arg(long, env = "EMULATOR_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
     /// File with the instances to begin with: a JSON array, as PUT /_emulator/instances takes it.
     #[arg(long, env = "EMULATOR_INSTANCES", value_name = "FILE")]
     instances: Option<PathBuf>,
@@ -49,6 +55,9 @@ pub enum Error {
         /// Where it is wrong.
         source: serde_json::Error,
     },
+    /// The files of `--tls-certificate` and `--tls-key` cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -67,12 +76,16 @@ pub enum Error {
 /// # Errors
 /// See [`Error`].
 pub async fn run(args: Args) -> Result<(), Error> {
-    let Args { listen, access_key_id, access_key_secret, instances } = args;
+    let Args { listen, access_key_id, access_key_secret, tls_certificate, tls_key, instances } = args;
     let instances = instances.map_or_else(|| Ok(Vec::new()), read_instances)?;
+    let tls = match (tls_certificate, tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::read(&certificate, &key)?),
+        _ => None,
+    };
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let access_keys = vec![AccessKey::new(access_key_id, access_key_secret)];
-    let options = Options { listen, access_keys, ..Options::default() };
+    let options = Options { listen, tls, access_keys, ..Options::default() };
     let emulator =
         Emulator::start(options).await.map_err(|source| Error::Listen { address: listen, source })?;
     for instance in instances {

@@ -29,6 +29,7 @@ mod server;
 mod signature;
 mod state;
 mod sts;
+mod tls;
 mod token;
 mod wire;
 
@@ -49,6 +50,7 @@ pub use issue::Issued;
 pub use journal::Entry;
 pub use metadata::Metadata;
 pub use role::{OidcTrust, Role};
+pub use tls::{Tls, TlsError};
 
 use state::State;
 
@@ -57,6 +59,8 @@ use state::State;
 pub struct Options {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Speak HTTPS; plain HTTP without.
+    pub tls: Option<Tls>,
     /// The access keys it takes.
     pub access_keys: Vec<AccessKey>,
     /// Its clock.
@@ -74,6 +78,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            tls: None,
             access_keys: vec![AccessKey::default()],
             clock: Clock::system(),
             journal_limit: 100_000,
@@ -87,6 +92,7 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Emulator {
     address: SocketAddr,
+    scheme: &'static str,
     cloud: Cloud,
     server: JoinHandle<()>,
 }
@@ -97,20 +103,21 @@ impl Emulator {
     /// # Errors
     /// The address cannot be bound.
     pub async fn start(options: Options) -> io::Result<Self> {
-        let Options { listen, access_keys, clock, journal_limit, seed, minute } = options;
+        let Options { listen, tls, access_keys, clock, journal_limit, seed, minute } = options;
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let mut state = State::new(access_keys, journal_limit, seed);
         state.limits.minute = i64::try_from(minute.as_millis()).unwrap_or(i64::MAX).max(1);
         let cloud = Cloud::new(clock, state);
-        let server = tokio::spawn(server::serve(listener, cloud.clone()));
-        Ok(Self { address, cloud, server })
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let server = tokio::spawn(server::serve(listener, tls, cloud.clone()));
+        Ok(Self { address, scheme, cloud, server })
     }
 
-    /// Its base URL, `http://ADDRESS:PORT`.
+    /// Its base URL, `http://ADDRESS:PORT`, or `https:`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// The handle to its state; it outlives the server.

@@ -22,18 +22,19 @@ use tokio::time::sleep;
 use super::cloud::Cloud;
 use super::control;
 use super::state::Answer;
+use super::tls::Tls;
 use super::wire::{Rendered, Request};
 
 /// Largest body taken: a list of some 100,000 instances.
 const BODY_LIMIT: usize = 64 << 20;
 
 /// Accepts connections until it is dropped, and all of them with it.
-pub(super) async fn serve(listener: TcpListener, cloud: Cloud) {
+pub(super) async fn serve(listener: TcpListener, tls: Option<Tls>, cloud: Cloud) {
     let mut connections = JoinSet::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                connections.spawn(serve_connection(stream, cloud.clone()));
+                connections.spawn(serve_connection(stream, tls.clone(), cloud.clone()));
             }
             // Out of file descriptors, say: others may close theirs.
             Err(_) => sleep(Duration::from_millis(50)).await,
@@ -42,17 +43,25 @@ pub(super) async fn serve(listener: TcpListener, cloud: Cloud) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, cloud: Cloud) {
+async fn serve_connection(stream: TcpStream, tls: Option<Tls>, cloud: Cloud) {
     // Only costs time if it fails.
     let _ = stream.set_nodelay(true);
     let reset = Arc::new(AtomicBool::new(false));
     let connection = Connection { stream, reset: Arc::clone(&reset) };
+    let Some(tls) = tls else { return converse(connection, reset, cloud).await };
+    // A client that does not trust the certificate has left.
+    if let Ok(stream) = tls.acceptor().accept(connection).await {
+        converse(stream, reset, cloud).await;
+    }
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, reset: Arc<AtomicBool>, cloud: Cloud) {
     let service = service_fn(move |request| {
         let (cloud, reset) = (cloud.clone(), Arc::clone(&reset));
         async move { respond(&cloud, request).await.inspect_err(|Aborted| reset.store(true, Ordering::Relaxed)) }
     });
     // An error is what a fault asked for, or the client's doing.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// The service gives up on the connection, so hyper drops it without a reply.

@@ -23,6 +23,7 @@ mod limits;
 mod mishaps;
 mod on_demand;
 mod process;
+mod rbac;
 mod reboot;
 mod replies;
 mod restart;

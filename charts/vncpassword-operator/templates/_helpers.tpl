@@ -76,3 +76,107 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [events]
   verbs: [create]
 {{- end -}}
+
+{{- /* How the program runs, for the operator and for `helm test`. */ -}}
+{{- define "vnc.env" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- {name: HTTP_ADDR, value: "0.0.0.0:8080"}
+- {name: LEADER_ELECT, value: {{ .Values.leaderElection.enabled | quote }}}
+- {name: LOG_FORMAT, value: {{ .Values.log.format | quote }}}
+- {name: RUST_LOG, value: {{ .Values.log.level | quote }}}
+- {name: SETTLE, value: {{ .Values.settle | quote }}}
+- {name: MAX_CONCURRENT_RECONCILES, value: {{ .Values.maxConcurrentReconciles | quote }}}
+- {name: ALLOW_REBOOT, value: {{ .Values.allowReboot | quote }}}
+- {name: PER_OBJECT_METRICS, value: {{ .Values.metrics.perObject | quote }}}
+- {name: ECS_ENDPOINT_NETWORK, value: {{ .Values.endpoints.network | quote }}}
+{{- $rates := list }}
+{{- range $action, $rate := .Values.ecsRate }}
+{{- $rates = append $rates (printf "%s=%d/min" $action (int $rate)) }}
+{{- end }}
+{{- range $name, $value := dict
+  "ALIBABA_CLOUD_REGION_ID" .Values.region
+  "ECS_ENDPOINT" .Values.endpoints.ecs
+  "STS_ENDPOINT" .Values.endpoints.sts
+  "ECS_METADATA_ENDPOINT" .Values.endpoints.metadata
+  "OTEL_EXPORTER_OTLP_ENDPOINT" .Values.tracing.otlpEndpoint
+  "AMBIENT_CREDENTIALS_NAMESPACES" (join "," .Values.ambientCredentialsNamespaces)
+  "WATCH_NAMESPACES" (join "," .Values.watchNamespaces)
+  "ECS_RATE" (join "," $rates)
+  "ALIBABA_CLOUD_ECS_METADATA" .Values.credentials.ramRole }}
+{{- if $value }}
+- {name: {{ $name }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end }}
+{{- with .Values.credentials.existingSecret }}
+- name: ALIBABA_CLOUD_ACCESS_KEY_ID
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: access-key-id}}
+- name: ALIBABA_CLOUD_ACCESS_KEY_SECRET
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: access-key-secret}}
+- name: ALIBABA_CLOUD_SECURITY_TOKEN
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: security-token, optional: true}}
+{{- end }}
+{{- if .Values.credentials.rrsa.roleArn }}
+- {name: ALIBABA_CLOUD_ROLE_ARN, value: {{ .Values.credentials.rrsa.roleArn | quote }}}
+- {name: ALIBABA_CLOUD_OIDC_PROVIDER_ARN, value: {{ .Values.credentials.rrsa.oidcProviderArn | quote }}}
+- {name: ALIBABA_CLOUD_OIDC_TOKEN_FILE, value: /var/run/secrets/rrsa/token}
+{{- end }}
+{{- if or .Values.credentials.existingSecret .Values.credentials.rrsa.roleArn .Values.credentials.rrsa.roleName }}
+# Where a key or a role is meant, the RAM role of the node must never take its place.
+- {name: ALIBABA_CLOUD_ECS_METADATA_DISABLED, value: "true"}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end -}}
+
+{{- define "vnc.mounts" -}}
+{{- if or .Values.credentials.rrsa.roleArn .Values.extraVolumeMounts }}
+volumeMounts:
+  {{- if .Values.credentials.rrsa.roleArn }}
+  - {name: rrsa, mountPath: /var/run/secrets/rrsa, readOnly: true}
+  {{- end }}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "vnc.volumes" -}}
+{{- if or .Values.credentials.rrsa.roleArn .Values.extraVolumes }}
+volumes:
+  {{- if .Values.credentials.rrsa.roleArn }}
+  - name: rrsa
+    projected:
+      sources:
+        - serviceAccountToken: {path: token, audience: sts.aliyuncs.com, expirationSeconds: 3600}
+  {{- end }}
+  {{- with .Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "vnc.scheduling" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}

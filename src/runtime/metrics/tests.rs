@@ -136,7 +136,7 @@ fn each_state_has_its_sample() {
 fn without_metrics_of_objects_only_sums_are_left() {
     let (metrics, _source) = metrics(false, snapshot());
     let text = metrics.render().unwrap();
-    for word in ["namespace=", "team", "1234", "vncpassword_ready", "vncpassword_info"] {
+    for word in ["namespace=", "team", "\"1234\"", "vncpassword_ready", "vncpassword_info"] {
         assert!(!text.contains(word), "{word} in\n{text}");
     }
     let labels = r#"{action="ModifyInstanceVncPasswd",region="cn-hangzhou",account=""}"#;

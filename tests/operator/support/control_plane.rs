@@ -20,10 +20,16 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts one.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with more arguments of the script.
+    pub fn start_with(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/control-plane.sh");
         let mut child = Command::new(script)
             .arg("run")
+            .args(arguments)
             .arg(directory.path().join("state"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -43,6 +49,12 @@ impl ControlPlane {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         assert!(line.contains("ed "), "{command}: {line:?}");
+    }
+
+    /// Every request, one a line, where `--audit` was asked for.
+    #[allow(dead_code, reason = "for tests that look at requests")]
+    pub fn audit_log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("state/audit.log")).unwrap()
     }
 
     /// Where the kubeconfig of its administrator is.
