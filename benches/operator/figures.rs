@@ -22,6 +22,7 @@ pub struct Figures {
     pub restart_writes: f64,
     pub restart_calls: f64,
     pub restart_afterwards: f64,
+    pub at_rest: f64,
     pub scrape: f64,
     pub scrape_size: f64,
     pub p50: f64,
@@ -39,7 +40,7 @@ const OTHERS: &str = "taken by other processes in the cold start, %";
 /// Label, value, decimals.
 type Row = (&'static str, fn(&Figures) -> f64, usize);
 
-const ROWS: [Row; 26] = [
+const ROWS: [Row; 27] = [
     ("cold start, objects/s", |f| f.rate, 0),
     ("cold start, CPU s", |f| f.cpu, 2),
     ("cold start, CPU s of API server and etcd", |f| f.cpu_of_servers, 2),
@@ -56,6 +57,7 @@ const ROWS: [Row; 26] = [
     ("restart, status writes", |f| f.restart_writes, 0),
     ("restart, cloud calls", |f| f.restart_calls, 0),
     ("API requests in the 2 s after", |f| f.restart_afterwards, 0),
+    ("at rest, thousandths of a core", |f| f.at_rest, 1),
     ("scrape, p50 ms", |f| f.scrape, 1),
     ("scrape, KiB", |f| f.scrape_size, 0),
     ("Secret written to call, p50 ms", |f| f.p50, 2),

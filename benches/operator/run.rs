@@ -45,6 +45,8 @@ pub struct Subject {
 const SETTLED: Duration = Duration::from_secs(5);
 /// After a restart: in this time nothing may be asked for any more.
 const AFTER_RESTART: Duration = Duration::from_secs(2);
+/// How long it is looked at while it has nothing to do.
+const AT_REST: Duration = Duration::from_secs(10);
 /// From the answer to one change to the next change.
 const SPACING: Duration = Duration::from_millis(40);
 /// Time between two looks at a program under measurement.
@@ -71,6 +73,7 @@ pub async fn run(subject: &Subject, plan: Plan) -> Result<Figures> {
     sleep(Duration::from_millis(500)).await;
 
     let mut operator = stage.restart(subject, &mut figures).await?;
+    stage.rest(&operator, &mut figures).await?;
     stage.scrapes(&operator, &mut figures).await?;
     stage.latencies(objects, changes, &mut figures).await?;
     stage.created_at_once(objects..objects + created, &mut figures).await?;
@@ -163,7 +166,11 @@ impl Stage {
         let before = self.cluster.requests().await?;
         let (began, servers) = (self.used()?, self.plane.cpu()?);
         let mut operator = self.start(subject, "cold-start.log")?;
-        let last = all_ready(&mut operator, &mut ready, objects).await?;
+        let last = if objects == 0 {
+            operator.began + self.at_rest(&mut operator).await?
+        } else {
+            all_ready(&mut operator, &mut ready, objects).await?
+        };
         let servers = self.plane.cpu()?.saturating_sub(servers);
         let took = last.duration_since(operator.began);
         figures.others = self.others(&began, operator.cpu()?, took)?;
@@ -171,8 +178,9 @@ impl Stage {
         let requests = self.cluster.requests().await?.since(&before, &[]);
         let (cpu, memory) = (operator.cpu()?, operator.memory()?);
         let calls = self.cloud.calls(0).await?;
-        let count = objects as f64;
-        figures.rate = count / took.as_secs_f64();
+        figures.rate = objects as f64 / took.as_secs_f64();
+        // Of none there is nothing for each.
+        let count = objects.max(1) as f64;
         figures.cpu = cpu.as_secs_f64();
         figures.cpu_of_servers = servers.as_secs_f64();
         figures.peak = mebibytes(memory.peak);
@@ -226,6 +234,16 @@ impl Stage {
         );
         println!("      requests: {requests}; afterwards: {after}");
         Ok(operator)
+    }
+
+    /// What it uses while everything is in sync and nobody asks for anything.
+    async fn rest(&self, operator: &Program, figures: &mut Figures) -> Result<()> {
+        let (began, before) = (Instant::now(), operator.cpu_of_threads()?);
+        sleep(AT_REST).await;
+        let used = operator.cpu_of_threads()?.saturating_sub(before);
+        figures.at_rest = 1e3 * used.as_secs_f64() / began.elapsed().as_secs_f64();
+        println!("   at rest: {:.1} thousandths of a core", figures.at_rest);
+        Ok(())
     }
 
     /// Its metrics are asked for, one time after the other, where it shows any.

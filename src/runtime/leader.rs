@@ -62,17 +62,28 @@ enum Step {
     Wait,
 }
 
+/// How long its holder has the lease from when it stands like this.
+fn promised(last: Option<&LeaseSpec>) -> Duration {
+    let seconds = last.and_then(|last| last.lease_duration_seconds);
+    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+    seconds.map_or(DURATION, Duration::from_secs)
+}
+
 /// `unchanged`: how long `last` has been seen as it is. A lease that vanished is still its holder's until then.
 fn step(found: bool, last: Option<&LeaseSpec>, identity: &str, unchanged: Duration) -> Step {
     let holder = last.and_then(|last| last.holder_identity.as_deref()).unwrap_or_default();
-    let promised = last.and_then(|last| last.lease_duration_seconds);
-    let promised = promised.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
-    let promised = promised.map_or(DURATION, Duration::from_secs);
-    match (found, holder.is_empty() || holder == identity || unchanged >= promised) {
+    match (found, holder.is_empty() || holder == identity || unchanged >= promised(last)) {
         (_, false) => Step::Wait,
         (true, true) => Step::Write,
         (false, true) => Step::Create,
     }
+}
+
+/// How long to wait before the next look at a lease that another holds: not past the moment at which it may be taken.
+fn patience(last: Option<&LeaseSpec>, unchanged: Duration) -> Duration {
+    Some(promised(last).saturating_sub(unchanged))
+        .filter(|left| !left.is_zero())
+        .map_or(RETRY, |left| left.min(RETRY))
 }
 
 /// The lease as its holder writes it.
@@ -124,12 +135,14 @@ impl Elector {
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "cannot read or write the lease; it is tried again"),
             }
-            let holder = self.sighting.as_ref().and_then(|seen| seen.spec.holder_identity.clone());
+            let seen = self.sighting.as_ref();
+            let pause = seen.map_or(RETRY, |seen| patience(Some(&seen.spec), seen.since.elapsed()));
+            let holder = seen.and_then(|seen| seen.spec.holder_identity.clone());
             if holder != told && holder.is_some() {
                 tracing::info!(holder = holder.as_deref(), "standing by");
                 told = holder;
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(pause).await;
         }
         tracing::info!(identity = self.identity, "leading");
     }
@@ -289,6 +302,16 @@ mod tests {
         ] {
             let step = step(found, last.as_ref(), "me", Duration::from_secs(unchanged));
             assert_eq!(step, expected, "{found} {last:?} after {unchanged} s");
+        }
+    }
+
+    #[test]
+    fn a_lease_is_looked_at_again_when_it_may_be_taken_and_every_retry_before() {
+        let other = spec(Some("other"), Some(15));
+        for (unchanged, expected) in [(0, 2000), (12_999, 2000), (13_500, 1500), (14_999, 1), (15_000, 2000)]
+        {
+            let pause = patience(Some(&other), Duration::from_millis(unchanged));
+            assert_eq!(pause, Duration::from_millis(expected), "after {unchanged} ms");
         }
     }
 

@@ -30,7 +30,6 @@ pub struct Call {
     action: String,
     instance_ids: Vec<String>,
     vnc_password: Option<String>,
-    applied_at: Option<String>,
 }
 
 impl Call {
@@ -40,11 +39,6 @@ impl Call {
 
     pub fn password(&self) -> &str {
         self.vnc_password.as_deref().unwrap()
-    }
-
-    /// Whether it has taken effect.
-    pub fn applied(&self) -> bool {
-        self.applied_at.is_some()
     }
 }
 

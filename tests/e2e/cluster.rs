@@ -18,6 +18,9 @@ pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// An image with busybox (hack/cluster.sh).
+pub const TOOLS_IMAGE: &str = "localhost/tools:1";
+
 /// The version that was built, of images and chart.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -12,6 +12,7 @@ mod release;
 
 mod crds;
 mod failover;
+mod image;
 mod install;
 mod network;
 mod upgrade;

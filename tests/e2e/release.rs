@@ -38,7 +38,7 @@ impl Release {
             // The image has the version of the sources, whichever version the chart has.
             "image": {"tag": VERSION, "pullPolicy": "Never"},
             "region": "cn-hangzhou",
-            "endpoints": {"ecs": cloud::URL},
+            "endpoints": {"ecs": cloud::URL, "sts": cloud::URL},
             "credentials": {"existingSecret": "keys"},
             "ambientCredentialsNamespaces": ["*"],
             "extraEnv": [{"name": "SSL_CERT_FILE", "value": "/authority/ca.crt"}],
@@ -63,6 +63,11 @@ impl Release {
         let begun = Instant::now();
         helm(&self.words("install", chart));
         begun.elapsed()
+    }
+
+    /// Installs the chart as it is, with more settings, where it cannot become ready.
+    pub fn install_without_waiting(&self, settings: &str) {
+        helm(&format!("{} {settings}", self.words("install", &chart()).replace("--wait --timeout 60s", "")));
     }
 
     /// The words of an installation, for tests that add to them.
@@ -152,7 +157,8 @@ fn name(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap()
 }
 
-fn listed(namespace: &str, kind: &str) -> Vec<Value> {
+/// All objects of a kind there.
+pub fn listed(namespace: &str, kind: &str) -> Vec<Value> {
     let list = kubectl(&format!("--namespace {namespace} get {kind} --output json"));
     let mut list: Value = serde_json::from_str(&list).unwrap();
     serde_json::from_value(list["items"].take()).unwrap()

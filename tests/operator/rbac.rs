@@ -45,10 +45,11 @@ async fn assert_used(values: &[&str], settings: impl Fn(&World) -> Settings) {
     let world = World::on(&plane).await;
     let objects = rendered(values, &world.namespace);
     let granted = granted(&objects);
-    create::<ClusterRole>(&world, &objects, "ClusterRole", None).await;
-    create::<ClusterRoleBinding>(&world, &objects, "ClusterRoleBinding", None).await;
-    create_in::<Role>(&world, &objects, "Role").await;
-    create_in::<RoleBinding>(&world, &objects, "RoleBinding").await;
+    create::<ClusterRole>(&Api::all(world.client.clone()), &objects, "ClusterRole").await;
+    create::<ClusterRoleBinding>(&Api::all(world.client.clone()), &objects, "ClusterRoleBinding").await;
+    let here = &world.namespace;
+    create::<Role>(&Api::namespaced(world.client.clone(), here), &objects, "Role").await;
+    create::<RoleBinding>(&Api::namespaced(world.client.clone(), here), &objects, "RoleBinding").await;
 
     let account = format!("system:serviceaccount:{}:{NAME}", world.namespace);
     let mut config = world.config();
@@ -120,25 +121,13 @@ fn of_kind<K: DeserializeOwned>(objects: &[Value], kind: &str) -> Vec<K> {
     meant.map(|object| serde_json::from_value(object.clone()).unwrap()).collect()
 }
 
-async fn create<K>(world: &World, objects: &[Value], kind: &str, api: Option<Api<K>>)
+async fn create<K>(api: &Api<K>, objects: &[Value], kind: &str)
 where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + serde::Serialize,
+    K: Clone + std::fmt::Debug + DeserializeOwned + serde::Serialize,
 {
-    let api = api.unwrap_or_else(|| Api::all(world.client.clone()));
     for object in of_kind::<K>(objects, kind) {
         api.create(&PostParams::default(), &object).await.unwrap();
     }
-}
-
-async fn create_in<K>(world: &World, objects: &[Value], kind: &str)
-where
-    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned
-        + serde::Serialize,
-{
-    create(world, objects, kind, Some(Api::namespaced(world.client.clone(), &world.namespace))).await;
 }
 
 fn granted(objects: &[Value]) -> BTreeSet<Right> {
