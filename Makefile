@@ -27,6 +27,7 @@ demo-stop: ## Stop a demo that KEEP=1 left up
 test: ## Everything that CI runs
 	@$(STEP) 'tools' hack/setup.sh test
 	@$(STEP) 'control plane' hack/control-plane.sh build cluster
+	@$(STEP) 'helm' hack/helm.sh version
 	@$(MAKE) --no-print-directory lint
 	@$(STEP) 'tests' $(CARGO) test --locked
 	@$(STEP) 'demo' hack/demo.sh run --no-build

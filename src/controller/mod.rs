@@ -79,6 +79,8 @@ pub struct Config {
     pub lease: Lease,
     /// Namespaces to watch; none: all.
     pub namespaces: Vec<String>,
+    /// Whether fleets are served, which need rights in the whole cluster.
+    pub fleets: bool,
     /// Passes that run at the same time.
     pub concurrency: usize,
 }
@@ -170,7 +172,9 @@ pub async fn run(
     let sender = tokio::spawn(sender);
     let mut tasks = watches::spawn(&context, &readiness);
     let fleets = Readiness::default();
-    watches::spawn_fleets(&context, &fleets, &mut tasks);
+    if context.config.fleets {
+        watches::spawn_fleets(&context, &fleets, &mut tasks);
+    }
     tasks.spawn({
         let context = Arc::clone(&context);
         async move {

@@ -68,6 +68,10 @@ pub struct RunArgs {
     #[arg(long, env = "WATCH_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
 
+    /// Whether to serve ClusterVncPasswords, which needs rights in the whole cluster
+    #[arg(long, env = "FLEETS", value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub fleets: bool,
+
     /// Act only while holding the Lease vncpassword-operator in the operator's namespace: needed with several replicas
     #[arg(long, env = "LEADER_ELECT")]
     pub leader_elect: bool,
@@ -233,6 +237,7 @@ impl TryFrom<RunArgs> for Settings {
             allow_reboot,
             settle,
             watch_namespaces,
+            fleets,
             leader_elect,
             http_addr,
             per_object_metrics,
@@ -259,6 +264,7 @@ impl TryFrom<RunArgs> for Settings {
                 minute: Duration::from_secs(60),
                 lease: Lease::alone(),
                 namespaces: watch_namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect(),
+                fleets,
                 concurrency: max_concurrent_reconciles.into(),
             },
             cloud,
@@ -297,7 +303,7 @@ mod tests {
         assert!(!settings.controller.allow_reboot);
         assert!(settings.per_object_metrics && settings.otlp.is_none());
         assert_eq!(settings.http_addr.to_string(), "0.0.0.0:8080");
-        assert!(settings.controller.namespaces.is_empty());
+        assert!(settings.controller.namespaces.is_empty() && settings.controller.fleets);
         assert!(settings.cloud.ecs.endpoint.is_none() && settings.cloud.sts.is_none());
         assert_eq!(settings.cloud.metadata.to_string(), "http://100.100.100.200");
         assert_eq!(settings.controller.ambient, Ambient::In(vec!["default".to_owned()]));

@@ -65,7 +65,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "vnc.namespaceRules" -}}
 - apiGroups: [vncpassword.dev]
   resources: [vncpasswords]
-  verbs: [get, list, watch{{ if include "vnc.fleets" . }}, create, patch, delete{{ end }}]
+  verbs: [{{ if include "vnc.fleets" . }}get, {{ end }}list, watch{{ if include "vnc.fleets" . }}, create, patch, delete{{ end }}]
 - apiGroups: [vncpassword.dev]
   resources: [vncpasswords/status]
   verbs: [patch]
@@ -89,6 +89,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - {name: RUST_LOG, value: {{ .Values.log.level | quote }}}
 - {name: SETTLE, value: {{ .Values.settle | quote }}}
 - {name: MAX_CONCURRENT_RECONCILES, value: {{ .Values.maxConcurrentReconciles | quote }}}
+- {name: FLEETS, value: {{ include "vnc.fleets" . | default "false" | quote }}}
 - {name: ALLOW_REBOOT, value: {{ .Values.allowReboot | quote }}}
 - {name: PER_OBJECT_METRICS, value: {{ .Values.metrics.perObject | quote }}}
 - {name: ECS_ENDPOINT_NETWORK, value: {{ .Values.endpoints.network | quote }}}

@@ -111,6 +111,7 @@ pub fn settings(namespace: &str, emulator: &str) -> Settings {
             ambient: Ambient::Everywhere,
             lease: Lease::alone(),
             namespaces: vec![namespace.to_owned()],
+            fleets: true,
             concurrency: 32,
         },
         cloud: CloudSettings {
