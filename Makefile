@@ -26,7 +26,8 @@ demo-stop: ## Stop a demo that KEEP=1 left up
 .PHONY: test
 test: ## Everything that CI runs
 	@$(STEP) 'tools' hack/setup.sh test
-	@$(STEP) 'control plane' hack/control-plane.sh build cluster
+	@$(STEP) 'control plane' hack/control-plane.sh build
+	@$(STEP) 'cluster' hack/cluster.sh build
 	@$(STEP) 'helm' hack/helm.sh version
 	@$(MAKE) --no-print-directory lint
 	@$(STEP) 'tests' $(CARGO) test --locked

@@ -40,6 +40,8 @@ DNS_IP=10.96.0.10
 TOOLS_IMAGE=localhost/tools:1
 READY_TIMEOUT_SECONDS=120
 
+# A kubelet belongs to its API server: all are of the pinned version, and other control planes are given without kubelets.
+unset KUBEBUILDER_ASSETS
 BIN=$("$REPO/hack/control-plane.sh" bin-dir)
 PATH=$(realpath -m "$BIN"):/usr/local/sbin:/usr/sbin:/sbin:$PATH
 export KUBECONFIG=$STATE/admin.kubeconfig

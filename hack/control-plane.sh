@@ -18,7 +18,7 @@
 #   start etcd|apiserver   start it again, same address    -> "started etcd"
 # A server that ends without having been told to ends everything, with the tail of its log.
 #
-# Environment: KUBEBUILDER_ASSETS, a directory with etcd, kube-apiserver and kubectl, is used instead of building;
+# Environment: KUBEBUILDER_ASSETS, a directory with etcd, kube-apiserver and kubectl, is used instead of building (not by hack/cluster.sh);
 # VNCPASSWORD_CACHE is the directory of the cache (default: .cache in the repository).
 set -euo pipefail
 # shellcheck source=lib.sh

@@ -28,7 +28,6 @@ HOST=$(rustc -vV | sed -n 's/^host: //p')
 VERSION=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}
 REVISION=$(git rev-parse HEAD 2>/dev/null || say unknown)
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || say 0)}
-export SOURCE_DATE_EPOCH
 CREATED=$(date -u -d "@$SOURCE_DATE_EPOCH" +%FT%TZ)
 case $HOST in
 x86_64-*) ARCHITECTURE=amd64 ;;
@@ -37,7 +36,8 @@ aarch64-*) ARCHITECTURE=arm64 ;;
 esac
 
 # A flag for static linking must not reach build scripts: cargo keeps them apart where a target is named. Paths of this machine stay out of the binary.
-RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$REPO=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
+# Compilers get a date of their own, always the same: with each commit's all C and the whole program would be built anew.
+SOURCE_DATE_EPOCH=0 RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$REPO=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
   cargo build --release --locked --target "$HOST" --bins
 
 OUT=$TARGET/image

@@ -36,15 +36,21 @@ look_for_demo() {
   version=$(cd "$REPO" && rustc --version 2>/dev/null | cut -d ' ' -f 2) || version=0
   at_least "$wanted" "$version" || OTHERS+=("Rust $wanted or newer, by rustup (rust-toolchain.toml names the version and its components)")
   # Only the control plane is Go: not needed where one is given.
-  if [ -z "${KUBEBUILDER_ASSETS:-}" ]; then
-    wanted=$(awk '$1 == "go" { print $2 }' "$REPO/hack/controlplane/go.mod")
-    version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || version=go0
-    at_least "$wanted" "${version#go}" || OTHERS+=("Go $wanted or newer, on the PATH (or KUBEBUILDER_ASSETS set to a directory with etcd, kube-apiserver and kubectl)")
-  fi
+  [ -n "${KUBEBUILDER_ASSETS:-}" ] || look_for_go ' (or KUBEBUILDER_ASSETS set to a directory with etcd, kube-apiserver and kubectl)'
+}
+
+# look_for_go [REMARK]
+look_for_go() {
+  local wanted version
+  wanted=$(awk '$1 == "go" { print $2 }' "$REPO/hack/controlplane/go.mod")
+  version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || version=go0
+  at_least "$wanted" "${version#go}" || OTHERS+=("Go $wanted or newer, on the PATH${1:-}")
 }
 
 look_for_e2e() {
   look_for_demo
+  # The cluster and helm are Go, wherever the control plane is from.
+  [ -z "${KUBEBUILDER_ASSETS:-}" ] || look_for_go
   wants ca-certificates test -s /etc/ssl/certs/ca-certificates.crt
   wants containerd command -v containerd
   wants runc command -v runc
@@ -58,8 +64,6 @@ look_for_e2e() {
 
 look_for_test() {
   look_for_e2e
-  # promtool is Go, wherever the control plane is from.
-  [ -z "${KUBEBUILDER_ASSETS:-}" ] || command -v go >/dev/null || OTHERS+=("Go, on the PATH")
   wants python3-venv python3 -c 'import ensurepip, venv'
   wants shellcheck command -v shellcheck
   (cd "$REPO" && cargo fmt --version && cargo clippy --version) >/dev/null 2>&1 ||
