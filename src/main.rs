@@ -52,7 +52,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             #[allow(clippy::print_stderr, reason = "the one place where the program says why it ends")]
             {
-                eprintln!("vncpassword-operator: {error}");
+                eprintln!("vncpassword-operator: {}", with_causes(&*error));
             }
             ExitCode::FAILURE
         }
@@ -60,6 +60,14 @@ async fn main() -> ExitCode {
 }
 
 type Failure = Box<dyn std::error::Error>;
+
+/// An error and its causes, without those that its text tells already.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.map(ToString::to_string).fold(error.to_string(), |told, cause| {
+        if told.contains(&cause) { told } else { format!("{told}: {cause}") }
+    })
+}
 
 async fn operate(arguments: RunArgs) -> Result<(), Failure> {
     let log_format = arguments.log_format;

@@ -74,13 +74,13 @@ fn sweep() {
 fn report() {
     for words in [
         "get pods --all-namespaces -o wide",
-        "get events --all-namespaces --sort-by=.lastTimestamp",
+        "get events --all-namespaces --sort-by=.lastTimestamp --field-selector metadata.namespace!=cloud",
         "logs --all-namespaces --selector app.kubernetes.io/component=operator --prefix --tail 40",
     ] {
         let output = run("kubectl", words, None);
         let text = String::from_utf8_lossy(&output.stdout);
         let lines: Vec<&str> = text.lines().collect();
-        let last = lines.iter().skip(lines.len().saturating_sub(60));
+        let last = lines.iter().skip(lines.len().saturating_sub(40));
         #[allow(clippy::print_stderr, reason = "the output of a test")]
         {
             eprintln!("$ kubectl {words}");
@@ -143,6 +143,11 @@ pub fn try_helm(words: &str) -> Result<String, String> {
 /// Any other program, with standard input.
 pub fn pipe(program: &str, words: &str, input: &str) -> String {
     must_run(program, words, Some(input))
+}
+
+/// The same, or its complaint.
+pub fn try_pipe(program: &str, words: &str, input: &str) -> Result<String, String> {
+    try_run(program, words, Some(input))
 }
 
 /// Waits until something holds. Returns how long that took.

@@ -4,11 +4,9 @@ use serde_json::json;
 
 use super::{
     cloud::Cloud,
-    cluster::{Cluster, PATIENCE, TOOLS_IMAGE, apply, helm, kubectl, try_kubectl, until},
+    cluster::{Cluster, PATIENCE, TOOLS_IMAGE, apply, helm, kubectl, try_kubectl, try_pipe, until},
     release::{OPERATOR, Release, assert_nothing_is_lost, chart, create, until_settled},
 };
-
-const METRICS: &str = "8080/metrics";
 
 /// Runs a Pod with a shell in it, which also serves an empty directory over HTTP.
 fn shell(namespace: &str, name: &str, labels: &serde_json::Value) {
@@ -33,14 +31,15 @@ fn address(namespace: &str, pod: &str) -> String {
     kubectl(&format!("--namespace {namespace} get pod {pod} --output jsonpath={{.status.podIP}}"))
 }
 
-/// What that Pod gets from there, within two seconds.
-fn fetch(namespace: &str, pod: &str, from: &str) -> Result<String, String> {
-    try_kubectl(&format!("--namespace {namespace} exec {pod} -- wget -q -T 2 -O - http://{from}"))
+/// The metrics at this address, as that Pod gets them. The connection has two seconds to come about.
+fn metrics(namespace: &str, pod: &str, address: &str) -> Result<String, String> {
+    let words = format!("--namespace {namespace} exec --stdin {pod} -- nc -w2 {address} 8080");
+    try_pipe("kubectl", &words, "GET /metrics HTTP/1.0\r\nAccept: application/openmetrics-text\r\n\r\n")
 }
 
 /// Whether that Pod can open a connection to there, within two seconds.
 fn connects(namespace: &str, pod: &str, host: &str, port: u16) -> bool {
-    try_kubectl(&format!("--namespace {namespace} exec {pod} -- nc -z -w 2 {host} {port}")).is_ok()
+    try_kubectl(&format!("--namespace {namespace} exec {pod} -- nc -w2 {host} {port} -e /bin/true")).is_ok()
 }
 
 #[test]
@@ -59,23 +58,28 @@ fn nobody_reaches_the_metrics_who_is_not_named_and_the_operator_works() {
 
     shell("stranger", "shell", &json!({}));
     shell("monitoring", "shell", &json!({}));
-    let metrics: Vec<String> =
-        release.pods().into_iter().map(|(_, address)| format!("{address}:{METRICS}")).collect();
-    assert_eq!(metrics.len(), 2, "replicas");
+    let replicas: Vec<String> = release.pods().into_iter().map(|(_, address)| address).collect();
+    assert_eq!(replicas.len(), 2, "replicas");
     // That it could: whom no policy protects is reached.
     assert!(connects("stranger", "shell", &address("monitoring", "shell"), 8080));
-    for from in &metrics {
-        assert!(fetch("stranger", "shell", from).is_err(), "a stranger reads {from}");
-        assert!(fetch("monitoring", "shell", from).is_err(), "Prometheus reads {from} without being named");
+    for address in &replicas {
+        assert!(metrics("stranger", "shell", address).is_err(), "a stranger reads {address}");
+        assert!(
+            metrics("monitoring", "shell", address).is_err(),
+            "Prometheus reads {address} without being named"
+        );
     }
 
     let named = r#"[{"namespaceSelector":{"matchLabels":{"kubernetes.io/metadata.name":"monitoring"}}}]"#;
     release.upgrade(&chart(), &format!("--set-json networkPolicy.metricsFrom={named}"));
-    for from in &metrics {
-        until("the metrics are in reach", PATIENCE, || fetch("monitoring", "shell", from).is_ok());
-        let text = fetch("monitoring", "shell", from).unwrap();
-        assert!(text.contains("vncpassword_operator_build_info") && text.ends_with("# EOF\n"), "{text}");
-        assert!(fetch("stranger", "shell", from).is_err(), "a stranger reads {from}");
+    for address in &replicas {
+        until("the metrics are in reach", PATIENCE, || metrics("monitoring", "shell", address).is_ok());
+        let text = metrics("monitoring", "shell", address).unwrap();
+        assert!(
+            text.contains("vncpassword_operator_build_info") && text.ends_with("# EOF\n"),
+            "{address}: {text}"
+        );
+        assert!(metrics("stranger", "shell", address).is_err(), "a stranger reads {address}");
     }
 }
 
@@ -103,8 +107,8 @@ fn the_operator_reaches_dns_the_api_server_and_the_cloud_and_nobody_else() {
     }
     let stranger = address("stranger", "shell");
     assert!(!reaches(&stranger, 8080), "the operator's Pods reach a stranger");
-    let metrics = release.pods().remove(0).1;
-    assert!(!reaches(&metrics, 8080), "a Pod of the operator's namespace reads the metrics");
+    let operator = release.pods().remove(0).1;
+    assert!(!reaches(&operator, 8080), "a Pod of the operator's namespace reads the metrics");
 
     let told = helm(&format!("test vnc --namespace {} --logs --timeout 60s", release.namespace));
     for word in ["Succeeded", "provider     environment", "sts:GetCallerIdentity        yes"] {
