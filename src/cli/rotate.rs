@@ -1,0 +1,18 @@
+//! `rotate`.
+
+use clap::Args;
+
+use super::{ConnectArgs, Console, Error};
+
+/// Flags of `rotate`.
+#[derive(Args, Clone, Debug)]
+pub struct RotateArgs {}
+
+/// Runs the command; returns the exit code.
+///
+/// # Errors
+/// See [`Error`].
+#[allow(clippy::unused_async, reason = "to come")]
+pub async fn rotate(_: RotateArgs, _: &ConnectArgs, _: &mut Console) -> Result<u8, Error> {
+    Err(Error::Failed("not there yet".to_owned()))
+}

@@ -1,0 +1,18 @@
+//! `status`.
+
+use clap::Args;
+
+use super::{ConnectArgs, Console, Error};
+
+/// Flags of `status`.
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {}
+
+/// Runs the command; returns the exit code.
+///
+/// # Errors
+/// See [`Error`].
+#[allow(clippy::unused_async, reason = "to come")]
+pub async fn status(_: StatusArgs, _: &ConnectArgs, _: &mut Console) -> Result<u8, Error> {
+    Err(Error::Failed("not there yet".to_owned()))
+}
