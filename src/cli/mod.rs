@@ -1,16 +1,21 @@
 //! `kubectl-vncpassword`: the plugin of kubectl for people. Each command is a file; this one has the arguments and the
 //! dispatch.
 
+pub mod ages;
 pub mod complete;
 pub mod connect;
 pub mod console;
 pub mod doctor;
 pub mod error;
 pub mod explain;
+pub mod follow;
 pub mod get;
 pub mod output;
 pub mod plan;
+pub mod progress;
+pub mod read;
 pub mod rotate;
+pub mod seen;
 pub mod status;
 
 use std::ffi::OsString;
