@@ -10,7 +10,7 @@ use super::{Connection, Doing, Error, seen::Seen};
 use crate::api::ClusterVncPassword;
 
 /// Objects in one page: what kubectl asks for.
-const PAGE: u32 = 500;
+pub const PAGE: u32 = 500;
 /// Requests at once.
 pub const AT_ONCE: usize = 32;
 
