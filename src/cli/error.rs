@@ -231,13 +231,12 @@ pub fn some_of<T: fmt::Display>(all: &[T], most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::{Status, response::StatusDetails};
-
     use super::*;
 
     fn api(code: u16, name: Option<&str>) -> kube::Error {
-        let details = name.map(|name| StatusDetails { name: name.to_owned(), ..StatusDetails::default() });
-        kube::Error::Api(Box::new(Status { code, message: "said".to_owned(), details, ..Status::default() }))
+        let details = name.map(|name| serde_json::json!({"name": name}));
+        let status = serde_json::json!({"code": code, "message": "said", "details": details});
+        kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))
     }
 
     #[test]

@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn words(heard: Vec<Heard<Seen>>) -> Vec<String> {
-        let word = |heard| match heard {
+        let word = |heard: Heard<Seen>| match heard {
             Heard::Is(object) => format!("is {}", object.name_any()),
             Heard::Gone(object) => format!("gone {}", object.name_any()),
             Heard::Complete => "complete".to_owned(),
