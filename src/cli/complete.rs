@@ -1,7 +1,7 @@
 //! `__complete`: what may stand next on the command line, in the words of Cobra, which kubectl asks for: a candidate a line, with
 //! its description behind a tab, and at the end `:4` (no files) or `:0` (files).
 
-use std::time::Duration;
+use std::{ffi::OsString, time::Duration};
 
 use clap::{Arg, Args, CommandFactory, FromArgMatches};
 use k8s_openapi::api::core::v1::Namespace;
@@ -13,13 +13,8 @@ use crate::api::{ClusterVncPassword, VncPassword};
 /// A person waits at the keyboard.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Flags of `__complete`.
-#[derive(Args, Clone, Debug)]
-pub struct CompleteArgs {
-    /// The words after `kubectl vncpassword`, the last one begun
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub words: Vec<String>,
-}
+/// What kubectl's script calls.
+pub const COMMAND: &str = "__complete";
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +33,13 @@ enum Wanted {
     Nothing,
 }
 
-/// Runs the command; returns the exit code. It says nothing where it knows nothing.
+/// Runs the command: `words` stand after `kubectl vncpassword`, the last one begun. It says nothing where it knows nothing.
 ///
 /// # Errors
 /// [`Error::Output`].
-pub async fn complete(arguments: CompleteArgs, _: &ConnectArgs, console: &mut Console) -> Result<u8, Error> {
-    let (last, before) = match arguments.words.split_last() {
+pub async fn complete(words: &[OsString], console: &mut Console) -> Result<u8, Error> {
+    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let (last, before) = match words.split_last() {
         Some((last, before)) => (last.as_str(), before),
         None => ("", &[][..]),
     };

@@ -75,11 +75,17 @@ impl Doing {
         self.namespace.as_deref().map_or_else(String::new, |namespace| format!(" in namespace {namespace}"))
     }
 
-    /// What it was about, such as `vncpasswords db-1 in namespace prod`.
+    /// What it was about, such as `VncPassword db-1 in namespace prod`.
     #[must_use]
     pub fn object(&self) -> String {
-        let name = self.name.as_deref().map_or_else(String::new, |name| format!(" {name}"));
-        format!("{}{name}{}", self.resource, self.place())
+        let Some(name) = &self.name else { return format!("{}{}", self.resource, self.place()) };
+        let kind = match self.resource {
+            "vncpasswords" => "VncPassword",
+            "clustervncpasswords" => "ClusterVncPassword",
+            "secrets" => "Secret",
+            other => other,
+        };
+        format!("{kind} {name}{}", self.place())
     }
 }
 
@@ -253,7 +259,7 @@ mod tests {
         let missing = Error::of(doing().to("db-1"), api(404, Some("db-1"))).to_string();
         assert_eq!(
             missing,
-            "there is no vncpasswords db-1 in namespace prod; see kubectl vncpassword status -A"
+            "there is no VncPassword db-1 in namespace prod; see kubectl vncpassword status -A"
         );
         assert_eq!(told(api(500, None)), "cannot list vncpasswords in namespace prod: said");
         assert!(told(api(401, None)).contains("log in again"));

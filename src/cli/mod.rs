@@ -69,18 +69,25 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// What a ClusterVncPassword would do that is not applied yet; changes nothing
     Plan(plan::PlanArgs),
-    /// What may stand next on the command line, for shells
-    #[command(name = "__complete", hide = true)]
-    Complete(complete::CompleteArgs),
 }
 
 /// Runs the command line; returns the exit code.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // Not for clap: the words are those of a command line that is still to be finished.
+    if arguments.get(1).is_some_and(|command| command == complete::COMMAND) {
+        return ended(complete::complete(&arguments[2..], console).await, console);
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return not_a_command(&error, console),
     };
-    match dispatch(cli, console).await {
+    ended(dispatch(cli, console).await, console)
+}
+
+/// The exit code; what went wrong is told.
+fn ended(result: Result<u8, Error>, console: &mut Console) -> u8 {
+    match result {
         Ok(code) => code,
         Err(error) => {
             if let Some(message) = error.message() {
@@ -100,7 +107,6 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<u8, Error> {
         Command::Explain(arguments) => explain::explain(arguments, &connect, console).await,
         Command::Doctor(arguments) => doctor::doctor(arguments, &connect, console).await,
         Command::Plan(arguments) => plan::plan(arguments, &connect, console).await,
-        Command::Complete(arguments) => complete::complete(arguments, &connect, console).await,
     }
 }
 

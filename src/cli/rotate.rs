@@ -111,12 +111,16 @@ pub async fn rotate(
         console.remark(remark);
     }
     confirm(&chosen, &arguments, console)?;
+    let home = chosen.home.as_deref();
     let stamped = stamp(chosen.targets, &connection, console).await;
-    if arguments.wait {
-        return wait::wait(stamped, arguments.timeout, &connection, console).await;
+    if stamped.asked.is_empty() {
+        return Ok(FAILED);
     }
-    let text: String =
-        stamped.asked.iter().map(|asked| format!("{}: asked\n", asked.target.label())).collect();
+    if arguments.wait {
+        return wait::wait(stamped, home, arguments.timeout, &connection, console).await;
+    }
+    let line = |asked: &Asked| format!("{}: asked\n", asked.target.label(home));
+    let text: String = stamped.asked.iter().map(line).collect();
     console.say(&text)?;
     Ok(if stamped.refused > 0 { FAILED } else { DONE })
 }
@@ -125,7 +129,7 @@ fn say_what_would_be(chosen: &choose::Chosen, console: &mut Console) -> Result<u
     let now = (console.now)();
     let mut table = Table::new(choose::head());
     for target in &chosen.targets {
-        table.row(target.cells(now));
+        table.row(target.cells(chosen.home.as_deref(), now));
     }
     console.say(&table.text(console.width))?;
     for remark in &chosen.remarks {

@@ -64,10 +64,20 @@ pub struct Status {
     pub next_rotation_time: Option<Timestamp>,
     /// The newest `rotate-at` that was handled.
     pub last_handled_rotate_at: Option<Timestamp>,
+    /// The version of the Secret that was accepted last.
+    pub applied: Applied,
     /// What is known of failures.
     pub retry: Retry,
     /// The instance as last seen.
     pub instance: Instance,
+}
+
+/// Of `status.applied`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Applied {
+    /// When the API last accepted the value.
+    pub time: Option<Timestamp>,
 }
 
 /// Of `status.retry`.
@@ -132,8 +142,13 @@ impl Seen {
     /// When the rotation that the annotation asks for is due, where one is.
     #[must_use]
     pub fn asked(&self) -> Option<Timestamp> {
-        let Status { last_handled_rotate_at, last_rotation_time, .. } = self.status;
-        self.rotate_at().due(self.created(), last_handled_rotate_at, last_rotation_time)
+        self.rotate_at().due(self.created(), self.status.last_handled_rotate_at, self.last_call())
+    }
+
+    /// When the API last took a password: a rotation on demand waits a minute from there.
+    #[must_use]
+    pub fn last_call(&self) -> Option<Timestamp> {
+        self.status.last_rotation_time.max(self.status.applied.time)
     }
 
     /// When it was created.

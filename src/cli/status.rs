@@ -132,7 +132,7 @@ fn list(objects: &[Seen], arguments: &StatusArgs, console: &mut Console) -> Resu
     console.say(&table.text(console.width))?;
     // For people only: in a pipe each line is an object.
     if console.width.is_some() && objects.len() > 1 {
-        console.remark(&row::summary(objects));
+        console.remark(&row::summary(objects, columns.namespace));
     }
     Ok(DONE)
 }

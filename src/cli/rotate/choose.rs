@@ -37,6 +37,8 @@ pub struct Chosen {
     pub targets: Vec<Target>,
     /// What is worth knowing.
     pub remarks: Vec<String>,
+    /// The namespace that needs not be named.
+    pub home: Option<String>,
 }
 
 /// Reads them.
@@ -45,17 +47,15 @@ pub struct Chosen {
 /// One that was named is not there, or a right is missing: then none is rotated.
 pub async fn choose(arguments: &RotateArgs, connection: &Connection) -> Result<Chosen, Error> {
     if !arguments.names.is_empty() {
-        let named = named(arguments.names.iter().cloned().collect(), connection).await?;
-        return Ok(Chosen { remarks: remarks(&named), targets: named });
+        let targets = named(arguments.names.iter().cloned().collect(), connection).await?;
+        return Ok(Chosen::new(targets, Some(connection.namespace.clone())));
     }
-    let scope = Scope {
-        namespace: (!arguments.all_namespaces).then(|| connection.namespace.clone()),
-        selector: arguments.selector.clone(),
-    };
+    let home = (!arguments.all_namespaces).then(|| connection.namespace.clone());
+    let scope = Scope { namespace: home.clone(), selector: arguments.selector.clone() };
     let objects = read::all(connection, &scope).await?;
     if !arguments.all {
         let targets: Vec<Target> = objects.into_iter().map(|seen| Target::Object(Box::new(seen))).collect();
-        return Ok(Chosen { remarks: remarks(&targets), targets });
+        return Ok(Chosen::new(targets, home));
     }
     // All children of a fleet are all of the fleet: it can be asked itself, and keeps to its waves.
     let (children, alone): (Vec<_>, Vec<_>) = objects.into_iter().partition(|seen| seen.fleet().is_some());
@@ -63,14 +63,14 @@ pub async fn choose(arguments: &RotateArgs, connection: &Connection) -> Result<C
         children.iter().filter_map(|seen| seen.fleet()).map(|fleet| Named::Fleet(fleet.to_owned())).collect();
     let mut targets: Vec<Target> = alone.into_iter().map(|seen| Target::Object(Box::new(seen))).collect();
     targets.extend(named(fleets, connection).await?);
-    let mut remarks = remarks(&targets);
+    let mut chosen = Chosen::new(targets, home);
     if !children.is_empty() {
-        remarks.push(format!(
+        chosen.remarks.push(format!(
             "{} of these belong to fleets, which are asked in their place and rotate in their own waves",
             children.len()
         ));
     }
-    Ok(Chosen { targets, remarks })
+    Ok(chosen)
 }
 
 async fn named(names: BTreeSet<Named>, connection: &Connection) -> Result<Vec<Target>, Error> {
@@ -91,6 +91,10 @@ async fn named(names: BTreeSet<Named>, connection: &Connection) -> Result<Vec<Ta
 }
 
 impl Chosen {
+    fn new(targets: Vec<Target>, home: Option<String>) -> Self {
+        Self { remarks: remarks(&targets, home.as_deref()), targets, home }
+    }
+
     /// How many instances get a new password.
     pub fn passwords(&self) -> usize {
         let of = |target: &Target| match target {
@@ -115,11 +119,19 @@ pub fn head() -> Vec<Column> {
 }
 
 impl Target {
-    /// What it is called in lines.
-    pub fn label(&self) -> String {
+    /// What it is called in lines; without its namespace where that is `home`.
+    pub fn label(&self, home: Option<&str>) -> String {
         match self {
-            Self::Object(seen) => label(seen),
+            Self::Object(seen) => label(seen, home),
             Self::Fleet(fleet) => format!("fleet/{}", fleet.name_any()),
+        }
+    }
+
+    /// What tells it from all others.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Object(seen) => label(seen, None),
+            Self::Fleet(fleet) => fleet_key(&fleet.name_any()),
         }
     }
 
@@ -168,7 +180,7 @@ impl Target {
     }
 
     /// The cells of the table of `--dry-run`.
-    pub fn cells(&self, now: Timestamp) -> Vec<String> {
+    pub fn cells(&self, home: Option<&str>, now: Timestamp) -> Vec<String> {
         let ago = |at: Option<Timestamp>| {
             at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", ages::since(at, now)))
         };
@@ -181,7 +193,7 @@ impl Target {
                 (format!("{count} instances"), ago(last))
             }
         };
-        vec![self.label(), instance, last, self.note(now)]
+        vec![self.label(home), instance, last, self.note(now)]
     }
 
     fn note(&self, now: Timestamp) -> String {
@@ -204,20 +216,30 @@ impl Target {
     }
 }
 
-/// Namespace and name: the lines of several namespaces stand side by side.
-pub fn label(seen: &Seen) -> String {
-    format!("{}/{}", seen.namespace().unwrap_or_default(), seen.name_any())
+/// Its name, behind its namespace where that is another than `home`.
+pub fn label(seen: &Seen, home: Option<&str>) -> String {
+    let namespace = seen.namespace().unwrap_or_default();
+    if home == Some(namespace.as_str()) {
+        seen.name_any()
+    } else {
+        format!("{namespace}/{}", seen.name_any())
+    }
+}
+
+/// Like no key of an object: a namespace may be called fleet.
+pub fn fleet_key(name: &str) -> String {
+    format!("//{name}")
 }
 
 /// What is worth saying before it is done.
-fn remarks(targets: &[Target]) -> Vec<String> {
+fn remarks(targets: &[Target], home: Option<&str>) -> Vec<String> {
     let mut remarks = Vec::new();
     let mut of_fleets: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for target in targets {
         if let Target::Object(seen) = target
             && let Some(fleet) = seen.fleet()
         {
-            of_fleets.entry(fleet).or_default().push(label(seen));
+            of_fleets.entry(fleet).or_default().push(label(seen, home));
         }
     }
     for (fleet, children) in of_fleets {
@@ -228,7 +250,7 @@ fn remarks(targets: &[Target]) -> Vec<String> {
         ));
     }
     let labels = |holds: &dyn Fn(&Target) -> bool| -> Vec<String> {
-        targets.iter().filter(|target| holds(target)).map(Target::label).collect()
+        targets.iter().filter(|target| holds(target)).map(|target| target.label(home)).collect()
     };
     let suspended = labels(&Target::suspended);
     if !suspended.is_empty() {
@@ -287,12 +309,12 @@ mod tests {
         child.annotations_mut().insert(ROTATE_AT.to_owned(), "2026-02-01T00:00:00Z".to_owned());
         let child = Target::Object(Box::new(child));
         let [fleet, suspended, restarts] =
-            <[String; 3]>::try_from(remarks(std::slice::from_ref(&child))).unwrap();
+            <[String; 3]>::try_from(remarks(std::slice::from_ref(&child), None)).unwrap();
         assert!(fleet.contains("prod/a; rotate fleet/nodes for all of it"), "{fleet}");
         assert!(suspended.contains("until they are not: prod/a"), "{suspended}");
         assert!(restarts.contains("may restart these instances at once: prod/a"), "{restarts}");
         assert_eq!(
-            child.cells(at("2026-01-05T00:00:00Z")),
+            child.cells(None, at("2026-01-05T00:00:00Z")),
             [
                 "prod/a",
                 "i-a",
@@ -311,6 +333,6 @@ mod tests {
         }))
         .unwrap();
         let targets = vec![Target::Fleet(Box::new(fleet)), object(&json!({}), &json!({}))];
-        assert_eq!(Chosen { targets, remarks: vec![] }.passwords(), 31);
+        assert_eq!(Chosen::new(targets, None).passwords(), 31);
     }
 }

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::{
     Asked,
-    choose::{Target, label},
+    choose::{Target, fleet_key, label},
     step::{self, Step},
 };
 use crate::{
@@ -25,6 +25,8 @@ const MANY: usize = 20;
 /// All of them.
 pub struct Round {
     began: Timestamp,
+    home: Option<String>,
+    /// By key.
     entries: BTreeMap<String, Entry>,
     told_waits: BTreeSet<String>,
     told_children: BTreeSet<String>,
@@ -33,6 +35,8 @@ pub struct Round {
 
 struct Entry {
     at: Timestamp,
+    /// What lines call it.
+    label: String,
     target: Target,
     step: Step,
     /// Whether it was heard of since it was asked: what it was before tells nothing.
@@ -49,14 +53,16 @@ pub enum Line {
 }
 
 impl Round {
-    /// All that were asked just now.
-    pub fn new(asked: Vec<Asked>, now: Timestamp) -> Self {
+    /// All that were asked just now; `home` is the namespace that is not named.
+    pub fn new(asked: Vec<Asked>, home: Option<&str>, now: Timestamp) -> Self {
         let entry = |Asked { target, at }: Asked| {
-            (target.label(), Entry { at, target, step: Step::UnderWay, heard: false })
+            let label = target.label(home);
+            (target.key(), Entry { at, label, target, step: Step::UnderWay, heard: false })
         };
         Self {
             // Times in the status are cut to the second.
             began: Timestamp::from_second(now.as_second()).unwrap_or(now),
+            home: home.map(str::to_owned),
             entries: asked.into_iter().map(entry).collect(),
             told_waits: BTreeSet::new(),
             told_children: BTreeSet::new(),
@@ -66,36 +72,36 @@ impl Round {
 
     /// The object is like this now.
     pub fn object(&mut self, seen: Box<Seen>, now: Timestamp) -> Option<Line> {
-        let label = label(&seen);
-        self.heard(&label, Target::Object(seen), now)
+        self.heard(Target::Object(seen), now)
     }
 
     /// The fleet is like this now.
     pub fn fleet(&mut self, fleet: Box<ClusterVncPassword>, now: Timestamp) -> Option<Line> {
-        let target = Target::Fleet(fleet);
-        self.heard(&target.label(), target, now)
+        self.heard(Target::Fleet(fleet), now)
     }
 
     /// A `VncPassword` of a fleet is like this now.
     pub fn child(&mut self, seen: &Seen) -> Option<Line> {
-        let fleet = self.entries.get(&format!("fleet/{}", seen.fleet()?))?;
+        let fleet = self.entries.get(&fleet_key(seen.fleet()?))?;
         let rotated = seen.status.last_handled_rotate_at.is_some_and(|handled| handled >= fleet.at);
-        let label = label(seen);
+        let key = label(seen, None);
         // One that was asked by itself has a line of its own.
-        if !rotated || self.entries.contains_key(&label) || !self.told_children.insert(label.clone()) {
+        if !rotated || self.entries.contains_key(&key) || !self.told_children.insert(key) {
             return None;
         }
+        let label = label(seen, self.home.as_deref());
         let id = seen.status.request_id.as_deref().unwrap_or("none");
         Some(Line::Answer(format!("{label}: rotated, RequestId {id}")))
     }
 
     /// It is gone.
-    pub fn gone(&mut self, label: &str) -> Option<Line> {
-        self.turn(label, Step::Failed("was deleted".to_owned()))
+    pub fn gone(&mut self, key: &str) -> Option<Line> {
+        self.turn(key, Step::Failed("was deleted".to_owned()))
     }
 
-    fn heard(&mut self, label: &str, target: Target, now: Timestamp) -> Option<Line> {
-        let entry = self.entries.get_mut(label)?;
+    fn heard(&mut self, target: Target, now: Timestamp) -> Option<Line> {
+        let key = target.key();
+        let entry = self.entries.get_mut(&key)?;
         let version = |target: &Target| match target {
             Target::Object(seen) => seen.resource_version(),
             Target::Fleet(fleet) => fleet.resource_version(),
@@ -112,7 +118,7 @@ impl Round {
         } else {
             Step::Failed("was deleted and created anew".to_owned())
         };
-        self.turn(label, step)
+        self.turn(&key, step)
     }
 
     /// Time goes on.
@@ -120,18 +126,19 @@ impl Round {
         let began = self.began;
         let open = self.entries.iter().filter(|(_, entry)| entry.heard && !entry.step.is_over());
         let steps: Vec<(String, Step)> =
-            open.map(|(label, entry)| (label.clone(), step_of(entry, began, now))).collect();
-        steps.into_iter().filter_map(|(label, step)| self.turn(&label, step)).collect()
+            open.map(|(key, entry)| (key.clone(), step_of(entry, began, now))).collect();
+        steps.into_iter().filter_map(|(key, step)| self.turn(&key, step)).collect()
     }
 
-    fn turn(&mut self, label: &str, step: Step) -> Option<Line> {
+    fn turn(&mut self, key: &str, step: Step) -> Option<Line> {
         let many = self.entries.len() > MANY;
-        let entry = self.entries.get_mut(label)?;
+        let entry = self.entries.get_mut(key)?;
         // What is done stays done, whatever becomes of the object afterwards.
         if entry.step == step || matches!(entry.step, Step::Done(_)) {
             return None;
         }
         entry.step = step.clone();
+        let label = &entry.label;
         match step {
             Step::Done(text) => Some(Line::Answer(format!("{label}: {text}"))),
             Step::Failed(text) => Some(Line::Answer(format!("{label}: failed: {text}"))),
@@ -223,9 +230,9 @@ impl Round {
 
     fn waits(&self) -> BTreeMap<&str, Vec<String>> {
         let mut waits: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for (label, entry) in &self.entries {
+        for entry in self.entries.values() {
             if let Step::Waits(text) = &entry.step {
-                waits.entry(text).or_default().push(label.clone());
+                waits.entry(text).or_default().push(entry.label.clone());
             }
         }
         waits
@@ -238,8 +245,8 @@ impl Round {
             .into_iter()
             .map(|(text, labels)| format!("{}: {text}", some_of(&labels, NAMED)))
             .collect();
-        let under_way = self.entries.iter().filter(|(_, entry)| entry.step == Step::UnderWay);
-        let under_way: Vec<&String> = under_way.map(|(label, _)| label).collect();
+        let under_way = self.entries.values().filter(|entry| entry.step == Step::UnderWay);
+        let under_way: Vec<&String> = under_way.map(|entry| &entry.label).collect();
         if !under_way.is_empty() {
             parts.push(format!("{}: under way", some_of(&under_way, NAMED)));
         }
@@ -288,7 +295,7 @@ mod tests {
 
     fn round(names: &[String]) -> Round {
         let asked = |name: &String| Asked { target: Target::Object(named(name, &json!({}))), at: at(0) };
-        Round::new(names.iter().map(asked).collect(), at(0))
+        Round::new(names.iter().map(asked).collect(), Some("prod"), at(0))
     }
 
     fn done() -> Value {
@@ -300,11 +307,11 @@ mod tests {
         let mut round = round(&["a".to_owned(), "b".to_owned()]);
         assert_eq!(round.object(named("a", &json!({})), at(0)), None);
         let told = round.object(named("a", &done()), at(1));
-        assert_eq!(told, Some(Line::Answer("prod/a: rotated, RequestId 4F6A".to_owned())));
+        assert_eq!(told, Some(Line::Answer("a: rotated, RequestId 4F6A".to_owned())));
         assert_eq!(round.object(named("a", &done()), at(2)), None);
         assert_eq!(round.gone("prod/a"), None, "it was rotated before");
         assert!(!round.over());
-        assert_eq!(round.gone("prod/b"), Some(Line::Answer("prod/b: failed: was deleted".to_owned())));
+        assert_eq!(round.gone("prod/b"), Some(Line::Answer("b: failed: was deleted".to_owned())));
         assert!(round.over());
         assert_eq!(round.summary(at(3)), "1 of 2 rotated in 3s, 1 failed; see kubectl vncpassword explain");
     }
@@ -320,7 +327,7 @@ mod tests {
         let mut other = named("a", &done());
         other.metadata.uid = Some("other".to_owned());
         let told = round.object(other, at(1));
-        assert_eq!(told, Some(Line::Answer("prod/a: failed: was deleted and created anew".to_owned())));
+        assert_eq!(told, Some(Line::Answer("a: failed: was deleted and created anew".to_owned())));
     }
 
     #[test]
@@ -329,10 +336,7 @@ mod tests {
         let stalled = json!({"conditions": [condition("Stalled", "Denied")]});
         assert_eq!(round.object(named("a", &stalled), at(1)), None);
         assert_eq!(round.tick(at(14)), []);
-        assert_eq!(
-            round.tick(at(15)),
-            [Line::Answer("prod/a: failed: Denied: because of Denied".to_owned())]
-        );
+        assert_eq!(round.tick(at(15)), [Line::Answer("a: failed: Denied: because of Denied".to_owned())]);
         // It may recover while others are waited for.
         assert!(round.object(named("a", &done()), at(20)).is_some());
         assert_eq!(round.failed(), 0);
@@ -348,7 +352,7 @@ mod tests {
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert_eq!(
             round.unfinished(),
-            "prod/o00, prod/o01, prod/o02, prod/o03, prod/o04 and 25 more: waits for the limit on calls of the cloud account"
+            "o00, o01, o02, o03, o04 and 25 more: waits for the limit on calls of the cloud account"
         );
         for name in &names[..15] {
             round.object(named(name, &done()), at(10));

@@ -61,7 +61,7 @@ pub fn of_object(seen: &Seen, at: Timestamp, asked: Timestamp, now: Timestamp) -
     {
         return Step::Waits(waits);
     }
-    let earliest = status.last_rotation_time.and_then(|last| last.checked_add(APART).ok());
+    let earliest = seen.last_call().and_then(|last| last.checked_add(APART).ok());
     if earliest.is_some_and(|earliest| earliest > now) {
         return Step::Waits(
             "was rotated less than a minute ago, and waits until the minute is over".to_owned(),

@@ -42,6 +42,7 @@ type Events = SelectAll<Pin<Box<dyn Stream<Item = Event> + Send>>>;
 /// Follows until all are through, or the time is up.
 pub async fn wait(
     stamped: Stamped,
+    home: Option<&str>,
     patience: Duration,
     connection: &Connection,
     console: &mut Console,
@@ -49,7 +50,7 @@ pub async fn wait(
     let Stamped { asked, refused } = stamped;
     let targets: Vec<&Target> = asked.iter().map(|asked| &asked.target).collect();
     let events = events(&targets, connection);
-    let round = Round::new(asked, (console.now)());
+    let round = Round::new(asked, home, (console.now)());
     let mut waiting = Waiting { round, last_line: LastLine::default(), lost: false, console };
     let until = (!patience.is_zero()).then(|| Instant::now() + patience);
     let ended = waiting.follow(events, until).await;
@@ -165,12 +166,12 @@ impl Waiting<'_> {
         let line = match event {
             Event::Object(heard) => self.take(heard?, |round, heard| match heard {
                 Heard::Is(seen) => round.object(seen, now),
-                Heard::Gone(seen) => round.gone(&label(&seen)),
+                Heard::Gone(seen) => round.gone(&label(&seen, None)),
                 Heard::Complete | Heard::Lost(_) => None,
             }),
             Event::Fleet(heard) => self.take(heard?, |round, heard| match heard {
                 Heard::Is(fleet) => round.fleet(fleet, now),
-                Heard::Gone(fleet) => round.gone(&Target::Fleet(fleet).label()),
+                Heard::Gone(fleet) => round.gone(&Target::Fleet(fleet).key()),
                 Heard::Complete | Heard::Lost(_) => None,
             }),
             Event::Child(Ok(heard)) => self.take(heard, |round, heard| match heard {

@@ -139,20 +139,24 @@ pub fn why(seen: &Seen) -> String {
     }
 }
 
-/// All of them in a line.
-pub fn summary(objects: &[Seen]) -> String {
+/// All of them in a line; `namespaced`: they are of several namespaces.
+pub fn summary(objects: &[Seen], namespaced: bool) -> String {
     let count = |holds: &dyn Fn(&Seen) -> bool| objects.iter().filter(|seen| holds(seen)).count();
     let parts = [
         (count(&|seen| in_effect(seen) == "yes"), "in effect"),
         (count(&|seen| in_effect(seen) == "unknown"), "not known"),
         (count(&|seen| in_effect(seen) == "no"), "not in effect"),
-        (count(&|seen| seen.is("Stalled").is_some()), "need a person"),
-        (count(&|seen| seen.is("RebootRequired").is_some()), "wait for a restart"),
+        (count(&|seen| seen.is("Stalled").is_some()), "in need of a person"),
+        (count(&|seen| seen.is("RebootRequired").is_some()), "waiting for a restart"),
         (count(&|seen| seen.is("Suspended").is_some()), "suspended"),
     ];
     let parts = parts.iter().enumerate().filter(|(at, (count, _))| *at == 0 || *count > 0);
     let parts: Vec<String> = parts.map(|(_, (count, what))| format!("{count} {what}")).collect();
     let advice = match objects.iter().find(|seen| seen.is("Stalled").is_some()) {
+        Some(stalled) if namespaced => {
+            let namespace = stalled.namespace().unwrap_or_default();
+            format!("; see kubectl vncpassword explain {} -n {namespace}", stalled.name_any())
+        }
         Some(stalled) => format!("; see kubectl vncpassword explain {}", stalled.name_any()),
         None => String::new(),
     };
