@@ -50,8 +50,9 @@ pub async fn complete(words: &[OsString], console: &mut Console) -> Result<u8, E
     let found = tokio::time::timeout(PATIENCE, candidates(wanted, &connect)).await;
     let mut found = found.ok().and_then(Result::ok).unwrap_or_default();
     found.retain(|candidate| candidate.starts_with(value) && !before.contains(candidate));
-    let lines: String = found.into_iter().map(|candidate| format!("{prefix}{candidate}\n")).collect();
-    console.say(&format!("{lines}{directive}\n"))?;
+    let mut lines: Vec<String> = found.into_iter().map(|candidate| format!("{prefix}{candidate}")).collect();
+    lines.push(format!("{directive}\n"));
+    console.say(&lines.join("\n"))?;
     Ok(DONE)
 }
 

@@ -38,6 +38,7 @@ const MANAGER: &str = "kubectl-vncpassword";
 
 /// Flags of `rotate`.
 #[derive(Args, Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[command(
     group = ArgGroup::new("which").required(true).args(["names", "selector", "all"]),
     after_help = "\

@@ -201,8 +201,8 @@ pub async fn user(world: &World, name: &str, rights: &[(&str, &str)]) -> String 
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}]});
     let parameters = PatchParams::apply("test").force();
-    let roles: Api<ClusterRole> = Api::all(world.client.clone());
-    roles.patch(&name, &parameters, &Patch::Apply(role)).await.unwrap();
+    let cluster_roles: Api<ClusterRole> = Api::all(world.client.clone());
+    cluster_roles.patch(&name, &parameters, &Patch::Apply(role)).await.unwrap();
     let bindings: Api<ClusterRoleBinding> = Api::all(world.client.clone());
     bindings.patch(&name, &parameters, &Patch::Apply(binding)).await.unwrap();
     for (verb, resource) in rights {

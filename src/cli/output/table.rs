@@ -61,11 +61,11 @@ impl Table {
 
     /// Adds a row, a cell for each column. Line breaks become spaces: a row is a line.
     pub fn row(&mut self, cells: Vec<String>) {
-        let flat = |cell: String| match cell.contains(char::is_control) {
-            true => {
-                cell.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+        let flat = |cell: String| {
+            if !cell.contains(char::is_control) {
+                return cell;
             }
-            false => cell,
+            cell.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
         };
         self.rows.push(cells.into_iter().map(flat).collect());
     }

@@ -202,18 +202,18 @@ impl Round {
     pub fn line(&self, now: Timestamp) -> String {
         let (done, all) = self.passwords();
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let mut line = format!("{} {done}/{all}", progress::bar(wide(done), wide(all), BAR));
+        let mut parts = vec![format!("{} {done}/{all}", progress::bar(wide(done), wide(all), BAR))];
         if self.failed() > 0 {
-            line += &format!(", {} failed", self.failed());
+            parts.push(format!("{} failed", self.failed()));
         }
         if let Some(left) = self.left(done, all, now) {
-            line += &format!(", about {left} left");
+            parts.push(format!("about {left} left"));
         }
         if let Some((text, labels)) = self.waits().into_iter().max_by_key(|(_, labels)| labels.len()) {
             let who = if let [one] = labels.as_slice() { one.clone() } else { labels.len().to_string() };
-            line += &format!(", {who}: {text}");
+            parts.push(format!("{who}: {text}"));
         }
-        line
+        parts.join(", ")
     }
 
     /// At the pace so far.

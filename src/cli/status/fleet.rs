@@ -105,11 +105,14 @@ fn left(rollout: &Rollout, now: Timestamp) -> Option<String> {
 pub fn page(fleet: &ClusterVncPassword, now: Timestamp, width: Option<usize>) -> String {
     let nothing = ClusterVncPasswordStatus::default();
     let status = fleet.status.as_ref().unwrap_or(&nothing);
-    let mut text =
-        format!("Fleet {}, VncPasswords in namespace {}\n", fleet.name_any(), fleet.spec.target_namespace);
+    let mut lines = vec![format!(
+        "Fleet {}, VncPasswords in namespace {}",
+        fleet.name_any(),
+        fleet.spec.target_namespace
+    )];
     let mut line = |label: &str, value: &str| {
         if !value.is_empty() {
-            text += &format!("  {label:<10} {value}\n");
+            lines.push(format!("  {label:<10} {value}"));
         }
     };
     if let Some(rollout) = &status.rollout {
@@ -125,6 +128,7 @@ pub fn page(fleet: &ClusterVncPassword, now: Timestamp, width: Option<usize>) ->
         .map(|skipped| format!("{} ({:?})", skipped.node, skipped.reason))
         .collect();
     line("skipped", &nodes.join(", "));
+    let mut text = lines.join("\n") + "\n";
     if !status.failures.is_empty() {
         text += &failures(status, width);
     }
@@ -149,15 +153,15 @@ fn begun(rollout: &Rollout, now: Timestamp) -> String {
 
 fn bar(rollout: &Rollout, now: Timestamp) -> String {
     let Rollout { updated, total, failed, .. } = *rollout;
-    let mut text = progress::bar(updated.into(), total.into(), BAR);
-    text += &format!(" {updated}/{total}");
+    let bar = progress::bar(updated.into(), total.into(), BAR);
+    let mut parts = vec![format!("{bar} {updated}/{total}")];
     if failed > 0 {
-        text += &format!(", {failed} failed");
+        parts.push(format!("{failed} failed"));
     }
     if let Some(left) = left(rollout, now) {
-        text += &format!(", about {left} left");
+        parts.push(format!("about {left} left"));
     }
-    text
+    parts.join(", ")
 }
 
 fn counts(status: &ClusterVncPasswordStatus) -> String {
