@@ -127,9 +127,9 @@ fn list(objects: &[Seen], arguments: &StatusArgs, console: &mut Console) -> Resu
     let now = (console.now)();
     let mut table = Table::new(columns.head());
     for object in objects {
-        table.row(columns.cells(object, now));
+        table.marked(columns.cells(object, now), row::mark(object));
     }
-    console.say(&table.text(console.width))?;
+    console.say(&table.text_for(console))?;
     // For people only: in a pipe each line is an object.
     if console.width.is_some() && objects.len() > 1 {
         console.remark(&row::summary(objects, columns.namespace));

@@ -45,6 +45,11 @@ pub struct Ran {
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kubectl-vncpassword");
 
+/// `PLUGIN` names another build of it, such as a release build whose speed is measured.
+fn program() -> String {
+    std::env::var("PLUGIN").unwrap_or_else(|_| PROGRAM.to_owned())
+}
+
 impl Plugin {
     /// In the namespace of a test on the control plane that all share.
     pub fn of(world: &World) -> Self {
@@ -82,7 +87,7 @@ impl Plugin {
 
     /// Runs it with these arguments alone.
     pub async fn run_exactly(&self, arguments: &[&str]) -> Ran {
-        let mut command = self.prepared(Command::new(PROGRAM));
+        let mut command = self.prepared(Command::new(program()));
         let running = command.args(arguments).stdin(Stdio::null()).output();
         let output = timeout(PATIENCE, running).await.expect("the plugin does not end").unwrap();
         Ran {
@@ -94,7 +99,7 @@ impl Plugin {
 
     /// Runs it on a terminal of 80 columns, where somebody types this; answers and remarks come together.
     pub async fn on_terminal(&self, line: &str, typed: &str) -> Ran {
-        let words: Vec<String> = [PROGRAM.to_owned()].into_iter().chain(self.arguments(line)).collect();
+        let words: Vec<String> = [program()].into_iter().chain(self.arguments(line)).collect();
         let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
         let shell = format!("stty cols 80 rows 24; exec {}", words.join(" "));
         let mut command = self.prepared(Command::new("script"));
@@ -116,7 +121,7 @@ impl Plugin {
 
     /// Starts it and leaves it running.
     pub fn start(&self, line: &str) -> Running {
-        let mut command = self.prepared(Command::new(PROGRAM));
+        let mut command = self.prepared(Command::new(program()));
         command.args(self.arguments(line)).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, stream};
 use kube::api::ListParams;
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 use vncpassword::{api::ConditionStatus, emulator::Action};
 
 use super::{
     plugin::Plugin,
+    states,
     support::{World, control_plane::ControlPlane, world::PATIENCE},
 };
 
@@ -83,4 +85,40 @@ async fn a_thousand_are_listed_in_pages_and_rotated_though_the_watch_is_lost() {
     }
     assert!(world.calls_of(Action::ModifyInstanceVncPasswd).len() >= calls + OBJECTS);
     operator.stop().await;
+}
+
+const MANY: usize = 10_000;
+
+/// How long a list of so many may take: of a release build 2 s, and of a debug build what it needs.
+const BUDGET: Duration =
+    if cfg!(debug_assertions) { Duration::from_secs(20) } else { Duration::from_secs(2) };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_are_listed_in_time() {
+    let plane = tokio::task::block_in_place(ControlPlane::start);
+    let world = World::on(&plane).await;
+    let plugin = Plugin::at(&plane.kubeconfig(), &world.namespace);
+    stream::iter(0..MANY)
+        .for_each_concurrent(32, |number| {
+            let world = &world;
+            async move {
+                let status = json!({"observedGeneration": 1, "conditions": [states::in_effect(states::DAY)],
+                    "requestId": "7C2F3A10-0000-4000-8000-000000000001", "lastRotationTime": states::ago(states::DAY),
+                    "rotations": 3, "instance": {"regionId": "cn-hangzhou", "status": "Running", "ioOptimized": true},
+                    "applied": {"secretUid": "7c2f3a10-0000-4000-8000-000000000001", "secretResourceVersion": "123456",
+                        "time": states::ago(states::DAY)}});
+                states::put(world, &format!("o{number:05}"), json!({"rotation": {"interval": "720h"}}), status).await;
+            }
+        })
+        .await;
+    let mut fastest = Duration::MAX;
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let ran = plugin.run("status").await;
+        fastest = fastest.min(begun.elapsed());
+        ran.assert_code(0);
+        assert_eq!(ran.out.lines().count(), MANY + 1);
+    }
+    eprintln!("status of {MANY}: {fastest:?}");
+    assert!(fastest <= BUDGET, "{fastest:?}");
 }

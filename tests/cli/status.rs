@@ -15,7 +15,10 @@ async fn each_state_reads_as_what_it_is_in_a_pipe_and_on_a_terminal() {
     states::all(&world).await;
     let plugin = Plugin::of(&world);
     assert_snapshot!("status_pipe", plugin.run("status").await.snapshot(&world));
-    let terminal = plugin.on_terminal("status", "").await;
+    let coloured = plugin.on_terminal("status", "").await;
+    assert!(coloured.out.contains("\u{1b}[31mdb-2 "), "{coloured:?}");
+    assert!(!plugin.run("status").await.out.contains('\u{1b}'));
+    let terminal = plugin.clone().with("NO_COLOR", "1").on_terminal("status", "").await;
     assert!(terminal.out.lines().take(7).all(|line| line.chars().count() <= 80), "{}", terminal.out);
     assert_snapshot!("status_terminal", terminal.snapshot(&world));
     assert_snapshot!("status_wide", plugin.run("status -o wide").await.snapshot(&world));

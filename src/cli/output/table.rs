@@ -2,6 +2,8 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::cli::Console;
+
 const GAP: &str = "   ";
 /// A column that is cut to less than this says nothing any more, so columns are dropped before.
 const LEAST: usize = 16;
@@ -45,22 +47,54 @@ impl Column {
     }
 }
 
+/// What a row's colour says; the row's words say it as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mark {
+    /// All is well.
+    #[default]
+    Well,
+    /// Something is to be waited for, or not known.
+    Odd,
+    /// A person is needed.
+    Bad,
+}
+
+impl Mark {
+    /// What a terminal takes for its colour.
+    fn code(self) -> Option<&'static str> {
+        match self {
+            Self::Well => None,
+            Self::Odd => Some("\x1b[33m"),
+            Self::Bad => Some("\x1b[31m"),
+        }
+    }
+}
+
+const PLAIN: &str = "\x1b[0m";
+
 /// Rows under a head. The last column is the one that is cut first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,
+    marks: Vec<Mark>,
 }
 
 impl Table {
     /// One without rows.
     #[must_use]
     pub fn new(columns: Vec<Column>) -> Self {
-        Self { columns, rows: Vec::new() }
+        Self { columns, ..Self::default() }
     }
 
     /// Adds a row, a cell for each column. Line breaks become spaces: a row is a line.
     pub fn row(&mut self, cells: Vec<String>) {
+        self.marked(cells, Mark::Well);
+    }
+
+    /// The same, in the colour of that mark where colours are shown.
+    pub fn marked(&mut self, cells: Vec<String>, mark: Mark) {
+        self.marks.push(mark);
         let flat = |cell: String| {
             if !cell.contains(char::is_control) {
                 return cell;
@@ -85,11 +119,25 @@ impl Table {
     /// The text, for a terminal of so many columns; `None`: no terminal, nothing is left out.
     #[must_use]
     pub fn text(&self, width: Option<usize>) -> String {
+        self.painted(width, false)
+    }
+
+    /// The text for where the answers of a console go.
+    #[must_use]
+    pub fn text_for(&self, console: &Console) -> String {
+        self.painted(console.width, console.coloured())
+    }
+
+    fn painted(&self, width: Option<usize>, coloured: bool) -> String {
         let layout = Layout::of(self, width);
         let head = self.columns.iter().map(|column| column.title);
         let mut text = layout.line(self, head);
-        for row in &self.rows {
-            text += &layout.line(self, row.iter().map(String::as_str));
+        for (row, mark) in self.rows.iter().zip(&self.marks) {
+            let line = layout.line(self, row.iter().map(String::as_str));
+            match mark.code().filter(|_| coloured) {
+                Some(code) => text.extend([code, line.trim_end(), PLAIN, "\n"]),
+                None => text += &line,
+            }
         }
         text
     }
@@ -233,6 +281,14 @@ db-1    all is well
 db-22   the ECS API den…
 "
         );
+    }
+
+    #[test]
+    fn a_mark_is_a_colour_and_changes_no_word() {
+        let mut table = Table::new(vec![Column::new("NAME"), Column::new("WHY")]);
+        table.marked(vec!["a".to_owned(), "denied".to_owned()], Mark::Bad);
+        assert_eq!(table.painted(None, true), "NAME   WHY\n\x1b[31ma      denied\x1b[0m\n");
+        assert_eq!(table.painted(None, false), table.text(None));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     api::Activation,
     cli::{
         ages,
-        output::{Column, Table},
+        output::{Column, Mark, Table},
         seen::Seen,
     },
     rotation::rotate_at::RotateAt,
@@ -68,6 +68,18 @@ pub fn in_effect(seen: &Seen) -> &'static str {
         Some("True") => "yes",
         Some("Unknown") => "unknown",
         _ => "no",
+    }
+}
+
+/// The colour of its line.
+pub fn mark(seen: &Seen) -> Mark {
+    let is = |type_| seen.is(type_).is_some();
+    if is("Stalled") {
+        Mark::Bad
+    } else if is("RebootRequired") || in_effect(seen) != "yes" {
+        Mark::Odd
+    } else {
+        Mark::Well
     }
 }
 
