@@ -20,14 +20,14 @@ const MASK: &str = "******";
 /// Flags of `get`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Without --show the password goes to the clipboard, by wl-copy, xclip, xsel, pbcopy or clip.exe, whichever is there with its screen;
-where none is, nothing but a masked line is written. With --show it is written to standard output, in a pipe without a line break.
+Without --show the password goes to the clipboard, by wl-copy, xclip, xsel, pbcopy or clip.exe, whichever is there with its screen; \
+where none is, nothing but a masked line is written. With --show it is written to standard output, in a pipe without a line break. \
 Remarks go to standard error: how old the password is, and whether another one may be in effect already.
 
 Examples:
   kubectl vncpassword get db-1
   kubectl vncpassword get db-1 --show
-  kubectl vncpassword get db-1 --next        the one on its way: try it where the other does not open the console
+  kubectl vncpassword get db-1 --next        the one on its way: where the other does not work
   kubectl vncpassword get db-1 --previous    the one before")]
 pub struct GetArgs {
     /// The VncPassword

@@ -42,11 +42,11 @@ const MANAGER: &str = "kubectl-vncpassword";
 #[command(
     group = ArgGroup::new("which").required(true).args(["names", "selector", "all"]),
     after_help = "\
-Asks by the annotation vncpassword.dev/rotate-at, at most once a minute for one object; a request that comes sooner waits. A password
-of your own Secret is sent once more. What is suspended waits until it is not. A VncPassword of a fleet that is named or selected
+Asks by the annotation vncpassword.dev/rotate-at, at most once a minute for one object; a request that comes sooner waits. A password \
+of your own Secret is sent once more. What is suspended waits until it is not. A VncPassword of a fleet that is named or selected \
 rotates by itself, outside of the fleet's waves; --all asks the fleet in its place.
 
-With --wait a line is written for each that is through, with the RequestId of the call, and for each that waits for something. Exit
+With --wait a line is written for each that is through, with the RequestId of the call, and for each that waits for something. Exit \
 code: 0 all have new passwords, 1 some failed, 3 the time was up; what is under way then goes on.
 
 Examples:

@@ -4,7 +4,7 @@ mod fleet;
 mod row;
 
 use clap::Args;
-use futures::{StreamExt, future::Either};
+use futures::StreamExt;
 use kube::{
     Api, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams},
@@ -24,8 +24,8 @@ use crate::api::{ClusterVncPassword, VncPassword};
 /// Flags of `status`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Columns: IN EFFECT, whether the Secret's value opens the console, as far as the API can tell; SINCE; NEXT, what comes; WHY, what is
-in the way. A column that has no room on the terminal is left out; in a pipe nothing is.
+Columns: IN EFFECT, whether the Secret's value opens the console, as far as the API can tell; SINCE; NEXT, what comes; WHY, what \
+is in the way. A column that has no room on the terminal is left out; in a pipe nothing is.
 
 Examples:
   kubectl vncpassword status                     this namespace
@@ -56,7 +56,13 @@ pub struct StatusArgs {
     pub watch: bool,
 
     /// Form of the answer
-    #[arg(long, short, value_name = "FORM", default_value = "table")]
+    #[arg(
+        long,
+        short,
+        value_name = "table|wide|json|yaml|name",
+        default_value = "table",
+        hide_possible_values = true
+    )]
     pub output: Output,
 }
 
@@ -176,15 +182,11 @@ async fn named(arguments: StatusArgs, connection: &Connection, console: &mut Con
 }
 
 fn split(names: &[Named]) -> (Vec<String>, Vec<String>) {
-    let either = |named: &Named| match named {
-        Named::Object(name) => Either::Left(name.clone()),
-        Named::Fleet(name) => Either::Right(name.clone()),
-    };
     let (mut objects, mut fleets) = (Vec::new(), Vec::new());
     for named in names {
-        match either(named) {
-            Either::Left(name) => objects.push(name),
-            Either::Right(name) => fleets.push(name),
+        match named {
+            Named::Object(name) => objects.push(name.clone()),
+            Named::Fleet(name) => fleets.push(name.clone()),
         }
     }
     (objects, fleets)

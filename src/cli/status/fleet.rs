@@ -199,7 +199,7 @@ fn failures(status: &ClusterVncPasswordStatus, width: Option<usize>) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use serde_json::{Value, json};
 
     use super::*;
