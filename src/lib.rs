@@ -9,9 +9,11 @@
 //! | [`ecs`] | the cloud client; knows no Kubernetes |
 //! | [`controller`] | the Kubernetes side: watches, and one pass over one object |
 //! | [`runtime`] | settings, logs, metrics, traces, probes, shutdown |
+//! | [`cli`] | the plugin of kubectl: one file a command |
 //! | [`emulator`] | the double of the ECS API that tests and the demo run against |
 
 pub mod api;
+pub mod cli;
 pub mod controller;
 pub mod ecs;
 pub mod emulator;

@@ -54,7 +54,7 @@ fn the_cloud_client_knows_no_kubernetes() {
 
 #[test]
 fn each_room_knows_only_the_rooms_below_it() {
-    let rooms = ["api", "rotation", "ecs", "controller", "runtime", "emulator"];
+    let rooms = ["api", "rotation", "ecs", "controller", "runtime", "cli", "emulator"];
     let may_know: &[(&str, &[&str])] = &[
         ("api", &[]),
         ("rotation", &["api"]),
