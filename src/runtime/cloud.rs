@@ -24,7 +24,10 @@ pub enum CloudError {
 }
 
 /// Builds the clients; nobody is called yet. `lookup` is all that is read of the environment.
-pub(super) fn cloud(
+///
+/// # Errors
+/// See [`CloudError`].
+pub fn cloud(
     settings: CloudSettings,
     lookup: impl Fn(&str) -> Option<OsString>,
     session_name: SessionName,

@@ -15,6 +15,7 @@ mod telemetry;
 mod traces;
 mod whoami;
 
+pub use cloud::{CloudError, cloud};
 pub use leader::LEASE;
 pub use lease::{Holding, Lease};
 pub use metrics::{
@@ -28,4 +29,4 @@ pub use settings::{CloudArgs, CloudSettings, EndpointNetwork, RunArgs, Settings,
 pub use shutdown::{Shutdown, Stop};
 pub use telemetry::{LogFormat, Telemetry, init as init_telemetry};
 pub use traces::{InvalidOtlpEndpoint, OtlpEndpoint, TracesError};
-pub use whoami::{Output, Whoami, WhoamiArgs, WhoamiError, whoami};
+pub use whoami::{Output, Right, Whoami, WhoamiArgs, WhoamiError, whoami};

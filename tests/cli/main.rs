@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
 mod complete;
+mod doctor;
+mod explain;
 mod get;
+mod plan;
 mod plugin;
 mod rotate;
 mod scale;
@@ -12,3 +15,4 @@ mod states;
 mod status;
 #[allow(dead_code, reason = "the other tests use more of it")]
 mod support;
+mod timeless;

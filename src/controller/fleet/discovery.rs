@@ -14,7 +14,7 @@ use crate::{
     ecs::{self, Action, Asker, Identity, Instance, Region, Route},
     rotation::{
         facts::Access,
-        fleet::Answer,
+        fleet::{self, Answer},
         outcome::{Class, classify},
     },
 };
@@ -178,7 +178,7 @@ impl Asking<'_> {
         let mut found = Found { asked, at, empty: false, tagged: None, carries, failed: None };
         let mut carries = std::mem::take(&mut found.carries);
         let mut note = |instance: &Instance| {
-            let fits = spec.require_tags.iter().all(|tag| has(instance, tag));
+            let fits = fleet::carries(&spec.require_tags, |key| instance.tags.get(key).map(String::as_str));
             carries.insert(instance.instance_id.as_str().into(), Some(fits));
         };
         if let (Some(tags), Some(regions)) = (&spec.tags, &spec.region_ids) {
@@ -351,10 +351,6 @@ impl Asking<'_> {
             })
         })
     }
-}
-
-fn has(instance: &Instance, tag: &Tag) -> bool {
-    instance.tags.get(&tag.key).is_some_and(|value| tag.value.as_ref().is_none_or(|wanted| wanted == value))
 }
 
 fn invalid_region(region: &str) -> Failure {

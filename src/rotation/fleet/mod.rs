@@ -26,5 +26,5 @@ pub use name::{child_name, secret_name};
 pub use outlook::{Discovery, Trouble, invalid_fleet, status};
 pub use plan::{Action, Fleet, Limits, Phase, Plan, plan};
 pub use provider_id::{InvalidInstance, ProviderId, listed};
-pub use selector::fits;
+pub use selector::{carries, fits};
 pub use tally::Tally;

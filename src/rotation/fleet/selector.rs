@@ -1,6 +1,6 @@
-//! Whether a Node's labels fit a selector, as the API server reads one.
+//! Whether a Node's labels fit a selector, as the API server reads one, and whether an instance carries tags.
 
-use crate::api::{NodeOperator, NodeSelector};
+use crate::api::{NodeOperator, NodeSelector, Tag};
 
 /// Whether labels fit. `label` tells the value of a key, where there is one.
 #[must_use]
@@ -16,6 +16,14 @@ pub fn fits<'a>(selector: &NodeSelector, label: impl Fn(&str) -> Option<&'a str>
                 NodeOperator::DoesNotExist => value.is_none(),
             }
         })
+}
+
+/// Whether all these tags are there. `value` tells that of a key, where there is one.
+#[must_use]
+pub fn carries<'a>(tags: &[Tag], value: impl Fn(&str) -> Option<&'a str>) -> bool {
+    tags.iter().all(|tag| {
+        value(&tag.key).is_some_and(|value| tag.value.as_ref().is_none_or(|wanted| wanted == value))
+    })
 }
 
 #[cfg(test)]
@@ -54,6 +62,22 @@ mod tests {
         for (selector, expected) in table {
             let read: NodeSelector = serde_json::from_value(selector.clone()).unwrap();
             assert_eq!(fits(&read, labels), expected, "{selector}");
+        }
+    }
+
+    #[test]
+    fn a_tag_without_a_value_is_one_with_any() {
+        let value = |key: &str| (key == "team").then_some("db");
+        let table = [
+            (json!([]), true),
+            (json!([{"key": "team"}]), true),
+            (json!([{"key": "team", "value": "db"}]), true),
+            (json!([{"key": "team", "value": "web"}]), false),
+            (json!([{"key": "team"}, {"key": "zone"}]), false),
+        ];
+        for (tags, expected) in table {
+            let read: Vec<Tag> = serde_json::from_value(tags.clone()).unwrap();
+            assert_eq!(carries(&read, value), expected, "{tags}");
         }
     }
 }

@@ -1,0 +1,362 @@
+//! Reads what `doctor` is told. What the caller may not see is said, and is no error.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Debug,
+};
+
+use futures::future::join_all;
+use jiff::{Timestamp, fmt::rfc2822};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::Deployment,
+        authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+        coordination::v1::Lease,
+        core::v1::{Container, Pod, Secret},
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ListParams, PartialObjectMeta, PostParams},
+    client::Body,
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    facts::{
+        CommandRights, DeploymentSeen, Facts, Identity, KindFacts, KindSeen, LeaseSeen, Leftover,
+        OperatorFacts, PodSeen, Right,
+    },
+    rights::COMMANDS,
+    schema::difference,
+    whoami,
+};
+use crate::{
+    api::{FIELD_MANAGER, GROUP, INSTANCE_ID, VERSION, definitions},
+    cli::{
+        Connection, Doing, Error,
+        explain::OPERATOR_NAMESPACE,
+        known::Known,
+        prose::printable,
+        read::{self, Scope},
+    },
+    runtime::LEASE,
+};
+
+/// Labels of what the chart makes.
+const NAME_LABEL: &str = "app.kubernetes.io/name=vncpassword-operator";
+/// Labels of the operator's Pods: the chart's test has Pods as well.
+const POD_LABELS: &str = "app.kubernetes.io/name=vncpassword-operator,app.kubernetes.io/component=operator";
+/// Objects a page.
+const PAGE: u32 = 500;
+
+/// Reads it all. `clock`: that of the caller.
+///
+/// # Errors
+/// The API server cannot be asked at all.
+pub async fn facts(
+    connection: &Connection,
+    operator: Option<&str>,
+    clock: fn() -> Timestamp,
+) -> Result<Facts, Error> {
+    let client = &connection.client;
+    // First, and alone: it is timed, and tells whether there is anybody to ask.
+    let ahead = ahead(client, clock).await;
+    if let Err(error @ (Error::Unreachable { .. } | Error::Unauthorized(_))) = ahead {
+        return Err(error);
+    }
+    let ahead = Known::of(ahead, "get /version");
+    let (kinds, operator, rights, leftovers) = futures::join!(
+        kinds(client),
+        find_operator(client, operator),
+        rights(connection),
+        leftovers(connection),
+    );
+    let identity = identity(client, &operator).await;
+    let off = ahead.value().copied().unwrap_or_default();
+    let now = clock().checked_sub(jiff::SignedDuration::from_secs(off)).unwrap_or_else(|_| clock());
+    Ok(Facts { kinds, operator, identity, rights, ahead, leftovers, now })
+}
+
+/// How far the caller's clock is ahead of the API server's, in seconds.
+async fn ahead(client: &Client, clock: fn() -> Timestamp) -> Result<i64, Error> {
+    let doing = || Doing::core("get", "/version");
+    let failed = |said: String| Error::Server { doing: doing(), said };
+    let request = http::Request::get("/version")
+        .body(Body::empty())
+        .map_err(|error| Error::of(doing(), kube::Error::HttpError(error)))?;
+    let before = clock();
+    let reply = client.send(request).await.map_err(|error| Error::of(doing(), error))?;
+    let after = clock();
+    let date = reply.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
+    let date = date.ok_or_else(|| failed("the API server names no time".to_owned()))?;
+    let theirs = rfc2822::parse(date).map_err(|error| failed(error.to_string()))?.timestamp();
+    // The header has whole seconds, cut off; the reply was made somewhere between.
+    let ours = before.as_millisecond().midpoint(after.as_millisecond());
+    Ok((ours - (theirs.as_millisecond() + 500)) / 1000)
+}
+
+async fn kinds(client: &Client) -> Vec<KindFacts> {
+    let served = client.list_api_group_resources(&format!("{GROUP}/{VERSION}")).await;
+    let served: Known<BTreeSet<String>> = match served {
+        Err(kube::Error::Api(status)) if status.code == 404 => Known::Yes(BTreeSet::new()),
+        served => {
+            Known::of(served.map_err(|error| Error::of(Doing::core("get", "/apis"), error)), "get /apis")
+                .map(|list| list.resources.into_iter().map(|resource| resource.name).collect())
+        }
+    };
+    let read = definitions().map(|ours| {
+        let served = served.clone();
+        async move {
+            let plural = ours.spec.names.plural.clone();
+            let definition = kind(client, &ours).await;
+            KindFacts { served: served.map(|served| served.contains(&plural)), definition, plural }
+        }
+    });
+    join_all(read).await
+}
+
+async fn kind(client: &Client, ours: &CustomResourceDefinition) -> Known<Option<KindSeen>> {
+    let name = ours.name_any();
+    let found = Api::<CustomResourceDefinition>::all(client.clone()).get(&name).await;
+    let doing = Doing::of("get", "customresourcedefinitions", "apiextensions.k8s.io").to(&name);
+    let found = match found.map_err(|error| Error::of(doing, error)) {
+        Err(Error::NotFound(_)) => Ok(None),
+        found => found.map(Some),
+    };
+    Known::of(found, "get customresourcedefinitions").map(|found| found.map(|theirs| compared(ours, &theirs)))
+}
+
+fn compared(ours: &CustomResourceDefinition, theirs: &CustomResourceDefinition) -> KindSeen {
+    let schema = |definition: &CustomResourceDefinition| {
+        let version = definition.spec.versions.iter().find(|version| version.name == VERSION)?;
+        version.schema.clone()?.open_api_v3_schema
+    };
+    let conditions = theirs.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+    KindSeen {
+        served: theirs
+            .spec
+            .versions
+            .iter()
+            .filter(|version| version.served)
+            .map(|version| version.name.clone())
+            .collect(),
+        established: conditions
+            .into_iter()
+            .any(|condition| condition.type_ == "Established" && condition.status == "True"),
+        schema: schema(ours).zip(schema(theirs)).map(|(ours, theirs)| difference(&ours, &theirs)),
+    }
+}
+
+/// The operator: in all namespaces, or where it is by the chart's papers if those are all that may be seen.
+async fn find_operator(client: &Client, namespace: Option<&str>) -> OperatorFacts {
+    if namespace.is_none() {
+        let found = operator_in(client, None).await;
+        if !matches!(found.deployments, Known::Denied(_)) {
+            return found;
+        }
+    }
+    let home = namespace.unwrap_or(OPERATOR_NAMESPACE);
+    operator_in(client, Some(home)).await
+}
+
+async fn operator_in(client: &Client, namespace: Option<&str>) -> OperatorFacts {
+    let named = ListParams::default().labels(NAME_LABEL);
+    let pods = ListParams::default().labels(POD_LABELS);
+    let lease = ListParams::default().fields(&format!("metadata.name={LEASE}"));
+    let (deployments, pods, leases) = futures::join!(
+        listed::<Deployment>(client, namespace, named, "deployments", "apps"),
+        listed::<Pod>(client, namespace, pods, "pods", ""),
+        listed::<Lease>(client, namespace, lease, "leases", "coordination.k8s.io"),
+    );
+    OperatorFacts {
+        deployments: deployments.map(|found| found.iter().map(deployment).collect()),
+        pods: pods.map(|found| found.iter().map(pod).collect()),
+        leases: leases.map(|found| found.into_iter().map(lease_seen).collect()),
+        namespace: namespace.map(str::to_owned),
+    }
+}
+
+async fn listed<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    wanted: ListParams,
+    resource: &'static str,
+    group: &'static str,
+) -> Known<Vec<K>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    let api: Api<K> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let place = namespace.map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
+    let doing = || Doing { namespace: namespace.map(str::to_owned), ..Doing::of("list", resource, group) };
+    Known::of(read::pages(&api, wanted, doing).await, &format!("list {resource}{place}"))
+}
+
+fn deployment(found: &Deployment) -> DeploymentSeen {
+    let spec = found.spec.as_ref();
+    let containers = spec.and_then(|spec| spec.template.spec.as_ref()).map(|pod| pod.containers.as_slice());
+    DeploymentSeen {
+        namespace: found.namespace().unwrap_or_default(),
+        name: found.name_any(),
+        wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+        ready: found.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or_default(),
+        version: found.labels().get("app.kubernetes.io/version").cloned(),
+        elects: containers.unwrap_or_default().iter().any(elects),
+    }
+}
+
+fn elects(container: &Container) -> bool {
+    let by_flag = container.args.iter().flatten().any(|argument| argument.starts_with("--leader-elect"));
+    let mut variables = container.env.iter().flatten();
+    by_flag
+        || variables
+            .any(|variable| variable.name == "LEADER_ELECT" && variable.value.as_deref() == Some("true"))
+}
+
+fn pod(found: &Pod) -> PodSeen {
+    let status = found.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    let container = status.and_then(|status| status.container_statuses.as_ref()).and_then(|all| all.first());
+    let waiting = container.and_then(|container| container.state.as_ref()?.waiting.as_ref()?.reason.clone());
+    PodSeen {
+        ready: conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        // One that no node takes has no container yet.
+        waiting: waiting.or_else(|| status?.phase.clone().filter(|phase| phase != "Running")),
+        restarts: container.map_or(0, |container| container.restart_count),
+        namespace: found.namespace().unwrap_or_default(),
+        name: found.name_any(),
+    }
+}
+
+fn lease_seen(found: Lease) -> LeaseSeen {
+    let namespace = found.namespace().unwrap_or_default();
+    let spec = found.spec.unwrap_or_default();
+    LeaseSeen {
+        namespace,
+        holder: spec.holder_identity,
+        renewed: spec.renew_time.map(|at| at.0),
+        seconds: spec.lease_duration_seconds,
+    }
+}
+
+async fn identity(client: &Client, operator: &OperatorFacts) -> Identity {
+    match &operator.pods {
+        Known::Yes(pods) => match pods.iter().find(|pod| pod.ready) {
+            Some(pod) => whoami::ask(client, pod).await,
+            None => Identity::NoPod,
+        },
+        Known::Denied(right) => Identity::Denied(right.clone()),
+        Known::Failed(why) => Identity::Unknown(why.clone()),
+    }
+}
+
+/// What the caller may do, each right asked once.
+async fn rights(connection: &Connection) -> Vec<CommandRights> {
+    let all: BTreeMap<String, Right> = COMMANDS
+        .iter()
+        .flat_map(|(_, rights)| rights.iter())
+        .map(|right| (format!("{right} {}", right.namespaced), *right))
+        .collect();
+    let asked = all.into_values().map(|right| async move { (right, may(connection, right).await) });
+    let answers: HashMap<Right, Known<bool>> = join_all(asked).await.into_iter().collect();
+    let answer = |right: &Right| answers.get(right).cloned().unwrap_or(Known::Yes(false));
+    let commands = COMMANDS.iter().map(|(command, rights)| CommandRights {
+        command,
+        // The commands about fleets need no namespace.
+        namespace: rights.iter().any(|right| right.namespaced).then(|| connection.namespace.clone()),
+        rights: rights.iter().map(|right| (*right, answer(right))).collect(),
+    });
+    commands.collect()
+}
+
+async fn may(connection: &Connection, right: Right) -> Known<bool> {
+    let Right { verb, group, resource, subresource, namespaced } = right;
+    let attributes = ResourceAttributes {
+        verb: Some(verb.to_owned()),
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        subresource: subresource.map(str::to_owned),
+        namespace: namespaced.then(|| connection.namespace.clone()),
+        ..ResourceAttributes::default()
+    };
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(connection.client.clone());
+    let doing = Doing::of("create", "selfsubjectaccessreviews", "authorization.k8s.io");
+    let answer = reviews.create(&PostParams::default(), &review).await;
+    Known::of(answer.map_err(|error| Error::of(doing, error)), "create selfsubjectaccessreviews")
+        .map(|review| review.status.is_some_and(|status| status.allowed))
+}
+
+/// Secrets of instances that no object in their namespace names: in all namespaces, or else in the caller's.
+async fn leftovers(connection: &Connection) -> Known<Vec<Leftover>> {
+    match leftovers_in(connection, None).await {
+        Known::Denied(_) => leftovers_in(connection, Some(&connection.namespace)).await,
+        found => found,
+    }
+}
+
+async fn leftovers_in(connection: &Connection, namespace: Option<&str>) -> Known<Vec<Leftover>> {
+    let scope = Scope { namespace: namespace.map(str::to_owned), selector: None };
+    let secrets: Api<Secret> = scope.api(connection);
+    let made =
+        ListParams::default().labels(&format!("app.kubernetes.io/managed-by={FIELD_MANAGER},{INSTANCE_ID}"));
+    let place = namespace.map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
+    // Secrets first: an object that is made meanwhile is then seen, and its Secret is not taken for left over.
+    let secrets = match metadata(&secrets, made).await {
+        Ok(secrets) => secrets,
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            return Known::Denied(format!("list secrets{place}"));
+        }
+        Err(error) => return Known::Failed(printable(&error.to_string())),
+    };
+    let objects = match read::all(connection, &scope).await {
+        // Not every Secret is left over then: the kinds may come back, and their objects with them.
+        Err(Error::KindsMissing(_)) => return Known::Failed("the kinds are not installed".to_owned()),
+        objects => Known::of(objects, &format!("list vncpasswords{place}")),
+    };
+    objects.map(|objects| {
+        let named: BTreeSet<(String, String)> = objects
+            .into_iter()
+            .map(|object| (object.namespace().unwrap_or_default(), object.spec.instance_id))
+            .collect();
+        let found = secrets.into_iter().filter_map(|secret| {
+            let namespace = secret.metadata.namespace?;
+            let instance = secret.metadata.labels?.remove(INSTANCE_ID)?;
+            let leftover = !named.contains(&(namespace.clone(), instance.clone()));
+            leftover.then_some(Leftover { namespace, name: secret.metadata.name?, instance })
+        });
+        found.collect()
+    })
+}
+
+/// The metadata of all objects that fit, page by page: of a Secret nothing else may come here.
+async fn metadata<K>(api: &Api<K>, wanted: ListParams) -> Result<Vec<PartialObjectMeta<K>>, kube::Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let mut found = Vec::new();
+    let mut page = wanted.limit(PAGE);
+    loop {
+        let answer = api.list_metadata(&page).await?;
+        found.extend(answer.items);
+        match answer.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => page = page.continue_token(&next),
+            None => return Ok(found),
+        }
+    }
+}
