@@ -37,6 +37,7 @@ pub struct CloudArgs {
 
 /// Flags of `run`. Each can be set in the environment instead.
 #[derive(Args, Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of a command line are just that")]
 pub struct RunArgs {
     /// How the cloud is reached.
     #[command(flatten)]

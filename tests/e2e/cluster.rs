@@ -42,7 +42,8 @@ impl Cluster {
         Self { _turn: turn }
     }
 
-    /// Makes a namespace, which is gone after the test.
+    /// Makes a namespace, which the next test removes.
+    #[allow(clippy::unused_self, reason = "whoever makes one has the cluster")]
     pub fn namespace(&self, name: &str, labels: &str) {
         kubectl(&format!("create namespace {name}"));
         kubectl(&format!("label namespace {name} made-by=e2e {labels}"));

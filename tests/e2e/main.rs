@@ -4,6 +4,7 @@
 //! CustomResourceDefinitions, to itself. `cargo test` leaves them out and says so.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
+#![allow(clippy::doc_markdown, reason = "names of Kubernetes")]
 
 mod cloud;
 mod cluster;

@@ -57,7 +57,7 @@ fn objects(cloud: &Cloud) {
 /// All is well, no call was made since, and the operator acts: it gives one more object a password.
 fn assert_undisturbed(cloud: &Cloud, kept_before: &[Value], calls: usize, stage: &str) -> usize {
     let probe = format!("probe-{stage}");
-    create(cloud, NAMESPACE, &[probe.clone()]);
+    create(cloud, NAMESPACE, std::slice::from_ref(&probe));
     until_settled(NAMESPACE, &probe, 1);
     until_settled(NAMESPACE, "vm-", 1);
     until_settled(NAMESPACE, "fleet", 1);

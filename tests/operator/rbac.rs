@@ -116,7 +116,7 @@ async fn work(world: &World, fleets: bool) {
         children.list(&labelled).await.unwrap().items.len() == 2
     })
     .await;
-    let gone = fleet.children().await.remove(0).spec.instance_id.to_string();
+    let gone = fleet.children().await.remove(0).spec.instance_id.clone();
     let nodes = Api::<k8s_openapi::api::core::v1::Node>::all(world.client.clone());
     for node in nodes.list(&kube::api::ListParams::default()).await.unwrap() {
         let theirs = node.spec.as_ref().and_then(|spec| spec.provider_id.as_ref());
@@ -157,12 +157,10 @@ where
 }
 
 fn granted(objects: &[Value]) -> BTreeSet<Right> {
-    let roles = of_kind::<ClusterRole>(objects, "ClusterRole").into_iter().map(|role| role.rules);
-    let roles = roles.chain([Some(
-        of_kind::<Role>(objects, "Role").into_iter().flat_map(|role| role.rules).flatten().collect(),
-    )]);
+    let cluster = of_kind::<ClusterRole>(objects, "ClusterRole").into_iter().filter_map(|role| role.rules);
+    let inner = of_kind::<Role>(objects, "Role").into_iter().filter_map(|role| role.rules);
     let mut rights = BTreeSet::new();
-    for PolicyRule { api_groups, resources, verbs, .. } in roles.flatten().flatten() {
+    for PolicyRule { api_groups, resources, verbs, .. } in cluster.chain(inner).flatten() {
         let [group] = &api_groups.unwrap()[..] else { panic!("one group a rule") };
         for resource in resources.unwrap() {
             rights.extend(verbs.iter().map(|verb| (group.clone(), resource.clone(), verb.clone())));
