@@ -12,7 +12,7 @@ IMAGES := $(or $(CARGO_TARGET_DIR),target)/image
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Show the main job on a private control plane; KEEP=1 leaves it up
@@ -41,6 +41,8 @@ e2e: ## Install and operate the chart on a private cluster with a real kubelet, 
 	@$(STEP) 'helm' hack/helm.sh version
 	@$(STEP) 'image' hack/image.sh operator
 	@$(STEP) 'image of the emulator' hack/image.sh emulator
+	@$(STEP) 'plugin' hack/plugin.sh
+	@$(STEP) 'krew' hack/krew.sh version
 	@$(STEP) 'compile' $(CARGO) test --locked --test e2e --no-run
 	@$(STEP) 'end to end' hack/cluster.sh run --image $(IMAGES)/operator.tar --image $(IMAGES)/emulator.tar \
 	  $(CARGO) test --locked --offline --test e2e -- --include-ignored --test-threads=1 $(ARGS)
@@ -49,7 +51,7 @@ e2e: ## Install and operate the chart on a private cluster with a real kubelet, 
 lint: ## Format, scripts, clippy, documentation and dependencies, without changing anything
 	@hack/setup.sh test
 	@$(STEP) 'format' $(CARGO) fmt --check
-	@$(STEP) 'scripts' shellcheck --external-sources --source-path=SCRIPTDIR .ci/run $(wildcard hack/*.sh)
+	@$(STEP) 'scripts' shellcheck --external-sources --source-path=SCRIPTDIR .ci/run plugin/kubectl_complete-vncpassword $(wildcard hack/*.sh)
 	@$(STEP) 'kinds of the chart' diff -r crds charts/vncpassword-operator/files/crds
 	@$(STEP) 'alerts' hack/promtool.sh check rules charts/vncpassword-operator/files/alerts.yaml
 	@$(STEP) 'dependencies' hack/cargo-deny.sh --log-level error check bans licenses sources
@@ -82,6 +84,11 @@ manifest: ## Write manifests/install.yaml anew from the chart
 image: ## Build the operator's image into target/image/operator.tar, without a container engine
 	@hack/setup.sh demo
 	@hack/image.sh operator
+
+.PHONY: plugin
+plugin: ## Pack the kubectl plugin and its Krew manifest into target/plugin
+	@hack/setup.sh demo
+	@hack/plugin.sh
 
 .PHONY: control-plane
 control-plane: ## Build etcd, kube-apiserver and kubectl into the cache, once

@@ -21,30 +21,21 @@ emulator) PROGRAM=ecs-emulator TITLE=ecs-emulator ARGUMENTS='' ;;
 esac
 
 cd "$REPO"
-need cargo "rustup.rs installs it"
 [ -s "$CA_BUNDLE" ] || die "no CA bundle at $CA_BUNDLE: apt-get install ca-certificates"
 TARGET=${CARGO_TARGET_DIR:-$REPO/target}
-HOST=$(rustc -vV | sed -n 's/^host: //p')
 VERSION=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}
 REVISION=$(git rev-parse HEAD 2>/dev/null || say unknown)
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || say 0)}
 CREATED=$(date -u -d "@$SOURCE_DATE_EPOCH" +%FT%TZ)
-case $HOST in
-x86_64-*) ARCHITECTURE=amd64 ;;
-aarch64-*) ARCHITECTURE=arm64 ;;
-*) die "no image is made on $HOST: x86_64 and aarch64 are known" ;;
-esac
+ARCHITECTURE=$(architecture)
 
-# A flag for static linking must not reach build scripts: cargo keeps them apart where a target is named. Paths of this machine stay out of the binary.
-# Compilers get a date of their own, always the same: with each commit's all C and the whole program would be built anew.
-SOURCE_DATE_EPOCH=0 RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$REPO=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
-  cargo build --release --locked --target "$HOST" --bins
+build_static
 
 OUT=$TARGET/image
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 mkdir -p "$OUT" "$WORK/root/etc/ssl/certs" "$WORK/root/usr/bin" "$WORK/root/usr/share/licenses/vncpassword-operator" "$WORK/image"
-install -m 0755 "$TARGET/$HOST/release/$PROGRAM" "$WORK/root/usr/bin/$PROGRAM"
+install -m 0755 "$BINARIES/$PROGRAM" "$WORK/root/usr/bin/$PROGRAM"
 install -m 0644 "$CA_BUNDLE" "$WORK/root/etc/ssl/certs/ca-certificates.crt"
 install -m 0644 LICENSE "$WORK/root/usr/share/licenses/vncpassword-operator/LICENSE"
 

@@ -62,6 +62,50 @@ with_heartbeat() {
   say "  done in $(elapsed "$began")"
 }
 
+# go_tool NAME PACKAGE ARGUMENT...: becomes a program of the Go module hack/NAME, built into the cache the first time. Several may ask
+# for it at the same time.
+go_tool() {
+  local name=$1 package=$2 module=$REPO/hack/$1 tool
+  shift 2
+  tool=$CACHE/tools/$name-$(cat "$module/go.mod" "$module/go.sum" | sha256sum | cut -c 1-12)
+  mkdir -p "$CACHE/tools"
+  exec 9>"$tool.lock"
+  flock 9
+  if [ ! -x "$tool" ]; then
+    needs_go "$module/go.mod"
+    # Standard output is the program's.
+    with_heartbeat "Building $name, once" "$tool.log" env CGO_ENABLED=0 GOFLAGS=-mod=readonly GOTOOLCHAIN=local \
+      go -C "$module" build -v -trimpath -ldflags '-s -w' -o "$tool.new" "$package" >&2
+    mv "$tool.new" "$tool"
+    rm -f "$tool.log"
+  fi
+  exec 9>&-
+  exec "$tool" "$@"
+}
+
+# architecture: this machine's, as Go and container images call it.
+architecture() {
+  case $(uname -m) in
+  x86_64) say amd64 ;;
+  aarch64) say arm64 ;;
+  *) die "nothing is packed on $(uname -m): x86_64 and aarch64 are known" ;;
+  esac
+}
+
+# build_static: builds all programs as static binaries, and sets BINARIES to the directory that holds them.
+build_static() {
+  local host
+  need cargo "rustup.rs installs it"
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  # The flag for static linking must not reach build scripts: cargo keeps them apart where a target is named. Paths of this machine
+  # stay out of the binaries. Compilers get a date that is always the same: with each commit's all C, and the whole program, would be
+  # built anew.
+  SOURCE_DATE_EPOCH=0 RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$REPO=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
+    cargo build --release --locked --target "$host" --bins
+  # shellcheck disable=SC2034 # for the scripts that source this
+  BINARIES=${CARGO_TARGET_DIR:-$REPO/target}/$host/release
+}
+
 # guarded COMMAND...: becomes COMMAND, in a session of its own (Ctrl-C is for the script alone), and killed by the kernel should
 # the script itself be killed.
 guarded() {

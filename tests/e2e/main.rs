@@ -16,4 +16,5 @@ mod failover;
 mod image;
 mod install;
 mod network;
+mod plugin;
 mod upgrade;
