@@ -90,47 +90,31 @@ fn rules(view: &View) -> String {
     let (mut ingress, mut egress) = (String::new(), String::new());
     for pod in &view.pods {
         let Some(address) = address(pod) else { continue };
-        let policies: Vec<&NetworkPolicy> =
-            view.policies.iter().filter(|policy| applies(policy, pod)).collect();
+        let policies = view.policies.iter().filter(|policy| applies(policy, pod));
+        let policies: Vec<_> = policies.filter_map(|policy| Some((policy, policy.spec.as_ref()?))).collect();
         let isolated = |direction: &str| {
-            let types = policies.iter().filter_map(|policy| policy.spec.as_ref()?.policy_types.as_ref());
-            types.flatten().any(|known| known == direction)
+            let mut types = policies.iter().flat_map(|(_, spec)| spec.policy_types.iter().flatten());
+            types.any(|known| known == direction)
         };
         if isolated("Ingress") {
-            for (policy, rule) in policies.iter().flat_map(|policy| {
-                policy
-                    .spec
-                    .iter()
-                    .flat_map(|spec| spec.ingress.iter().flatten())
-                    .map(move |rule| (policy, rule))
-            }) {
-                let peers = peers(view, policy, rule.from.as_deref(), "saddr");
-                allow(
-                    &mut ingress,
-                    &format!("ip daddr {address}"),
-                    &peers,
-                    &ports(rule.ports.as_deref(), Some(pod)),
-                );
+            let this = format!("ip daddr {address}");
+            for (policy, spec) in &policies {
+                for rule in spec.ingress.iter().flatten() {
+                    let peers = peers(view, policy, rule.from.as_deref(), "saddr");
+                    allow(&mut ingress, &this, &peers, &ports(rule.ports.as_deref(), Some(pod)));
+                }
             }
-            writeln!(ingress, "    ip daddr {address} counter drop").unwrap();
+            writeln!(ingress, "    {this} counter drop").unwrap();
         }
         if isolated("Egress") {
-            for (policy, rule) in policies.iter().flat_map(|policy| {
-                policy
-                    .spec
-                    .iter()
-                    .flat_map(|spec| spec.egress.iter().flatten())
-                    .map(move |rule| (policy, rule))
-            }) {
-                let peers = peers(view, policy, rule.to.as_deref(), "daddr");
-                allow(
-                    &mut egress,
-                    &format!("ip saddr {address}"),
-                    &peers,
-                    &ports(rule.ports.as_deref(), None),
-                );
+            let this = format!("ip saddr {address}");
+            for (policy, spec) in &policies {
+                for rule in spec.egress.iter().flatten() {
+                    let peers = peers(view, policy, rule.to.as_deref(), "daddr");
+                    allow(&mut egress, &this, &peers, &ports(rule.ports.as_deref(), None));
+                }
             }
-            writeln!(egress, "    ip saddr {address} counter drop").unwrap();
+            writeln!(egress, "    {this} counter drop").unwrap();
         }
     }
     let established = "    ct state established,related accept";
