@@ -325,35 +325,6 @@ async fn secrets_made_with_kubectl_work() {
 // -------------------------------------------------------------------------------------------------------------- rights
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rights_that_readme_names_are_enough() {
-    let world = World::new().await;
-    let readme = include_str!("../../README.md");
-    let rows = readme.lines().skip_while(|line| *line != "   | group | resource | verbs |").skip(2);
-    let rows = rows.map_while(|line| line.trim_start().strip_prefix('|'));
-    let rules: Vec<Value> = rows
-        .map(|row| {
-            let cells: Vec<String> = row.split('|').map(|cell| cell.trim().replace('`', "")).collect();
-            let verbs: Vec<&str> = cells[2].split(", ").collect();
-            let group = if cells[0] == "core" { "" } else { &cells[0] };
-            json!({"apiGroups": [group], "resources": [cells[1]], "verbs": verbs})
-        })
-        .collect();
-    assert_eq!(rules.len(), 8, "{rules:?}");
-    let operator = operator_with_rights(&world, &json!(rules)).await;
-    let instance = world.object("a").await;
-    world.until_stalled("a", Reason::SecretNotFound).await;
-    world.secret("a", "Abc123").await;
-    let ready = world.until("a", "Ready", |status| status.ready() == ConditionStatus::True).await;
-    assert_eq!(world.calls(&instance).len(), 1, "{ready:?}");
-    let applied = |event: &Event| event.reason.as_deref() == Some("Applied");
-    until("an Event", async || events(&world, "a").await.iter().any(applied)).await;
-    let instance = world.generated("b", json!({})).await;
-    world.until_ready("b").await;
-    assert_eq!(world.console(&instance), Some(world.values("b").await["password"].clone()));
-    operator.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_may_not_be_written_is_told_and_nothing_is_sent() {
     let world = World::new().await;
     let rules = json!([
