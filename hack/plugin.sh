@@ -4,7 +4,7 @@
 #   plugin.sh [URL]     write target/plugin/kubectl-vncpassword-linux-ARCH.tar.gz and vncpassword.yaml, its manifest for Krew, and print
 #                       their paths. URL: where the archive is to be fetched from, without its name; default: as a release would have it
 #
-# The archive is the same, byte for byte, for the same sources. SOURCE_DATE_EPOCH (default: the commit's time) dates what is in it.
+# The archive is the same, byte for byte, for the same program. SOURCE_DATE_EPOCH (default: the commit's time) dates what is in it.
 # Environment: CARGO_TARGET_DIR; VERSION (default: Cargo.toml's).
 set -euo pipefail
 # shellcheck source=lib.sh

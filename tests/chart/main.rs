@@ -128,6 +128,23 @@ fn bad_values_are_refused_and_named() {
             "credentials: set one of",
         ),
         (&["serviceAccount.create=false"], "serviceAccount.name is needed"),
+        (
+            &[
+                "serviceAccount.create=false",
+                r#"serviceAccount.name="mine""#,
+                r#"credentials.rrsa.roleName="vnc""#,
+            ],
+            "credentials.rrsa.roleName: the ServiceAccount is yours",
+        ),
+        (&["crds.install=false", "crds.keep=false"], "crds.install: with crds.keep=false"),
+        (&[r#"extraEnv=[{"name":"RUST_LOG","value":"debug"}]"#], "extraEnv: RUST_LOG is set by the chart"),
+        (
+            &[
+                r#"credentials.existingSecret="keys""#,
+                r#"extraEnv=[{"name":"ALIBABA_CLOUD_ECS_METADATA_DISABLED","value":"true"}]"#,
+            ],
+            "extraEnv: ALIBABA_CLOUD_ECS_METADATA_DISABLED is set",
+        ),
     ] {
         let output = template(values);
         assert!(!output.status.success(), "{values:?} is taken");
@@ -217,12 +234,19 @@ fn what_is_switched_off_leaves_nothing() {
         ("networkPolicy.enabled=false", "NetworkPolicy"),
         ("podDisruptionBudget.enabled=false", "PodDisruptionBudget"),
         ("replicaCount=1", "PodDisruptionBudget"),
-        ("rbac.create=false", "ClusterRole"),
+        ("rbac.create=false", "ClusterRoleBinding"),
         ("rbac.create=false", "RoleBinding"),
     ] {
         assert!(kinds_of(&objects(&[])).contains(kind), "{kind}");
         assert!(!kinds_of(&objects(&[value])).contains(kind), "{value}");
     }
+    let people = |values: &[&str]| {
+        objects(values).into_iter().filter(|object| object["kind"] == "ClusterRole").count()
+    };
+    assert_eq!(
+        (people(&["rbac.create=false"]), people(&["rbac.create=false", "rbac.userRoles=false"])),
+        (2, 0)
+    );
     for kind in ["ServiceMonitor", "PrometheusRule", "ConfigMap", "ValidatingAdmissionPolicy"] {
         assert!(!kinds_of(&objects(&[])).contains(kind), "{kind} without having been asked for");
     }

@@ -67,7 +67,7 @@ fn the_image_knows_the_public_authorities_and_says_what_is_wrong_with_a_connecti
 
 #[test]
 #[ignore = "needs a cluster: make e2e"]
-fn the_same_sources_make_the_same_image() {
+fn the_same_program_is_packed_to_the_same_bytes() {
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
     let image = repository(&target).join("image/operator.tar");
     let before = fs::read(&image).unwrap();

@@ -1,12 +1,12 @@
 //! From the last released chart to this one, back, away and in again: objects, Secrets and passwords stay as they are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::{
     cloud::Cloud,
-    cluster::{Cluster, PATIENCE, apply, helm, kubectl, repository, until},
+    cluster::{Cluster, PATIENCE, apply, helm, kubectl, pipe, repository, until},
     release::{Release, assert_nothing_is_lost, chart, create, instance, listed, settled, until_settled},
 };
 
@@ -14,7 +14,13 @@ const NAMESPACE: &str = "team-a";
 
 /// The last released chart, as `helm package` made it.
 fn released() -> PathBuf {
-    repository("tests/e2e/charts/vncpassword-operator-0.1.0.tgz")
+    let chart = repository("tests/e2e/charts/vncpassword-operator-0.1.0.tgz");
+    // What was released is never changed: a new release brings a new file.
+    let sum = pipe("sha256sum", &chart.display().to_string(), "");
+    assert!(sum.starts_with("cc57ecc629cb1b5feff4a5b4ed27ff55d8a5f48982de4bcf2137c195734f463d"), "{sum}");
+    let manifest = |chart: &Path| helm(&format!("template vnc {} --skip-tests", chart.display()));
+    assert_ne!(manifest(&chart), manifest(&super::release::chart()), "an upgrade to the same proves nothing");
+    chart
 }
 
 /// What must outlive everything: who each object is, what it says, and each Secret to the letter.

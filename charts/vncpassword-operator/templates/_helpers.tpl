@@ -52,6 +52,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if ne (empty $rrsa.roleArn) (empty $rrsa.oidcProviderArn) -}}
 {{- fail "credentials.rrsa: roleArn and oidcProviderArn are needed together" -}}
 {{- end -}}
+{{- if and $rrsa.roleName (not .Values.serviceAccount.create) -}}
+{{- fail "credentials.rrsa.roleName: the ServiceAccount is yours (serviceAccount.create is false): annotate it with pod-identity.alibabacloud.com/role-name yourself" -}}
+{{- end -}}
+{{- if and (not .Values.crds.install) (not .Values.crds.keep) -}}
+{{- fail "crds.install: with crds.keep=false Helm would delete the kinds of an earlier release, and with them every object: upgrade with crds.keep=true first" -}}
+{{- end -}}
+{{- $own := include "vnc.ownEnv" . -}}
+{{- range .Values.extraEnv -}}
+{{- if regexMatch (printf "(?m)name: %s(,|$)" .name) $own -}}
+{{- fail (printf "extraEnv: %s is set by the chart already: set the value that it comes from" .name) -}}
+{{- end -}}
+{{- end -}}
 {{- if gt (len (list .Values.credentials.existingSecret $rrsa.roleArn $rrsa.roleName .Values.credentials.ramRole | compact)) 1 -}}
 {{- fail "credentials: set one of existingSecret, rrsa.roleArn, rrsa.roleName and ramRole" -}}
 {{- end -}}
@@ -79,6 +91,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- /* How the program runs, for the operator and for `helm test`. */ -}}
 {{- define "vnc.env" -}}
+{{- include "vnc.ownEnv" . }}
+{{- with .Values.extraEnv }}
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end -}}
+
+{{- define "vnc.ownEnv" -}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: POD_NAMESPACE
@@ -127,9 +146,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if or .Values.credentials.existingSecret .Values.credentials.rrsa.roleArn .Values.credentials.rrsa.roleName }}
 # Where a key or a role is meant, the RAM role of the node must never take its place.
 - {name: ALIBABA_CLOUD_ECS_METADATA_DISABLED, value: "true"}
-{{- end }}
-{{- with .Values.extraEnv }}
-{{- toYaml . | nindent 0 }}
 {{- end }}
 {{- end -}}
 
