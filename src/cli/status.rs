@@ -138,7 +138,7 @@ fn list(objects: &[Seen], arguments: &StatusArgs, console: &mut Console) -> Resu
     console.say(&table.text_for(console))?;
     // For people only: in a pipe each line is an object.
     if console.width.is_some() && objects.len() > 1 {
-        console.remark(&row::summary(objects, columns.namespace));
+        console.remark(&row::summary(objects));
     }
     Ok(DONE)
 }

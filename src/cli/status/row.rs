@@ -151,8 +151,8 @@ pub fn why(seen: &Seen) -> String {
     }
 }
 
-/// All of them in a line; `namespaced`: they are of several namespaces.
-pub fn summary(objects: &[Seen], namespaced: bool) -> String {
+/// All of them in a line.
+pub fn summary(objects: &[Seen]) -> String {
     let count = |holds: &dyn Fn(&Seen) -> bool| objects.iter().filter(|seen| holds(seen)).count();
     let parts = [
         (count(&|seen| in_effect(seen) == "yes"), "in effect"),
@@ -165,11 +165,10 @@ pub fn summary(objects: &[Seen], namespaced: bool) -> String {
     let parts = parts.iter().enumerate().filter(|(at, (count, _))| *at == 0 || *count > 0);
     let parts: Vec<String> = parts.map(|(_, (count, what))| format!("{count} {what}")).collect();
     let advice = match objects.iter().find(|seen| seen.is("Stalled").is_some()) {
-        Some(stalled) if namespaced => {
+        Some(stalled) => {
             let namespace = stalled.namespace().unwrap_or_default();
             format!("; see kubectl vncpassword explain {} -n {namespace}", stalled.name_any())
         }
-        Some(stalled) => format!("; see kubectl vncpassword explain {}", stalled.name_any()),
         None => String::new(),
     };
     format!("{} VncPasswords: {}{advice}", objects.len(), parts.join(", "))
@@ -348,6 +347,14 @@ mod tests {
         ] {
             assert_eq!(cells(&spec, &status), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn the_summary_advises_a_command_that_works_in_any_namespace() {
+        let conditions = json!([ready("False", "Denied"), condition("Stalled", "Denied")]);
+        let stalled = seen("a", &json!({}), &json!({"conditions": conditions}));
+        let text = summary(&[stalled]);
+        assert!(text.ends_with("1 in need of a person; see kubectl vncpassword explain a -n prod"), "{text}");
     }
 
     #[test]
