@@ -101,7 +101,8 @@ fn ended(result: Result<u8, Error>, console: &mut Console) -> u8 {
 }
 
 async fn dispatch(cli: Cli, console: &mut Console) -> Result<u8, Error> {
-    let Cli { connect, command } = cli;
+    let Cli { mut connect, command } = cli;
+    connect.places = connect::places(&console.lookup);
     match command {
         Command::Status(arguments) => status::status(arguments, &connect, console).await,
         Command::Rotate(arguments) => rotate::rotate(arguments, &connect, console).await,
