@@ -9,7 +9,7 @@ use crate::{
     api::Activation,
     cli::{
         ages,
-        output::{Column, Mark, Table},
+        output::{Column, Layout, Mark, Table},
         seen::Seen,
     },
     rotation::rotate_at::RotateAt,
@@ -181,13 +181,14 @@ pub struct Shown {
     new: Vec<Vec<String>>,
     /// The first list is shown as a whole.
     listing: bool,
-    headed: bool,
+    /// That of the first list: columns do not come and go.
+    layout: Option<Layout>,
 }
 
 impl Shown {
     /// Nothing yet.
     pub fn new(columns: Columns) -> Self {
-        Self { columns, before: BTreeMap::new(), new: Vec::new(), listing: true, headed: false }
+        Self { columns, before: BTreeMap::new(), new: Vec::new(), listing: true, layout: None }
     }
 
     /// The object is like this now.
@@ -211,9 +212,19 @@ impl Shown {
         }
     }
 
-    /// The list is complete.
-    pub fn complete(&mut self) {
-        self.listing = false;
+    /// The list is complete; whether it is the first.
+    pub fn complete(&mut self) -> bool {
+        std::mem::replace(&mut self.listing, false)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.before.is_empty()
+    }
+
+    /// Whether there is one of this name.
+    pub fn has(&self, namespace: &str, name: &str) -> bool {
+        self.before.contains_key(&format!("{namespace}/{name}"))
     }
 
     /// What is to be written now.
@@ -225,10 +236,11 @@ impl Shown {
         for cells in std::mem::take(&mut self.new) {
             table.row(cells);
         }
-        let text = table.text(width);
-        if std::mem::replace(&mut self.headed, true) {
-            return text.split_once('\n').map_or_else(String::new, |(_, rows)| rows.to_owned());
+        if let Some(layout) = &mut self.layout {
+            return table.continued(layout, width);
         }
+        let (text, layout) = table.begun(width);
+        self.layout = Some(layout);
         text
     }
 }
