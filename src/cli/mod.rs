@@ -18,6 +18,7 @@ mod prose;
 pub mod read;
 pub mod rotate;
 pub mod seen;
+pub mod server_time;
 pub mod status;
 
 use std::ffi::OsString;
