@@ -7,7 +7,7 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt, api::ListParams, api::PartialObjectMeta};
 
-use super::{Cli, ConnectArgs, Connection, Console, Doing, Error, error::DONE, read};
+use super::{Cli, ConnectArgs, Connection, Console, Doing, Error, connect, error::DONE, read};
 use crate::api::{ClusterVncPassword, VncPassword};
 
 /// A person waits at the keyboard.
@@ -46,14 +46,44 @@ pub async fn complete(words: &[OsString], console: &mut Console) -> Result<u8, E
     let wanted = wanted(before, last);
     let directive = if wanted == Wanted::Files { ":0" } else { ":4" };
     let (prefix, value) = split(last);
-    let connect = connect_args(before);
+    let connect = ConnectArgs { places: connect::places(&console.lookup), ..connect_args(before) };
     let found = tokio::time::timeout(PATIENCE, candidates(wanted, &connect)).await;
     let mut found = found.ok().and_then(Result::ok).unwrap_or_default();
-    found.retain(|candidate| candidate.starts_with(value) && !before.contains(candidate));
+    let said = Said::of(before);
+    found.retain(|candidate| candidate.starts_with(value) && !said.besides.contains(&candidate.as_str()));
     let mut lines: Vec<String> = found.into_iter().map(|candidate| format!("{prefix}{candidate}")).collect();
     lines.push(format!("{directive}\n"));
     console.say(&lines.join("\n"))?;
     Ok(DONE)
+}
+
+/// The words before that stand for themselves: values of flags are left out.
+struct Said<'a> {
+    /// The command.
+    command: Option<&'a str>,
+    /// The flags, and what the command is about.
+    besides: Vec<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    fn of(before: &'a [String]) -> Self {
+        let mut cli = Cli::command();
+        cli.build();
+        let mut said = Self { command: None, besides: Vec::new() };
+        let mut words = before.iter().map(String::as_str);
+        while let Some(word) = words.next() {
+            let command = said.command.and_then(|command| cli.find_subcommand(command)).unwrap_or(&cli);
+            if find_flag(command, word).is_some_and(|flag| flag.get_action().takes_values()) {
+                words.next();
+            }
+            if said.command.is_none() && !word.starts_with('-') {
+                said.command = Some(word);
+            } else {
+                said.besides.push(word);
+            }
+        }
+        said
+    }
 }
 
 /// `--flag=value` is completed behind the sign.
@@ -97,8 +127,8 @@ fn find_flag<'a>(command: &'a clap::Command, flag: &str) -> Option<&'a Arg> {
 fn wanted(before: &[String], last: &str) -> Wanted {
     let mut cli = Cli::command();
     cli.build();
-    let subcommand =
-        before.iter().find_map(|word| cli.find_subcommand(word)).filter(|found| !found.is_hide_set());
+    let subcommand = Said::of(before).command.and_then(|word| cli.find_subcommand(word));
+    let subcommand = subcommand.filter(|found| !found.is_hide_set());
     let command = subcommand.unwrap_or(&cli);
     let takes = |flag: &str| find_flag(command, flag).filter(|argument| argument.get_action().takes_values());
     let flag = match last.split_once('=') {
@@ -208,9 +238,26 @@ mod tests {
         assert_eq!(asked("get "), Wanted::Objects { fleets: false });
         assert_eq!(asked("get --show "), Wanted::Objects { fleets: false });
         assert_eq!(asked("get -n "), Wanted::Namespaces);
+        assert_eq!(asked("-n get rotate "), Wanted::Objects { fleets: true });
         assert_eq!(asked("--context "), Wanted::Contexts);
         assert_eq!(asked("status --kubeconfig "), Wanted::Files);
         assert_eq!(asked("rotate --timeout "), Wanted::Words(vec![]));
+    }
+
+    #[test]
+    fn only_what_stands_for_itself_is_not_offered_again() {
+        for (line, command, besides) in [
+            ("get -n db", Some("get"), vec!["-n"]),
+            ("-n get status db-1", Some("status"), vec!["-n", "db-1"]),
+            ("get get", Some("get"), vec!["get"]),
+            ("status db-1 -o wide --watch", Some("status"), vec!["db-1", "-o", "--watch"]),
+            ("rotate --timeout=5m db-1 -l", Some("rotate"), vec!["--timeout=5m", "db-1", "-l"]),
+            ("--context other", None, vec!["--context"]),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let said = Said::of(&words);
+            assert_eq!((said.command, said.besides), (command, besides), "{line}");
+        }
     }
 
     #[test]

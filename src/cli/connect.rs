@@ -1,14 +1,14 @@
 //! kubectl's own flags: which cluster, as whom, in which namespace.
 
-use std::{path::PathBuf, time::Duration};
+use std::{env, ffi::OsString, io, path::PathBuf, time::Duration};
 
 use clap::Args;
 use kube::{
     Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
-use super::Error;
+use super::{Error, Lookup};
 
 /// The flags that kubectl has, too. They may stand before the command or after it.
 #[derive(Args, Clone, Debug, Default)]
@@ -53,6 +53,46 @@ pub struct ConnectArgs {
     /// UID to act as
     #[arg(long, value_name = "UID", global = true)]
     pub as_uid: Option<String>,
+
+    /// Where a kubeconfig is looked for without `--kubeconfig`.
+    #[arg(skip)]
+    pub places: Vec<PathBuf>,
+}
+
+/// The files that `KUBECONFIG` lists, else the one in the home directory.
+#[must_use]
+pub fn places(lookup: &Lookup) -> Vec<PathBuf> {
+    let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
+    let listed = |list: OsString| -> Vec<PathBuf> {
+        env::split_paths(&list).filter(|file| !file.as_os_str().is_empty()).collect()
+    };
+    match set("KUBECONFIG") {
+        Some(list) => listed(list),
+        None => set("HOME").map(|home| PathBuf::from(home).join(".kube/config")).into_iter().collect(),
+    }
+}
+
+/// Those of these files that are there, as one; the first that says something has the say, as with kubectl.
+fn merged(files: &[PathBuf]) -> Result<Kubeconfig, KubeconfigError> {
+    let mut merged: Option<Kubeconfig> = None;
+    let mut missing = KubeconfigError::FindPath;
+    for file in files {
+        match Kubeconfig::read_from(file) {
+            Ok(more) => merged = Some(merged.unwrap_or_default().merge(more)?),
+            Err(error) if is_missing(&error) => missing = error,
+            Err(error) => return Err(error),
+        }
+    }
+    merged.ok_or(missing)
+}
+
+/// Whether there is no file, as against one that cannot be read.
+fn is_missing(error: &KubeconfigError) -> bool {
+    match error {
+        KubeconfigError::FindPath => true,
+        KubeconfigError::ReadConfig(error, _) => error.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
 }
 
 /// Reads a Go duration, or seconds without a unit as kubectl does.
@@ -94,7 +134,7 @@ impl ConnectArgs {
     pub fn kubeconfig(&self) -> Result<Kubeconfig, Error> {
         match &self.kubeconfig {
             Some(file) => Kubeconfig::read_from(file),
-            None => Kubeconfig::read(),
+            None => merged(&self.places),
         }
         .map_err(Error::Kubeconfig)
     }
@@ -114,8 +154,10 @@ impl ConnectArgs {
                 Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(Error::Kubeconfig)?
             }
             // In a Pod there is none, and kubectl makes do with the Pod's own account.
-            Err(error) if chosen => return Err(error),
-            Err(error) => Config::incluster().map_err(|_| error)?,
+            Err(Error::Kubeconfig(why)) if !chosen && is_missing(&why) => {
+                Config::incluster().map_err(|_| Error::Kubeconfig(why))?
+            }
+            Err(error) => return Err(error),
         };
         self.override_in(&mut config)?;
         Ok(config)
@@ -145,6 +187,8 @@ impl ConnectArgs {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, sync::Arc};
+
     use super::*;
 
     #[test]
@@ -153,6 +197,45 @@ mod tests {
         assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert!(duration("soon").is_err());
+    }
+
+    #[test]
+    fn a_kubeconfig_is_looked_for_where_kubectl_looks_for_it() {
+        for (list, home, expected) in [
+            (Some("/a:/b"), Some("/home/jane"), vec!["/a", "/b"]),
+            (Some(":/b:"), Some("/home/jane"), vec!["/b"]),
+            (Some(""), Some("/home/jane"), vec!["/home/jane/.kube/config"]),
+            (None, Some("/home/jane"), vec!["/home/jane/.kube/config"]),
+            (None, None, vec![]),
+        ] {
+            let lookup: Lookup = Arc::new(move |name| match name {
+                "KUBECONFIG" => list.map(OsString::from),
+                "HOME" => home.map(OsString::from),
+                _ => None,
+            });
+            let expected: Vec<PathBuf> = expected.into_iter().map(PathBuf::from).collect();
+            assert_eq!(places(&lookup), expected, "{list:?} {home:?}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_not_there_are_passed_over_and_broken_ones_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let file = directory.path().join(name);
+            fs::write(&file, text).unwrap();
+            file
+        };
+        let missing = directory.path().join("missing");
+        let one = file("one", "current-context: one");
+        let two = file("two", "current-context: two\ncontexts: [{name: two, context: {cluster: c}}]");
+        let broken = file("broken", "contexts: {");
+        let both = merged(&[missing.clone(), one, two.clone()]).unwrap();
+        assert_eq!((both.current_context.as_deref(), both.contexts.len()), (Some("one"), 1));
+        for none in [vec![], vec![missing.clone(), missing]] {
+            assert!(is_missing(&merged(&none).unwrap_err()), "the account of the Pod may be taken");
+        }
+        assert!(!is_missing(&merged(&[broken, two]).unwrap_err()), "nothing takes the place of a broken one");
     }
 
     fn config() -> Config {

@@ -18,6 +18,7 @@ mod prose;
 pub mod read;
 pub mod rotate;
 pub mod seen;
+pub mod server_time;
 pub mod status;
 
 use std::ffi::OsString;
@@ -101,7 +102,8 @@ fn ended(result: Result<u8, Error>, console: &mut Console) -> u8 {
 }
 
 async fn dispatch(cli: Cli, console: &mut Console) -> Result<u8, Error> {
-    let Cli { connect, command } = cli;
+    let Cli { mut connect, command } = cli;
+    connect.places = connect::places(&console.lookup);
     match command {
         Command::Status(arguments) => status::status(arguments, &connect, console).await,
         Command::Rotate(arguments) => rotate::rotate(arguments, &connect, console).await,

@@ -5,7 +5,7 @@ mod table;
 use kube::{ResourceExt, api::DynamicObject};
 use serde_json::{Value, json};
 
-pub use table::{Align, Column, Mark, Table};
+pub use table::{Align, Column, Layout, Mark, Table};
 
 use super::Error;
 

@@ -13,6 +13,7 @@ use std::{
 
 use clap::{ArgGroup, Args};
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -28,6 +29,7 @@ use super::{
     output::Table,
     read::{AT_ONCE, Named},
     seen::Seen,
+    server_time::ServerClock,
 };
 use crate::api::{ClusterVncPassword, ROTATE_AT};
 
@@ -113,12 +115,13 @@ pub async fn rotate(
     }
     confirm(&chosen, &arguments, console)?;
     let home = chosen.home.as_deref();
-    let stamped = stamp(chosen.targets, &connection, console).await;
+    let clock = ServerClock::read(&connection.client, console.now).await;
+    let stamped = stamp(chosen.targets, clock.now(), &connection, console).await;
     if stamped.asked.is_empty() {
         return Ok(FAILED);
     }
     if arguments.wait {
-        return wait::wait(stamped, home, arguments.timeout, &connection, console).await;
+        return wait::wait(stamped, home, arguments.timeout, clock, &connection, console).await;
     }
     let line = |asked: &Asked| format!("{}: asked\n", asked.target.label(home));
     let text: String = stamped.asked.iter().map(line).collect();
@@ -172,10 +175,10 @@ fn confirm(chosen: &choose::Chosen, arguments: &RotateArgs, console: &mut Consol
 /// One that was asked.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// Which.
+    /// Which, as it was when it was asked.
     pub target: Target,
     /// The value of the annotation.
-    pub at: jiff::Timestamp,
+    pub at: Timestamp,
 }
 
 /// What came of asking.
@@ -188,19 +191,27 @@ pub struct Stamped {
 }
 
 /// Writes the annotation of all; what is refused is told at once.
-async fn stamp(targets: Vec<Target>, connection: &Connection, console: &mut Console) -> Stamped {
-    let now = (console.now)();
+async fn stamp(
+    targets: Vec<Target>,
+    now: Timestamp,
+    connection: &Connection,
+    console: &mut Console,
+) -> Stamped {
     let writes = targets.into_iter().map(|target| async move {
         let at = target.stamp(now);
         let written = match &target {
-            Target::Object(seen) => write(&seen_api(connection, seen), seen, at).await,
+            Target::Object(seen) => {
+                let written = write(&seen_api(connection, seen), seen.as_ref(), at).await;
+                written.map(|seen| Target::Object(Box::new(seen)))
+            }
             Target::Fleet(fleet) => {
                 let api: Api<ClusterVncPassword> = Api::all(connection.client.clone());
-                write(&api, fleet.as_ref(), at).await
+                let written = write(&api, fleet.as_ref(), at).await;
+                written.map(|fleet| Target::Fleet(Box::new(fleet)))
             }
         };
         let doing = target.doing("patch");
-        written.map(|()| Asked { target, at }).map_err(|error| Error::of(doing, error))
+        written.map(|target| Asked { target, at }).map_err(|error| Error::of(doing, error))
     });
     let mut results = stream::iter(writes).buffered(AT_ONCE);
     let mut stamped = Stamped::default();
@@ -235,7 +246,7 @@ fn seen_api(connection: &Connection, seen: &Seen) -> Api<Seen> {
 }
 
 /// Naming the uid keeps it from an object that has taken the name since.
-async fn write<K>(api: &Api<K>, object: &K, at: jiff::Timestamp) -> Result<(), kube::Error>
+async fn write<K>(api: &Api<K>, object: &K, at: Timestamp) -> Result<K, kube::Error>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -244,7 +255,7 @@ where
         "annotations": {ROTATE_AT: at.strftime("%FT%TZ").to_string()},
     }});
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch(&object.name_any(), &parameters, &Patch::Merge(patch)).await.map(|_| ())
+    api.patch(&object.name_any(), &parameters, &Patch::Merge(patch)).await
 }
 
 #[cfg(test)]

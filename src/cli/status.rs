@@ -21,6 +21,9 @@ use super::{
 };
 use crate::api::{ClusterVncPassword, VncPassword};
 
+/// What is said where there is no fleet.
+const NO_FLEET: &str = "No ClusterVncPassword in this cluster.";
+
 /// Flags of `status`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
@@ -138,14 +141,14 @@ fn list(objects: &[Seen], arguments: &StatusArgs, console: &mut Console) -> Resu
     console.say(&table.text_for(console))?;
     // For people only: in a pipe each line is an object.
     if console.width.is_some() && objects.len() > 1 {
-        console.remark(&row::summary(objects, columns.namespace));
+        console.remark(&row::summary(objects));
     }
     Ok(DONE)
 }
 
 fn list_fleets(fleets: &[ClusterVncPassword], console: &mut Console) -> Result<u8, Error> {
     if fleets.is_empty() {
-        console.remark("No ClusterVncPassword in this cluster.");
+        console.remark(NO_FLEET);
         return Ok(DONE);
     }
     let now = (console.now)();
@@ -296,8 +299,15 @@ async fn watch_objects(
                 shown.is(&object, now);
             }
             Heard::Gone(object) => shown.gone(&object, now),
-            Heard::Is(_) => {}
-            Heard::Complete => shown.complete(),
+            Heard::Complete if shown.complete() => {
+                for remark in lacking(names, &scope, &shown) {
+                    console.remark(&remark);
+                }
+                if !names.is_empty() && shown.is_empty() {
+                    return Ok(FAILED);
+                }
+            }
+            Heard::Is(_) | Heard::Complete => {}
             Heard::Lost(why) => console.remark(&lost(&why)),
         }
         let text = shown.text(console.width);
@@ -306,6 +316,16 @@ async fn watch_objects(
         }
     }
     Ok(DONE)
+}
+
+/// What the first list lacks.
+fn lacking(names: &[String], scope: &Scope, shown: &row::Shown) -> Vec<String> {
+    if names.is_empty() {
+        return shown.is_empty().then(|| nothing(scope)).into_iter().collect();
+    }
+    let namespace = scope.namespace.as_deref().unwrap_or_default();
+    let missing = names.iter().filter(|name| !shown.has(namespace, name));
+    missing.map(|name| format!("error: {}", Error::NotFound(scope.doing("get").to(name)))).collect()
 }
 
 fn lost(why: &str) -> String {
@@ -318,6 +338,7 @@ async fn watch_fleets(
     console: &mut Console,
 ) -> Result<u8, Error> {
     let api: Api<ClusterVncPassword> = Api::all(connection.client.clone());
+    let mut all = config.field_selector.is_none();
     let mut heard = std::pin::pin!(follow(api, config, Doing::ours("watch", "clustervncpasswords")));
     let mut before = std::collections::BTreeMap::new();
     while let Some(heard) = heard.next().await {
@@ -332,7 +353,12 @@ async fn watch_fleets(
                 before.remove(&of.name_any());
                 console.say(&format!("{}: deleted\n", of.name_any()))?;
             }
-            Heard::Complete => {}
+            Heard::Complete => {
+                // Said once.
+                if std::mem::take(&mut all) && before.is_empty() {
+                    console.remark(NO_FLEET);
+                }
+            }
             Heard::Lost(why) => console.remark(&lost(&why)),
         }
     }
@@ -346,4 +372,29 @@ async fn watch_fleet(name: &str, connection: &Connection, console: &mut Console)
     console.say(&format!("{page}\n"))?;
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     watch_fleets(config, connection, console).await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::seen::tests::seen;
+
+    #[test]
+    fn a_watch_tells_what_the_first_list_lacks() {
+        let scope = Scope { namespace: Some("prod".to_owned()), selector: None };
+        let mut shown = row::Shown::new(row::Columns::default());
+        let said = |names: &[&str], shown: &row::Shown| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            lacking(&names, &scope, shown)
+        };
+        assert_eq!(said(&[], &shown), ["No VncPassword in namespace prod; -A looks in all."]);
+        let missing = "there is no VncPassword b in namespace prod; see kubectl vncpassword status -A";
+        let missing = format!("error: {missing}");
+        assert_eq!(said(&["b"], &shown), [missing.as_str()]);
+        shown.is(&seen("a", &json!({}), &json!({})), jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(said(&["a", "b"], &shown), [missing.as_str()], "the other is followed");
+        assert!(said(&[], &shown).is_empty() && said(&["a"], &shown).is_empty());
+    }
 }

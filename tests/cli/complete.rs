@@ -32,6 +32,7 @@ async fn names_of_objects_are_offered() {
         "db-2\n:4\n",
         "what stands there already is not offered again"
     );
+    assert_eq!(offered("status -l web-1 w").await, "web-1\n:4\n", "a flag's value is no object");
     assert_eq!(offered(&format!("rotate fleet/{fleet}")).await, format!("fleet/{fleet}\n:4\n"));
     assert_eq!(offered("get --sh").await, "--show\n:4\n");
     assert_eq!(offered("status -o y").await, "yaml\n:4\n");

@@ -136,6 +136,19 @@ async fn a_watch_writes_each_change_as_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watch_of_what_is_not_there_ends_and_one_of_nothing_says_so() {
+    let world = World::new().await;
+    let plugin = Plugin::of(&world);
+    let ran = plugin.run("status nothing --watch").await;
+    ran.assert_code(1);
+    assert!(ran.err.contains("there is no VncPassword nothing in namespace"), "{ran:?}");
+    let mut watch = plugin.start("status --watch");
+    watch.remark("No VncPassword in namespace").await;
+    states::put(&world, "a", json!({}), json!({"conditions": [states::in_effect(90)]})).await;
+    assert!(watch.line().await.unwrap().starts_with("NAME"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_without_the_kinds_and_one_that_does_not_answer_are_told() {
     let plane = tokio::task::block_in_place(ControlPlane::start);
     let plugin = Plugin::at(&plane.kubeconfig(), "default");

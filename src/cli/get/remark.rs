@@ -62,7 +62,7 @@ fn age(seen: &Seen, now: Timestamp) -> String {
         Some("Unknown") => "perhaps in effect: the outcome of a call is not known".to_owned(),
         Some(_) => {
             let reason = ready.map_or("", |ready| ready.reason.as_str());
-            format!("NOT in effect ({reason}); see kubectl vncpassword explain {}", seen.name_any())
+            format!("NOT in effect ({reason}); see kubectl vncpassword explain {}", target(seen))
         }
         None => "of which the operator has said nothing yet".to_owned(),
     }
@@ -70,13 +70,18 @@ fn age(seen: &Seen, now: Timestamp) -> String {
 
 /// Whether another one may be in effect already.
 fn doubt(seen: &Seen, known: &Known) -> Option<String> {
-    let name = seen.name_any();
     known.next.then(|| {
         format!(
-            "another one is on its way, {}: where this one does not open the console, try kubectl vncpassword get {name} --next",
-            may_be_in_effect(seen)
+            "another one is on its way, {}: where this one does not open the console, try kubectl vncpassword get {} --next",
+            may_be_in_effect(seen),
+            target(seen)
         )
     })
+}
+
+/// What a command that is to follow names: it may be run in another namespace.
+fn target(seen: &Seen) -> String {
+    format!("{} -n {}", seen.name_any(), seen.namespace().unwrap_or_default())
 }
 
 fn may_be_in_effect(seen: &Seen) -> &'static str {
@@ -97,8 +102,9 @@ pub fn missing(seen: &Seen, which: Which) -> String {
     let key = which.key(&seen.spec.secret_ref.key);
     match which {
         Which::Current => format!(
-            "Secret {secret} has no password in key {key}; see kubectl vncpassword explain {name}, and try --next: the first \
-             password may be on its way"
+            "Secret {secret} has no password in key {key}; see kubectl vncpassword explain {}, and try --next: the first \
+             password may be on its way",
+            target(seen)
         ),
         Which::Next => format!(
             "no password is on its way to {name}: Secret {secret} has no key {key}; leave --next away"
@@ -116,7 +122,7 @@ pub fn no_secret(seen: &Seen) -> String {
     let (name, secret) = (seen.name_any(), &seen.spec.secret_ref.name);
     let namespace = seen.namespace().unwrap_or_default();
     let then = if seen.spec.rotation {
-        format!("the operator makes it; see kubectl vncpassword explain {name} -n {namespace}")
+        format!("the operator makes it; see kubectl vncpassword explain {}", target(seen))
     } else {
         "create it".to_owned()
     };
@@ -146,7 +152,9 @@ mod tests {
         let status = json!({"conditions": [ready("False", "Denied")]});
         assert_eq!(
             said(&status, Which::Current, false),
-            ["a: the password of instance i-a, NOT in effect (Denied); see kubectl vncpassword explain a"]
+            [
+                "a: the password of instance i-a, NOT in effect (Denied); see kubectl vncpassword explain a -n prod"
+            ]
         );
     }
 
@@ -162,8 +170,16 @@ mod tests {
         ] {
             let status = json!({"conditions": conditions});
             let current = said(&status, Which::Current, true);
-            assert!(current[1].contains(told) && current[1].ends_with("get a --next"), "{current:?}");
+            assert!(current[1].contains(told) && current[1].ends_with("get a -n prod --next"), "{current:?}");
             assert!(said(&status, Which::Next, true)[0].contains(told));
+        }
+    }
+
+    #[test]
+    fn commands_that_are_advised_name_the_namespace() {
+        let seen = seen("a", &json!({"rotation": {}}), &json!({}));
+        for text in [missing(&seen, Which::Current), no_secret(&seen)] {
+            assert!(text.contains("see kubectl vncpassword explain a -n prod"), "{text}");
         }
     }
 }

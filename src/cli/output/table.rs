@@ -128,8 +128,25 @@ impl Table {
         self.painted(console.width, console.coloured())
     }
 
+    /// The text of a table that goes on, with what is needed to go on.
+    #[must_use]
+    pub fn begun(&self, width: Option<usize>) -> (String, Layout) {
+        let layout = Layout::lasting(self, width);
+        (self.laid_out(&layout, false), layout)
+    }
+
+    /// More rows of it: the columns stay, and become wider where a cell needs it.
+    #[must_use]
+    pub fn continued(&self, layout: &mut Layout, width: Option<usize>) -> String {
+        layout.widen(self, width);
+        self.rows.iter().map(|row| layout.line(self, row.iter().map(String::as_str))).collect()
+    }
+
     fn painted(&self, width: Option<usize>, coloured: bool) -> String {
-        let layout = Layout::of(self, width);
+        self.laid_out(&Layout::of(self, width), coloured)
+    }
+
+    fn laid_out(&self, layout: &Layout, coloured: bool) -> String {
         let head = self.columns.iter().map(|column| column.title);
         let mut text = layout.line(self, head);
         for (row, mark) in self.rows.iter().zip(&self.marks) {
@@ -144,7 +161,8 @@ impl Table {
 }
 
 /// Which columns are shown, and how wide they are.
-struct Layout {
+#[derive(Clone, Debug)]
+pub struct Layout {
     /// By column; `None`: left out.
     widths: Vec<Option<usize>>,
 }
@@ -160,6 +178,29 @@ impl Layout {
             layout.fit(table, limit);
         }
         layout
+    }
+
+    /// With room in the last column for what comes later.
+    fn lasting(table: &Table, limit: Option<usize>) -> Self {
+        let mut layout = Self::of(table, None);
+        if let Some(limit) = limit {
+            if let Some(last) = layout.widths.last_mut() {
+                *last = (*last).max(Some(LEAST));
+            }
+            layout.fit(table, limit);
+        }
+        layout
+    }
+
+    fn widen(&mut self, table: &Table, limit: Option<usize>) {
+        for (width, needed) in self.widths.iter_mut().zip(Self::of(table, None).widths) {
+            *width = width.map(|width| width.max(needed.unwrap_or(0)));
+        }
+        let over = limit.map_or(0, |limit| self.total().saturating_sub(limit));
+        if let Some(last) = self.last() {
+            self.widths[last] =
+                self.widths[last].map(|width| width.saturating_sub(over).max(LEAST.min(width)));
+        }
     }
 
     fn total(&self) -> usize {
@@ -281,6 +322,27 @@ db-1    all is well
 db-22   the ECS API den…
 "
         );
+    }
+
+    #[test]
+    fn a_table_that_goes_on_keeps_its_columns() {
+        let columns = || vec![Column::new("NAME"), Column::expendable("AGE", 1), Column::new("WHY")];
+        let one = |cells: [&str; 3]| {
+            let mut table = Table::new(columns());
+            table.row(cells.map(str::to_owned).into());
+            table
+        };
+        let (text, mut layout) = one(["a", "3d", ""]).begun(Some(30));
+        assert_eq!(text, "NAME   AGE   WHY\na      3d\n");
+        let mut more = |cells| one(cells).continued(&mut layout, Some(30));
+        assert_eq!(more(["a", "0s", "the ECS API denied the call"]), "a      0s    the ECS API deni…\n");
+        assert_eq!(more(["db-22", "0s", ""]), "db-22   0s\n", "wider by one");
+        assert_eq!(more(["a", "1s", ""]), "a       1s\n", "and it stays so");
+        // Where there is no room for a reason later, a column is left out from the beginning.
+        let (text, mut layout) = one(["a", "3d", ""]).begun(Some(25));
+        assert_eq!(text, "NAME   WHY\na\n");
+        let more = one(["a", "0s", "the ECS API denied the call"]).continued(&mut layout, Some(25));
+        assert_eq!(more, "a      the ECS API denie…\n");
     }
 
     #[test]

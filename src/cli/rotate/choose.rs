@@ -145,8 +145,8 @@ impl Target {
         }
     }
 
-    /// The value to write: now, but later than what was handled and not older than the object, so that it counts though
-    /// the clocks differ.
+    /// The value to write: now by the API server, but later than what was handled and not older than the object, so that it
+    /// counts though the clocks differ.
     pub fn stamp(&self, now: Timestamp) -> Timestamp {
         let (handled, created) = match self {
             Self::Object(seen) => (seen.status.last_handled_rotate_at, seen.created()),

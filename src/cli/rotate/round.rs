@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{
     Asked,
     choose::{Target, fleet_key, label},
-    step::{self, Step},
+    step::{self, Request, Standing, Step},
 };
 use crate::{
     api::ClusterVncPassword,
@@ -34,7 +34,7 @@ pub struct Round {
 }
 
 struct Entry {
-    at: Timestamp,
+    request: Request,
     /// What lines call it.
     label: String,
     target: Target,
@@ -56,12 +56,16 @@ impl Round {
     /// All that were asked just now; `home` is the namespace that is not named.
     pub fn new(asked: Vec<Asked>, home: Option<&str>, now: Timestamp) -> Self {
         let entry = |Asked { target, at }: Asked| {
+            let before = match &target {
+                Target::Object(seen) => Standing::of_object(seen),
+                Target::Fleet(fleet) => Standing::of_fleet(fleet),
+            };
+            let request = Request { at, asked: now, before };
             let label = target.label(home);
-            (target.key(), Entry { at, label, target, step: Step::UnderWay, heard: false })
+            (target.key(), Entry { request, label, target, step: Step::UnderWay, heard: false })
         };
         Self {
-            // Times in the status are cut to the second.
-            began: Timestamp::from_second(now.as_second()).unwrap_or(now),
+            began: now,
             home: home.map(str::to_owned),
             entries: asked.into_iter().map(entry).collect(),
             told_waits: BTreeSet::new(),
@@ -83,7 +87,7 @@ impl Round {
     /// A `VncPassword` of a fleet is like this now.
     pub fn child(&mut self, seen: &Seen) -> Option<Line> {
         let fleet = self.entries.get(&fleet_key(seen.fleet()?))?;
-        let rotated = seen.status.last_handled_rotate_at.is_some_and(|handled| handled >= fleet.at);
+        let rotated = seen.status.last_handled_rotate_at.is_some_and(|handled| handled >= fleet.request.at);
         let key = label(seen, None);
         // One that was asked by itself has a line of its own.
         if !rotated || self.entries.contains_key(&key) || !self.told_children.insert(key) {
@@ -114,7 +118,7 @@ impl Round {
         let step = if uid(&entry.target) == uid(&target) {
             entry.target = target;
             entry.heard = true;
-            step_of(entry, self.began, now)
+            step_of(entry, now)
         } else {
             Step::Failed("was deleted and created anew".to_owned())
         };
@@ -123,10 +127,9 @@ impl Round {
 
     /// Time goes on.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Line> {
-        let began = self.began;
         let open = self.entries.iter().filter(|(_, entry)| entry.heard && !entry.step.is_over());
         let steps: Vec<(String, Step)> =
-            open.map(|(key, entry)| (key.clone(), step_of(entry, began, now))).collect();
+            open.map(|(key, entry)| (key.clone(), step_of(entry, now))).collect();
         steps.into_iter().filter_map(|(key, step)| self.turn(&key, step)).collect()
     }
 
@@ -180,7 +183,8 @@ impl Round {
         self.entries.values().filter_map(|entry| {
             let Target::Fleet(fleet) = &entry.target else { return None };
             let status = fleet.status.as_ref()?;
-            let handled = status.last_handled_rotate_at.as_ref().is_some_and(|handled| handled.0 >= entry.at);
+            let handled =
+                status.last_handled_rotate_at.as_ref().is_some_and(|handled| handled.0 >= entry.request.at);
             let rollout = status.rollout.as_ref().filter(|_| handled);
             let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
             Some(match rollout {
@@ -269,10 +273,10 @@ impl Round {
     }
 }
 
-fn step_of(entry: &Entry, began: Timestamp, now: Timestamp) -> Step {
+fn step_of(entry: &Entry, now: Timestamp) -> Step {
     match &entry.target {
-        Target::Object(seen) => step::of_object(seen, entry.at, began, now),
-        Target::Fleet(fleet) => step::of_fleet(fleet, entry.at, began, now),
+        Target::Object(seen) => step::of_object(seen, &entry.request, now),
+        Target::Fleet(fleet) => step::of_fleet(fleet, &entry.request, now),
     }
 }
 
@@ -332,8 +336,9 @@ mod tests {
 
     #[test]
     fn an_old_need_for_a_person_fails_when_the_grace_is_over() {
-        let mut round = round(&["a".to_owned()]);
         let stalled = json!({"conditions": [condition("Stalled", "Denied")]});
+        let asked = Asked { target: Target::Object(named("a", &stalled)), at: at(0) };
+        let mut round = Round::new(vec![asked], Some("prod"), at(0));
         assert_eq!(round.object(named("a", &stalled), at(1)), None);
         assert_eq!(round.tick(at(14)), []);
         assert_eq!(round.tick(at(15)), [Line::Answer("a: failed: Denied: because of Denied".to_owned())]);

@@ -1,18 +1,19 @@
 //! How far one rotation is that was asked for, told from the object alone.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{Activation, ClusterVncPassword, ConditionType, Reason},
+    api::{Activation, ClusterVncPassword, Condition, ConditionType, Reason},
     cli::seen::Seen,
+    rotation::schedule::Plan,
 };
 
 /// Between two rotations on demand of one object.
 const APART: SignedDuration = SignedDuration::from_mins(1);
 /// An object that needed a person before it was asked is looked at anew, and may recover: so long it is given.
-pub const GRACE: Duration = Duration::from_secs(15);
+const GRACE: SignedDuration = SignedDuration::from_secs(15);
+/// It waits for what `APART` is.
+const YOUNG: &str = "was rotated less than a minute ago, and waits until the minute is over";
 
 /// How far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,23 +36,79 @@ impl Step {
     }
 }
 
-/// Of a `VncPassword` that was asked at `asked` (by our clock), `at` being the annotation's value.
+/// What was asked for, by the API server's time.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The annotation's value.
+    pub at: Timestamp,
+    /// When it was asked.
+    pub asked: Timestamp,
+    /// What stood in the way then.
+    pub before: Standing,
+}
+
+/// What stands in the way: told apart from what stood there before by itself, as clocks may differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Reason and beginning of the condition `Stalled`.
+    stalled: Option<(String, Timestamp)>,
+    /// The last attempt that failed.
+    failed: Option<Timestamp>,
+}
+
+impl Standing {
+    /// That of a `VncPassword`.
+    #[must_use]
+    pub fn of_object(seen: &Seen) -> Self {
+        let stalled = seen.is("Stalled");
+        Self {
+            stalled: stalled.map(|stalled| (stalled.reason.clone(), stalled.last_transition_time)),
+            failed: seen.status.retry.last_failure_time,
+        }
+    }
+
+    /// That of a `ClusterVncPassword`.
+    #[must_use]
+    pub fn of_fleet(fleet: &ClusterVncPassword) -> Self {
+        let stalled = fleet.status.as_ref().and_then(|status| status.condition(ConditionType::Stalled));
+        let of = |stalled: &Condition| (stalled.reason.as_str().to_owned(), stalled.last_transition_time.0);
+        Self { stalled: stalled.map(of), failed: None }
+    }
+}
+
+impl Request {
+    /// When it is due, `last` being the last rotation before it.
+    fn due(&self, last: Option<Timestamp>) -> Timestamp {
+        let earliest = last.and_then(|last| last.checked_add(APART).ok());
+        earliest.map_or(self.at, |earliest| earliest.max(self.at))
+    }
+
+    /// Whether what stands in the way keeps it from being done: it is new, or has outlived the grace. Nothing does before it
+    /// is due.
+    fn fails(&self, standing: &Standing, due: Timestamp, now: Timestamp) -> bool {
+        let anew = standing.stalled != self.before.stalled
+            || standing.failed.is_some() && standing.failed != self.before.failed;
+        due <= now && (anew || now.duration_since(due.max(self.asked)) >= GRACE)
+    }
+}
+
+/// Of a `VncPassword`.
 #[must_use]
-pub fn of_object(seen: &Seen, at: Timestamp, asked: Timestamp, now: Timestamp) -> Step {
-    let status = &seen.status;
-    if status.last_handled_rotate_at.is_some_and(|handled| handled >= at) {
+pub fn of_object(seen: &Seen, request: &Request, now: Timestamp) -> Step {
+    if seen.status.last_handled_rotate_at.is_some_and(|handled| handled >= request.at) {
         return Step::Done(done(seen));
     }
     if seen.spec.suspend || seen.is("Suspended").is_some() {
         return Step::Waits("is suspended, and waits until spec.suspend is removed".to_owned());
     }
+    let due = request.due(seen.last_call());
     if let Some(stalled) = seen.is("Stalled") {
-        let anew = stalled.last_transition_time >= asked
-            || status.retry.last_failure_time.is_some_and(|failed| failed >= asked);
-        if anew || now.duration_since(asked) >= SignedDuration::try_from(GRACE).unwrap_or_default() {
+        if request.fails(&Standing::of_object(seen), due, now) {
             return Step::Failed(format!("{}: {}", stalled.reason, stalled.message));
         }
-        return Step::UnderWay;
+        if due <= now {
+            return Step::UnderWay;
+        }
     }
     if seen.is("RebootRequired").is_some() {
         return Step::Waits(restart(seen).to_owned());
@@ -61,16 +118,16 @@ pub fn of_object(seen: &Seen, at: Timestamp, asked: Timestamp, now: Timestamp) -
     {
         return Step::Waits(waits);
     }
-    let earliest = seen.last_call().and_then(|last| last.checked_add(APART).ok());
-    if earliest.is_some_and(|earliest| earliest > now) {
-        return Step::Waits(
-            "was rotated less than a minute ago, and waits until the minute is over".to_owned(),
-        );
+    waits_until(due, request.at, now).unwrap_or(Step::UnderWay)
+}
+
+/// What is not due yet waits.
+fn waits_until(due: Timestamp, at: Timestamp, now: Timestamp) -> Option<Step> {
+    if due > now.max(at) {
+        return Some(Step::Waits(YOUNG.to_owned()));
     }
-    if at.duration_since(now) > SignedDuration::from_secs(5) {
-        return Step::Waits(format!("waits until {}: the clocks differ", at.strftime("%FT%TZ")));
-    }
-    Step::UnderWay
+    let far = at.duration_since(now) > SignedDuration::from_secs(5);
+    far.then(|| Step::Waits(format!("waits until {}: the clocks differ", at.strftime("%FT%TZ"))))
 }
 
 fn done(seen: &Seen) -> String {
@@ -111,9 +168,9 @@ fn reason(seen: &Seen, reason: &str) -> Option<String> {
 
 /// Of a `ClusterVncPassword`.
 #[must_use]
-pub fn of_fleet(fleet: &ClusterVncPassword, at: Timestamp, asked: Timestamp, now: Timestamp) -> Step {
+pub fn of_fleet(fleet: &ClusterVncPassword, request: &Request, now: Timestamp) -> Step {
     let Some(status) = &fleet.status else { return Step::UnderWay };
-    let handled = status.last_handled_rotate_at.as_ref().is_some_and(|handled| handled.0 >= at);
+    let handled = status.last_handled_rotate_at.as_ref().is_some_and(|handled| handled.0 >= request.at);
     let rollout = status.rollout.as_ref().filter(|_| handled);
     if let Some(rollout) = rollout.filter(|rollout| rollout.completed_at.is_some()) {
         return ended(rollout.updated, rollout.total, rollout.failed);
@@ -124,15 +181,31 @@ pub fn of_fleet(fleet: &ClusterVncPassword, at: Timestamp, asked: Timestamp, now
     if status.reason(ConditionType::Ready) == Some(Reason::NothingSelected) {
         return Step::Done("selects no instance, so there is nothing to rotate".to_owned());
     }
-    if let Some(stalled) = status.condition(ConditionType::Stalled) {
-        let anew = stalled.last_transition_time.0 >= asked;
-        if anew || now.duration_since(asked) >= SignedDuration::try_from(GRACE).unwrap_or_default() {
-            return Step::Failed(format!("{}: {}", stalled.reason.as_str(), stalled.message));
-        }
+    let last = status.rollout.as_ref().filter(|_| !handled).map(|before| before.started_at.0);
+    let due = request.due(last);
+    let rolls = rollout.is_some_and(|rollout| rollout.halted_at.is_none());
+    if let Some(stalled) = status.condition(ConditionType::Stalled)
+        && !(rolls && stands_beside(stalled.reason, fleet))
+        && request.fails(&Standing::of_fleet(fleet), due, now)
+    {
+        return Step::Failed(format!("{}: {}", stalled.reason.as_str(), stalled.message));
+    }
+    if !handled && let Some(waits) = waits_until(due, request.at, now) {
+        return waits;
     }
     match status.reason(ConditionType::Reconciling) {
         Some(Reason::WaitingForWindow) => Step::Waits("waits for its window".to_owned()),
         _ => Step::UnderWay,
+    }
+}
+
+/// Whether a rollout goes on although this needs a person: it tells of rollouts to come.
+fn stands_beside(reason: Reason, fleet: &ClusterVncPassword) -> bool {
+    match reason {
+        Reason::InvalidRotateAt => true,
+        // Without a window that can be read no VncPassword can be written.
+        Reason::InvalidSchedule => Plan::new(None, fleet.spec.window.as_deref()).is_ok(),
+        _ => false,
     }
 }
 
@@ -166,8 +239,12 @@ mod tests {
 
     /// So many seconds after it was asked.
     fn step(spec: &Value, status: &Value, later: i64) -> Step {
-        let now = at(ASKED) + SignedDuration::from_secs(later);
-        of_object(&seen("a", spec, status), at(ASKED), at(ASKED), now)
+        step_after(&Standing::default(), spec, status, later)
+    }
+
+    fn step_after(before: &Standing, spec: &Value, status: &Value, later: i64) -> Step {
+        let request = Request { at: at(ASKED), asked: at(ASKED), before: before.clone() };
+        of_object(&seen("a", spec, status), &request, at(ASKED) + SignedDuration::from_secs(later))
     }
 
     #[test]
@@ -223,21 +300,67 @@ mod tests {
             json!({"conditions": [ready("False", "Denied"), stalled]})
         };
         let failed = Step::Failed("Denied: because of Denied".to_owned());
-        assert_eq!(step(&json!({}), &stalled("2026-01-02T00:00:00Z"), 1), Step::UnderWay);
-        assert_eq!(step(&json!({}), &stalled("2026-01-02T00:00:00Z"), 15), failed);
-        assert_eq!(step(&json!({}), &stalled("2026-01-03T00:00:01Z"), 1), failed);
-        let mut again = stalled("2026-01-02T00:00:00Z");
-        again["retry"] = json!({"lastFailureTime": "2026-01-03T00:00:01Z"});
-        assert_eq!(step(&json!({}), &again, 1), failed);
+        let old = stalled("2026-01-02T00:00:00Z");
+        let before = Standing::of_object(&seen("a", &json!({}), &old));
+        let after = |status: &Value, later| step_after(&before, &json!({}), status, later);
+        assert_eq!(after(&old, 1), Step::UnderWay);
+        assert_eq!(after(&old, 15), failed);
+        // Another beginning is new, whatever the clocks say.
+        for since in ["2026-01-01T00:00:00Z", "2026-01-03T00:00:01Z"] {
+            assert_eq!(after(&stalled(since), 1), failed, "{since}");
+        }
+        let mut again = old.clone();
+        again["retry"] = json!({"lastFailureTime": "2026-01-02T00:00:01Z"});
+        assert_eq!(after(&again, 1), failed);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_counts_from_when_it_is_due() {
+        let status = json!({"conditions": [condition("Stalled", "InvalidSchedule")], "lastRotationTime": "2026-01-02T23:59:30Z"});
+        let failed = Step::Failed("InvalidSchedule: because of InvalidSchedule".to_owned());
+        let before = Standing::of_object(&seen("a", &json!({}), &status));
+        for (later, expected) in [
+            (1, Step::Waits(YOUNG.to_owned())),
+            (29, Step::Waits(YOUNG.to_owned())),
+            (30, Step::UnderWay),
+            (44, Step::UnderWay),
+            (45, failed),
+        ] {
+            assert_eq!(step_after(&before, &json!({"rotation": {}}), &status, later), expected, "{later}");
+        }
+        let anew = step(&json!({"rotation": {}}), &status, 1);
+        assert_eq!(anew, Step::Waits(YOUNG.to_owned()), "new as it is");
+    }
+
+    #[test]
+    fn a_time_to_come_is_waited_for() {
+        let request =
+            Request { at: at(ASKED), asked: at("2026-01-02T23:50:00Z"), before: Standing::default() };
+        let step = |now| of_object(&seen("a", &json!({}), &json!({})), &request, at(now));
+        let waits = "waits until 2026-01-03T00:00:00Z: the clocks differ".to_owned();
+        assert_eq!(step("2026-01-02T23:50:00Z"), Step::Waits(waits));
+        assert_eq!(step("2026-01-02T23:59:58Z"), Step::UnderWay, "a moment is no wait");
     }
 
     fn fleet(status: &Value) -> Step {
-        let fleet = serde_json::from_value(json!({
-            "apiVersion": "vncpassword.dev/v1alpha1", "kind": "ClusterVncPassword", "metadata": {"name": "nodes"},
-            "spec": {"nodeSelector": {}, "targetNamespace": "vnc"}, "status": status,
-        }))
-        .unwrap();
-        of_fleet(&fleet, at(ASKED), at(ASKED), at(ASKED) + SignedDuration::from_secs(2))
+        fleet_after(None, &json!({}), status, 2)
+    }
+
+    /// So many seconds after it was asked; `before`: its status then.
+    fn fleet_after(before: Option<&Value>, spec: &Value, status: &Value, later: i64) -> Step {
+        let with = |status: &Value| -> ClusterVncPassword {
+            let mut fleet = json!({
+                "apiVersion": "vncpassword.dev/v1alpha1", "kind": "ClusterVncPassword", "metadata": {"name": "nodes"},
+                "spec": {"nodeSelector": {}, "targetNamespace": "vnc"}, "status": status,
+            });
+            for (key, value) in spec.as_object().unwrap() {
+                fleet["spec"][key] = value.clone();
+            }
+            serde_json::from_value(fleet).unwrap()
+        };
+        let before = before.map(|status| Standing::of_fleet(&with(status))).unwrap_or_default();
+        let request = Request { at: at(ASKED), asked: at(ASKED), before };
+        of_fleet(&with(status), &request, at(ASKED) + SignedDuration::from_secs(later))
     }
 
     fn rollout(completed: bool, failed: u32) -> Value {
@@ -251,7 +374,9 @@ mod tests {
 
     #[test]
     fn a_fleet_is_done_when_the_rollout_that_was_asked_for_is_through() {
-        assert_eq!(fleet(&json!({"rollout": rollout(true, 0)})), Step::UnderWay, "that was the one before");
+        let mut before = rollout(true, 0);
+        before["startedAt"] = json!("2026-01-02T00:00:00Z");
+        assert_eq!(fleet(&json!({"rollout": before})), Step::UnderWay, "that was the one before");
         let handled = |completed, failed| {
             fleet(&json!({"lastHandledRotateAt": ASKED, "rollout": rollout(completed, failed)}))
         };
@@ -260,6 +385,43 @@ mod tests {
             matches!(handled(true, 0), Step::Done(text) if text.starts_with("8 of 10 rotated; 2 are stopped"))
         );
         assert_eq!(handled(true, 2), Step::Failed("8 of 10 rotated, 2 failed".to_owned()));
+    }
+
+    #[test]
+    fn what_needs_a_person_beside_a_rollout_does_not_fail_it() {
+        let status = |reason: &str, mut rollout: Value, halted: bool| {
+            if halted {
+                rollout["haltedAt"] = json!(ASKED);
+            }
+            json!({"lastHandledRotateAt": ASKED, "rollout": rollout, "conditions": [condition("Stalled", reason)]})
+        };
+        let good = json!({"rotation": {"schedule": "not a schedule"}});
+        let bad = json!({"window": {"schedule": "not a schedule", "duration": "1h"}});
+        for (name, reason, spec, halted, expected) in [
+            ("a bad schedule", "InvalidSchedule", &good, false, None),
+            ("a bad window", "InvalidSchedule", &bad, false, Some("InvalidSchedule")),
+            ("asked again, by no time", "InvalidRotateAt", &good, false, None),
+            ("halted beneath a bad schedule", "InvalidSchedule", &good, true, Some("InvalidSchedule")),
+            ("nothing can be written", "NamespaceNotFound", &good, false, Some("NamespaceNotFound")),
+        ] {
+            let status = status(reason, rollout(false, 0), halted);
+            let expected = expected
+                .map_or(Step::UnderWay, |reason| Step::Failed(format!("{reason}: because of {reason}")));
+            assert_eq!(fleet_after(None, spec, &status, 20), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_fleet_that_waits_for_its_minute_has_not_failed() {
+        let mut last = rollout(true, 2);
+        last["startedAt"] = json!("2026-01-02T23:59:30Z");
+        let status = json!({"rollout": last, "conditions": [condition("Stalled", "MembersFailed")]});
+        let failed = Step::Failed("MembersFailed: because of MembersFailed".to_owned());
+        for (later, expected) in
+            [(20, Step::Waits(YOUNG.to_owned())), (30, Step::UnderWay), (44, Step::UnderWay), (45, failed)]
+        {
+            assert_eq!(fleet_after(Some(&status), &json!({}), &status, later), expected, "{later}");
+        }
     }
 
     #[test]

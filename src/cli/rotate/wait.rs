@@ -19,6 +19,7 @@ use crate::{
         follow::{Heard, follow},
         progress::LastLine,
         seen::Seen,
+        server_time::ServerClock,
     },
 };
 
@@ -44,20 +45,21 @@ pub async fn wait(
     stamped: Stamped,
     home: Option<&str>,
     patience: Duration,
+    clock: ServerClock,
     connection: &Connection,
     console: &mut Console,
 ) -> Result<u8, Error> {
     let Stamped { asked, refused } = stamped;
     let targets: Vec<&Target> = asked.iter().map(|asked| &asked.target).collect();
     let events = events(&targets, connection);
-    let round = Round::new(asked, home, (console.now)());
-    let mut waiting = Waiting { round, last_line: LastLine::default(), lost: false, console };
+    let round = Round::new(asked, home, clock.now());
+    let mut waiting = Waiting { round, clock, last_line: LastLine::default(), lost: false, console };
     let until = (!patience.is_zero()).then(|| Instant::now() + patience);
     let ended = waiting.follow(events, until).await;
     waiting.last_line.clear(waiting.console);
     let in_time = ended?;
     let Waiting { round, console, .. } = waiting;
-    console.remark(&round.summary((console.now)()));
+    console.remark(&round.summary(clock.now()));
     if !in_time {
         return Err(Error::TimedOut(format!(
             "the time was up after {}: {}; what is under way goes on, follow it with kubectl vncpassword status --watch",
@@ -116,6 +118,7 @@ fn follow_fleet(fleet: &ClusterVncPassword, connection: &Connection, events: &mu
 
 struct Waiting<'a> {
     round: Round,
+    clock: ServerClock,
     last_line: LastLine,
     /// The watch is lost, and that was told.
     lost: bool,
@@ -137,9 +140,9 @@ impl Waiting<'_> {
                     None => return Ok(self.round.over()),
                 },
                 _ = ticks.tick() => {
-                    let lines = self.round.tick((self.console.now)());
+                    let lines = self.round.tick(self.clock.now());
                     self.write(lines)?;
-                    let line = self.round.line((self.console.now)());
+                    let line = self.round.line(self.clock.now());
                     self.last_line.show(&line, self.console);
                     silent &= !self.round.moved();
                     if silent && begun.elapsed() >= SILENCE {
@@ -162,7 +165,7 @@ impl Waiting<'_> {
     }
 
     fn hear(&mut self, event: Event) -> Result<(), Error> {
-        let now = (self.console.now)();
+        let now = self.clock.now();
         let line = match event {
             Event::Object(heard) => self.take(heard?, |round, heard| match heard {
                 Heard::Is(seen) => round.object(seen, now),

@@ -9,7 +9,7 @@ use crate::{
     api::Activation,
     cli::{
         ages,
-        output::{Column, Mark, Table},
+        output::{Column, Layout, Mark, Table},
         seen::Seen,
     },
     rotation::rotate_at::RotateAt,
@@ -151,8 +151,8 @@ pub fn why(seen: &Seen) -> String {
     }
 }
 
-/// All of them in a line; `namespaced`: they are of several namespaces.
-pub fn summary(objects: &[Seen], namespaced: bool) -> String {
+/// All of them in a line.
+pub fn summary(objects: &[Seen]) -> String {
     let count = |holds: &dyn Fn(&Seen) -> bool| objects.iter().filter(|seen| holds(seen)).count();
     let parts = [
         (count(&|seen| in_effect(seen) == "yes"), "in effect"),
@@ -165,11 +165,10 @@ pub fn summary(objects: &[Seen], namespaced: bool) -> String {
     let parts = parts.iter().enumerate().filter(|(at, (count, _))| *at == 0 || *count > 0);
     let parts: Vec<String> = parts.map(|(_, (count, what))| format!("{count} {what}")).collect();
     let advice = match objects.iter().find(|seen| seen.is("Stalled").is_some()) {
-        Some(stalled) if namespaced => {
+        Some(stalled) => {
             let namespace = stalled.namespace().unwrap_or_default();
             format!("; see kubectl vncpassword explain {} -n {namespace}", stalled.name_any())
         }
-        Some(stalled) => format!("; see kubectl vncpassword explain {}", stalled.name_any()),
         None => String::new(),
     };
     format!("{} VncPasswords: {}{advice}", objects.len(), parts.join(", "))
@@ -182,13 +181,14 @@ pub struct Shown {
     new: Vec<Vec<String>>,
     /// The first list is shown as a whole.
     listing: bool,
-    headed: bool,
+    /// That of the first list: columns do not come and go.
+    layout: Option<Layout>,
 }
 
 impl Shown {
     /// Nothing yet.
     pub fn new(columns: Columns) -> Self {
-        Self { columns, before: BTreeMap::new(), new: Vec::new(), listing: true, headed: false }
+        Self { columns, before: BTreeMap::new(), new: Vec::new(), listing: true, layout: None }
     }
 
     /// The object is like this now.
@@ -212,9 +212,19 @@ impl Shown {
         }
     }
 
-    /// The list is complete.
-    pub fn complete(&mut self) {
-        self.listing = false;
+    /// The list is complete; whether it is the first.
+    pub fn complete(&mut self) -> bool {
+        std::mem::replace(&mut self.listing, false)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.before.is_empty()
+    }
+
+    /// Whether there is one of this name.
+    pub fn has(&self, namespace: &str, name: &str) -> bool {
+        self.before.contains_key(&format!("{namespace}/{name}"))
     }
 
     /// What is to be written now.
@@ -226,10 +236,11 @@ impl Shown {
         for cells in std::mem::take(&mut self.new) {
             table.row(cells);
         }
-        let text = table.text(width);
-        if std::mem::replace(&mut self.headed, true) {
-            return text.split_once('\n').map_or_else(String::new, |(_, rows)| rows.to_owned());
+        if let Some(layout) = &mut self.layout {
+            return table.continued(layout, width);
         }
+        let (text, layout) = table.begun(width);
+        self.layout = Some(layout);
         text
     }
 }
@@ -348,6 +359,14 @@ mod tests {
         ] {
             assert_eq!(cells(&spec, &status), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn the_summary_advises_a_command_that_works_in_any_namespace() {
+        let conditions = json!([ready("False", "Denied"), condition("Stalled", "Denied")]);
+        let stalled = seen("a", &json!({}), &json!({"conditions": conditions}));
+        let text = summary(&[stalled]);
+        assert!(text.ends_with("1 in need of a person; see kubectl vncpassword explain a -n prod"), "{text}");
     }
 
     #[test]
