@@ -206,7 +206,12 @@ impl Error {
 
 fn forbidden(doing: &Doing, said: &str) -> String {
     let Doing { verb, namespace, .. } = doing;
-    let flag = namespace.as_deref().map_or_else(String::new, |namespace| format!(" -n {namespace}"));
+    let flag = match namespace {
+        Some(namespace) => format!(" -n {namespace}"),
+        // Without it the answer would be about the namespace of the context.
+        None if matches!(doing.resource, "vncpasswords" | "secrets") => " -A".to_owned(),
+        None => String::new(),
+    };
     let resource = doing.qualified();
     format!(
         "you may not {verb} {}: the right to {verb} {resource}{} is missing; have it granted, and check with: kubectl auth \
@@ -255,6 +260,8 @@ mod tests {
              missing; have it granted, and check with: kubectl auth can-i list vncpasswords.vncpassword.dev -n prod (the \
              API server said: said)"
         );
+        let everywhere = Error::of(Doing::ours("list", "vncpasswords"), api(403, None)).to_string();
+        assert!(everywhere.contains("can-i list vncpasswords.vncpassword.dev -A ("), "{everywhere}");
         assert!(told(api(404, None)).contains("the kinds are not installed"));
         let missing = Error::of(doing().to("db-1"), api(404, Some("db-1"))).to_string();
         assert_eq!(

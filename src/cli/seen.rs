@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt, core::NamespaceResourceScope, core::ObjectMeta
 use serde::{Deserialize, Deserializer};
 
 use crate::{
-    api::{Activation, ROTATE_AT, SecretRef, VncPassword},
+    api::{Activation, CredentialsRef, ROTATE_AT, SecretRef, VncPassword},
     rotation::rotate_at::RotateAt,
 };
 
@@ -43,6 +43,8 @@ pub struct Spec {
     /// Who restarts.
     #[serde(default)]
     pub activation: Activation,
+    /// The Secret with an identity of its own.
+    pub credentials_ref: Option<CredentialsRef>,
     /// Whether it is suspended.
     #[serde(default)]
     pub suspend: bool,

@@ -332,6 +332,10 @@ fn leader(facts: &Facts) -> Finding {
     };
     // That of the operator which was found, where one was.
     let found = deployments.is_some_and(|all| !all.is_empty());
+    if found && !deployment.elects && deployment.wanted > 0 {
+        // A Lease of before, when it elected one, stays behind.
+        return told(Level::Ok, "the operator runs alone, without --leader-elect".to_owned(), vec![]);
+    }
     let lease = leases.iter().find(|lease| !found || lease.namespace == deployment.namespace);
     let Some(lease) = lease else {
         return if deployment.wanted == 0 {
@@ -340,7 +344,7 @@ fn leader(facts: &Facts) -> Finding {
                 "nobody leads: no operator runs, and none has held a Lease".to_owned(),
                 vec![],
             )
-        } else if deployment.elects {
+        } else {
             let namespace = quoted(&deployment.namespace);
             told(
                 Level::Fail,
@@ -350,8 +354,6 @@ fn leader(facts: &Facts) -> Finding {
                     quoted(&deployment.name)
                 )],
             )
-        } else {
-            told(Level::Ok, "the operator runs alone, without --leader-elect".to_owned(), vec![])
         };
     };
     holder(lease, facts)

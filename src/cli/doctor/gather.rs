@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -20,7 +20,6 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ListParams, PartialObjectMeta, PostParams},
-    client::Body,
 };
 use serde::de::DeserializeOwned;
 
@@ -41,6 +40,8 @@ use crate::{
         known::Known,
         prose::printable,
         read::{self, Scope},
+        seen::Seen,
+        server_time,
     },
     runtime::LEASE,
 };
@@ -63,39 +64,22 @@ pub async fn facts(
 ) -> Result<Facts, Error> {
     let client = &connection.client;
     // First, and alone: it is timed, and tells whether there is anybody to ask.
-    let ahead = ahead(client, clock).await;
+    let ahead = server_time::ahead(client, clock).await.map(|ahead| ahead.as_secs());
     if let Err(error @ (Error::Unreachable { .. } | Error::Unauthorized(_))) = ahead {
         return Err(error);
     }
     let ahead = Known::of(ahead, "get /version");
-    let (kinds, operator, rights, leftovers) = futures::join!(
-        kinds(client),
-        find_operator(client, operator),
-        rights(connection),
-        leftovers(connection),
-    );
-    let identity = identity(client, &operator).await;
+    let operator = async {
+        let found = find_operator(client, operator).await;
+        (found, clock())
+    };
+    let (kinds, (operator, at), rights, leftovers) =
+        futures::join!(kinds(client), operator, rights(connection), leftovers(connection),);
+    // The time of the Leases: what is asked of the Pod may take longer than one lasts.
     let off = ahead.value().copied().unwrap_or_default();
-    let now = clock().checked_sub(jiff::SignedDuration::from_secs(off)).unwrap_or_else(|_| clock());
+    let now = at.checked_sub(jiff::SignedDuration::from_secs(off)).unwrap_or(at);
+    let identity = identity(client, &operator).await;
     Ok(Facts { kinds, operator, identity, rights, ahead, leftovers, now })
-}
-
-/// How far the caller's clock is ahead of the API server's, in seconds.
-async fn ahead(client: &Client, clock: fn() -> Timestamp) -> Result<i64, Error> {
-    let doing = || Doing::core("get", "/version");
-    let failed = |said: String| Error::Server { doing: doing(), said };
-    let request = http::Request::get("/version")
-        .body(Body::empty())
-        .map_err(|error| Error::of(doing(), kube::Error::HttpError(error)))?;
-    let before = clock();
-    let reply = client.send(request).await.map_err(|error| Error::of(doing(), error))?;
-    let after = clock();
-    let date = reply.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
-    let date = date.ok_or_else(|| failed("the API server names no time".to_owned()))?;
-    let theirs = rfc2822::parse(date).map_err(|error| failed(error.to_string()))?.timestamp();
-    // The header has whole seconds, cut off; the reply was made somewhere between.
-    let ours = before.as_millisecond().midpoint(after.as_millisecond());
-    Ok((ours - (theirs.as_millisecond() + 500)) / 1000)
 }
 
 async fn kinds(client: &Client) -> Vec<KindFacts> {
@@ -329,19 +313,29 @@ async fn leftovers_in(connection: &Connection, namespace: Option<&str>) -> Known
         Err(Error::KindsMissing(_)) => return Known::Failed("the kinds are not installed".to_owned()),
         objects => Known::of(objects, &format!("list vncpasswords{place}")),
     };
-    objects.map(|objects| {
-        let named: BTreeSet<(String, String)> = objects
-            .into_iter()
-            .map(|object| (object.namespace().unwrap_or_default(), object.spec.instance_id))
-            .collect();
-        let found = secrets.into_iter().filter_map(|secret| {
-            let namespace = secret.metadata.namespace?;
-            let instance = secret.metadata.labels?.remove(INSTANCE_ID)?;
-            let leftover = !named.contains(&(namespace.clone(), instance.clone()));
-            leftover.then_some(Leftover { namespace, name: secret.metadata.name?, instance })
-        });
-        found.collect()
-    })
+    objects.map(|objects| left_over(secrets, &objects))
+}
+
+/// Those that no object needs: none names the instance they were made for, and none names them, for a password or for an
+/// identity. The label with the instance is from when the Secret was made, and says nothing of who uses it since.
+fn left_over(secrets: Vec<PartialObjectMeta<Secret>>, objects: &[Seen]) -> Vec<Leftover> {
+    let (mut instances, mut used) = (BTreeSet::new(), BTreeSet::new());
+    for object in objects {
+        let namespace = object.namespace().unwrap_or_default();
+        let credentials = object.spec.credentials_ref.as_ref().map(|credentials| credentials.name.clone());
+        used.extend(credentials.map(|name| (namespace.clone(), name)));
+        used.insert((namespace.clone(), object.spec.secret_ref.name.clone()));
+        instances.insert((namespace, object.spec.instance_id.clone()));
+    }
+    let found = secrets.into_iter().filter_map(|secret| {
+        let namespace = secret.metadata.namespace?;
+        let name = secret.metadata.name?;
+        let instance = secret.metadata.labels?.remove(INSTANCE_ID)?;
+        let needed = instances.contains(&(namespace.clone(), instance.clone()))
+            || used.contains(&(namespace.clone(), name.clone()));
+        (!needed).then_some(Leftover { namespace, name, instance })
+    });
+    found.collect()
 }
 
 /// The metadata of all objects that fit, page by page: of a Secret nothing else may come here.
@@ -358,5 +352,36 @@ where
             Some(next) => page = page.continue_token(&next),
             None => return Ok(found),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::seen::tests::seen;
+
+    #[test]
+    fn a_secret_that_an_object_names_is_never_left_over() {
+        let made = |name: &str, instance: &str| -> PartialObjectMeta<Secret> {
+            let labels = json!({INSTANCE_ID: instance});
+            let metadata = json!({"name": name, "namespace": "prod", "labels": labels});
+            serde_json::from_value(json!({"metadata": metadata})).unwrap()
+        };
+        let secrets = vec![
+            made("of-its-instance", "i-a"),
+            // The instance was replaced, or another key of the same Secret is an other's.
+            made("taken-over", "i-gone"),
+            made("keys", "i-gone"),
+            made("nobodys", "i-gone"),
+        ];
+        let objects = [
+            seen("a", &json!({}), &json!({})),
+            seen("b", &json!({"secretRef": {"name": "taken-over", "key": "password"}}), &json!({})),
+            seen("c", &json!({"credentialsRef": {"name": "keys"}}), &json!({})),
+        ];
+        let names: Vec<String> = left_over(secrets, &objects).into_iter().map(|found| found.name).collect();
+        assert_eq!(names, ["nobodys"]);
     }
 }

@@ -20,7 +20,7 @@ pub const COMMANDS: &[(&str, &[Right])] = &[
     ("status", &[ours("get"), ours("list"), ours("watch")]),
     ("status fleet/NAME", &[fleets("get"), fleets("list"), fleets("watch")]),
     ("rotate", &[ours("get"), ours("list"), ours("patch"), ours("watch")]),
-    ("rotate fleet/NAME", &[fleets("get"), fleets("patch"), fleets("watch")]),
+    ("rotate fleet/NAME", &[fleets("get"), fleets("list"), fleets("patch"), fleets("watch")]),
     ("get", &[ours("get"), core("get", "secrets")]),
     (
         "explain",

@@ -162,7 +162,11 @@ impl Subject<'_> {
             format!(
                 "printf %s \"$pw\" | {} | {}",
                 self.kubectl(&write),
-                self.kubectl("apply --server-side --force-conflicts -f -")
+                // A manager for each key: what one has applied before, and applies no more, the API server removes.
+                self.kubectl(&format!(
+                    "apply --server-side --force-conflicts --field-manager={} -f -",
+                    quoted(&format!("vncpassword-{}", self.key))
+                ))
             ),
         ]
     }
@@ -202,7 +206,7 @@ impl Subject<'_> {
             format!(
                 "printf 'access-key-id=%s\\naccess-key-secret=%s\\n' \"$id\" \"$key\" | kubectl -n {home} create secret \
                  generic {name} --from-env-file=/dev/stdin --dry-run=client -o yaml | kubectl -n {home} apply \
-                 --server-side --force-conflicts -f -",
+                 --server-side --force-conflicts --field-manager=vncpassword-keys -f -",
                 home = self.home(),
                 name = quoted(name)
             ),
@@ -423,7 +427,7 @@ pub fn advice(reason: Reason, subject: &Subject) -> Advice {
         Reason::AmbientCredentialsDenied => person(
             "Whoever may use the operator's identity can set the password of every instance that it reaches, so namespaces \
              are let in by name. Give this one an access key of its own in spec.credentialsRef, or let it in:",
-            vec![subject.edit(), subject.settings("ambientCredentialsNamespaces={NAMESPACES}")],
+            vec![subject.edit(), subject.settings("'ambientCredentialsNamespaces={NAMESPACES}'")],
         ),
         Reason::Refused => person(
             format!(
@@ -447,7 +451,7 @@ pub fn advice(reason: Reason, subject: &Subject) -> Advice {
             "It starts by itself when an instance is found. See whether the selector is what you mean:",
             vec![
                 subject.kubectl(&format!("get {} -o jsonpath='{{.spec}}'", subject.object())),
-                "kubectl get nodes --show-labels -o custom-columns=NAME:.metadata.name,INSTANCE:.spec.providerID".to_owned(),
+                "kubectl get nodes -o custom-columns=NAME:.metadata.name,INSTANCE:.spec.providerID,LABELS:.metadata.labels".to_owned(),
             ],
         ),
         Reason::RollingOut => itself(
@@ -580,6 +584,16 @@ pub(super) mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn one_key_is_written_without_taking_another_away() {
+        let written = |key: &'static str| Subject { key, ..object() }.write_secret().pop().unwrap();
+        let manager = |command: &str| command.split("--field-manager=").nth(1).map(str::to_owned);
+        assert!(manager(&written("a")).is_some_and(|manager| manager.starts_with("vncpassword-a ")));
+        assert_ne!(manager(&written("a")), manager(&written("b")));
+        let keys = Subject { credentials: Some("keys"), ..object() }.renew().pop().unwrap();
+        assert!(manager(&keys).is_some(), "{keys}");
     }
 
     /// The table in docs/reference.md says who is to act by the condition beside `Ready`.

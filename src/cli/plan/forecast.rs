@@ -389,16 +389,27 @@ fn obstacles(facts: &Facts) -> Vec<String> {
             spec.target_namespace
         ));
     }
+    if has_unknown_members(facts) {
+        obstacles.push(
+            "which of these it has already may not be seen, so what is told as new may be its own".to_owned(),
+        );
+    }
     if spec.suspend {
         obstacles.push("spec.suspend is set, so nothing would start until it is taken away".to_owned());
     }
     obstacles
 }
 
+/// The fleet is there, and what it has already may not be seen: what looks new may be its own.
+fn has_unknown_members(facts: &Facts) -> bool {
+    facts.objects.value().is_none() && facts.exists.value().is_some_and(Option::is_some)
+}
+
 fn rollout(facts: &Facts, instances: &[Planned]) -> Rollout {
     let limits = Limits::of(&facts.spec);
     let wave = limits.wave();
-    let first = instances.iter().filter(|planned| planned.fate.takes()).count();
+    let first =
+        instances.iter().filter(|planned| planned.fate.takes() && !has_unknown_members(facts)).count();
     let all = instances.iter().filter(|planned| planned.fate.takes() || planned.fate == Fate::Kept).count();
     let waves = |number: usize| number.div_ceil(wave as usize);
     let needed = |number: usize| facts.rate.and_then(|rate| time(number, rate));
@@ -426,6 +437,8 @@ fn time(number: usize, rate: f64) -> Option<Duration> {
 fn overruns(facts: &Facts, needed: Duration) -> Option<Overrun> {
     let spec = &facts.spec;
     spec.window.as_ref()?;
+    // What is asked for by hand does not wait for the window.
+    spec.rotation.as_deref().filter(|rotation| rotation.interval.is_some() || rotation.schedule.is_some())?;
     let plan = schedule::Plan::new(spec.rotation.as_deref(), spec.window.as_deref()).ok()?;
     let opens = plan.opening(facts.now)?;
     let ends = plan.after_open_time(opens, needed)?;
@@ -615,11 +628,29 @@ mod tests {
     }
 
     #[test]
+    fn no_first_passwords_are_told_of_a_fleet_whose_objects_may_not_be_seen() {
+        let mut facts = facts(&json!({"instanceIds": ["i-a"]}));
+        assert_eq!(forecast(&facts).rollout.unwrap().first, 1);
+        facts.exists = Known::Yes(Some("uid-1".into()));
+        facts.objects = Known::Denied("list vncpasswords in all namespaces".to_owned());
+        let forecast = forecast(&facts);
+        assert_eq!(forecast.rollout.unwrap().first, 0);
+        assert!(
+            forecast.obstacles.iter().any(|told| told.contains("may be its own")),
+            "{:?}",
+            forecast.obstacles
+        );
+    }
+
+    #[test]
     fn a_rollout_that_is_longer_than_the_window_ends_at_a_later_opening() {
         let ids: Vec<String> = (0..100).map(|n| format!("i-{n}")).collect();
         let window = |duration: &str| json!({"schedule": "0 4 * * *", "duration": duration});
         let mut facts = facts(&json!({"instanceIds": ids, "rotation": {}, "window": window("1h")}));
         facts.rate = Some(1.0);
+        assert_eq!(forecast(&facts).rollout.unwrap().overruns, None, "on demand no window is waited for");
+        facts.spec =
+            spec(&json!({"instanceIds": ids, "rotation": {"interval": "720h"}, "window": window("1h")}));
         let overruns = forecast(&facts).rollout.unwrap().overruns.unwrap();
         assert_eq!(overruns.opens, "2026-01-02T04:00:00Z".parse().unwrap());
         assert_eq!(overruns.ends, "2026-01-03T04:40:00Z".parse().unwrap());

@@ -285,6 +285,13 @@ fn one_replica_leads_and_renews_its_lease() {
     assert_found("outside of the cluster", &outside, Level::Ok, "pod_1 leads");
     assert_found("no Lease", &none(true, 2), Level::Fail, "no replica has taken the Lease");
     assert_found("alone", &none(false, 1), Level::Ok, "runs alone");
+    let no_longer = with(&|facts| {
+        let Known::Yes(leases) = &mut facts.operator.leases else { return };
+        leases[0].holder = None;
+        facts.operator.deployments =
+            Known::Yes(vec![DeploymentSeen { wanted: 1, elects: false, ..deployment() }]);
+    });
+    assert_found("alone, beside a Lease of before", &no_longer, Level::Ok, "runs alone");
     assert_found("scaled down", &none(true, 0), Level::Unknown, "none has held a Lease");
     let hidden = with(&|facts| facts.operator.leases = denied("list leases"));
     assert_found("hidden", &hidden, Level::Unknown, "who leads is not known: you may not list leases");
