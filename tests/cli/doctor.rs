@@ -135,7 +135,7 @@ async fn all_is_well_until_something_is_not() {
     // With everything wrong at once.
     operator(&world, 0).await;
     lease(&world, 3630).await;
-    secrets(&world, 300).await;
+    secrets(&world, 1000).await;
     older_and_newer(&world).await;
     let ran = plugin.run("doctor").await;
     ran.assert_code(1);

@@ -140,9 +140,9 @@ async fn what_is_not_there_or_not_understood_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_owner_is_found_among_hundreds_and_events_are_those_of_the_object() {
+async fn the_owner_is_found_among_a_thousand_and_events_are_those_of_the_object() {
     let world = World::new().await;
-    let others = (0..200).map(|n| {
+    let others = (0..1000).map(|n| {
         let (name, instance) = (format!("other-{n}"), format!("i-bp1other{n}"));
         let world = &world;
         async move {

@@ -102,7 +102,7 @@ async fn nodes_are_planned_and_nothing_is_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hundreds_of_nodes_are_planned_page_by_page() {
+async fn a_thousand_nodes_are_planned_page_by_page() {
     let world = World::new().await;
     let nodes: Api<Node> = Api::all(world.client.clone());
     let create = |n: usize| {
@@ -111,16 +111,16 @@ async fn hundreds_of_nodes_are_planned_page_by_page() {
         let (nodes, node) = (nodes.clone(), serde_json::from_value::<Node>(node).unwrap());
         async move { nodes.create(&PostParams::default(), &node).await.unwrap() }
     };
-    join_all((0..600).map(create)).await;
+    join_all((0..1000).map(create)).await;
     let file = file(&world, &json!({"nodeSelector": {"matchLabels": {"test": world.namespace}}}));
     let ran = plugin(&world).run(&format!("plan -f {} --rate 60/min -o json", file.path)).await;
     ran.assert_code(0);
     let plan: Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(plan["instances"].as_array().unwrap().len(), 600);
-    assert_eq!((&plan["rollout"]["waves"], &plan["rollout"]["seconds"]), (&json!(60), &json!(600)));
+    assert_eq!(plan["instances"].as_array().unwrap().len(), 1000);
+    assert_eq!((&plan["rollout"]["waves"], &plan["rollout"]["seconds"]), (&json!(100), &json!(1000)));
     let text = plugin(&world).run(&format!("plan -f {}", file.path)).await;
-    assert!(text.out.contains("and 580 more; -o wide shows all"), "{}", text.out);
-    assert!(text.out.contains("600 instances, in 60 waves, at most 10 at once."), "{}", text.out);
+    assert!(text.out.contains("and 980 more; -o wide shows all"), "{}", text.out);
+    assert!(text.out.contains("1000 instances, in 100 waves, at most 10 at once."), "{}", text.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,6 +84,9 @@ async fn a_thousand_are_listed_in_pages_and_rotated_though_the_watch_is_lost() {
         assert_eq!(told[label.as_str()], object.status.unwrap().request_id.unwrap(), "{label}");
     }
     assert!(world.calls_of(Action::ModifyInstanceVncPasswd).len() >= calls + OBJECTS);
+    let shown = plugin.run("get o123 --show").await;
+    shown.assert_code(0);
+    assert_eq!(shown.out, "Pw0123");
     operator.stop().await;
 }
 
