@@ -368,7 +368,7 @@ fn observe(object: &Object, drifted: bool) -> Observation<'_> {
         suspended: object.spec.as_ref().is_ok_and(|spec| spec.suspend),
         status: &object.status,
         drifted,
-        deleting: object.membership.as_ref().is_some_and(|member| member.deleting),
+        deleting: object.deleting,
     }
 }
 

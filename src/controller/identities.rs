@@ -17,13 +17,13 @@ use super::{
 };
 use crate::{
     ecs::{
-        Clock, Identity, Sts,
+        Clock, Identity, Standing, Sts,
         credentials::{AssumedRole, Cache, GivenKeys, RoleArn, Secret, SessionName, external_id},
         sts::AssumeRole,
     },
     rotation::{
         facts::{Access, SecretVersion},
-        owner::Bond,
+        ownership::Relation,
     },
 };
 
@@ -76,7 +76,8 @@ struct Known {
 
 /// What a Secret holds.
 enum Held {
-    Keys(Keys, Arc<Identity>),
+    /// The keys, the access key id or role that they stand for, and the identity that they make.
+    Keys(Keys, Arc<str>, Arc<Identity>),
     Nothing(Access),
 }
 
@@ -104,7 +105,7 @@ impl Identities {
     pub fn all(&self) -> Vec<Arc<Identity>> {
         let known = self.known();
         let held = known.values().filter_map(|known| match &known.read {
-            Some((_, Held::Keys(_, identity))) => Some(Arc::clone(identity)),
+            Some((_, Held::Keys(_, _, identity))) => Some(Arc::clone(identity)),
             _ => None,
         });
         std::iter::once(Arc::clone(&self.operator)).chain(held).collect()
@@ -170,12 +171,12 @@ impl Identities {
     }
 
     /// What is known of the identities of two objects. One that has none has no part in any account.
-    pub fn bond(&self, one: &Object, other: &Object) -> Bond {
+    pub fn relation(&self, one: &Object, other: &Object) -> Relation {
         match (one.credentials(), other.credentials()) {
-            (None, None) if self.has_none(one) || self.has_none(other) => Bond::OtherAccount,
-            (one, other) if one == other => Bond::SameIdentity,
-            _ if self.apart(one, other) => Bond::OtherAccount,
-            _ => Bond::OtherIdentity,
+            (None, None) if self.has_none(one) || self.has_none(other) => Relation::OtherAccount,
+            (one, other) if one == other => Relation::SameIdentity,
+            _ if self.apart(one, other) => Relation::OtherAccount,
+            _ => Relation::OtherIdentity,
         }
     }
 
@@ -196,6 +197,21 @@ impl Identities {
             && account().zip(self.account(name)).is_some_and(|(one, other)| one != other)
     }
 
+    /// The access key id or the role that an object calls under, as far as it was read. Of the operator's own identity, which
+    /// stays the same as long as the process lives: its name.
+    pub fn principal(&self, object: &Object) -> Option<Arc<str>> {
+        let Some(secret) = object.credentials() else { return Some(OPERATOR.into()) };
+        self.principal_in(&secret)
+    }
+
+    /// The access key id or the role in a Secret with credentials, as it was read last.
+    pub fn principal_in(&self, secret: &Key) -> Option<Arc<str>> {
+        match &self.known().get(secret)?.read {
+            Some((_, Held::Keys(_, principal, _))) => Some(Arc::clone(principal)),
+            _ => None,
+        }
+    }
+
     /// The identity of that name as a caller.
     pub fn caller(&self, name: &str) -> Caller {
         Caller { identity: name.into(), account: self.account(name) }
@@ -207,7 +223,7 @@ impl Identities {
         match name.split_once('/') {
             None => account(&self.operator),
             Some((namespace, name)) => match &self.known().get(&Key::new(namespace, name))?.read {
-                Some((_, Held::Keys(_, identity))) => account(identity),
+                Some((_, Held::Keys(_, _, identity))) => account(identity),
                 _ => None,
             },
         }
@@ -215,19 +231,24 @@ impl Identities {
 
     /// Finds out which account an identity belongs to, where that is not known; asks at most once for each, and
     /// after a failure not again for a while.
-    pub async fn learn_account(&self, identity: &Identity) {
-        identity.learn_account(&self.sts).await;
+    pub async fn learn_account(&self, identity: &Identity) -> Standing {
+        identity.learn_account(&self.sts).await
     }
 
     /// What the keys are good for. Those that have not changed go on as they were, with what is known of them.
     fn held(&self, key: &Key, keys: Keys) -> Held {
-        if let Some(Known { read: Some((_, Held::Keys(former, identity))), .. }) = self.known().get(key)
+        if let Some(Known { read: Some((_, Held::Keys(former, principal, identity))), .. }) =
+            self.known().get(key)
             && former.same_as(&keys)
         {
-            return Held::Keys(keys, Arc::clone(identity));
+            return Held::Keys(keys, Arc::clone(principal), Arc::clone(identity));
         }
         match self.source(key, &keys) {
-            Ok(source) => Held::Keys(keys, Arc::new(Identity::new(key.to_string(), source))),
+            Ok(source) => {
+                let principal = keys.role_arn.as_ref().or(keys.access_key_id.as_ref());
+                let principal = principal.map_or("", |principal| principal.as_str()).into();
+                Held::Keys(keys, principal, Arc::new(Identity::new(key.to_string(), source)))
+            }
             Err(access) => Held::Nothing(access),
         }
     }
@@ -286,7 +307,7 @@ impl Identities {
 impl Held {
     fn access(&self) -> (Access, Option<Arc<Identity>>) {
         match self {
-            Self::Keys(_, identity) => (Access::Granted, Some(Arc::clone(identity))),
+            Self::Keys(_, _, identity) => (Access::Granted, Some(Arc::clone(identity))),
             Self::Nothing(access) => (access.clone(), None),
         }
     }

@@ -1,16 +1,17 @@
-//! What is under way or unsettled at each instance. It belongs to the instance, not to the object: another object
-//! may take over.
+//! What is under way or unsettled at each instance. It belongs to the instance, not to the object: the object may be
+//! deleted, and another one may take over.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::rotation::facts::Unsettled;
+use crate::rotation::facts::{Fingerprint, Unsettled};
 
-/// How long it is remembered what was unsettled: long enough for it to be seen that only the value in effect was.
+/// How long a call of unknown outcome is remembered after it can no longer arrive: long enough for every object that it
+/// concerns to send its value once more.
 const KEPT: SignedDuration = SignedDuration::from_hours(1);
 
 /// Only instances with something to remember are kept.
@@ -20,10 +21,13 @@ pub(super) struct Instances {
     busy: Mutex<HashSet<Box<str>>>,
 }
 
-/// What may still arrive, and whose call it is.
+/// A call of unknown outcome.
 struct Late {
+    /// `metadata.uid` of the object that it was made for.
+    by: Arc<str>,
     caller: Caller,
-    unsettled: Unsettled,
+    value: Option<Fingerprint>,
+    until: Timestamp,
 }
 
 /// Who made a call. The account outlives what is known of the identity: that is forgotten with its last object.
@@ -48,25 +52,41 @@ impl Instances {
         free.then(|| Turn { instances: self, id: id.into() })
     }
 
-    /// A call of that value, made by that caller, may still arrive.
-    pub fn unsettle(&self, id: &str, caller: Caller, unsettled: Unsettled) {
+    /// Notes that a call of `value` (`None`: of any), made for the object with the uid `by`, may still arrive until then.
+    pub fn unsettle(
+        &self,
+        id: &str,
+        by: &Arc<str>,
+        caller: Caller,
+        value: Option<Fingerprint>,
+        until: Timestamp,
+    ) {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = table.entry(id.into()).or_insert_with(|| Vec::with_capacity(1));
-        let same = |late: &&mut Late| late.caller == caller && late.unsettled.value == unsettled.value;
-        match entries.iter_mut().find(same) {
-            Some(late) => late.unsettled.until = late.unsettled.until.max(unsettled.until),
-            None => entries.push(Late { caller, unsettled }),
+        let calls = table.entry(id.into()).or_insert_with(|| Vec::with_capacity(1));
+        let same = |late: &&mut Late| late.by == *by && late.caller == caller && late.value == value;
+        match calls.iter_mut().find(same) {
+            Some(late) => late.until = late.until.max(until),
+            None => calls.push(Late { by: Arc::clone(by), caller, value, until }),
         }
     }
 
-    /// What may still arrive, or might have until lately, by calls of those whom `concerns` names.
-    pub fn unsettled(&self, id: &str, now: Timestamp, concerns: impl Fn(&Caller) -> bool) -> Vec<Unsettled> {
+    /// What may still arrive, or might have until lately, by calls of those whom `concerns` names, as the object with that
+    /// uid sees it.
+    pub fn unsettled(
+        &self,
+        id: &str,
+        uid: &str,
+        now: Timestamp,
+        concerns: impl Fn(&Caller) -> bool,
+    ) -> Vec<Unsettled> {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(entries) = table.get_mut(id) else { return Vec::new() };
-        entries.retain(|late| late.unsettled.until > now - KEPT);
-        let concerning = entries.iter().filter(|late| concerns(&late.caller));
-        let concerning = concerning.map(|late| late.unsettled.clone()).collect();
-        if entries.is_empty() {
+        let Some(calls) = table.get_mut(id) else { return Vec::new() };
+        calls.retain(|late| late.until > now - KEPT);
+        let concerning = calls.iter().filter(|late| concerns(&late.caller));
+        let concerning = concerning
+            .map(|late| Unsettled { value: late.value, until: late.until, by_other: *late.by != *uid })
+            .collect();
+        if calls.is_empty() {
             table.remove(id);
         }
         concerning
@@ -103,11 +123,20 @@ mod tests {
         let instances = Instances::default();
         let operator = Caller { identity: "operator".into(), account: None };
         for until in [10, 30, 20] {
-            instances.unsettle("i-1", operator.clone(), Unsettled { value: None, until: at(until) });
+            instances.unsettle("i-1", &"a".into(), operator.clone(), None, at(until));
         }
-        assert_eq!(instances.unsettled("i-1", at(30 + 3599), |_| true).len(), 1);
-        assert!(instances.unsettled("i-1", at(30 + 3599), |who| *who != operator).is_empty());
-        assert!(instances.unsettled("i-1", at(30 + 3600), |_| true).is_empty());
+        assert_eq!(instances.unsettled("i-1", "a", at(30 + 3599), |_| true).len(), 1);
+        assert!(instances.unsettled("i-1", "a", at(30 + 3599), |who| *who != operator).is_empty());
+        assert!(instances.unsettled("i-1", "a", at(30 + 3600), |_| true).is_empty());
         assert!(instances.unsettled.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_call_outlives_its_object_and_is_another_objects_then() {
+        let instances = Instances::default();
+        let operator = Caller { identity: "operator".into(), account: None };
+        instances.unsettle("i-1", &"former".into(), operator, None, at(10));
+        let by_other = |uid| instances.unsettled("i-1", uid, at(0), |_| true)[0].by_other;
+        assert_eq!((by_other("former"), by_other("successor")), (false, true));
     }
 }

@@ -33,7 +33,7 @@ mod vnc_password;
 mod watches;
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -46,7 +46,10 @@ use kube::Client;
 
 use crate::{
     ecs::{self, Action, Asker, Limiter, Lookout, Region, Route},
-    rotation::facts::{Access, FingerprintKey, Owner, Unsettled},
+    rotation::{
+        facts::{Access, FingerprintKey, Owner, Unsettled},
+        ownership::Basis,
+    },
     runtime::{Lease, Metrics, Queue, Readiness, Shutdown, Source},
 };
 pub use error::Error;
@@ -54,7 +57,7 @@ use events::Events;
 use fleets::Fleets;
 use identities::Identities;
 pub use identities::{Ambient, OPERATOR};
-use instances::Instances;
+use instances::{Caller, Instances};
 use nodes::Nodes;
 use object::Key;
 use registry::Registry;
@@ -109,6 +112,8 @@ struct Context {
     nodes: Nodes,
     secrets: Secrets,
     instances: Instances,
+    /// When this process began to lead: what a process before it did was done by then.
+    term_start: OnceLock<Timestamp>,
     events: Events,
     fingerprints: FingerprintKey,
     /// This process, in the records that it writes.
@@ -159,6 +164,7 @@ pub async fn run(
         nodes: Nodes::default(),
         secrets: Secrets::default(),
         instances: Instances::default(),
+        term_start: OnceLock::new(),
         events,
         fingerprints: FingerprintKey::new(&random),
         writer: random_id()?.into(),
@@ -179,7 +185,7 @@ pub async fn run(
         let context = Arc::clone(&context);
         async move {
             let seen = |instance: &str| {
-                for key in context.registry.claimants(instance) {
+                for key in context.registry.contenders(instance) {
                     context.wake(key);
                 }
             };
@@ -199,6 +205,7 @@ pub async fn run(
             () = context.stand_by(&mut woken, &mut woken_fleets, &mut woken_discoveries) => {}
             () = stop.requested() => {}
         }
+        context.term_start.get_or_init(Timestamp::now);
         let gauges = |queue| context.metrics.queue(queue);
         let objects = queue::run(woken, concurrency, gauges(Queue::Objects), shutdown.clone(), |key| {
             vnc_password::pass(Arc::clone(&context), key)
@@ -242,6 +249,7 @@ async fn turns(context: Arc<Context>) {
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         pause.tick().await;
+        context.wake_all(context.registry.woken_crowds());
         let now = Timestamp::now();
         // The lookout, which belongs to no namespace, comes by itself.
         let called = context.limiter.called_up(now).into_iter().filter(|asker| !asker.namespace.is_empty());
@@ -283,7 +291,7 @@ impl Context {
         // Another process acted until now: what it began may still be on its way, and nothing seen meanwhile is this
         // process's own.
         self.registry.inherit();
-        self.registry.keys(None).into_iter().for_each(|(key, _)| self.wake(key));
+        self.wake_all(self.registry.woken());
         for name in self.fleets.names() {
             self.wake_fleet(&name);
             self.wake_discovery(&name);
@@ -292,22 +300,38 @@ impl Context {
 
     /// Who owns the instance that the object names.
     fn owner(&self, object: &object::Object) -> Owner {
-        self.registry.owner(object, |one, other| self.identities.bond(one, other))
+        self.registry.owner(object, |one, other| self.identities.relation(one, other))
     }
 
-    /// Whether another identity's object has taken the object's place at its instance.
-    fn displaced(&self, object: &object::Object) -> bool {
-        self.registry.displaced(object, |one, other| self.identities.bond(one, other))
+    /// Whether another object's call was accepted at the instance since the last one of this object.
+    fn superseded(&self, object: &object::Object) -> bool {
+        self.registry.superseded(object, |one, other| self.identities.relation(one, other))
     }
 
     /// Who keeps the object from its instance.
-    fn keeper(&self, object: &object::Object) -> Option<Arc<object::Object>> {
-        self.registry.keeper(object, |one, other| self.identities.bond(one, other))
+    fn keeper(&self, object: &object::Object) -> Option<(Arc<object::Object>, Basis)> {
+        self.registry.keeper(object, |one, other| self.identities.relation(one, other))
     }
 
-    /// A call under the identity of that name may still arrive at the instance.
-    fn unsettle(&self, instance: &str, identity: &str, unsettled: Unsettled) {
-        self.instances.unsettle(instance, self.identities.caller(identity), unsettled);
+    /// Until when a call of a process before this one may still arrive; `None` before this one leads.
+    fn before_settled(&self) -> Option<Timestamp> {
+        self.term_start.get()?.checked_add(self.config.settle).ok()
+    }
+
+    /// What may still arrive at the object's instance: by calls that this process made, and by those that one before it may
+    /// have made for another object. Calls that are known to be another account's do not concern it.
+    fn unsettled(&self, object: &object::Object) -> Vec<Unsettled> {
+        let Ok(spec) = &object.spec else { return Vec::new() };
+        let (own, now) = (Identities::name(object), Timestamp::now());
+        let concerns = |caller: &Caller| !self.identities.is_apart(caller, &own);
+        let mut unsettled = self.instances.unsettled(&spec.instance_id, &object.uid, now, concerns);
+        let relation = |one: &_, other: &_| self.identities.relation(one, other);
+        if let Some(until) = self.before_settled().filter(|until| *until > now)
+            && self.registry.others_acted_before(object, relation)
+        {
+            unsettled.push(Unsettled { value: None, until, by_other: true });
+        }
+        unsettled
     }
 
     /// The identity that an object calls under, read where it is not known.
@@ -329,7 +353,7 @@ impl Context {
 
     /// Whether an instance that a fleet has no child for belongs to another object. `child`: what the child would be like.
     fn is_elsewhere(&self, id: &str, child: &object::Object) -> bool {
-        self.registry.is_taken(id, child, |one, other| self.identities.bond(one, other))
+        self.registry.is_taken(id, child, |one, other| self.identities.relation(one, other))
     }
 
     /// The shortest time between two calls for objects like this one in these regions, where it is limited in all of them.
@@ -377,20 +401,25 @@ impl Context {
     /// Reads a Secret with credentials. What nobody names any more by then is not kept.
     async fn read_credentials(&self, secret: &Key) -> Result<(Access, Option<Arc<ecs::Identity>>), Error> {
         let read = self.identities.read(&self.client, secret).await;
-        if !self.registry.is_borrowed(secret) {
+        if let Some(principal) = self.identities.principal_in(secret) {
+            self.registry.credentials_renewed(secret, &principal);
+        }
+        if !self.registry.has_credential_users(secret) {
             self.identities.forget(secret);
         }
         read
     }
 
     /// Wakes those who call with the credentials in a Secret that has changed.
-    fn wake_borrowers(&self, secret: &Key) {
-        if self.registry.is_borrowed(secret) {
+    fn wake_credential_users(&self, secret: &Key) {
+        if self.registry.has_credential_users(secret) {
             self.identities.changed(secret);
-            for key in self.registry.borrowers(secret) {
-                self.wake(key);
-            }
+            self.wake_all(self.registry.credential_users(secret));
         }
+    }
+
+    fn wake_all(&self, keys: Vec<Key>) {
+        keys.into_iter().for_each(|key| self.wake(key));
     }
 
     fn wake(&self, key: Key) {

@@ -55,6 +55,8 @@ pub(super) struct Object {
     pub resource_version: Box<str>,
     pub generation: i64,
     pub created: Timestamp,
+    /// It has a `deletionTimestamp`.
+    pub deleting: bool,
     pub rotate_at: RotateAt,
     /// Why the spec cannot be read, where it cannot: an older schema let it pass, say.
     pub spec: Result<Arc<VncPasswordSpec>, Box<str>>,
@@ -72,8 +74,6 @@ pub(super) struct Membership {
     pub fleet: Arc<str>,
     /// Its labels and annotations, as numbers that stand for them, sorted.
     pub marks: Box<[u64]>,
-    /// It is being deleted.
-    pub deleting: bool,
 }
 
 /// Whether a mark is that of a label or of an annotation.
@@ -180,8 +180,7 @@ impl Metadata {
         }
         marks.sort_unstable();
         let (uid, fleet) = (owner.uid.as_str().into(), owner.name.as_str().into());
-        let deleting = self.deletion_timestamp.is_some();
-        Some(Box::new(Membership { uid, fleet, marks: marks.into(), deleting }))
+        Some(Box::new(Membership { uid, fleet, marks: marks.into() }))
     }
 
     fn rotate_at(&self) -> Option<String> {
@@ -245,6 +244,7 @@ impl From<Incoming> for Object {
             resource_version: metadata.resource_version.unwrap_or_default().into(),
             generation: metadata.generation.unwrap_or_default(),
             created: metadata.creation_timestamp.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            deleting: metadata.deletion_timestamp.is_some(),
             spec,
             status,
             membership,

@@ -1,23 +1,24 @@
 //! The objects, found by name, by instance and by Secret, and what this process remembers of each.
 
+mod contest;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use jiff::Timestamp;
 
+pub(super) use self::contest::{Before, Proof};
+use self::contest::{Claim, Contests, Seat, contender};
 use super::{
     identities::Identities,
     object::{Key, Object},
 };
-use crate::{
-    api::{ConditionType, Reason, VncPasswordStatus},
-    rotation::{
-        facts::{Attempt, Fingerprint, History, Owner, SecretVersion},
-        outcome::{self, Class, Reply},
-        owner::{Bond, Claim},
-    },
+use crate::rotation::{
+    facts::{Attempt, Fingerprint, History, Owner, SecretVersion},
+    ownership::{Basis, Relation},
 };
 
 /// What this process remembers of one object. It goes with the object.
@@ -31,12 +32,14 @@ pub(super) struct Memory {
     pub examined: Option<SecretVersion>,
     /// A call whose outcome could not be written yet, and the generation of the object that it was made for.
     pub unrecorded: Option<Box<(i64, Attempt)>>,
-    /// The object was in the first list: a former process may have acted on it. Cleared by the first pass.
+    /// The object was in the first list: a former process may have acted on it. Cleared by the first reconcile.
     pub inherited: bool,
     /// It was not, and this process has made no call for it.
     pub untouched: bool,
-    /// Passes in a row that failed on the Kubernetes side.
+    /// Reconciles in a row that failed on the Kubernetes side.
     pub failures: u32,
+    /// What its claim to the instance rests on.
+    pub claim: Claim,
 }
 
 struct Entry {
@@ -47,22 +50,43 @@ struct Entry {
 #[derive(Default)]
 struct Tables {
     entries: HashMap<Key, Entry>,
-    by_instance: HashMap<Box<str>, Vec<Key>>,
+    contests: Contests,
     by_secret: HashMap<Key, Vec<Key>>,
     by_credentials: HashMap<Key, Vec<Key>>,
     /// By the fleets' uids.
     by_fleet: HashMap<Arc<str>, HashSet<Key>>,
+    /// Which object owns a key of a Secret that several generate into, where that was worked out.
+    generators: HashMap<Key, HashMap<Box<str>, Key>>,
+    /// The place of the last accepted call of an object that is gone, at an instance that others still name.
+    departed: HashMap<Box<str>, u64>,
+    /// Accepted calls so far.
+    accepted: u64,
+    /// Objects to reconcile because another object has changed.
+    woken: Vec<Key>,
+    /// Crowds to wake as a whole, at the next tick.
+    crowds: HashSet<Crowd>,
 }
+
+/// Objects that stand in each other's way.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Crowd {
+    /// They name this instance.
+    Instance(Box<str>),
+    /// They generate into this Secret.
+    Secret(Key),
+}
+
+/// More objects than this that stand in each other's way are woken once a tick, however often one of them changes: else
+/// their wake-ups would grow with the square of their number.
+const CROWD: usize = 16;
 
 /// All objects that the watches know.
 #[derive(Default)]
 pub(super) struct Registry(Mutex<Tables>);
 
-/// What a change in the registry asks for.
+/// What a change in the registry asks for, besides waking objects ([`Registry::woken`]).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
-    /// Objects to pass over.
-    pub wake: Vec<Key>,
     /// An object is gone, or another has taken its name.
     pub gone: Option<Gone>,
     /// A Secret with credentials that nobody names any more.
@@ -105,11 +129,14 @@ impl Concerned {
 /// An object that is gone.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Gone {
+    pub uid: Arc<str>,
     pub instance_id: String,
     /// The name of the identity that it acted under.
     pub identity: String,
     /// Until when a call of it may still arrive.
     pub unsettled_until: Option<Timestamp>,
+    /// What a process before this term may have done for it.
+    pub before: Before,
     /// Nobody else names the instance.
     pub unclaimed: bool,
 }
@@ -121,9 +148,7 @@ impl Registry {
         let key = object.key.clone();
         let mut change = Change::default();
         let mut echo = false;
-        // Whom the object stood in the way of before this change.
         let former = tables.entries.get(&key).map(|entry| Arc::clone(&entry.object));
-        let mut rivals = former.as_ref().map(|former| tables.rivals(former)).unwrap_or_default();
         if let Some(entry) = tables.entries.get_mut(&key) {
             if entry.object.uid == object.uid {
                 // Our own write coming back, or something older than it, brings nothing new.
@@ -138,6 +163,7 @@ impl Registry {
         if !inherited {
             change.fleets = Concerned::of(former.as_deref(), Some(&object));
         }
+        // Nobody decides before everything is listed, so nobody else is woken until then.
         let object = tables.insert(object, inherited);
         if let Some(former) = former {
             change.released = tables.released(&former);
@@ -147,29 +173,26 @@ impl Registry {
                 change.former = Some((Identities::name(&former).into_owned(), spec.instance_id.clone()));
             }
         }
-        rivals.extend(tables.rivals(&object));
-        rivals.sort_unstable();
-        rivals.dedup();
-        if !rivals.is_empty() || !echo {
-            change.wake.push(key);
-            change.wake.extend(rivals);
-        }
-        // The name may have passed to an object of another instance: the old one has heirs.
-        if let Some(gone) = &change.gone
-            && let Some(heirs) = tables.by_instance.get(gone.instance_id.as_str())
-        {
-            change
-                .wake
-                .extend(heirs.iter().filter(|heir| !change.wake.contains(heir)).cloned().collect::<Vec<_>>());
+        if !echo {
+            tables.woken.push(key);
         }
         change
     }
 
     /// Another process acted for all objects until now.
     pub fn inherit(&self) {
-        for entry in self.tables().entries.values_mut() {
-            *entry.memory = Memory { inherited: true, ..Memory::default() };
+        let mut tables = self.tables();
+        let keys: Vec<Key> = tables.entries.keys().cloned().collect();
+        for entry in tables.entries.values_mut() {
+            let claim = Claim::found(&entry.object);
+            *entry.memory = Memory { inherited: true, claim, ..Memory::default() };
         }
+        for key in &keys {
+            tables.reseat(key);
+        }
+        tables.departed.clear();
+        tables.crowds.clear();
+        tables.woken = keys;
     }
 
     /// An object was deleted.
@@ -178,12 +201,26 @@ impl Registry {
         if tables.entries.get(key).is_none_or(|entry| &*entry.object.uid != uid) {
             return Change::default();
         }
-        let heirs = tables.entries.get(key).map(|entry| Arc::clone(&entry.object));
-        let wake = heirs.as_ref().map(|object| tables.rivals(object)).unwrap_or_default();
+        let object = tables.entries.get(key).map(|entry| Arc::clone(&entry.object));
         let gone = tables.remove(key);
-        let fleets = Concerned::of(heirs.as_deref(), None);
-        let released = heirs.and_then(|object| tables.released(&object));
-        Change { wake, gone, released, former: None, fleets }
+        let fleets = Concerned::of(object.as_deref(), None);
+        let released = object.and_then(|object| tables.released(&object));
+        Change { gone, released, former: None, fleets }
+    }
+
+    /// The objects to reconcile because others have changed since this was called last.
+    pub fn woken(&self) -> Vec<Key> {
+        std::mem::take(&mut self.tables().woken)
+    }
+
+    /// The same, once a tick, with the members of crowds.
+    pub fn woken_crowds(&self) -> Vec<Key> {
+        let mut tables = self.tables();
+        let crowds = std::mem::take(&mut tables.crowds);
+        let members: HashSet<Key> = crowds.iter().flat_map(|crowd| tables.members_of(crowd)).collect();
+        let mut woken = std::mem::take(&mut tables.woken);
+        woken.extend(members);
+        woken
     }
 
     /// Keys in that namespace (all for `None`): what a relist must find again or delete.
@@ -206,11 +243,56 @@ impl Registry {
         self.tables().entries.values().map(Entry::newest).collect()
     }
 
-    /// Lets `change` at what is remembered of an object, if it is still the same one.
+    /// Lets `change` at what is remembered of an object, if it is still the same one. Others are woken if that changes
+    /// its claim.
     pub fn remember<T>(&self, object: &Object, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
         let mut tables = self.tables();
         let entry = tables.entries.get_mut(&object.key).filter(|entry| entry.object.uid == object.uid)?;
-        Some(change(&mut entry.memory))
+        let result = change(&mut entry.memory);
+        if tables.reseat(&object.key) {
+            tables.wake_others(&object.key);
+        }
+        Some(result)
+    }
+
+    /// Wakes the others that name the instance of this object.
+    pub fn wake_contenders(&self, object: &Object) {
+        self.tables().wake_crowds_of(object);
+    }
+
+    /// The API accepted a call of this object under that access key or role.
+    pub fn accepted(&self, object: &Object, principal: Arc<str>) {
+        let order = {
+            let mut tables = self.tables();
+            tables.accepted += 1;
+            tables.accepted
+        };
+        self.remember(object, |memory| memory.claim.accepted(principal, order));
+    }
+
+    /// A Secret with credentials holds that access key or role now.
+    pub fn credentials_renewed(&self, secret: &Key, principal: &str) {
+        for key in self.credential_users(secret) {
+            if let Some(object) = self.newest(&key) {
+                self.remember(&object, |memory| memory.claim.renewed(principal));
+            }
+        }
+    }
+
+    /// An object of another identity, which calls in that region, contends for the instance of this one. If this one rests
+    /// on a hint, it is woken to prove its claim.
+    pub fn contested(&self, object: &Object, region: &str) {
+        let proves = self.remember(object, |memory| memory.claim.contested(region, Instant::now()));
+        if proves == Some(true) {
+            self.tables().woken.push(object.key.clone());
+        }
+    }
+
+    /// Whether an object is to send its value to prove its claim to the instance.
+    pub fn must_prove(&self, object: &Object) -> bool {
+        let tables = self.tables();
+        let entry = tables.entries.get(&object.key).filter(|entry| entry.object.uid == object.uid);
+        entry.is_some_and(|entry| entry.memory.claim.must_prove(Instant::now()))
     }
 
     /// The objects that say that they belong to the fleet with that uid.
@@ -220,15 +302,20 @@ impl Registry {
         keys.filter_map(|key| tables.entries.get(key)).map(Entry::newest).collect()
     }
 
-    /// Whether an object of that kind, created now, would find its instance taken. `bond` tells what is known of two
+    /// Whether an object of that kind, created now, would find its instance taken. `relation` tells what is known of two
     /// identities.
-    pub fn is_taken(&self, id: &str, object: &Object, bond: impl Fn(&Object, &Object) -> Bond) -> bool {
+    pub fn is_taken(
+        &self,
+        id: &str,
+        object: &Object,
+        relation: impl Fn(&Object, &Object) -> Relation,
+    ) -> bool {
         let tables = self.tables();
-        let Some(keys) = tables.by_instance.get(id) else { return false };
-        let own = claim(object);
-        keys.iter()
-            .filter_map(|key| tables.entries.get(key))
-            .any(|other| other.claim().keeps_out(&own, bond(&other.newest(), object)))
+        let own = contender(object, &Claim::default());
+        tables.contests.seats(id).iter().any(|seat| {
+            let other = tables.entries.get(&seat.key).map(Entry::newest);
+            other.is_some_and(|other| seat.contender.keeps_out(&own, relation(&other, object)))
+        })
     }
 
     /// The objects that name a Secret.
@@ -237,70 +324,87 @@ impl Registry {
     }
 
     /// The objects that call with the credentials in a Secret.
-    pub fn borrowers(&self, secret: &Key) -> Vec<Key> {
+    pub fn credential_users(&self, secret: &Key) -> Vec<Key> {
         self.tables().by_credentials.get(secret).cloned().unwrap_or_default()
     }
 
     /// Whether any object calls with the credentials in a Secret.
-    pub fn is_borrowed(&self, secret: &Key) -> bool {
+    pub fn has_credential_users(&self, secret: &Key) -> bool {
         self.tables().by_credentials.contains_key(secret)
     }
 
-    /// Who keeps this object from its instance.
-    pub fn keeper(&self, object: &Object, bond: impl Fn(&Object, &Object) -> Bond) -> Option<Arc<Object>> {
+    /// The object that keeps this one from its instance, and what its claim rests on.
+    pub fn keeper(
+        &self,
+        object: &Object,
+        relation: impl Fn(&Object, &Object) -> Relation,
+    ) -> Option<(Arc<Object>, Basis)> {
         let tables = self.tables();
-        let claimants = tables.claimants(object).iter();
-        let key = tables.strongest(claimants, object, |other| bond(other, object))?;
-        tables.entries.get(key).map(Entry::newest)
+        let seat = tables.keeper(object, relation)?;
+        Some((tables.entries.get(&seat.key)?.newest(), seat.contender.basis))
     }
 
-    /// Whether an object of another identity was accepted at the same instance when this one could not act: it can act
-    /// and does not stand back for this one, or it does so now and was accepted later than this one. Either may look first
-    /// when this one comes back.
-    pub fn displaced(&self, object: &Object, bond: impl Fn(&Object, &Object) -> Bond) -> bool {
+    /// Whether the API has accepted another object's call for the instance since it last accepted one of this object, in
+    /// this leadership term; or, as their statuses tell, before it.
+    pub fn superseded(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> bool {
         let tables = self.tables();
+        let Some((instance, seats, own)) = tables.seats_of(object) else { return false };
+        if tables.departed.get(instance).is_some_and(|order| *order > own.accepted_order) {
+            return true;
+        }
         let applied = object.status.applied.as_ref().map(|applied| &applied.time);
-        let others = tables.claimants(object).iter().filter(|key| **key != object.key);
-        let mut others = others.filter_map(|key| tables.entries.get(key));
-        others.any(|entry| {
-            let (claim, other) = (entry.claim(), entry.newest());
-            let stands_back = other.status.reason(ConditionType::Stalled) == Some(Reason::Conflict);
-            let later = applied.is_some() && other.status.last_rotation_time.as_ref() > applied;
-            claim.accepted
-                && !claim.idle
-                && (!stands_back || later)
-                && bond(&other, object) == Bond::OtherIdentity
+        // Times in statuses are worth nothing once this object has had a call accepted.
+        let by_status = own.accepted_order == 0 && applied.is_some();
+        let others = seats.iter().filter(|seat| seat.key != own.key);
+        let mut others = others.filter(|seat| {
+            seat.accepted_order > own.accepted_order || by_status && seat.contender.basis == Basis::Hint
+        });
+        others.any(|seat| {
+            let Some(other) = tables.entries.get(&seat.key).map(Entry::newest) else { return false };
+            let later = seat.accepted_order > own.accepted_order
+                || other.status.last_rotation_time.as_ref() > applied;
+            later && relation(&other, object) != Relation::OtherAccount
         })
+    }
+
+    /// Whether a process before this term may have made a call for another object at the same instance just before it
+    /// ended, and none for this one.
+    pub fn others_acted_before(
+        &self,
+        object: &Object,
+        relation: impl Fn(&Object, &Object) -> Relation,
+    ) -> bool {
+        let tables = self.tables();
+        let Some((_, seats, own)) = tables.seats_of(object) else { return false };
+        let before = |key: &Key| tables.entries.get(key).map(|entry| entry.memory.claim.before());
+        before(&own.key) != Some(Before::Acted)
+            && seats.iter().filter(|seat| before(&seat.key) == Some(Before::Acted)).any(|seat| {
+                let other = tables.entries.get(&seat.key).map(Entry::newest);
+                other.is_some_and(|other| relation(&other, object) != Relation::OtherAccount)
+            })
     }
 
     /// Whether another object acts at the same instance under the same identity.
     pub fn has_peer(&self, object: &Object) -> bool {
         let tables = self.tables();
-        let others = tables.claimants(object).iter().filter(|key| **key != object.key);
-        let mut others = others.filter_map(|key| tables.entries.get(key));
-        others.any(|entry| entry.object.credentials() == object.credentials())
+        let Some((_, seats, own)) = tables.seats_of(object) else { return false };
+        seats.iter().any(|seat| seat.key != own.key && seat.shares_credentials(own))
     }
 
     /// The objects that name an instance.
-    pub fn claimants(&self, instance_id: &str) -> Vec<Key> {
-        self.tables().by_instance.get(instance_id).cloned().unwrap_or_default()
+    pub fn contenders(&self, instance_id: &str) -> Vec<Key> {
+        self.tables().contests.seats(instance_id).iter().map(|seat| seat.key.clone()).collect()
     }
 
-    /// Others whose fate hangs on this object: they name the same instance, or generate into the same key.
-    pub fn rivals(&self, object: &Object) -> Vec<Key> {
-        self.tables().rivals(object)
-    }
-
-    /// Who owns the instance that this object names, and the key that it generates into. `bond` tells what is known of
+    /// Who owns the instance that this object names, and the key that it generates into. `relation` tells what is known of
     /// the identities of two objects.
-    pub fn owner(&self, object: &Object, bond: impl Fn(&Object, &Object) -> Bond) -> Owner {
-        let tables = self.tables();
-        let bond = |other: &Object| bond(other, object);
-        if let Some(key) = tables.strongest(tables.claimants(object).iter(), object, bond) {
-            let near = key.namespace == object.key.namespace;
-            return Owner::Other(near.then(|| key.name.to_string()));
+    pub fn owner(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> Owner {
+        let mut tables = self.tables();
+        if let Some(seat) = tables.keeper(object, relation) {
+            let near = seat.key.namespace == object.key.namespace;
+            return Owner::Other(near.then(|| seat.key.name.to_string()));
         }
-        match tables.strongest(tables.generators(object), object, |_| Bond::SameIdentity) {
+        match tables.generator(object).filter(|key| *key != object.key) {
             Some(key) => Owner::OtherOfSecret(key.name.to_string()),
             None => Owner::This,
         }
@@ -330,73 +434,156 @@ impl Entry {
     }
 }
 
-impl Entry {
-    /// What the object's claim rests on, be it in the status or still to be written.
-    fn claim(&self) -> Claim {
-        let unrecorded = self.memory.unrecorded.as_deref();
-        let accepted = unrecorded.is_some_and(|(_, attempt)| matches!(attempt.reply, Reply::Accepted { .. }));
-        let claim = claim(&self.newest());
-        Claim { accepted: claim.accepted || accepted, ..claim }
-    }
-}
-
 impl Tables {
-    /// The objects that name the same instance, this one among them.
-    fn claimants(&self, object: &Object) -> &[Key] {
-        let instance = object.spec.as_ref().ok().map(|spec| spec.instance_id.as_str());
-        instance.and_then(|instance| self.by_instance.get(instance)).map(Vec::as_slice).unwrap_or_default()
+    /// The instance that an object names, all who name it, and its own seat among them.
+    fn seats_of<'a>(&'a self, object: &'a Object) -> Option<(&'a str, &'a [Seat], &'a Seat)> {
+        let instance = object.spec.as_ref().ok()?.instance_id.as_str();
+        let seats = self.contests.seats(instance);
+        let own = seats.iter().find(|seat| seat.key == object.key)?;
+        Some((instance, seats, own))
     }
 
-    fn rivals(&self, object: &Object) -> Vec<Key> {
-        let claimants = self.claimants(object);
-        let rivals = claimants.iter().chain(self.generators(object)).filter(|key| **key != object.key);
-        rivals.collect::<HashSet<_>>().into_iter().cloned().collect()
-    }
-
-    /// The objects that generate into the same key of the same Secret as this one does.
-    fn generators<'a>(&'a self, object: &Object) -> impl Iterator<Item = &'a Key> + use<'a> {
-        let spec = object.spec.as_ref().ok().filter(|spec| spec.rotation.is_some());
-        let wanted = spec.map(|spec| spec.secret_ref.clone());
-        let readers =
-            object.secret().filter(|_| wanted.is_some()).and_then(|secret| self.by_secret.get(&secret));
-        let readers = readers.map(Vec::as_slice).unwrap_or_default().iter();
-        readers.filter(move |key| {
-            let other = self.entries.get(*key).and_then(|entry| entry.object.spec.as_ref().ok());
-            other.is_some_and(|spec| spec.rotation.is_some() && Some(&spec.secret_ref) == wanted.as_ref())
+    /// The strongest of those that keep an object from its instance.
+    fn keeper<'a>(
+        &'a self,
+        object: &'a Object,
+        relation: impl Fn(&Object, &Object) -> Relation,
+    ) -> Option<&'a Seat> {
+        let (_, seats, own) = self.seats_of(object)?;
+        let stronger = seats.iter().take_while(|seat| seat.key != own.key);
+        let mut stronger = stronger.filter(|seat| {
+            // What costs more to find out is asked only where it matters.
+            seat.contender.basis != Basis::None || seat.shares_credentials(own)
+        });
+        stronger.find(|seat| {
+            let other = self.entries.get(&seat.key).map(Entry::newest);
+            other.is_some_and(|other| seat.contender.keeps_out(&own.contender, relation(&other, object)))
         })
     }
 
-    /// The one with the strongest claim of those that keep this object out.
-    fn strongest<'a>(
-        &self,
-        keys: impl Iterator<Item = &'a Key>,
-        object: &Object,
-        bond: impl Fn(&Object) -> Bond,
-    ) -> Option<&'a Key> {
-        let mut keys = keys.filter(|key| **key != object.key).peekable();
-        keys.peek()?;
-        let own = self.entries.get(&object.key)?.claim();
-        let claims = keys.filter_map(|key| {
-            let other = self.entries.get(key)?;
-            let rival = other.claim();
-            rival.keeps_out(&own, bond(&other.newest())).then_some((key, rival))
+    /// The owner of the key of the Secret that this object generates into.
+    fn generator(&mut self, object: &Object) -> Option<Key> {
+        let spec = object.spec.as_ref().ok().filter(|spec| spec.rotation.is_some())?;
+        let secret = object.secret()?;
+        let readers = self.by_secret.get(&secret).filter(|readers| readers.len() > 1)?;
+        let key = spec.secret_ref.key.as_str();
+        if let Some(owner) = self.generators.get(&secret).and_then(|keys| keys.get(key)) {
+            return Some(owner.clone());
+        }
+        let contenders = readers.iter().filter_map(|reader| {
+            let entry = self.entries.get(reader)?;
+            let other = entry.newest();
+            let generates = other
+                .spec
+                .as_ref()
+                .is_ok_and(|other| other.rotation.is_some() && other.secret_ref == spec.secret_ref);
+            generates.then(|| (reader, contender(&other, &entry.memory.claim)))
         });
-        claims.reduce(|best, next| if next.1.beats(&best.1) { next } else { best }).map(|(key, _)| key)
+        let owner =
+            contenders.reduce(|best, next| if next.1.beats(&best.1) { next } else { best })?.0.clone();
+        self.generators.entry(secret).or_default().insert(key.into(), owner.clone());
+        Some(owner)
+    }
+
+    /// Takes an object's seat anew; whether its claim has changed for the others.
+    fn reseat(&mut self, key: &Key) -> bool {
+        let Some(entry) = self.entries.get(key) else { return false };
+        let object = entry.newest();
+        let seat = Seat::new(&object, &entry.memory.claim);
+        let Ok(spec) = &object.spec else { return false };
+        let changed = self.contests.seat(&spec.instance_id, seat);
+        if changed && let Some(secret) = object.secret() {
+            self.generators.remove(&secret);
+        }
+        changed
+    }
+
+    /// Wakes the others that an object stands in the way of, or stood.
+    fn wake_others(&mut self, key: &Key) {
+        let Some(object) = self.entries.get(key).map(|entry| Arc::clone(&entry.object)) else { return };
+        self.wake_crowds_of(&object);
+    }
+
+    fn wake_crowds_of(&mut self, object: &Object) {
+        let Ok(spec) = &object.spec else { return };
+        let instance = spec.instance_id.as_str();
+        let mut crowds = Vec::new();
+        match self.contests.seats(instance).len() {
+            0 => {}
+            1..=CROWD => crowds.push(Crowd::Instance(instance.into())),
+            _ => drop(self.crowds.insert(Crowd::Instance(instance.into()))),
+        }
+        if spec.rotation.is_some()
+            && let Some(secret) = object.secret()
+        {
+            match self.by_secret.get(&secret).map_or(0, Vec::len) {
+                0 => {}
+                1..=CROWD => crowds.push(Crowd::Secret(secret)),
+                _ => drop(self.crowds.insert(Crowd::Secret(secret))),
+            }
+        }
+        for crowd in crowds {
+            let others = self.members_of(&crowd).into_iter().filter(|other| *other != object.key);
+            self.woken.extend(others);
+        }
+    }
+
+    fn members_of(&self, crowd: &Crowd) -> Vec<Key> {
+        match crowd {
+            Crowd::Instance(instance) => {
+                self.contests.seats(instance).iter().map(|seat| seat.key.clone()).collect()
+            }
+            Crowd::Secret(secret) => self.by_secret.get(secret).cloned().unwrap_or_default(),
+        }
     }
 
     fn insert(&mut self, object: Object, inherited: bool) -> Arc<Object> {
         let key = object.key.clone();
-        let memory = match self.entries.remove(&key) {
-            Some(Entry { object: old, memory }) => {
-                self.unindex(&old);
-                memory
+        let object = Arc::new(object);
+        match self.entries.get_mut(&key) {
+            Some(entry) => {
+                let former = std::mem::replace(&mut entry.object, Arc::clone(&object));
+                let claim = &mut entry.memory.claim;
+                if former.credentials() != object.credentials() {
+                    claim.other_credentials();
+                }
+                if former.generation != object.generation {
+                    claim.spec_changed();
+                }
+                if self.moves(&former, &object) {
+                    self.unindex(&former);
+                    self.wake_crowds_of(&former);
+                    self.index(&object);
+                }
             }
-            None => Box::new(Memory { inherited, untouched: !inherited, ..Memory::default() }),
-        };
-        if let Ok(spec) = &object.spec {
-            index(&mut self.by_instance, spec.instance_id.as_str().into(), key.clone());
+            None => {
+                let claim = if inherited { Claim::found(&object) } else { Claim::default() };
+                let memory = Memory { inherited, untouched: !inherited, claim, ..Memory::default() };
+                let entry = Entry { object: Arc::clone(&object), memory: Box::new(memory) };
+                self.entries.insert(key.clone(), entry);
+                self.index(&object);
+            }
         }
+        if self.reseat(&key) && !inherited {
+            self.wake_others(&key);
+        }
+        object
+    }
+
+    /// Whether two versions of an object are found by different names.
+    fn moves(&self, former: &Object, object: &Object) -> bool {
+        let instance = |object: &Object| object.spec.as_ref().ok().map(|spec| spec.instance_id.clone());
+        let fleet = |object: &Object| object.membership.as_ref().map(|member| Arc::clone(&member.uid));
+        instance(former) != instance(object)
+            || former.secret() != object.secret()
+            || former.credentials() != object.credentials()
+            || fleet(former) != fleet(object)
+    }
+
+    fn index(&mut self, object: &Object) {
+        let key = &object.key;
         if let Some(secret) = object.secret() {
+            self.generators.remove(&secret);
             index(&mut self.by_secret, secret, key.clone());
         }
         if let Some(secret) = object.credentials() {
@@ -405,13 +592,11 @@ impl Tables {
         if let Some(member) = &object.membership {
             self.by_fleet.entry(Arc::clone(&member.uid)).or_default().insert(key.clone());
         }
-        let object = Arc::new(object);
-        self.entries.insert(key, Entry { object: Arc::clone(&object), memory });
-        object
     }
 
     fn unindex(&mut self, object: &Object) {
         if let Some(secret) = object.secret() {
+            self.generators.remove(&secret);
             forget(&mut self.by_secret, &secret, &object.key);
         }
         if let Some(secret) = object.credentials() {
@@ -426,7 +611,7 @@ impl Tables {
             }
         }
         if let Ok(spec) = &object.spec {
-            forget(&mut self.by_instance, spec.instance_id.as_str(), &object.key);
+            self.contests.leave(&spec.instance_id, &object.key);
         }
     }
 
@@ -438,15 +623,27 @@ impl Tables {
     fn remove(&mut self, key: &Key) -> Option<Gone> {
         let entry = self.entries.remove(key)?;
         self.unindex(&entry.object);
+        self.wake_crowds_of(&entry.object);
         let newest = entry.newest();
         let spec = newest.spec.as_ref().ok()?;
+        let instance = spec.instance_id.as_str();
+        let unclaimed = self.contests.seats(instance).is_empty();
+        let order = entry.memory.claim.accepted_order();
+        if unclaimed {
+            self.departed.remove(instance);
+        } else if order > 0 {
+            let last = self.departed.entry(instance.into()).or_default();
+            *last = order.max(*last);
+        }
         Some(Gone {
+            uid: Arc::clone(&newest.uid),
             unsettled_until: newest
                 .status
                 .retry
                 .as_ref()
                 .and_then(|retry| Some(retry.unsettled_until.as_ref()?.0)),
-            unclaimed: !self.by_instance.contains_key(spec.instance_id.as_str()),
+            before: entry.memory.claim.before(),
+            unclaimed,
             instance_id: spec.instance_id.clone(),
             identity: Identities::name(&newest).into_owned(),
         })
@@ -471,53 +668,13 @@ where
     }
 }
 
-fn claim(object: &Object) -> Claim {
-    let refused = match object.status.reason(ConditionType::Stalled) {
-        Some(
-            Reason::Denied
-            | Reason::InstanceNotFound
-            | Reason::InvalidCredentials
-            | Reason::CredentialsNotFound
-            | Reason::AmbientCredentialsDenied
-            | Reason::InvalidRegion,
-        ) => true,
-        // To stand back for another makes nobody able: else the two would stand back for each other.
-        Some(Reason::Conflict) => stood_back_refused(&object.status),
-        _ => false,
-    };
-    let idle = refused || object.spec.as_ref().is_ok_and(|spec| spec.suspend);
-    // What was accepted under an identity that the object does not or may not use any more gives it no right.
-    let now = object.spec.as_ref().ok().and_then(|spec| spec.credentials_ref.as_ref());
-    let disowned = object.status.reason(ConditionType::Stalled) == Some(Reason::AmbientCredentialsDenied)
-        || object.status.accepted_as.as_deref() != now.map(|secret| secret.name.as_str());
-    Claim {
-        accepted: object.status.request_id.is_some() && !disowned,
-        idle,
-        created: object.created,
-        uid: object.uid.to_string(),
-    }
-}
-
-/// Whether the last call before a conflict was refused in a way that left the instance to others.
-fn stood_back_refused(status: &VncPasswordStatus) -> bool {
-    let code = status.retry.as_ref().and_then(|retry| retry.code.as_deref());
-    let class = code.map(|code| outcome::classify_code(code, 0));
-    matches!(class, Some(Class::Denied | Class::NotFound | Class::Credentials))
-}
-
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        controller::object::Incoming,
-        rotation::{
-            Password,
-            facts::{FingerprintKey, Purpose, SecretVersion},
-        },
-    };
+    use crate::controller::object::Incoming;
 
     fn object(name: &str, second: i64, credentials: &str) -> Object {
         let created = Timestamp::from_second(second).unwrap();
@@ -534,88 +691,173 @@ mod tests {
         Object { status: Arc::new(serde_json::from_value(status).unwrap()), ..object }
     }
 
-    fn accepted() -> Attempt {
-        let password = Password::parse(b"Abc123").unwrap();
-        Attempt {
-            purpose: Purpose::Deliver,
-            version: SecretVersion { uid: "u".into(), resource_version: "1".into() },
-            value: FingerprintKey::new(&[0; 64]).fingerprint(&password),
-            rotation: None,
-            all_classes: true,
-            tries: 1,
-            at: Timestamp::UNIX_EPOCH,
-            reply: Reply::Accepted { request_id: "R".to_owned() },
-        }
+    fn conflict() -> serde_json::Value {
+        json!([{"type": "Stalled", "status": "True", "reason": "Conflict", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}])
     }
 
-    #[test]
-    fn what_was_accepted_and_could_not_be_written_yet_keeps_strangers_out() {
+    /// Two objects at one instance, the other one older; the status of each, and whether the term has found them.
+    fn two(one: serde_json::Value, other: serde_json::Value, found: bool) -> (Registry, Object, Object) {
         let registry = Registry::default();
-        let (one, other) = (object("one", 2, "a"), object("other", 1, "b"));
-        registry.apply(one.clone(), false);
-        registry.apply(other.clone(), false);
-        let owner = || registry.owner(&other, |_, _| Bond::OtherIdentity);
-        assert_eq!(owner(), Owner::This, "nobody has shown a right yet");
-        registry.remember(&one, |memory| memory.unrecorded = Some(Box::new((1, accepted()))));
-        assert_eq!(owner(), Owner::Other(Some("one".to_owned())));
-        assert_eq!(registry.owner(&one, |_, _| Bond::OtherIdentity), Owner::This);
-        registry.remember(&one, |memory| memory.unrecorded = None);
-        assert_eq!(owner(), Owner::This);
+        let one = with_status(object("one", 2, "a"), one);
+        let other = with_status(object("other", 1, "b"), other);
+        registry.apply(one.clone(), found);
+        registry.apply(other.clone(), found);
+        (registry, one, other)
     }
 
     #[test]
-    fn what_was_accepted_under_another_identity_keeps_no_stranger_out() {
+    fn a_status_keeps_nobody_out_unless_the_term_found_it() {
+        let hint = json!({"requestId": "R", "acceptedAs": "a"});
         let table = [
-            ("the same Secret", Some("a"), Some("a"), true),
-            ("the operator's own still", None, None, true),
-            ("another Secret", Some("a"), Some("b"), false),
-            ("the operator's own before", Some("a"), None, false),
-            ("the operator's own now", None, Some("a"), false),
+            ("found by the term", hint.clone(), true, true),
+            ("written since", hint, false, false),
+            ("of other credentials", json!({"requestId": "R", "acceptedAs": "x"}), true, false),
+            ("of the operator's own identity", json!({"requestId": "R"}), true, false),
+            ("nothing accepted", json!({"acceptedAs": "a"}), true, false),
         ];
-        for (name, now, accepted_as, keeps_out) in table {
-            let registry = Registry::default();
-            let (mut one, other) = (object("one", 2, "a"), object("other", 1, "x"));
-            if now.is_none() {
-                Arc::make_mut(one.spec.as_mut().unwrap()).credentials_ref = None;
-            }
-            registry.apply(with_status(one, json!({"requestId": "R", "acceptedAs": accepted_as})), false);
-            registry.apply(other.clone(), false);
-            let owner = registry.owner(&other, |_, _| Bond::OtherIdentity);
+        for (name, status, found, keeps_out) in table {
+            let (registry, _, other) = two(status, json!({}), found);
+            let owner = registry.owner(&other, |_, _| Relation::OtherIdentity);
             assert_eq!(owner != Owner::This, keeps_out, "{name}");
         }
     }
 
     #[test]
-    fn who_was_accepted_meanwhile_has_displaced_the_others() {
+    fn an_accepted_call_keeps_others_out_until_the_key_is_another() {
+        let (registry, one, other) = two(json!({}), json!({}), false);
+        let owner = || registry.owner(&other, |_, _| Relation::OtherIdentity);
+        assert_eq!(owner(), Owner::This, "nobody has shown a right yet");
+        registry.accepted(&one, "LTAI1".into());
+        assert_eq!(owner(), Owner::Other(Some("one".to_owned())));
+        assert_eq!(registry.owner(&one, |_, _| Relation::OtherIdentity), Owner::This);
+        let keys = one.credentials().unwrap();
+        registry.credentials_renewed(&keys, "LTAI1");
+        assert_eq!(registry.keeper(&other, |_, _| Relation::OtherIdentity).unwrap().1, Basis::Accepted);
+        registry.credentials_renewed(&keys, "LTAI2");
+        assert_eq!(registry.keeper(&other, |_, _| Relation::OtherIdentity).unwrap().1, Basis::Hint);
+        registry.remember(&one, |memory| memory.claim.refused());
+        assert_eq!(owner(), Owner::This, "the new key has no right");
+    }
+
+    #[test]
+    fn a_hint_is_proven_when_another_identity_contends() {
+        let (registry, one, other) = two(json!({"requestId": "R", "acceptedAs": "a"}), json!({}), true);
+        registry.woken();
+        assert!(!registry.must_prove(&one), "nobody contends");
+        let (keeper, basis) = registry.keeper(&other, |_, _| Relation::OtherIdentity).unwrap();
+        assert_eq!((&keeper.key, basis), (&one.key, Basis::Hint));
+        registry.contested(&keeper, "cn-hangzhou");
+        assert!(registry.must_prove(&one));
+        assert_eq!(registry.woken(), [one.key.clone()]);
+        registry.remember(&one, |memory| {
+            memory.claim.proof_ended(Proof::Failed, Some("cn-hangzhou"), Instant::now());
+        });
+        assert_eq!(registry.owner(&other, |_, _| Relation::OtherIdentity), Owner::This);
+        assert_eq!(registry.woken(), [other.key.clone()], "the next one may try");
+    }
+
+    #[test]
+    fn an_object_that_is_being_deleted_gives_up_its_claim() {
+        let (registry, one, other) = two(json!({}), json!({}), false);
+        registry.accepted(&one, "LTAI1".into());
+        registry.woken();
+        registry.apply(Object { deleting: true, resource_version: "2".into(), ..one }, false);
+        assert_eq!(registry.owner(&other, |_, _| Relation::SameIdentity), Owner::This);
+        assert!(registry.woken().contains(&other.key));
+    }
+
+    #[test]
+    fn the_last_accepted_call_is_in_effect() {
+        let (registry, one, other) = two(json!({}), json!({}), false);
+        let superseded = |object: &Object| registry.superseded(object, |_, _| Relation::SameIdentity);
+        assert!(!superseded(&one) && !superseded(&other));
+        registry.accepted(&one, "LTAI1".into());
+        assert_eq!((superseded(&one), superseded(&other)), (false, true));
+        registry.accepted(&other, "LTAI2".into());
+        assert_eq!((superseded(&one), superseded(&other)), (true, false));
+        assert!(!registry.superseded(&one, |_, _| Relation::OtherAccount), "another account's instance");
+        registry.delete(&other.key, &other.uid);
+        assert!(superseded(&one), "also when the other one is gone");
+        registry.accepted(&one, "LTAI1".into());
+        assert!(!superseded(&one));
+    }
+
+    #[test]
+    fn what_was_accepted_before_the_term_is_told_by_the_statuses() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let conflict = json!([{"type": "Stalled", "status": "True", "reason": "Conflict", "message": "",
-            "lastTransitionTime": at(0)}]);
-        let accepted = json!({"requestId": "R", "acceptedAs": "b", "lastRotationTime": at(20)});
-        let stands_back = |last| {
-            json!({"requestId": "R", "acceptedAs": "b", "lastRotationTime": at(last),
-            "conditions": conflict})
-        };
-        let (later, earlier, at_once) = (stands_back(20), stands_back(5), stands_back(10));
+        let applied = json!({"secretUid": "u", "secretResourceVersion": "1", "time": at(10)});
+        let own = json!({"requestId": "R", "acceptedAs": "a", "applied": applied});
+        let later = json!({"requestId": "R", "acceptedAs": "b", "lastRotationTime": at(20)});
+        let earlier = json!({"requestId": "R", "acceptedAs": "b", "lastRotationTime": at(5)});
+        let stood_back = json!({"requestId": "R", "acceptedAs": "b", "lastRotationTime": at(20), "conditions": conflict()});
         let table = [
-            ("accepted", &accepted, Bond::OtherIdentity, false, true),
-            ("never accepted", &json!({}), Bond::OtherIdentity, false, false),
-            ("it was, then stood back", &later, Bond::OtherIdentity, false, true),
-            ("it has stood back since", &earlier, Bond::OtherIdentity, false, false),
-            ("in the same second", &at_once, Bond::OtherIdentity, false, false),
-            ("suspended", &accepted, Bond::OtherIdentity, true, false),
-            ("the same identity waits its turn", &accepted, Bond::SameIdentity, false, false),
-            ("another account's instance", &accepted, Bond::OtherAccount, false, false),
+            ("later", later, Relation::OtherIdentity, true),
+            ("earlier", earlier, Relation::OtherIdentity, false),
+            ("later, and stood back since", stood_back.clone(), Relation::OtherIdentity, true),
+            ("another account's", stood_back, Relation::OtherAccount, false),
+            ("never accepted", json!({"lastRotationTime": at(20)}), Relation::OtherIdentity, false),
         ];
-        for (name, status, bond, suspend, expected) in table {
-            let registry = Registry::default();
-            let (one, mut other) = (object("one", 1, "a"), object("other", 2, "b"));
-            let applied = json!({"secretUid": "u", "secretResourceVersion": "1", "time": at(10)});
-            let one = with_status(one, json!({"requestId": "R", "acceptedAs": "a", "applied": applied}));
-            Arc::make_mut(other.spec.as_mut().unwrap()).suspend = suspend;
-            registry.apply(one.clone(), false);
-            registry.apply(with_status(other, status.clone()), false);
-            assert_eq!(registry.displaced(&one, |_, _| bond), expected, "{name}");
+        for (name, status, relation, expected) in table {
+            let (registry, one, _) = two(own.clone(), status, true);
+            assert_eq!(registry.superseded(&one, |_, _| relation), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_process_before_the_term_may_have_called_for_others() {
+        let called = json!({"requestId": "R", "acceptedAs": "b"});
+        let stood_back = json!({"requestId": "R", "acceptedAs": "b", "conditions": conflict()});
+        let table = [
+            ("another, for a new object", json!({}), called.clone(), true),
+            ("another that stood back", json!({}), stood_back, false),
+            ("nobody", json!({}), json!({}), false),
+            ("both: it was one after the other", json!({"requestId": "R", "acceptedAs": "a"}), called, false),
+        ];
+        for (name, own, other, expected) in table {
+            let (registry, one, _) = two(own, other, true);
+            assert_eq!(registry.others_acted_before(&one, |_, _| Relation::SameIdentity), expected, "{name}");
+        }
+    }
+
+    /// 3,000 objects that name one instance: nobody is woken before all are listed, and afterwards a change wakes the crowd
+    /// once a tick.
+    #[test]
+    fn wake_ups_of_a_crowd_do_not_grow_with_its_square() {
+        const OBJECTS: usize = 3000;
+        let registry = Registry::default();
+        for number in 0..OBJECTS {
+            registry.apply(object(&number.to_string(), 1, "a"), true);
+        }
+        assert_eq!(registry.woken().len(), OBJECTS, "each one for itself");
+        for number in 0..OBJECTS {
+            let claimed = object(&number.to_string(), 1, "a");
+            registry.accepted(&claimed, "LTAI1".into());
+        }
+        assert_eq!(registry.woken(), []);
+        assert_eq!(registry.woken_crowds().len(), OBJECTS);
+        assert_eq!(registry.woken_crowds(), []);
+    }
+
+    #[test]
+    fn one_of_those_that_generate_into_a_key_owns_it() {
+        let registry = Registry::default();
+        let generator = |name: &str, second, instance: &str| {
+            let mut object = object(name, second, "a");
+            let spec = Arc::make_mut(object.spec.as_mut().unwrap());
+            spec.instance_id = instance.into();
+            spec.secret_ref.name = "shared".into();
+            spec.rotation = Some(Box::default());
+            registry.apply(object.clone(), false);
+            object
+        };
+        let (old, young) = (generator("old", 1, "i-1"), generator("young", 2, "i-2"));
+        let owner = |object: &Object| registry.owner(object, |_, _| Relation::SameIdentity);
+        assert_eq!((owner(&old), owner(&young)), (Owner::This, Owner::OtherOfSecret("old".to_owned())));
+        registry.accepted(&young, "LTAI1".into());
+        assert_eq!((owner(&old), owner(&young)), (Owner::OtherOfSecret("young".to_owned()), Owner::This));
+        registry.delete(&young.key, &young.uid);
+        assert_eq!(owner(&old), Owner::This);
     }
 
     #[test]
@@ -625,9 +867,9 @@ mod tests {
         let keys = one.credentials().unwrap();
         registry.apply(one.clone(), false);
         registry.apply(other.clone(), false);
-        assert_eq!(registry.borrowers(&keys).len(), 2);
+        assert_eq!(registry.credential_users(&keys).len(), 2);
         assert_eq!(registry.delete(&one.key, &one.uid).released, None);
         assert_eq!(registry.apply(object("other", 2, "new"), false).released, Some(keys.clone()));
-        assert!(!registry.is_borrowed(&keys));
+        assert!(!registry.has_credential_users(&keys));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use http_body_util::BodyExt;
@@ -29,23 +29,118 @@ use crate::{
 
 /// The versions of all Secrets that are watched.
 #[derive(Default)]
-pub(super) struct Secrets(Mutex<HashMap<Key, SecretVersion>>);
+pub(super) struct Secrets(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    versions: HashMap<Key, SecretVersion>,
+    /// Secrets that are being written, and what the watch reported of each meanwhile.
+    writing: HashMap<Key, Meanwhile>,
+}
+
+/// What the watch reported of a Secret while it was written.
+#[derive(Default)]
+struct Meanwhile {
+    /// Writes under way.
+    writes: u32,
+    /// The uids of Secrets of that name that were deleted.
+    deleted: Vec<Arc<str>>,
+    /// All Secrets were listed afresh: one that is not in the list may have been made and deleted since.
+    listed: bool,
+}
+
+/// A write under way. A deletion that the watch reports takes precedence over its reply, whichever comes first.
+pub(super) struct Writing<'a> {
+    secrets: &'a Secrets,
+    key: Key,
+}
+
+impl Writing<'_> {
+    /// Takes in the version that the write returned; `false`: the Secret may have been deleted since.
+    pub fn wrote(&self, version: SecretVersion) -> bool {
+        let mut known = self.secrets.known();
+        let standing = known.versions.get(&self.key).is_some_and(|standing| standing.uid == version.uid);
+        if let Some(meanwhile) = known.writing.get(&self.key) {
+            let relisted = meanwhile.listed && !standing;
+            if relisted || meanwhile.deleted.contains(&version.uid) {
+                return false;
+            }
+        }
+        known.apply(self.key.clone(), version);
+        true
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        let mut known = self.secrets.known();
+        if let Some(meanwhile) = known.writing.get_mut(&self.key) {
+            meanwhile.writes -= 1;
+            if meanwhile.writes == 0 {
+                known.writing.remove(&self.key);
+            }
+        }
+    }
+}
 
 impl Secrets {
     /// The version that the watch knows.
     pub fn version(&self, key: &Key) -> Option<SecretVersion> {
-        self.versions().get(key).cloned()
+        self.known().versions.get(key).cloned()
+    }
+
+    /// Notes that a Secret is about to be written.
+    pub fn write(&self, key: Key) -> Writing<'_> {
+        self.known().writing.entry(key.clone()).or_default().writes += 1;
+        Writing { secrets: self, key }
+    }
+
+    /// Notes that a list of Secrets is complete.
+    pub fn listed(&self) {
+        self.known().writing.values_mut().for_each(|meanwhile| meanwhile.listed = true);
     }
 
     /// Takes in a version that a list shows; whether it is new.
     pub fn list(&self, key: Key, version: SecretVersion) -> bool {
-        self.versions().insert(key, version.clone()) != Some(version)
+        self.known().versions.insert(key, version.clone()) != Some(version)
     }
 
     /// Takes in a version from a watch or a write; whether it is new. The echo of a write may come after the next write:
     /// what is older is not taken in.
     pub fn apply(&self, key: Key, version: SecretVersion) -> bool {
-        match self.versions().entry(key) {
+        self.known().apply(key, version)
+    }
+
+    /// A Secret was deleted; whether it was known in that incarnation.
+    pub fn delete(&self, key: &Key, uid: &str) -> bool {
+        let mut known = self.known();
+        if let Some(meanwhile) = known.writing.get_mut(key) {
+            meanwhile.deleted.push(uid.into());
+        }
+        let is_known = known.versions.get(key).is_some_and(|version| *version.uid == *uid);
+        if is_known {
+            known.versions.remove(key);
+        }
+        is_known
+    }
+
+    /// Keys and uids in that namespace (all for `None`): what a relist must find again or delete.
+    pub fn keys(&self, namespace: Option<&str>) -> Vec<(Key, Arc<str>)> {
+        let known = self.known();
+        let all = known.versions.iter();
+        all.filter(|(key, _)| namespace.is_none_or(|namespace| *key.namespace == *namespace))
+            .map(|(key, version)| (key.clone(), version.uid.clone()))
+            .collect()
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn apply(&mut self, key: Key, version: SecretVersion) -> bool {
+        match self.versions.entry(key) {
             Entry::Occupied(entry) if version.is_older_than(entry.get()) => false,
             Entry::Occupied(mut entry) => entry.insert(version.clone()) != version,
             Entry::Vacant(entry) => {
@@ -53,29 +148,6 @@ impl Secrets {
                 true
             }
         }
-    }
-
-    /// A Secret was deleted; whether it was known in that incarnation.
-    pub fn delete(&self, key: &Key, uid: &str) -> bool {
-        let mut versions = self.versions();
-        let known = versions.get(key).is_some_and(|version| *version.uid == *uid);
-        if known {
-            versions.remove(key);
-        }
-        known
-    }
-
-    /// Keys and uids in that namespace (all for `None`): what a relist must find again or delete.
-    pub fn keys(&self, namespace: Option<&str>) -> Vec<(Key, std::sync::Arc<str>)> {
-        let versions = self.versions();
-        let all = versions.iter();
-        all.filter(|(key, _)| namespace.is_none_or(|namespace| *key.namespace == *namespace))
-            .map(|(key, version)| (key.clone(), version.uid.clone()))
-            .collect()
-    }
-
-    fn versions(&self) -> std::sync::MutexGuard<'_, HashMap<Key, SecretVersion>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -401,6 +473,44 @@ mod tests {
         assert_eq!(record(good).unwrap().instance_id, "i-1");
         for bad in ["", "{", "null", r#"{"instanceId":"i-1"}"#, r#"{"state":"lost"}"#] {
             assert_eq!(record(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_deletion_beats_the_reply_of_an_earlier_write() {
+        let version = |uid: &str| SecretVersion { uid: uid.into(), resource_version: "5".into() };
+        let key = Key::new("n", "s");
+        let table: [(&str, fn(&Secrets, &Key), bool); 5] = [
+            ("nothing happens meanwhile", |_, _| {}, true),
+            (
+                "made, seen and deleted",
+                |secrets, key| {
+                    secrets
+                        .apply(key.clone(), SecretVersion { uid: "u".into(), resource_version: "5".into() });
+                    assert!(secrets.delete(key, "u"));
+                },
+                false,
+            ),
+            ("another of that name is deleted", |secrets, key| assert!(!secrets.delete(key, "former")), true),
+            ("a list does not show it", |secrets, _| secrets.listed(), false),
+            (
+                "a list shows it",
+                |secrets, key| {
+                    secrets
+                        .list(key.clone(), SecretVersion { uid: "u".into(), resource_version: "5".into() });
+                    secrets.listed();
+                },
+                true,
+            ),
+        ];
+        for (name, meanwhile, stands) in table {
+            let secrets = Secrets::default();
+            let writing = secrets.write(key.clone());
+            meanwhile(&secrets, &key);
+            assert_eq!(writing.wrote(version("u")), stands, "{name}");
+            assert_eq!(secrets.version(&key).is_some(), stands, "{name}");
+            drop(writing);
+            assert!(secrets.known().writing.is_empty(), "{name}");
         }
     }
 

@@ -14,13 +14,13 @@ use tracing::Instrument;
 use super::{
     Context, Error,
     identities::Identities,
-    instances::Caller,
     object::{Key, Object},
+    registry::Proof,
     status::{self, Written},
 };
 use crate::{
     api::{self, ConditionType, VncPasswordSpec, VncPasswordStatus},
-    ecs::{Action, Asker, Identity, Region, Route},
+    ecs::{Action, Asker, Dated, Identity, Region, Route},
     rotation::{
         self, Decision, Verdict,
         facts::{Access, History, Observed, Owner, Unsettled},
@@ -32,6 +32,8 @@ use crate::{
 
 /// Conflicts in a row after which a pass gives up for a while.
 const MOST_CONFLICTS: u32 = 5;
+/// Reconciles in a row that may fail on the Kubernetes side before a claim that is to be proven is given up.
+const MAX_PROOF_FAILURES: u32 = 5;
 /// How long to wait while another object's call is under way at the instance.
 const BUSY: Duration = Duration::from_secs(1);
 /// How long a pass waits for a look, with the contents of the Secret in memory.
@@ -45,9 +47,15 @@ pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
         context.limiter.forget(&asker(&key));
         return None;
     };
+    let again = pass_over(&context, &key, object).await;
+    context.wake_all(context.registry.woken());
+    again
+}
+
+async fn pass_over(context: &Context, key: &Key, object: Arc<Object>) -> Option<Duration> {
     let span = tracing::info_span!("pass", namespace = %key.namespace, object = %key.name);
     let begun = Instant::now();
-    let result = reconcile(&context, Arc::clone(&object)).instrument(span.clone()).await;
+    let result = reconcile(context, Arc::clone(&object)).instrument(span.clone()).await;
     let (again, label) = match result {
         Ok(again) => {
             context.registry.remember(&object, |memory| memory.failures = 0);
@@ -88,6 +96,7 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Agai
     };
     let mut pass = Pass::observe(context, object, spec);
     let result = pass.run().await;
+    pass.end_proof(result.is_ok());
     if result.is_err() {
         pass.keep_attempt();
     }
@@ -113,10 +122,12 @@ struct Pass<'a> {
     /// Who calls; `None`: nobody can, or it is not known yet.
     identity: Option<Arc<Identity>>,
     /// Taken before the Secret is read: a call that is held up in between is refused as too old.
-    signed_at: Timestamp,
+    dated: Dated,
     turn: Option<super::instances::Turn<'a>>,
     looked: bool,
     conflicts: u32,
+    /// How the attempt to prove the object's claim stands, where it makes one.
+    proof: Option<Proof>,
 }
 
 /// How a pass ended.
@@ -159,7 +170,9 @@ impl<'a> Pass<'a> {
             rotate_at: object.rotate_at,
             spread: spec.rotation.as_ref().map_or(0.0, |_| spread(&object.uid)),
             owner: context.owner(&object),
-            displaced: context.displaced(&object),
+            superseded: context.superseded(&object),
+            deleting: object.deleting,
+            prove_claim: context.registry.must_prove(&object),
             in_fleet: object.membership.is_some(),
             access,
             credentials_changed: failed
@@ -181,15 +194,22 @@ impl<'a> Pass<'a> {
             jitter: rand::random(),
             spec,
         };
-        if let Some(unsettled) = rotation::doubt(&observed, inherited, now) {
-            context.unsettle(instance, &Identities::name(&object), unsettled);
+        let term_start = context.term_start.get().copied().unwrap_or(now);
+        if let Some(Unsettled { value, until, by_other }) =
+            rotation::doubt(&observed, inherited, term_start, now)
+        {
+            // Nobody has the uid of another object's former call.
+            let by = if by_other { Arc::default() } else { Arc::clone(&object.uid) };
+            let caller = context.identities.caller(&Identities::name(&object));
+            context.instances.unsettle(instance, &by, caller, value, until);
         }
-        observed.history.unsettled = unsettled(context, &object, instance);
+        observed.history.unsettled = context.unsettled(&object);
         // What was accepted and is not written yet is nobody else's to change until it is.
         let turn = observed.attempt.as_ref().and_then(|_| context.instances.turn(&observed.spec.instance_id));
-        let (looked, conflicts) = (false, 0);
+        let (looked, conflicts, dated) = (false, 0, context.ecs.clock().dated());
+        let proof = observed.prove_claim.then_some(Proof::Failed);
         let mut pass =
-            Self { context, object, observed, region, identity, signed_at: now, turn, looked, conflicts };
+            Self { context, object, observed, region, identity, dated, turn, looked, conflicts, proof };
         pass.ask_limiter();
         pass
     }
@@ -234,7 +254,7 @@ impl<'a> Pass<'a> {
 
     /// Decides and acts until there is nothing more to do now.
     async fn run(&mut self) -> Result<Option<Again>, Error> {
-        self.know_accounts().await?;
+        self.contend().await?;
         loop {
             let now = Timestamp::now();
             match rotation::decide(&self.observed, now) {
@@ -243,12 +263,12 @@ impl<'a> Pass<'a> {
                 Decision::Draw => self.draw()?,
                 Decision::WriteSecret(write) => {
                     if !self.write_secret(*write).await? {
-                        return Ok(Some(Again::BUSY));
+                        return Ok(Some(self.busy()));
                     }
                 }
                 Decision::Send(purpose) => {
-                    if !self.send(purpose).await {
-                        return Ok(Some(Again::BUSY));
+                    if !self.send(purpose).await? {
+                        return Ok(Some(self.busy()));
                     }
                 }
                 Decision::Announce(announcement, verdict) => {
@@ -258,7 +278,7 @@ impl<'a> Pass<'a> {
                 }
                 Decision::Reboot => {
                     if !self.reboot().await {
-                        return Ok(Some(Again::BUSY));
+                        return Ok(Some(self.busy()));
                     }
                 }
                 Decision::Rest(verdict) => {
@@ -274,13 +294,16 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// This reconcile may not act now; another one follows.
+    fn busy(&mut self) -> Again {
+        self.proof = self.proof.map(|_| Proof::Pending);
+        Again::BUSY
+    }
+
     /// Takes in a verdict and writes it; `None`: the object has changed, decide again.
     async fn record(&mut self, verdict: Verdict) -> Result<Option<End>, Error> {
         let context = self.context;
         let instance = &self.observed.spec.instance_id;
-        if let Some(unsettled) = verdict.unsettled.clone() {
-            context.unsettle(instance, &Identities::name(&self.object), unsettled);
-        }
         match (verdict.look, &self.region, &self.identity) {
             (Some(due), Some(region), Some(identity)) => {
                 context.lookout.want(identity, instance, region, due);
@@ -316,7 +339,6 @@ impl<'a> Pass<'a> {
     /// Keeps what the next pass needs to know, and tells what happened.
     fn remember(&self, verdict: Verdict, written: Option<Arc<Object>>) {
         let context = self.context;
-        let rivals = written.is_some();
         context.registry.remember(&self.object, |memory| {
             if let Some(read) = &self.observed.read
                 && !verdict.deferred
@@ -332,9 +354,6 @@ impl<'a> Pass<'a> {
         });
         for note in verdict.notes {
             context.events.tell(&self.object, note);
-        }
-        if rivals {
-            context.registry.rivals(&self.object).into_iter().for_each(|key| context.wake(key));
         }
     }
 
@@ -367,6 +386,22 @@ impl<'a> Pass<'a> {
         Ok(None)
     }
 
+    /// Takes in how the attempt to prove the object's claim has ended. A failure on the Kubernetes side leaves it to the next
+    /// reconcile, but not for ever: an object whose Secret cannot be read or written must not hold an instance.
+    fn end_proof(&self, ended: bool) {
+        let Some(mut proof) = self.proof else { return };
+        if proof == Proof::Failed && self.observed.limiter_opens.is_some() {
+            proof = Proof::Pending;
+        }
+        let region = self.observed.region.as_deref();
+        self.context.registry.remember(&self.object, |memory| {
+            if !ended && proof == Proof::Failed && memory.failures < MAX_PROOF_FAILURES {
+                proof = Proof::Pending;
+            }
+            memory.claim.proof_ended(proof, region, Instant::now());
+        });
+    }
+
     /// The outcome of a call could not be written: the next pass writes it, instead of calling again.
     fn keep_attempt(&mut self) {
         if let Some(attempt) = self.observed.attempt.take() {
@@ -391,13 +426,6 @@ fn requeue(status: &VncPasswordStatus, reply: Option<&Reply>, waits_for_turn: bo
 /// The object in the limiter's line.
 fn asker(key: &Key) -> Asker {
     Asker::new(&key.namespace, &key.name)
-}
-
-/// What may still arrive at an instance by calls that are not known to be another account's.
-fn unsettled(context: &Context, object: &Object, instance: &str) -> Vec<Unsettled> {
-    let own = Identities::name(object);
-    let concerns = |caller: &Caller| !context.identities.is_apart(caller, &own);
-    context.instances.unsettled(instance, Timestamp::now(), concerns)
 }
 
 /// A fraction from 0 up to 1 that is always the same for this object.

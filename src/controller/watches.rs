@@ -22,9 +22,9 @@ use tokio::task::JoinSet;
 use super::{
     Context,
     object::{FleetObject, Incoming, IncomingFleet, Key, NodeMetadata, Object, SecretMetadata},
-    registry::{Change, Concerned, Gone},
+    registry::{Before, Change, Concerned, Gone},
 };
-use crate::{rotation::facts::Unsettled, runtime::Readiness};
+use crate::runtime::Readiness;
 
 /// Starts the watches; they end when what is returned is dropped.
 pub(super) fn spawn(context: &Arc<Context>, readiness: &Readiness) -> JoinSet<()> {
@@ -198,10 +198,13 @@ async fn objects(context: &Context, namespace: Option<String>, readiness: &Readi
 }
 
 fn follow_up(context: &Context, change: Change) {
-    let Change { wake, gone, released, former, fleets } = change;
-    if let Some(Gone { instance_id, identity, unsettled_until, unclaimed }) = gone {
-        if let Some(until) = unsettled_until.filter(|until| *until > Timestamp::now()) {
-            context.unsettle(&instance_id, &identity, Unsettled { value: None, until });
+    let Change { gone, released, former, fleets } = change;
+    if let Some(Gone { uid, instance_id, identity, unsettled_until, before, unclaimed }) = gone {
+        // A process before this one may have made a call for it that this one does not know of.
+        let before = context.before_settled().filter(|_| before == Before::Acted);
+        if let Some(until) = unsettled_until.max(before).filter(|until| *until > Timestamp::now()) {
+            let caller = context.identities.caller(&identity);
+            context.instances.unsettle(&instance_id, &uid, caller, None, until);
         }
         // Others of the same identity ask again.
         context.lookout.forget(&identity, &instance_id);
@@ -215,9 +218,7 @@ fn follow_up(context: &Context, change: Change) {
     if let Some(secret) = released {
         context.identities.forget(&secret);
     }
-    for key in wake {
-        context.wake(key);
-    }
+    context.wake_all(context.registry.woken());
     match fleets {
         Concerned::None => {}
         Concerned::One(name, uid) => {
@@ -260,6 +261,7 @@ async fn secrets(context: &Context, namespace: Option<String>, readiness: &Readi
                         wake_readers(context, &key);
                     }
                 }
+                context.secrets.listed();
                 if listing.first() {
                     readiness.arrived();
                 }
@@ -273,7 +275,7 @@ fn wake_readers(context: &Context, secret: &Key) {
     for key in context.registry.readers(secret) {
         context.wake(key);
     }
-    context.wake_borrowers(secret);
+    context.wake_credential_users(secret);
 }
 
 /// Tells after a relist what is gone, and whether it was the first list.

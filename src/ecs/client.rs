@@ -79,8 +79,8 @@ struct Ask<'a> {
     region: &'a Region,
     /// All but `RegionId`.
     parameters: &'a [(&'a str, &'a str)],
-    /// Local time as of which the call is signed.
-    signed_at: Timestamp,
+    /// The cloud's time as of which the call is signed; `None`: that of the call.
+    signed_at: Option<Timestamp>,
     /// Longest reply in bytes.
     limit: usize,
     /// What must not show up in a log, besides the credentials.
@@ -112,9 +112,9 @@ impl Client {
 
     /// Sets the VNC password of an instance (`ModifyInstanceVncPasswd`).
     ///
-    /// `signed_at` is the local time from before the password was read from its Secret: should the process be paused
-    /// in between, the signature is too old by the time it is sent, and the cloud refuses it. The learned clock skew
-    /// is added here.
+    /// `signed_at` is the cloud's time from before the password was read from its Secret ([`Clock::dated`]): should the
+    /// process be paused in between, the signature is too old by the time it is sent, and the cloud refuses it. What is
+    /// learned of the cloud's clock in between never makes it younger.
     ///
     /// # Errors
     /// Any of [`Error`]. After `Timeout`, `Interrupted` and `UnreadableReply` the password may have been set, or may
@@ -131,7 +131,7 @@ impl Client {
             action: "ModifyInstanceVncPasswd",
             region,
             parameters: &[("InstanceId", instance_id), ("VncPassword", password.expose())],
-            signed_at,
+            signed_at: Some(signed_at),
             limit: SHORT_REPLY,
             secret: password.expose(),
         };
@@ -143,7 +143,7 @@ impl Client {
     /// It shuts down in good order, never with `ForceStop`: that would lose what is not on the disk yet. Accepted means
     /// begun: that it is over can only be seen, by another start time.
     ///
-    /// `signed_at` is the local time from before it was decided on: a process that was paused in between is refused, since
+    /// `signed_at` is the cloud's time from before it was decided on: a process that was paused in between is refused, since
     /// the restart may have been asked for again meanwhile.
     ///
     /// # Errors
@@ -160,7 +160,7 @@ impl Client {
             action: "RebootInstance",
             region,
             parameters: &[("InstanceId", instance_id)],
-            signed_at,
+            signed_at: Some(signed_at),
             limit: SHORT_REPLY,
             secret: "",
         };
@@ -253,8 +253,7 @@ impl Inner {
         region: &Region,
         parameters: &[(&str, &str)],
     ) -> Result<Accepted, Error> {
-        let signed_at = self.rpc.clock.local();
-        let ask = Ask { action, region, parameters, signed_at, limit: LONG_REPLY, secret: "" };
+        let ask = Ask { action, region, parameters, signed_at: None, limit: LONG_REPLY, secret: "" };
         self.call(identity, &ask).await
     }
 

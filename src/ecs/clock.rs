@@ -16,6 +16,24 @@ const NOISE_SECONDS: i64 = 2;
 /// A clock that is off by as much is told to whoever keeps the machine.
 const WRONG_SECONDS: i64 = 60;
 
+/// A decision counts as made at another time when what is known of the cloud's clock has moved by more than this since.
+const MOVED_SECONDS: i64 = 5;
+
+/// The cloud's time at one moment, and what was known of its clock then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dated {
+    at: Timestamp,
+    skew: i64,
+}
+
+impl Dated {
+    /// The cloud's time, as far as it was known.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+}
+
 /// The local clock and the cloud's. Clones share what was learned.
 #[derive(Clone, Debug)]
 pub struct Clock(Arc<Inner>);
@@ -46,6 +64,19 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.at(self.local())
+    }
+
+    /// The cloud's time now, to date a call that is decided on from here.
+    #[must_use]
+    pub fn dated(&self) -> Dated {
+        Dated { at: self.now(), skew: self.0.skew.load(Ordering::Relaxed) }
+    }
+
+    /// Whether so much was learned of the cloud's clock since then that what was decided then may be old: the local clock
+    /// of a machine that slept shows the time at which it fell asleep.
+    #[must_use]
+    pub fn has_moved_since(&self, dated: &Dated) -> bool {
+        self.0.skew.load(Ordering::Relaxed).saturating_sub(dated.skew).saturating_abs() > MOVED_SECONDS
     }
 
     /// The cloud's time at a local time.

@@ -25,6 +25,17 @@ const CALL: Duration = Duration::from_secs(4);
 /// How long a call may take that finds out, before another does.
 const PROBE: Duration = Duration::from_secs(5);
 
+/// x
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// x
+    Known,
+    /// x
+    Refused,
+    /// x
+    Unknown,
+}
+
 /// An identity: the source of its credentials, and what the cloud said of them.
 pub struct Identity {
     name: Box<str>,
@@ -90,18 +101,23 @@ impl Identity {
 
     /// Finds out the account, where that is not known: one call for all who ask. After a failure it is not asked again
     /// for a while.
-    pub async fn learn_account(&self, sts: &Sts) {
+    pub async fn learn_account(&self, sts: &Sts) -> Standing {
         let mut again = self.asking.lock().await;
-        if self.account.get().is_some() || again.is_some_and(|again| again > Instant::now()) {
-            return;
+        if self.account.get().is_some() {
+            return Standing::Known;
+        }
+        if again.is_some_and(|again| again > Instant::now()) {
+            return Standing::Unknown;
         }
         match self.caller(sts).await {
             Ok(caller) => {
                 self.account.set(caller.account.into()).ok();
+                Standing::Known
             }
             Err(error) => {
                 tracing::warn!(identity = self.name(), %error, "cannot tell which account this is");
                 *again = Some(Instant::now() + REST);
+                Standing::Refused
             }
         }
     }

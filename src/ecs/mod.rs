@@ -42,11 +42,11 @@ mod wire;
 
 pub use api::{Instance, InstanceStatus, RegionInfo, RequestId};
 pub use client::{Client, Config};
-pub use clock::Clock;
+pub use clock::{Clock, Dated};
 pub use credentials::{Credentials, ProviderError};
 pub use endpoint::{Endpoint, InvalidEndpoint, InvalidRegion, Network, Region};
 pub use error::{BuildError, Error, Unreadable};
-pub use identity::Identity;
+pub use identity::{Identity, Standing};
 pub use limiter::{Action, Asker, Limiter, Rates, Route};
 pub use lookout::Lookout;
 pub use meter::{Made, Meter};

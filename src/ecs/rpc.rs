@@ -51,8 +51,8 @@ pub(super) struct Call<'a> {
     pub(super) version: &'static str,
     pub(super) endpoint: &'a Endpoint,
     pub(super) parameters: &'a [(&'a str, &'a str)],
-    /// Local time as of which the call is signed.
-    pub(super) signed_at: Timestamp,
+    /// The cloud's time as of which the call is signed; `None`: that of the call.
+    pub(super) signed_at: Option<Timestamp>,
     /// Longest reply in bytes.
     pub(super) limit: usize,
     /// What must not show up in a log, besides the credentials.
@@ -199,7 +199,8 @@ impl Rpc {
         let &Call { action, version, parameters, .. } = call;
         let request = signature::Request { action, version, host: call.endpoint.authority(), parameters };
         let nonce = Nonce::from(nonce(action)?);
-        signature::sign(&request, credentials, self.clock.at(call.signed_at), nonce)
+        let signed_at = call.signed_at.unwrap_or_else(|| self.clock.now());
+        signature::sign(&request, credentials, signed_at, nonce)
             .map_err(|_| Error::Invalid { action, problem: "the endpoint's host cannot stand in a header" })
     }
 }

@@ -175,9 +175,8 @@ impl Sts {
         parameters: &[(&str, &str)],
     ) -> Result<Accepted, Error> {
         let endpoint: &Endpoint = &self.endpoint.resolve();
-        let signed_at = self.rpc.clock.local();
         let (version, limit) = (VERSION, SHORT_REPLY);
-        let call = Call { action, version, endpoint, parameters, signed_at, limit, secret: "" };
+        let call = Call { action, version, endpoint, parameters, signed_at: None, limit, secret: "" };
         let result = self.rpc.call(&call, caller, Instant::now() + self.timeout).await;
         let token = caller.security_token().map_or("", Secret::expose);
         let secrets = [caller.access_key_id(), caller.access_key_secret().expose(), token];

@@ -149,9 +149,6 @@ pub struct Record {
     /// Until when a call of unknown outcome may still arrive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsettled_until: Option<Timestamp>,
-    /// RequestId of the call by which the value came into effect.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
 }
 
 impl Record {
@@ -248,7 +245,6 @@ mod tests {
             refused: None,
             draws: 1,
             unsettled_until: None,
-            request_id: None,
         };
         let json = serde_json::to_string(&record).unwrap();
         assert_eq!(

@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     backoff,
-    contents::{Record, State},
-    facts::{Access, Observed, Owner, Unsettled},
+    contents::{Change, Record, State},
+    facts::{Access, Attempt, Observed, Owner, Unsettled},
     generated,
     hold::{conflicted, stalled, without_identity},
     message::message,
@@ -24,12 +24,34 @@ use crate::api::{Applied, ConditionStatus, ConditionType, Reason, Retry, VncPass
 /// Decides the next step from what was observed.
 #[must_use]
 pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
-    let decision = match normalised(observed, now) {
-        Some(normalised) => step(&normalised, now),
-        None => step(observed, now),
-    };
+    let normalised = normalised(observed, now);
+    let observed = normalised.as_ref().unwrap_or(observed);
+    let decision = step(observed, now);
+    if observed.deleting {
+        return finish_only(observed, decision);
+    }
     let calls = observed.attempt.is_none() && leads_to_a_call(&decision);
     if calls && observed.access == Access::Unread { Decision::ReadCredentials } else { decision }
+}
+
+/// The same for an object that is being deleted: what a call that was made asks for is finished, nothing else begins.
+fn finish_only(observed: &Observed, decision: Decision) -> Decision {
+    match decision {
+        Decision::ReadSecret if observed.attempt.is_some() => decision,
+        Decision::WriteSecret(write)
+            if observed.attempt.is_some() && !matches!(write.next, Change::Set(_)) =>
+        {
+            Decision::WriteSecret(write)
+        }
+        Decision::Rest(verdict) => rest(Verdict { wake: None, look: None, deferred: false, ..*verdict }),
+        Decision::ReadCredentials
+        | Decision::ReadSecret
+        | Decision::Draw
+        | Decision::WriteSecret(_)
+        | Decision::Send(_)
+        | Decision::Announce(..)
+        | Decision::Reboot => rest(Verdict::of((*observed.status).clone(), Effects::default())),
+    }
 }
 
 /// Whether the step is of no use without an identity.
@@ -43,6 +65,7 @@ fn leads_to_a_call(decision: &Decision) -> bool {
 
 pub(super) fn step(observed: &Observed, now: Timestamp) -> Decision {
     if let Some(attempt) = &observed.attempt {
+        let observed = &with_call(observed, attempt);
         return match attempt.rotation {
             Some(_) => generated::after_call(observed, attempt, now),
             None => reply::decide(observed, attempt, now),
@@ -58,17 +81,29 @@ pub(super) fn step(observed: &Observed, now: Timestamp) -> Decision {
     if observed.generated() { generated::step(observed, now) } else { users::step(observed, now) }
 }
 
+/// What was known of the instance when the call was made counts for its reply, even if it was forgotten since.
+fn with_call(observed: &Observed, attempt: &Attempt) -> Observed {
+    let mut observed = observed.clone();
+    observed.look = attempt.look.clone().or(observed.look);
+    if attempt.io_optimized.is_some() {
+        let instance = Arc::make_mut(&mut observed.status).instance.get_or_insert_default();
+        instance.io_optimized = instance.io_optimized.or(attempt.io_optimized);
+    }
+    observed
+}
+
 /// The status as decisions take it: what another has replaced counts as never applied, times that cannot be are cut, and
-/// what the Secret's record knows is taken in.
+/// what the Secret's record and the calls of other objects tell is taken in.
 /// `None`: there is nothing to change.
 fn normalised(observed: &Observed, now: Timestamp) -> Option<Observed> {
     let mut status = (*observed.status).clone();
-    if observed.displaced {
+    if observed.superseded {
         status.applied = None;
         status.accepted = None;
     }
     cut_to_bounds(observed, &mut status, now);
     take_in_record(observed, &mut status, now);
+    take_in_calls_of_others(observed, &mut status, now);
     (status != *observed.status).then(|| Observed { status: Arc::new(status), ..observed.clone() })
 }
 
@@ -122,10 +157,41 @@ fn take_in_record(observed: &Observed, status: &mut VncPasswordStatus, now: Time
     }
 }
 
-/// What others may have sent that this process cannot know of: a former process where the object is `inherited`
-/// from it, or a former owner of the instance. Told once, before the first decision.
+/// The value that this object applied is in doubt while another object's call may replace it, or may have replaced it
+/// (R43). A generated one then counts as never applied; a user's is sent once more when the call can no longer arrive.
+fn take_in_calls_of_others(observed: &Observed, status: &mut VncPasswordStatus, now: Timestamp) {
+    if observed.attempt.is_some() {
+        return;
+    }
+    let own = |applied: &Applied| {
+        let known = observed.history.applied.as_ref().filter(|(version, _)| version.is(applied));
+        known.map(|(_, value)| *value)
+    };
+    let applied = status.applied.as_ref().map(|applied| (applied.time.0, own(applied)));
+    let accepted = status.accepted.as_ref().map(|accepted| (accepted.time.0, None));
+    let generated = observed.generated();
+    let in_doubt = [applied, accepted.filter(|_| generated)].into_iter().flatten();
+    let until = in_doubt.filter_map(|(at, own)| observed.others_unsettled(at, own)).max();
+    let Some(until) = until else { return };
+    if generated {
+        status.applied = None;
+        status.accepted = None;
+    }
+    if status.unsettled_until() < Some(until) && (until > now || !generated) {
+        status.retry.get_or_insert_default().unsettled_until = Some(Time(until));
+    }
+}
+
+/// What others may have sent that this process cannot know of: a former process, where the object is `inherited` from it.
+/// `term_start`: when this process began to lead; the calls of the one before were made by then. Reported once, before
+/// the first decision.
 #[must_use]
-pub fn doubt(observed: &Observed, inherited: bool, now: Timestamp) -> Option<Unsettled> {
+pub fn doubt(
+    observed: &Observed,
+    inherited: bool,
+    term_start: Timestamp,
+    now: Timestamp,
+) -> Option<Unsettled> {
     // A resend that was due when the former process ended may be under way: nothing is written down before one.
     let resends = [enforce_due(observed, &observed.status, now), observed.on_demand(&observed.status)];
     let resending = resends.into_iter().flatten().any(|due| due <= now);
@@ -134,22 +200,54 @@ pub fn doubt(observed: &Observed, inherited: bool, now: Timestamp) -> Option<Uns
     let recorded = observed.spec.rotation.is_some()
         && observed.status.observed_generation.is_none_or(|generation| generation == observed.generation);
     let took_over = conflicted(observed) && observed.owner == Owner::This && !observed.spec.suspend;
-    let unknown = took_over || (inherited && !known && !recorded);
-    let unknown = unknown.then(|| settled_at(now, observed.settle));
-    let until = unknown.max(observed.status.unsettled_until().filter(|_| inherited))?;
-    Some(Unsettled { value: None, until })
+    let unknown = (took_over || !known && !recorded).then(|| settled_at(term_start, observed.settle));
+    let until = unknown.max(observed.status.unsettled_until()).filter(|until| inherited && *until > now)?;
+    // A process before this one may have known of another object's call.
+    let ready = observed.status.condition(ConditionType::Ready);
+    let in_doubt = ready
+        .is_some_and(|ready| ready.status == ConditionStatus::Unknown && ready.reason == Reason::Settling);
+    Some(Unsettled { value: None, until, by_other: took_over || in_doubt })
+}
+
+/// The object does not act. `Ready` stays as it was, unless another object has replaced the value.
+fn idle(observed: &Observed, now: Timestamp) -> Verdict {
+    let status = &observed.status;
+    let (ready, reason, text) = match status.condition(ConditionType::Ready) {
+        None => (ConditionStatus::Unknown, Reason::Suspended, message(Reason::Suspended, observed, None)),
+        Some(ready) if observed.superseded && !ready.is_false() => {
+            let text = format!(
+                "the API has since accepted the password of another VncPassword for instance {}",
+                observed.spec.instance_id
+            );
+            (ConditionStatus::False, Reason::Conflict, text)
+        }
+        Some(ready) if ready.status == ConditionStatus::True && in_doubt(observed) => {
+            let text = message(Reason::Settling, observed, None);
+            (ConditionStatus::Unknown, Reason::Settling, text)
+        }
+        Some(ready) => (ready.status, ready.reason, ready.message.clone()),
+    };
+    let outlook = Outlook::new(ready, Progress::Rest, reason, text);
+    conclude(observed, (**status).clone(), &outlook, now, Effects::default())
+}
+
+/// Whether another object's call may have replaced the value in effect, or may still do so.
+fn in_doubt(observed: &Observed) -> bool {
+    let status = &observed.status;
+    match &status.applied {
+        None => status.unsettled_until().is_some() && observed.generated(),
+        Some(applied) => observed.others_unsettled(applied.time.0, None).is_some(),
+    }
 }
 
 /// The states in which nothing is done, whatever the Secret says.
 fn out_of_action(observed: &Observed, now: Timestamp) -> Option<Verdict> {
     let status = &observed.status;
-    if observed.spec.suspend {
-        let (ready, reason, text) = status.condition(ConditionType::Ready).map_or_else(
-            || (ConditionStatus::Unknown, Reason::Suspended, message(Reason::Suspended, observed, None)),
-            |ready| (ready.status, ready.reason, ready.message.clone()),
-        );
-        let outlook = Outlook::new(ready, Progress::Rest, reason, text);
-        return Some(conclude(observed, (**status).clone(), &outlook, now, Effects::default()));
+    if observed.deleting && !observed.superseded {
+        return Some(Verdict::of((**status).clone(), Effects::default()));
+    }
+    if observed.spec.suspend || observed.deleting {
+        return Some(idle(observed, now));
     }
     if observed.region.is_none() {
         return Some(stalled(observed, Reason::InvalidRegion, None, now));

@@ -40,8 +40,14 @@ pub struct Observed {
     pub spread: f64,
     /// Whether this object may act on the instance.
     pub owner: Owner,
-    /// Another identity's object has had a call accepted while this one could not act: what this one applied is gone.
-    pub displaced: bool,
+    /// The API has accepted another object's call for the instance since it last accepted one of this object: the value
+    /// of this object is no longer in effect.
+    pub superseded: bool,
+    /// It has a `deletionTimestamp`: it starts nothing more.
+    pub deleting: bool,
+    /// Its claim to the instance rests on its status alone, and an object of another identity contends for the
+    /// instance: it sends its value once.
+    pub prove_claim: bool,
     /// Whether it is a fleet's child: it adopts no password.
     pub in_fleet: bool,
     /// Whether there is an identity to call the cloud with.
@@ -108,6 +114,26 @@ impl Observed {
                 record.state == State::Drawn
                     || accepted.is_some_and(|accepted| accepted.rotation == record.id)
             })
+    }
+
+    /// Whether a password takes effect immediately at the instance, as the status or the newest look says; `None`: not
+    /// known.
+    #[must_use]
+    pub fn io_optimized(&self) -> Option<bool> {
+        let known = self.status.instance.as_ref().and_then(|instance| instance.io_optimized);
+        known.or_else(|| match &self.look.as_ref()?.found {
+            Found::Seen(seen) => seen.io_optimized,
+            Found::Unseen | Found::Refused | Found::Failed | Found::NoCredentials(_) => None,
+        })
+    }
+
+    /// Until when another object's call may replace a value that the API accepted at that time. A time in the past counts
+    /// as well: such a call may have arrived since. A late call of the same value does no harm.
+    #[must_use]
+    pub fn others_unsettled(&self, accepted: Timestamp, own: Option<Fingerprint>) -> Option<Timestamp> {
+        let others = self.history.unsettled.iter().filter(|unsettled| unsettled.by_other);
+        let differs = others.filter(|unsettled| unsettled.value.is_none() || unsettled.value != own);
+        differs.map(|unsettled| unsettled.until).filter(|until| *until > accepted).max()
     }
 
     /// When the rotation that the annotation asks for is due.
@@ -256,6 +282,8 @@ pub struct Unsettled {
     pub value: Option<Fingerprint>,
     /// Until when.
     pub until: Timestamp,
+    /// Another object made the call, or may have made it.
+    pub by_other: bool,
 }
 
 /// One look at the instance.
@@ -323,6 +351,13 @@ pub struct Attempt {
     pub value: Fingerprint,
     /// Of which rotation, by the record's id; `None`: the Secret is the user's.
     pub rotation: Option<String>,
+    /// The record says that the value is the one in effect: sent once more, it is no rotation.
+    pub repeats: bool,
+    /// Whether a password takes effect immediately at the instance, as it was known when the call was made. Renewed
+    /// credentials void what is known of an instance, but not what this call was made with.
+    pub io_optimized: Option<bool>,
+    /// The look at the instance that the call was made with, for the same reason.
+    pub look: Option<Look>,
     /// Whether the value holds upper case, lower case and digits.
     pub all_classes: bool,
     /// How many calls were made at once, this one included.

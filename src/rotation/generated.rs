@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use self::{
-    told::{Due, in_sync, outdated, settling, take_over, told_by, unsettled},
+    told::{Due, in_sync, settling, take_over, to_repeat, told_by, unsettled},
     writes::Start,
 };
 use super::{
@@ -43,7 +43,8 @@ fn unread(observed: &Observed, now: Timestamp) -> Option<Verdict> {
     let status = &observed.status;
     let version = observed.current_version()?;
     // Whose Secret it is has to be looked up once for each spec.
-    if status.observed_generation != Some(observed.generation) || conflicted(observed) {
+    if status.observed_generation != Some(observed.generation) || conflicted(observed) || observed.prove_claim
+    {
         return None;
     }
     let locked_out = status.reason(ConditionType::Stalled) == Some(Reason::SecretNotWritable);
@@ -171,22 +172,28 @@ fn redraw(observed: &Observed, contents: &Contents, record: &Record, now: Timest
 fn under_way(
     observed: &Observed,
     contents: &Contents,
-    (next, _, record): (&Password, Fingerprint, &Record),
+    (next, print, record): (&Password, Fingerprint, &Record),
     now: Timestamp,
 ) -> Decision {
-    if observed.status.accepted.is_some() {
+    if observed.status.accepted.is_some() && !observed.prove_claim {
         return match restart::follow(observed, (*observed.status).clone(), Effects::default(), now) {
             Followed::Waits(verdict) => rest(*verdict),
             Followed::Step(decision) => decision,
-            Followed::Restarted(status, _) => {
-                write(writes::promoted(contents, next, record, status.request_id.clone()))
-            }
+            Followed::Restarted(..) => write(writes::promoted(contents, next, record)),
             Followed::Blurred(verdict) => held_again(observed, *verdict, now)
                 .map_or_else(|| send_again(observed, contents, record, now), rest),
         };
     }
     if let Some(verdict) = held(observed, &contents.version, now).or_else(|| look_first(observed, now)) {
         return rest(verdict);
+    }
+    // After a restart nobody could tell which of the two values it brought into effect.
+    let late = observed.others_unsettled(now, Some(print)).filter(|_| observed.io_optimized() == Some(false));
+    if let Some(until) = late.filter(|_| !observed.prove_claim) {
+        return rest(settling(observed, (*observed.status).clone(), until, now));
+    }
+    if observed.status.accepted.is_some() {
+        return send_again(observed, contents, record, now);
     }
     send(observed, contents, record, now)
 }
@@ -258,11 +265,10 @@ fn in_effect(observed: &Observed, contents: &Contents, now: Timestamp) -> Decisi
     if due.rotation(now) {
         return begin(&known, Some(contents), Start::Draw, now);
     }
-    if outdated(observed, contents) {
-        return begin(observed, Some(contents), Start::Apply, now);
-    }
-    if due.again(now) && !contents.holds_a_refused_value(&observed.spec.instance_id) {
-        return begin(&known, Some(contents), Start::Repeat, now);
+    let refused = contents.holds_a_refused_value(&observed.spec.instance_id);
+    if let Some(start) = to_repeat(observed, contents, &due, now).filter(|_| !refused) {
+        let observed = if start == Start::Repeat { &known } else { observed };
+        return begin(observed, Some(contents), start, now);
     }
     let notes = observed.status.accepted.iter().map(|_| restart::seen(observed)).collect();
     rest(in_sync(observed, (*known.status).clone(), Effects { notes, ..Effects::default() }, now))
@@ -271,7 +277,9 @@ fn in_effect(observed: &Observed, contents: &Contents, now: Timestamp) -> Decisi
 /// A rotation begins with its write, before anything is sent, where nothing forbids it.
 fn begin(observed: &Observed, contents: Option<&Contents>, start: Start, now: Timestamp) -> Decision {
     let status = &observed.status;
-    if let Some(until) = unsettled(observed, now) {
+    // To prove a claim, the value that is in effect anyway is sent: that need not wait for a late call.
+    let proves = observed.prove_claim && start == Start::Repeat;
+    if let Some(until) = unsettled(observed, now).filter(|_| !proves) {
         return rest(settling(observed, (**status).clone(), until, now));
     }
     // What was announced is drawn, and waits in the Secret for the limiter to open.

@@ -27,7 +27,8 @@ pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp)
         || observed.history.examined.as_ref().is_some_and(|examined| examined != version)
         // Whoever takes over need not sit out the backoff of what it tried before it stood back.
         || conflicted(observed)
-        || observed.credentials_changed;
+        || observed.credentials_changed
+        || observed.prove_claim;
     if !changed {
         let examined = observed.history.examined.is_some();
         match standing_reason(&observed.status) {
@@ -103,15 +104,6 @@ pub(super) fn wait_for_instance(observed: &Observed, now: Timestamp) -> Option<V
     as_it_stands(observed, status, Effects { wake: Some(cap), look: Some(look), ..Effects::default() }, now)
 }
 
-/// Whether the instance takes a password at once, as the status or the newest look says.
-pub(super) fn optimized(observed: &Observed) -> Option<bool> {
-    let known = observed.status.instance.as_ref().and_then(|instance| instance.io_optimized);
-    known.or_else(|| match &observed.look.as_ref()?.found {
-        Found::Seen(seen) => seen.io_optimized,
-        Found::Unseen | Found::Refused | Found::Failed | Found::NoCredentials(_) => None,
-    })
-}
-
 /// The instance is looked at before its first password, to learn whether that is in effect at once; and where it
 /// is not, before each, since the start time is what tells a restart. A generated password waits until that is
 /// known, a user's is sent as if it were optimized.
@@ -131,7 +123,7 @@ pub(super) fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict>
             Effects { look: Some(now), deferred: true, ..Effects::default() },
         )),
         Some(Found::Seen(_) | Found::Unseen | Found::Refused | Found::NoCredentials(_))
-            if !generated || optimized(observed).is_some() =>
+            if !generated || observed.io_optimized().is_some() =>
         {
             None
         }
@@ -228,8 +220,9 @@ pub(super) fn next_attempt(observed: &Observed, now: Timestamp) -> Option<Timest
 
 /// The same, unless what the last attempt failed for may have been mended since.
 pub(super) fn held_until(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
-    let mended =
-        observed.credentials_changed || observed.status.observed_generation != Some(observed.generation);
+    let mended = observed.credentials_changed
+        || observed.status.observed_generation != Some(observed.generation)
+        || observed.prove_claim;
     next_attempt(observed, now).filter(|_| !mended)
 }
 

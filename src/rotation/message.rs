@@ -23,8 +23,12 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
             )
         }
         Reason::Settling if observed.generated() => format!(
-            "a call for instance {instance} had an unknown outcome and may still arrive; until it cannot any more, no \
-             other password is set"
+            "a call for instance {instance} may still arrive; no other password is set until then, and if another \
+             VncPassword made the call, the password is sent once more"
+        ),
+        Reason::Settling if observed.history.unsettled.iter().any(|unsettled| unsettled.by_other) => format!(
+            "a call of another VncPassword may still replace the value of key {key} of Secret {secret} at instance \
+             {instance}; the value is sent once more when that can no longer happen"
         ),
         Reason::Settling => format!(
             "the value of key {key} of Secret {secret} is in effect at instance {instance}; it is sent once more \

@@ -11,7 +11,7 @@ mod generated;
 mod hold;
 mod message;
 pub mod outcome;
-pub mod owner;
+pub mod ownership;
 mod password;
 mod reply;
 mod restart;
@@ -27,4 +27,4 @@ mod tests;
 
 pub use decide::{decide, doubt};
 pub use password::{InvalidPassword, Password};
-pub use verdict::{Decision, Note, Verdict, invalid_object};
+pub use verdict::{Decision, Note, Verdict, invalid_object, settled_at};

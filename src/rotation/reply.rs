@@ -195,13 +195,15 @@ pub(super) fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: 
         applied.secret_resource_version = attempt.version.resource_version.to_string();
         effects.applied_value = Some((attempt.version.clone(), attempt.value));
         (ready, ready_reason) = match &status.accepted {
+            None if observed.others_unsettled(applied.time.0, Some(attempt.value)).is_some() => {
+                (ConditionStatus::Unknown, Some(Reason::Settling))
+            }
             None => (ConditionStatus::True, Some(Reason::Applied)),
             Some(_) => (ConditionStatus::False, Some(Reason::RebootRequired)),
         };
     }
     if class == Class::OutcomeUnknown {
         let until = settled_at(attempt.at, observed.settle);
-        effects.unsettled = Some(Unsettled { value: Some(attempt.value), until });
         let latest = status.unsettled_until().max(Some(until));
         status.retry.get_or_insert_default().unsettled_until = latest.map(Time);
         if new {

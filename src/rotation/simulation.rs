@@ -12,9 +12,11 @@ use super::{
     decide, doubt,
     facts::{
         Attempt, FingerprintKey, Found, History, Look, Observed, Purpose, RUNNING, SecretRead, SecretVersion,
-        SeenInstance,
+        SeenInstance, Unsettled,
     },
-    outcome::Reply,
+    outcome::{Class, Reply, classify},
+    settled_at,
+    tests::SETTLE,
 };
 use crate::api::{ConditionStatus, ConditionType, VncPasswordStatus};
 
@@ -147,6 +149,7 @@ impl World {
                 Decision::Send(purpose) => {
                     let tries = observed.attempt.as_ref().map_or(1, |attempt| attempt.tries + 1);
                     observed.attempt = Some(self.call(purpose, tries));
+                    observed.history.unsettled.clone_from(&self.history.unsettled);
                 }
                 Decision::Rest(verdict) => return self.record(&observed, *verdict),
                 decision => panic!("not for a user's Secret: {decision:?}"),
@@ -178,8 +181,23 @@ impl World {
             }
         };
         let (version, value) = (self.secret_version(), self.key.fingerprint(&password(value)));
-        let (rotation, all_classes) = (None, true);
-        Attempt { purpose, version, value, rotation, all_classes, tries, at: at(self.now), reply }
+        if classify(&reply) == Class::OutcomeUnknown {
+            let until = settled_at(at(self.now), SETTLE);
+            self.history.unsettled.push(Unsettled { value: Some(value), until, by_other: false });
+        }
+        Attempt {
+            purpose,
+            version,
+            value,
+            rotation: None,
+            repeats: false,
+            io_optimized: Some(self.optimized),
+            look: self.look.clone(),
+            all_classes: true,
+            tries,
+            at: at(self.now),
+            reply,
+        }
     }
 
     fn take(&mut self, value: u8) {
@@ -202,7 +220,6 @@ impl World {
             self.history.examined = read.or(self.history.examined.take());
         }
         self.history.applied = verdict.applied_value.or(self.history.applied.take());
-        self.history.unsettled.extend(verdict.unsettled);
         self.status = verdict.status;
         self.wake = verdict.wake.map(second);
         self.look_due = verdict.look.map(second);
@@ -257,7 +274,7 @@ impl World {
                 self.history = History::default();
                 self.look = None;
                 self.look_due = None;
-                self.history.unsettled.extend(doubt(&self.observed(), true, at(self.now)));
+                self.history.unsettled.extend(doubt(&self.observed(), true, at(self.now), at(self.now)));
                 self.run();
             }
             Happens::Power => {

@@ -13,9 +13,10 @@ use super::{
         Access, Attempt, Fingerprint, FingerprintKey, Found, Look, Observed, Owner, Purpose, SecretRead,
         SecretVersion, SeenInstance, Unsettled,
     },
-    outcome::Reply,
+    outcome::{Class, Reply, classify},
     rotate_at::RotateAt,
     schedule::Plan,
+    settled_at,
 };
 use crate::api::{
     Activation, Applied, ConditionStatus, ConditionType, Instance, Reason, Retry, SecretRef, VncPasswordSpec,
@@ -23,7 +24,7 @@ use crate::api::{
 };
 
 const START: i64 = 1_800_000_000;
-const SETTLE: Duration = Duration::from_secs(960);
+pub(super) const SETTLE: Duration = Duration::from_secs(960);
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(START + second).unwrap()
@@ -82,7 +83,9 @@ pub(super) fn new() -> Observed {
         region: Some("cn-hangzhou".into()),
         enforce_interval: None,
         owner: Owner::This,
-        displaced: false,
+        superseded: false,
+        deleting: false,
+        prove_claim: false,
         access: Access::Granted,
         credentials_changed: false,
         secret: Some(version(1)),
@@ -145,10 +148,31 @@ fn sending(observed: &mut Observed, second: i64, number: u32, password: &str) ->
 fn call(observed: &mut Observed, purpose: Purpose, reply: Reply, second: i64) -> Verdict {
     let version = observed.contents().expect("nothing was read").version.clone();
     let (_, value) = observed.to_send(purpose).expect("nothing to send");
-    let (rotation, all_classes) = (None, true);
-    observed.attempt =
-        Some(Attempt { purpose, version, value, rotation, all_classes, tries: 2, at: at(second), reply });
+    observed.attempt = Some(Attempt {
+        purpose,
+        version,
+        value,
+        rotation: None,
+        repeats: false,
+        io_optimized: observed.io_optimized(),
+        look: observed.look.clone(),
+        all_classes: true,
+        tries: 2,
+        at: at(second),
+        reply,
+    });
+    note_late(observed);
     resting(observed, second)
+}
+
+/// Notes a call of unknown outcome at the instance, before anything is decided on its reply.
+fn note_late(observed: &mut Observed) {
+    let Some(attempt) = &observed.attempt else { return };
+    if classify(&attempt.reply) == Class::OutcomeUnknown {
+        let until = settled_at(attempt.at, observed.settle);
+        let unsettled = Unsettled { value: Some(attempt.value), until, by_other: false };
+        observed.history.unsettled.push(unsettled);
+    }
 }
 
 /// What the next pass sees after the verdict was written.
@@ -156,9 +180,6 @@ fn next(observed: &mut Observed, verdict: &Verdict) {
     observed.status = Arc::new(verdict.status.clone());
     if let Some(applied) = &verdict.applied_value {
         observed.history.applied = Some(applied.clone());
-    }
-    if let Some(unsettled) = &verdict.unsettled {
-        observed.history.unsettled.push(unsettled.clone());
     }
     if !verdict.deferred {
         observed.history.examined = observed.read.as_ref().and_then(SecretRead::version).cloned();
@@ -274,9 +295,9 @@ fn a_resend_that_was_due_when_the_former_process_ended_may_be_under_way() {
     let mut observed = applied();
     observed.history = super::facts::History::default();
     observed.enforce_interval = Some(Duration::from_secs(600));
-    assert_eq!(doubt(&observed, true, at(599)), None);
-    assert!(doubt(&observed, true, at(600)).is_some());
-    assert_eq!(doubt(&observed, false, at(600)), None, "this process knows");
+    assert_eq!(doubt(&observed, true, at(599), at(599)), None);
+    assert!(doubt(&observed, true, at(600), at(600)).is_some());
+    assert_eq!(doubt(&observed, false, at(600), at(600)), None, "this process knows");
 }
 
 #[test]
@@ -333,20 +354,20 @@ fn nothing_is_done_out_of_action() {
 }
 
 #[test]
-fn who_was_displaced_while_it_could_not_act_proves_its_right_anew() {
+fn a_value_that_another_object_has_replaced_is_not_ready_and_is_sent_again() {
     let mut observed = applied();
     change(&mut observed, |spec| spec.suspend = true);
-    observed.displaced = true;
+    observed.superseded = true;
     let verdict = resting(&observed, 10);
     assert_eq!(
         (verdict.status.ready(), &verdict.status.applied),
-        (True, &None),
-        "suspended keeps Ready as it was"
+        (False, &None),
+        "even while it is suspended"
     );
     next(&mut observed, &verdict);
     assert_eq!(resting(&observed, 11).status, *observed.status);
     change(&mut observed, |spec| spec.suspend = false);
-    observed.displaced = false;
+    observed.superseded = false;
     assert_eq!(sending(&mut observed, 20, 1, "Abc123"), Purpose::Deliver);
 }
 
@@ -522,7 +543,6 @@ fn an_unknown_outcome_clears_what_was_applied() {
     assert_eq!(verdict.status.applied, None);
     let retry = verdict.status.retry.as_ref().unwrap();
     assert_eq!(retry.unsettled_until.as_ref().unwrap().0, at(10 + 961));
-    assert_eq!(verdict.unsettled, Some(Unsettled { value: Some(print("Xyz789")), until: at(10 + 961) }));
 }
 
 #[test]
@@ -586,7 +606,7 @@ fn another_value_with_an_unknown_outcome_makes_the_newest_go_twice() {
 #[test]
 fn what_a_former_process_may_have_sent_makes_the_newest_go_twice() {
     let mut observed = new();
-    observed.history.unsettled.push(Unsettled { value: None, until: at(960) });
+    observed.history.unsettled.push(Unsettled { value: None, until: at(960), by_other: false });
     observed.read = Some(read(1, "Abc123"));
     let verdict = call(&mut observed, Purpose::Deliver, accepted("R-1"), 0);
     assert_eq!(reasons(&verdict.status), (True, Some(Reason::Settling), None));
@@ -613,7 +633,7 @@ fn a_lost_resend_leaves_the_object_ready_and_is_repeated() {
     edit(&mut observed, |status| {
         status.retry.get_or_insert_default().unsettled_until = Some(Time(at(500)));
     });
-    observed.history.unsettled.extend(doubt(&observed, true, at(10)));
+    observed.history.unsettled.extend(doubt(&observed, true, at(0), at(10)));
     assert_eq!(sending(&mut observed, 500, 1, "Abc123"), Purpose::Settle);
     let verdict = call(&mut observed, Purpose::Settle, Reply::Unknown, 500);
     assert_eq!(reasons(&verdict.status), (True, Some(Reason::OutcomeUnknown), None));
@@ -632,7 +652,7 @@ fn a_resend_that_failed_goes_at_once_where_its_cause_may_be_mended() {
             observed.enforce_interval = Some(Duration::from_secs(600));
         } else {
             edit(&mut observed, |status| status.retry = Retry::unsettled(Some(at(600))));
-            observed.history.unsettled.push(Unsettled { value: None, until: at(600) });
+            observed.history.unsettled.push(Unsettled { value: None, until: at(600), by_other: false });
         }
         assert_eq!(sending(&mut observed, 600, 1, "Abc123"), purpose);
         let verdict = call(&mut observed, purpose, refused("Forbidden.RAM"), 600);
@@ -870,7 +890,7 @@ fn a_resend_of_a_known_value_never_asks_for_a_restart() {
 #[test]
 fn what_settles_where_a_restart_is_needed_is_delivered_anew() {
     let mut observed = rebooting();
-    observed.history.unsettled.push(Unsettled { value: None, until: at(961) });
+    observed.history.unsettled.push(Unsettled { value: None, until: at(961), by_other: false });
     edit(&mut observed, |status| status.retry = Retry::unsettled(Some(at(961))));
     for look in [look(121, "Running", false, 1), look(600, "Running", false, 9)] {
         observed.look = Some(look.clone());

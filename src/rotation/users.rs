@@ -51,9 +51,9 @@ fn in_sync(observed: &Observed, version: &SecretVersion) -> Sync {
     }
     // Only a version that this process has itself read tells that the watch is behind; after a restore of etcd
     // versions go backwards, and then the Secret must be looked at.
-    let Some((seen, value)) = observed.history.applied.as_ref().filter(|(seen, _)| seen.is(applied)) else {
-        return Sync::No;
-    };
+    // What was generated says nothing of a user's value: another password may have been on its way since.
+    let known = observed.history.applied.as_ref().filter(|_| applied.rotation.is_none());
+    let Some((seen, value)) = known.filter(|(seen, _)| seen.is(applied)) else { return Sync::No };
     if observed.read.is_none() && version.is_older_than(seen) {
         return Sync::Yes;
     }
@@ -84,6 +84,7 @@ fn synced(observed: &Observed, mut status: VncPasswordStatus, effects: Effects, 
     // A resend that failed is repeated with backoff.
     let failed = status.retry.as_ref().is_some_and(|retry| retry.attempts.is_some());
     let due = match (unsettled, again) {
+        _ if observed.prove_claim => Some(Purpose::Enforce),
         (Some(until), _) if settling && (failed || until <= now) => Some(Purpose::Settle),
         (_, Some(at)) if at <= now => Some(Purpose::Enforce),
         _ => None,
@@ -139,7 +140,7 @@ fn resend(observed: &Observed, purpose: Purpose, now: Timestamp) -> Result<Decis
     let next = match observed.status.reason(ConditionType::Reconciling) {
         // A restart that is followed has looks of its own.
         Some(Reason::IncorrectInstanceStatus | Reason::InstanceNotReady)
-            if observed.status.accepted.is_none() =>
+            if observed.status.accepted.is_none() && !observed.prove_claim =>
         {
             if let Some(verdict) = wait_for_instance(observed, now) {
                 return Ok(rest(verdict));

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     contents::{SecretRead, SecretWrite, State},
-    facts::{Announcement, Fingerprint, Observed, Purpose, SecretVersion, Unsettled},
+    facts::{Announcement, Fingerprint, Observed, Purpose, SecretVersion},
     message::{message, reboot_required},
     rotate_at::RotateAt,
 };
@@ -47,16 +47,14 @@ pub struct Verdict {
     pub notes: Vec<Note>,
     /// The value now known to stand behind `status.applied`.
     pub applied_value: Option<(SecretVersion, Fingerprint)>,
-    /// A value whose fate is unknown.
-    pub unsettled: Option<Unsettled>,
     /// What was read has not been acted on yet: the instance is looked at first.
     pub deferred: bool,
 }
 
 impl Verdict {
     pub(super) fn of(status: VncPasswordStatus, effects: Effects) -> Self {
-        let Effects { wake, look, notes, applied_value, unsettled, deferred } = effects;
-        Self { status, wake, look, notes, applied_value, unsettled, deferred }
+        let Effects { wake, look, notes, applied_value, deferred } = effects;
+        Self { status, wake, look, notes, applied_value, deferred }
     }
 }
 
@@ -108,7 +106,8 @@ pub(super) fn seconds(at: Timestamp) -> Time {
 }
 
 /// Until when a call made now may still arrive. A whole second: it is compared with what the status keeps of it.
-pub(super) fn settled_at(now: Timestamp, settle: Duration) -> Timestamp {
+#[must_use]
+pub fn settled_at(now: Timestamp, settle: Duration) -> Timestamp {
     let end = after(now, settle);
     Timestamp::from_second(end.as_second().saturating_add(1)).unwrap_or(Timestamp::MAX)
 }
@@ -125,7 +124,6 @@ pub(super) struct Effects {
     pub look: Option<Timestamp>,
     pub notes: Vec<Note>,
     pub applied_value: Option<(SecretVersion, Fingerprint)>,
-    pub unsettled: Option<Unsettled>,
     pub deferred: bool,
 }
 
@@ -256,7 +254,8 @@ fn transition(old: &VncPasswordStatus, outlook: &Outlook) -> Option<Note> {
     })
 }
 
-/// The verdict of an object whose value is in effect.
+/// The verdict of a user's object whose value is in effect. `settling`: a late call may bring another one, so this value is
+/// sent once more. `Ready` stays True unless that may be the call of another object (R29 and R43).
 pub(super) fn in_effect(
     observed: &Observed,
     status: VncPasswordStatus,
@@ -265,17 +264,23 @@ pub(super) fn in_effect(
     now: Timestamp,
 ) -> Verdict {
     let failing = status.retry.as_ref().is_some_and(|retry| retry.attempts.is_some());
+    let own = observed.attempt.as_ref().map(|attempt| attempt.value);
+    let own = own.or(observed.history.applied.as_ref().map(|(_, value)| *value));
+    let applied = status.applied.as_ref().map(|applied| applied.time.0);
+    let in_doubt = settling && applied.is_some_and(|at| observed.others_unsettled(at, own).is_some());
     let mut outlook = if settling {
         let text = message(Reason::Settling, observed, None);
-        Outlook::new(ConditionStatus::True, Progress::Reconciling, Reason::Settling, text)
+        let ready = if in_doubt { ConditionStatus::Unknown } else { ConditionStatus::True };
+        Outlook::new(ready, Progress::Reconciling, Reason::Settling, text)
     } else {
         let text = message(Reason::Applied, observed, None);
         Outlook::new(ConditionStatus::True, Progress::Rest, Reason::Applied, text)
     };
-    outlook.ready_reason = settling.then_some(Reason::Applied);
+    outlook.ready_reason = (settling && !in_doubt).then_some(Reason::Applied);
     // What a failed resend said stays until the next attempt.
     if failing && let Some(standing) = standing(observed) {
-        outlook = Outlook { ready_reason: Some(Reason::Applied), ready: ConditionStatus::True, ..standing };
+        let ready_reason = Some(if in_doubt { Reason::Settling } else { Reason::Applied });
+        outlook = Outlook { ready_reason, ready: outlook.ready, ..standing };
     }
     conclude(observed, status, &outlook, now, effects)
 }
@@ -324,7 +329,17 @@ pub(super) fn ready(observed: &Observed, status: &VncPasswordStatus) -> (Conditi
         return (if unknown { ConditionStatus::Unknown } else { ConditionStatus::False }, None);
     }
     let Some(contents) = observed.contents() else {
+        let forgotten = status.applied.is_none();
         return match (&observed.read, old) {
+            (None | Some(SecretRead::Forbidden), Some(old))
+                if forgotten && old.status == ConditionStatus::True =>
+            {
+                if observed.superseded {
+                    (ConditionStatus::False, None)
+                } else {
+                    (ConditionStatus::Unknown, Some(Reason::Settling))
+                }
+            }
             (None | Some(SecretRead::Forbidden), Some(old)) => {
                 (old.status, Some(old.reason).filter(|_| !old.is_false()))
             }
@@ -341,8 +356,14 @@ pub(super) fn ready(observed: &Observed, status: &VncPasswordStatus) -> (Conditi
             && accepted.is_none_or(|accepted| accepted.rotation != record.id)
     });
     let applied = status.applied.as_ref();
+    // A record alone proves nothing (R15): whoever may write the Secret can write that.
     let in_effect = match record {
-        Some(_) => contents.holds_the_value_in_effect(instance_id),
+        Some(record) => {
+            let named = applied.is_some_and(|applied| {
+                record.state == State::Drawn || applied.rotation.as_ref() == Some(&record.id)
+            });
+            named && contents.holds_the_value_in_effect(instance_id)
+        }
         None => applied.is_some_and(|applied| contents.version.is(applied)) && accepted.is_none(),
     };
     if unknown {

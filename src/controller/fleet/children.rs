@@ -382,6 +382,7 @@ pub(super) fn stand_in(fleet: &FleetObject, spec: &ClusterVncPasswordSpec) -> Ob
         generation: 0,
         // Younger than all there are, whatever the clocks say.
         created: Timestamp::MAX,
+        deleting: false,
         rotate_at: RotateAt::Never,
         spec: Ok(Arc::new(children.spec("i-", None))),
         status: Arc::default(),

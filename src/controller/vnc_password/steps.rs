@@ -5,42 +5,97 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rand::{TryRng, rngs::SysRng};
 
-use super::{Again, End, LOOK_PATIENCE, MOST_CONFLICTS, Pass, asker, unsettled};
+use super::{End, LOOK_PATIENCE, MOST_CONFLICTS, Pass, asker};
 use crate::{
     controller::{
-        Error, random_id, secrets,
+        Error,
+        identities::Identities,
+        object::{Key, Object},
+        random_id,
+        registry::Proof,
+        secrets,
         status::{self, Written},
     },
-    ecs::{self, Action, RequestId, Route, limiter::Ticket},
+    ecs::{self, Action, Identity, RequestId, Route, Standing, limiter::Ticket},
     rotation::{
-        Password, Verdict,
-        contents::SecretWrite,
-        facts::{Access, Announcement, Attempt, Drawn, Owner, Purpose, SecretRead},
+        self, Password, Verdict,
+        contents::{Record, SecretWrite},
+        facts::{Access, Announcement, Attempt, Drawn, Fingerprint, Owner, Purpose, SecretRead},
         outcome::{self, Class, Reply},
+        ownership::{Basis, Relation},
     },
 };
 
+/// Keepers of an instance that one reconcile looks into before it leaves the rest to the next.
+const MAX_KEEPERS: usize = 16;
+
+/// Whether a reconcile may act at its instance.
+#[derive(PartialEq, Eq)]
+enum Permission {
+    Granted,
+    /// Something that decides has changed while the reconcile waited: decide again.
+    Changed,
+    /// Another object acts at the instance, or this process does not lead.
+    Busy,
+}
+
 impl Pass<'_> {
-    /// Somebody else owns the instance, unless the two act in different accounts: finds that out, where it is in doubt.
-    pub(super) async fn know_accounts(&mut self) -> Result<(), Error> {
-        if !matches!(self.observed.owner, Owner::Other(_)) || self.observed.spec.suspend {
+    /// Somebody else owns the instance: finds out whether the two act in different accounts, and whether the other's claim
+    /// must be proven (R41).
+    pub(super) async fn contend(&mut self) -> Result<(), Error> {
+        if self.observed.spec.suspend || self.observed.deleting {
             return Ok(());
         }
-        if self.observed.access == Access::Unread {
-            self.read_credentials().await?;
-        }
-        let Some(own) = self.identity.clone() else { return Ok(()) };
-        let context = self.context;
-        let Some(keeper) = context.keeper(&self.object) else { return Ok(()) };
-        if keeper.credentials() == self.object.credentials() {
-            return Ok(());
-        }
-        if let Some(theirs) = context.identity_of(&keeper).await? {
-            context.identities.learn_account(&own).await;
-            context.identities.learn_account(&theirs).await;
+        for _ in 0..MAX_KEEPERS {
+            if !matches!(self.observed.owner, Owner::Other(_)) {
+                return Ok(());
+            }
+            if self.observed.access == Access::Unread {
+                self.read_credentials().await?;
+            }
+            let Some(own) = self.identity.clone() else { return Ok(()) };
+            let context = self.context;
+            let Some((keeper, basis)) = context.keeper(&self.object) else { return Ok(()) };
+            if keeper.credentials() == self.object.credentials() {
+                return Ok(());
+            }
+            // An identity that nobody has, or that the cloud refuses, contends for nothing.
+            if !self.outranks(&keeper, basis, &own).await? {
+                return Ok(());
+            }
             self.observed.owner = context.owner(&self.object);
+            self.observed.superseded = context.superseded(&self.object);
+            self.observed.history.unsettled = context.unsettled(&self.object);
         }
+        // There may be more of them.
+        self.context.wake(self.object.key.clone());
         Ok(())
+    }
+
+    /// Whether the keeper's claim may no longer stand after what the cloud says of the two identities.
+    async fn outranks(&self, keeper: &Arc<Object>, basis: Basis, own: &Arc<Identity>) -> Result<bool, Error> {
+        let context = self.context;
+        let give_up = || context.registry.remember(keeper, |memory| memory.claim.give_up());
+        let Some(theirs) = context.identity_of(keeper).await? else {
+            give_up();
+            return Ok(true);
+        };
+        if context.identities.learn_account(own).await == Standing::Refused {
+            return Ok(false);
+        }
+        let standing = context.identities.learn_account(&theirs).await;
+        if context.identities.relation(keeper, &self.object) == Relation::OtherAccount {
+            return Ok(true);
+        }
+        // What was accepted in this term may be refused from now on, but the next call shows that.
+        if basis == Basis::Hint {
+            if standing == Standing::Refused {
+                give_up();
+                return Ok(true);
+            }
+            context.registry.contested(keeper, self.observed.region.as_deref().unwrap_or_default());
+        }
+        Ok(false)
     }
 
     pub(super) async fn read_credentials(&mut self) -> Result<(), Error> {
@@ -58,8 +113,8 @@ impl Pass<'_> {
     }
 
     pub(super) async fn read_secret(&mut self) -> Result<(), Error> {
-        self.signed_at = Timestamp::now();
         let context = self.context;
+        self.dated = context.ecs.clock().dated();
         let namespace = &self.object.key.namespace;
         let read =
             secrets::read(&context.client, &context.fingerprints, namespace, &self.observed.spec.secret_ref);
@@ -89,29 +144,45 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Whether this pass may act at the instance: no other object's does, it belongs to this one, and this process
-    /// leads. Whom it belongs to may have changed while the pass waited.
-    fn may_act(&mut self) -> bool {
+    /// Whether this reconcile may act at the instance: no other object's does, it belongs to this one, and this process
+    /// leads. While it waited, the owner may have changed, and others may have made calls.
+    fn may_act(&mut self) -> Permission {
         let context = self.context;
-        let instance = &self.observed.spec.instance_id;
-        if self.turn.is_none() {
-            self.turn = context.instances.turn(instance);
+        let waited = self.turn.is_none();
+        if waited {
+            self.turn = context.instances.turn(&self.observed.spec.instance_id);
         }
-        self.turn.is_some() && context.owner(&self.object) == Owner::This && context.config.lease.holds()
+        if self.turn.is_none() || !context.config.lease.holds() {
+            return Permission::Busy;
+        }
+        let (owner, superseded) = (context.owner(&self.object), context.superseded(&self.object));
+        let mut changed = owner != self.observed.owner || superseded != self.observed.superseded;
+        if waited {
+            let unsettled = context.unsettled(&self.object);
+            changed |= unsettled != self.observed.history.unsettled;
+            self.observed.history.unsettled = unsettled;
+        }
+        (self.observed.owner, self.observed.superseded) = (owner, superseded);
+        if changed { Permission::Changed } else { Permission::Granted }
     }
 
-    /// Writes the Secret; where somebody else has changed it since, it is read afresh. `false`: this pass may not act
+    /// Writes the Secret; where somebody else has changed it since, it is read afresh. `false`: this reconcile may not act
     /// now.
     pub(super) async fn write_secret(&mut self, write: SecretWrite) -> Result<bool, Error> {
-        if !self.may_act() {
-            self.keep_attempt();
-            return Ok(false);
+        match self.may_act() {
+            Permission::Granted => {}
+            Permission::Changed => return Ok(true),
+            Permission::Busy => {
+                self.keep_attempt();
+                return Ok(false);
+            }
         }
         let context = self.context;
         let namespace = &self.object.key.namespace;
         let secret = &self.observed.spec.secret_ref;
         let replaced = write.replaces.clone();
         let fleet = self.object.membership.as_ref().map(|member| &*member.fleet);
+        let writing = context.secrets.write(Key::new(namespace, &secret.name));
         let written = secrets::write(&context.client, &context.fingerprints, namespace, secret, write, fleet);
         match written.await? {
             secrets::Written::Done(contents) => {
@@ -119,11 +190,15 @@ impl Pass<'_> {
                     // The watch may be behind what was read: what it had still to tell others is told now, since it will
                     // be taken for an echo.
                     let told = context.secrets.version(&key) == replaced;
-                    context.secrets.apply(key.clone(), contents.version.clone());
+                    if !writing.wrote(contents.version.clone()) {
+                        self.observed.drawn = None;
+                        self.read_secret().await?;
+                        return Ok(true);
+                    }
                     let readers = context.registry.readers(&key).into_iter();
                     let others = readers.filter(|reader| !told && *reader != self.object.key);
                     others.for_each(|reader| context.wake(reader));
-                    context.wake_borrowers(&key);
+                    context.wake_credential_users(&key);
                 }
                 self.observed.read = Some(SecretRead::Found(contents));
                 // A password that was drawn is used once.
@@ -148,8 +223,10 @@ impl Pass<'_> {
         verdict: Verdict,
     ) -> Result<Option<End>, Error> {
         let context = self.context;
-        if !self.may_act() {
-            return Ok(Some(End { again: Some(Again::BUSY) }));
+        match self.may_act() {
+            Permission::Granted => {}
+            Permission::Changed => return Ok(None),
+            Permission::Busy => return Ok(Some(End { again: Some(self.busy()) })),
         }
         match status::write(&context.client, &self.object, &verdict.status).await? {
             Written::Done(object) => {
@@ -168,10 +245,17 @@ impl Pass<'_> {
         }
     }
 
-    /// Restarts the instance; `false`: this pass may not act now.
+    /// Restarts the instance; `false`: this reconcile may not act now.
     pub(super) async fn reboot(&mut self) -> bool {
-        if !self.may_act() {
-            return false;
+        match self.may_act() {
+            Permission::Granted => {}
+            Permission::Changed => return true,
+            Permission::Busy => return false,
+        }
+        if self.context.ecs.clock().has_moved_since(&self.dated) {
+            // The request may be an old one, and somebody else may have made another since.
+            self.observed.rebooted = Some(Reply::NotSent);
+            return true;
         }
         let (context, instance) = (self.context, &self.observed.spec.instance_id);
         let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
@@ -179,7 +263,7 @@ impl Pass<'_> {
         let Some(route) = self.route(action) else { return false };
         let admitted = context.limiter.admit(route, &asker(&self.object.key), Timestamp::now());
         let reply = if let Ok(ticket) = admitted {
-            let result = context.ecs.reboot_instance(identity, region, instance, self.signed_at).await;
+            let result = context.ecs.reboot_instance(identity, region, instance, self.dated.at()).await;
             let reply = reply(&result);
             let class = outcome::classify(&reply);
             match &result {
@@ -226,28 +310,35 @@ impl Pass<'_> {
         None
     }
 
-    /// Makes the call; `false`: this pass may not act now.
-    pub(super) async fn send(&mut self, purpose: Purpose) -> bool {
-        if !self.may_act() {
-            return false;
+    /// Makes the call; `false`: this reconcile may not act now.
+    pub(super) async fn send(&mut self, purpose: Purpose) -> Result<bool, Error> {
+        match self.may_act() {
+            Permission::Granted => {}
+            Permission::Changed => return Ok(true),
+            Permission::Busy => return Ok(false),
         }
         let context = self.context;
-        let instance = &self.observed.spec.instance_id;
-        let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
-        // While this pass read the Secret, another object may have had its turn.
-        self.observed.history.unsettled = unsettled(context, &self.object, instance);
+        if context.ecs.clock().has_moved_since(&self.dated) {
+            // What was read counted as young only because the cloud's clock was not known.
+            self.read_secret().await?;
+            return Ok(true);
+        }
+        let spec = Arc::clone(&self.observed.spec);
+        let instance = &spec.instance_id;
+        let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return Ok(false) };
         let (Some((password, value)), Some(contents)) =
             (self.observed.to_send(purpose), self.observed.contents())
         else {
-            return false;
+            return Ok(false);
         };
-        let rotation = (purpose == Purpose::Rotate).then(|| contents.record_of(instance)).flatten();
-        let rotation = rotation.map(|record| record.id.clone());
+        let record = (purpose == Purpose::Rotate).then(|| contents.record_of(instance)).flatten();
+        let (rotation, repeats) =
+            (record.map(|record| record.id.clone()), record.is_some_and(Record::repeats));
         let former = self.observed.attempt.as_ref().filter(|attempt| attempt.value == value);
         context.registry.remember(&self.object, |memory| memory.untouched = false);
         let tries = former.map_or(1, |attempt| attempt.tries + 1);
         let action = Action::ModifyInstanceVncPasswd;
-        let Some(route) = self.route(action) else { return false };
+        let Some(route) = self.route(action) else { return Ok(false) };
         let ticket = match context.limiter.admit(route, &asker(&self.object.key), Timestamp::now()) {
             Ok(ticket) => ticket,
             Err(opens) => {
@@ -255,30 +346,63 @@ impl Pass<'_> {
                 if let Some(attempt) = &mut self.observed.attempt {
                     attempt.tries = tries;
                 }
-                return true;
+                return Ok(true);
             }
         };
         let result = context
             .ecs
-            .modify_instance_vnc_passwd(identity, region, instance, password, self.signed_at)
+            .modify_instance_vnc_passwd(identity, region, instance, password, self.dated.at())
             .await;
         let reply = reply(&result);
         let class = outcome::classify(&reply);
         report(instance, purpose, class, &result);
+        let at = Timestamp::now();
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
         let opens = self.note_call(route, ticket, class, result.err().as_ref());
         self.observed.limiter_opens = opens.or(self.observed.limiter_opens);
+        // Before anything is written: the object or its Secret may be gone by then.
+        self.settle_claim(&reply, class, value, at);
         self.observed.attempt = Some(Attempt {
             purpose,
             version,
             value,
             rotation,
+            repeats,
+            io_optimized: self.observed.io_optimized(),
+            look: self.observed.look.clone(),
             all_classes,
             tries,
-            at: Timestamp::now(),
+            at,
             reply,
         });
-        true
+        Ok(true)
+    }
+
+    /// Takes in what a reply says of the object's claim to the instance, and of calls that may still arrive.
+    fn settle_claim(&mut self, reply: &Reply, class: Class, value: Fingerprint, at: Timestamp) {
+        let (context, object) = (self.context, &self.object);
+        let instance = &self.observed.spec.instance_id;
+        if class == Class::OutcomeUnknown {
+            let caller = context.identities.caller(&Identities::name(object));
+            let until = rotation::settled_at(at, context.config.settle);
+            context.instances.unsettle(instance, &object.uid, caller, Some(value), until);
+            context.registry.wake_contenders(object);
+            self.observed.history.unsettled = context.unsettled(object);
+        }
+        let proof = if class == Class::Accepted {
+            let principal = context.identities.principal(object).unwrap_or_default();
+            context.registry.accepted(object, principal);
+            self.observed.superseded = false;
+            None
+        } else if reply.refuses_identity() {
+            context.registry.remember(object, |memory| memory.claim.refused());
+            None
+        } else if matches!(class, Class::InvalidInput | Class::Refused) {
+            Some(Proof::Failed)
+        } else {
+            Some(Proof::Unanswered)
+        };
+        self.proof = self.proof.and(proof);
     }
 }
 

@@ -318,16 +318,20 @@ async fn every_reply_teaches_the_servers_time() {
     }
     let refusal =
         http(400, "date: Wed, 01 May 2024 13:00:00 GMT\r\n", r#"{"Code":"InvalidTimeStamp.Expired"}"#);
-    let server = Server::start([Act::Send(refusal), Act::Send(http(200, "", ACCEPTED))]).await;
+    let accepted = || Act::Send(http(200, "", ACCEPTED));
+    let server = Server::start([Act::Send(refusal), accepted(), accepted()]).await;
     let config = Config { clock: local, ..config(&server.url()) };
     let client = Caller::new(config, Arc::new(Canaries::default()));
-    let signed_at = local() - Duration::from_mins(1);
-    for _ in 0..2 {
-        let _ = client.modify("Abc123", signed_at).await;
-    }
+    let clock = client.client.clock().clone();
+    let before = clock.dated();
+    let _ = client.modify("Abc123", before.at()).await;
+    assert!(clock.has_moved_since(&before), "what was decided then may be an hour old");
+    let _ = client.modify("Abc123", before.at()).await;
+    let _ = client.modify("Abc123", clock.dated().at()).await;
     let requests = server.requests();
     let dates: Vec<_> = requests.iter().map(|request| header_of(request, "x-acs-date")).collect();
-    assert_eq!(dates, ["2024-05-01T11:59:00Z", "2024-05-01T12:59:00Z"]);
+    // What is learned in between makes no old decision look young.
+    assert_eq!(dates, ["2024-05-01T12:00:00Z", "2024-05-01T12:00:00Z", "2024-05-01T13:00:00Z"]);
 }
 
 #[tokio::test]

@@ -15,7 +15,6 @@ use crate::{
         contents::{Contents, Record, SecretRead, State},
         decide,
         facts::{Attempt, Observed},
-        hold::optimized,
         outcome::{self, Class, Reply},
         reply::{SOON, again_at_once, failed, learn, notes, wait_for_restart},
         restart,
@@ -54,9 +53,8 @@ pub(in crate::rotation) fn after_call(observed: &Observed, attempt: &Attempt, no
         };
     };
     match class {
-        Class::Accepted if record.repeats() || optimized(observed) == Some(true) => {
-            let Reply::Accepted { request_id } = &attempt.reply else { unreachable!("accepted") };
-            write(writes::promoted(contents, next, record, Some(request_id.clone())))
+        Class::Accepted if observed.io_optimized() == Some(true) || known_in_effect(observed, record) => {
+            write(writes::promoted(contents, next, record))
         }
         Class::Accepted => rest(accepted(observed, attempt, record, now)),
         class if again_at_once(attempt, class) => Decision::Send(attempt.purpose),
@@ -108,6 +106,12 @@ fn moot(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) ->
     decide::step(&Observed { status: Arc::new(status), attempt: None, ..observed.clone() }, now)
 }
 
+/// Whether the value was in effect before it was sent once more, so that it needs no restart: more than the record says
+/// so.
+fn known_in_effect(observed: &Observed, record: &Record) -> bool {
+    record.repeats() && observed.status.applied.is_some() && !observed.superseded
+}
+
 /// Accepted and promoted: the status says so.
 fn done(observed: &Observed, contents: &Contents, attempt: &Attempt, now: Timestamp) -> Verdict {
     let before = observed.status.rotations;
@@ -118,8 +122,17 @@ fn done(observed: &Observed, contents: &Contents, attempt: &Attempt, now: Timest
     if let Reply::Accepted { request_id } = &attempt.reply {
         status.request_id = Some(request_id.clone());
     }
+    // Another object's call may still replace it: it is sent once more when that can no longer arrive (R43).
+    let late = observed.others_unsettled(attempt.at, Some(attempt.value));
     let notes = if status.rotations == before { Vec::new() } else { notes(observed, attempt, &status) };
-    let verdict = in_sync(observed, status, Effects { notes, ..Effects::default() }, now);
+    if let Some(until) = late {
+        status.applied = None;
+        let verdict = settling(observed, status, until, now);
+        return Verdict { notes: verdict.notes.into_iter().chain(notes).collect(), ..verdict };
+    }
+    let applied_value = Some((contents.version.clone(), attempt.value));
+    let effects = Effects { notes, applied_value, ..Effects::default() };
+    let verdict = in_sync(observed, status, effects, now);
     // What fell due while the pass was held up: this pass does not begin it, the next one does.
     let due = Due::of(observed, &verdict.status, now);
     let overdue = (due.rotation(now) || due.again(now)).then(|| after(now, SOON));
@@ -136,7 +149,7 @@ fn accepted(observed: &Observed, attempt: &Attempt, record: &Record, now: Timest
     let accepted = Accepted {
         rotation: record.id.clone(),
         time: seconds(attempt.at),
-        unchanged: false,
+        unchanged: record.repeats(),
         start_time: None,
     };
     wait_for_restart(observed, accepted, &mut status);

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::writes::Start;
 use crate::{
     api::{Applied, ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus},
     rotation::{
@@ -16,17 +17,21 @@ use crate::{
     },
 };
 
-/// The status as the Secret tells it, where `<key>` is in effect.
+/// The status as the Secret tells it, where the record says that `<key>` is in effect. `status.applied` stays empty where
+/// the record alone says so.
 pub(super) fn told_by(observed: &Observed, contents: &Contents, now: Timestamp) -> VncPasswordStatus {
     let mut status = (*observed.status).clone();
     let Some(record) = contents.record_of(&observed.spec.instance_id) else { return status };
-    let just_now = status.accepted.take().is_some() || observed.attempt.is_some();
+    let proven = proven(observed, record);
+    let restarted = status.accepted.take().is_some();
+    let accepted = observed.attempt.as_ref();
+    // A value that was in effect before is no new one.
+    let just_now = restarted || accepted.is_some_and(|attempt| !attempt.repeats);
     let known = knows(&status, record, now);
     let users = status.applied.as_ref().is_some_and(|applied| applied.rotation.is_none());
     // The user's values in between do not make it another rotation.
-    if !known && (just_now || !users) {
+    if !known && (restarted || accepted.is_some() || !users) {
         status.rotations = Some(status.rotations.unwrap_or(0).saturating_add(1));
-        status.request_id = record.request_id.clone().or(status.request_id);
     }
     take_over(record, &mut status, now);
     if !known && just_now {
@@ -34,7 +39,7 @@ pub(super) fn told_by(observed: &Observed, contents: &Contents, now: Timestamp) 
         status.last_rotation_time = Some(seconds(now));
     }
     let applied = status.applied.take().filter(|_| known);
-    status.applied = Some(Applied {
+    status.applied = proven.then(|| Applied {
         secret_uid: contents.version.uid.to_string(),
         secret_resource_version: contents.version.resource_version.to_string(),
         time: applied.map_or_else(|| seconds(record.drawn_at.min(now)), |applied| applied.time),
@@ -43,6 +48,15 @@ pub(super) fn told_by(observed: &Observed, contents: &Contents, now: Timestamp) 
     learn(observed, &mut status);
     status.retry = Retry::unsettled(status.unsettled_until().filter(|until| *until > now));
     status
+}
+
+/// Whether more than the record says that its value is in effect (R15): the status names it as applied, or as accepted and
+/// waiting for the restart that was seen before the record was closed, or the API has accepted it just now.
+pub(super) fn proven(observed: &Observed, record: &Record) -> bool {
+    let status = &observed.status;
+    observed.attempt.is_some()
+        || status.applied.as_ref().is_some_and(|applied| applied.rotation.as_ref() == Some(&record.id))
+        || status.accepted.as_ref().is_some_and(|accepted| accepted.rotation == record.id)
 }
 
 /// Whether the status knows of the record's rotation. Where it names none, times tell, but none that is still to come: the
@@ -55,18 +69,25 @@ fn knows(status: &VncPasswordStatus, record: &Record, now: Timestamp) -> bool {
     record.drawn_at <= now && last >= Some(record.drawn_at)
 }
 
-/// Whether something other than the record's value may have come into effect since: a value of the time when the Secret was
-/// the user's, or of another object that owned the instance or the key.
-pub(super) fn outdated(observed: &Observed, contents: &Contents) -> bool {
+/// How the value of `<key>`, which the record says is in effect, is to be sent once more; `None`: it need not be.
+pub(super) fn to_repeat(
+    observed: &Observed,
+    contents: &Contents,
+    due: &Due,
+    now: Timestamp,
+) -> Option<Start> {
     let status = &observed.status;
+    let record = contents.record_of(&observed.spec.instance_id)?;
     let standing = status.reason(ConditionType::Stalled).or(status.reason(ConditionType::Reconciling));
-    let record = contents.record_of(&observed.spec.instance_id);
-    if record.is_some_and(|record| status.accepted.as_ref().is_some_and(|was| was.rotation == record.id)) {
-        return false;
-    }
     match &status.applied {
-        Some(applied) => applied.rotation.is_none() && !contents.version.is(applied),
-        None => status.request_id.is_some() || matches!(standing, Some(Reason::Conflict | Reason::Settling)),
+        // A value of the time when the Secret was the user's came into effect since.
+        Some(applied) if applied.rotation.is_none() && !contents.version.is(applied) => Some(Start::Apply),
+        // A value of another object may have come into effect since.
+        None if observed.superseded || matches!(standing, Some(Reason::Conflict | Reason::Settling)) => {
+            Some(Start::Reapply)
+        }
+        _ if !proven(observed, record) => Some(Start::Repeat),
+        _ => (observed.prove_claim || due.again(now)).then_some(Start::Repeat),
     }
 }
 
@@ -128,8 +149,17 @@ pub(super) fn settling(
 ) -> Verdict {
     status.retry = Retry::unsettled(Some(until));
     let text = message(Reason::Settling, observed, None);
-    let outlook = undelivered(observed, Progress::Reconciling, Reason::Settling, text);
+    let mut outlook = undelivered(observed, Progress::Reconciling, Reason::Settling, text);
+    // What the record calls in effect may be in effect still.
+    if outlook.ready == ConditionStatus::False && may_be_in_effect(observed) {
+        (outlook.ready, outlook.ready_reason) = (ConditionStatus::Unknown, None);
+    }
     conclude(observed, status, &outlook, now, Effects { wake: Some(until), ..Effects::default() })
+}
+
+fn may_be_in_effect(observed: &Observed) -> bool {
+    let holds = |contents: &Contents| contents.holds_the_value_in_effect(&observed.spec.instance_id);
+    !observed.superseded && observed.contents().is_some_and(holds)
 }
 
 /// The verdict where the value in effect stands in `<key>` and nothing is due.

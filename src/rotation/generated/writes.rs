@@ -17,7 +17,9 @@ pub(super) enum Start {
     Draw,
     /// The value of `<key>`, which is not in effect as far as is known: an adoption, an edit.
     Apply,
-    /// The value of `<key>`, which is in effect, once more.
+    /// The value of `<key>`, which was in effect until another object's call: no rotation, but it may need a restart.
+    Reapply,
+    /// The value of `<key>`, which is in effect as far as the record says, once more: no rotation, and no restart for it.
     Repeat,
 }
 
@@ -43,20 +45,21 @@ pub(super) fn begun(
     let digest = match start {
         Start::Repeat => Some(next_digest.clone()),
         Start::Draw => former.and_then(|former| former.digest.clone()),
-        Start::Apply => former.and_then(|former| former.digest.clone()).filter(|last| *last != next_digest),
+        Start::Apply | Start::Reapply => {
+            former.and_then(|former| former.digest.clone()).filter(|last| *last != next_digest)
+        }
     };
     let handled = status.last_handled_rotate_at.as_ref().map(|time| time.0);
     let mut record = Record {
         rotate_at: covered.max(handled).max(former.and_then(|former| former.rotate_at)),
         digest,
         refused: former.and_then(|former| former.refused.clone()),
-        request_id: former.and_then(|former| former.request_id.clone()),
         next: Some(next_digest),
         draws: u32::from(start == Start::Draw),
         ..blank(observed, &drawn.id, now)
     };
     if let Some(former) = former
-        && record.repeats()
+        && matches!(start, Start::Repeat | Start::Reapply)
     {
         // No rotation: the same value once more.
         record = Record { id: former.id.clone(), drawn_at: former.drawn_at, ..record };
@@ -146,12 +149,7 @@ pub(super) fn drawn_again(
 }
 
 /// `.next` is in effect: it becomes `<key>`.
-pub(super) fn promoted(
-    contents: &Contents,
-    next: &Password,
-    record: &Record,
-    request_id: Option<String>,
-) -> SecretWrite {
+pub(super) fn promoted(contents: &Contents, next: &Password, record: &Record) -> SecretWrite {
     let previous = match contents.current.password() {
         Some(current) if current != next => Change::Set(current.clone()),
         _ => Change::Keep,
@@ -161,7 +159,6 @@ pub(super) fn promoted(
         digest: record.next.clone(),
         next: None,
         refused: None,
-        request_id: request_id.or_else(|| record.request_id.clone()),
         ..record.clone()
     };
     let (current, next) = (Change::Set(next.clone()), Change::Remove);
@@ -182,6 +179,5 @@ fn blank(observed: &Observed, id: &str, now: Timestamp) -> Record {
         refused: None,
         draws: 0,
         unsettled_until: None,
-        request_id: None,
     }
 }

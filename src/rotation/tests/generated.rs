@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde_json::json;
+
 use super::*;
 use crate::{
     api::{RebootRequest, Rotation},
@@ -115,13 +117,27 @@ impl Play {
                     steps.push(format!("send {}", password.expose()));
                     let contents = observed.contents().unwrap();
                     let tries = observed.attempt.as_ref().map_or(1, |attempt| attempt.tries + 1);
-                    let rotation = contents.record_of(ID).map(|record| record.id.clone());
-                    let rotation = rotation.filter(|_| purpose == Purpose::Rotate);
+                    let record = contents.record_of(ID).filter(|_| purpose == Purpose::Rotate);
+                    let rotation = record.map(|record| record.id.clone());
+                    let repeats = record.is_some_and(Record::repeats);
                     let reply = self.replies.pop_front().unwrap_or_else(|| accepted("R"));
                     let (version, at) = (contents.version.clone(), at(second));
                     let all_classes = true;
-                    observed.attempt =
-                        Some(Attempt { purpose, version, value, rotation, all_classes, tries, at, reply });
+                    observed.attempt = Some(Attempt {
+                        purpose,
+                        version,
+                        value,
+                        rotation,
+                        repeats,
+                        io_optimized: observed.io_optimized(),
+                        look: observed.look.clone(),
+                        all_classes,
+                        tries,
+                        at,
+                        reply,
+                    });
+                    note_late(&mut observed);
+                    self.observed.history.unsettled.clone_from(&observed.history.unsettled);
                 }
                 Decision::Announce(announcement, verdict) => {
                     steps.push(format!("announce {announcement:?}"));
@@ -153,7 +169,9 @@ impl Play {
         {
             self.observed.history.examined = read.version().cloned();
         }
-        self.observed.history.unsettled.extend(verdict.unsettled.clone());
+        if verdict.applied_value.is_some() {
+            self.observed.history.applied.clone_from(&verdict.applied_value);
+        }
         self.verdict = Some(verdict);
     }
 
@@ -242,7 +260,8 @@ fn a_rotation_on_demand_is_done_once() {
     assert_eq!(play.run(1000), [""; 0]);
     // Though nothing of it had reached the status.
     edit(&mut play.observed, |status| *status = VncPasswordStatus::default());
-    assert_eq!(play.run(1000), ["read"]);
+    play.observed.look = Some(look(1000, "Running", true, 0));
+    assert_eq!(play.run(1000)[1..3], ["write next=Drawn2 drawn", "send Drawn2"]);
     assert_eq!(play.status().last_handled_rotate_at, Some(Time(at(100))));
     assert_eq!(play.status().request_id.as_deref(), Some("R"));
 }
@@ -326,16 +345,21 @@ fn who_did_not_write_next_answers_for_it_first() {
 }
 
 #[test]
-fn a_promotion_whose_status_was_lost_is_told_from_the_record() {
+fn a_promotion_whose_status_was_lost_is_proven_by_one_call() {
     let mut play = Play::settled();
     let before = Arc::clone(&play.observed.status);
     play.asked(100);
     play.run(100);
     play.observed.status = before;
     play.observed.history = History::default();
-    assert_eq!(play.run(130), ["read"]);
+    let steps = play.run(130);
+    assert_eq!(steps, ["read", "write next=Drawn2 drawn", "send Drawn2", "write key=Drawn2 -next done"]);
     assert_eq!(play.status().rotations, Some(2));
-    assert_eq!(play.status().last_rotation_time, Some(Time(at(100))));
+    assert_eq!(
+        play.status().last_rotation_time,
+        Some(Time(at(100))),
+        "the same value once more is no rotation"
+    );
     assert_eq!(play.run(131), [""; 0]);
 }
 
@@ -429,7 +453,11 @@ fn an_edit_that_the_api_refuses_is_taken_back_once() {
     assert_eq!(play.run(700), ["read"]);
     // The old value is in effect still.
     play.stored().current = Some("Drawn1".into());
-    assert_eq!(play.run(701), ["read"]);
+    assert_eq!(
+        play.run(701)[2..],
+        ["send Drawn1", "write key=Drawn1 -next done"],
+        "the record alone says so"
+    );
     assert_eq!(reasons(play.status()), (True, None, None));
 }
 
@@ -676,7 +704,7 @@ fn who_takes_over_sends_the_value_in_effect_once_more() {
     play.run(10);
     assert_eq!(reason(&play), Some(Reason::Conflict));
     play.observed.owner = Owner::This;
-    let unsettled = doubt(&play.observed, false, at(20)).unwrap();
+    let unsettled = doubt(&play.observed, true, at(20), at(20)).unwrap();
     play.observed.history.unsettled.push(unsettled);
     assert_eq!(play.run(20), ["read"]);
     assert_eq!(reason(&play), Some(Reason::Settling));
@@ -813,4 +841,189 @@ fn what_is_sent_again_while_a_restart_is_waited_for_keeps_its_backoff() {
     play.observed.credentials_changed = true;
     assert_eq!(play.run(121), ["read", "send Drawn2"], "but at once with other keys");
     assert_eq!(play.draws, 2);
+}
+
+/// The record of a rotation that is done, as anybody may write it who may write the Secret.
+fn forged(password: &str) -> Stored {
+    let digest = crate::rotation::contents::Digest::of(ID, &Password::parse(password.as_bytes()).unwrap());
+    let record =
+        json!({"instanceId": ID, "id": "forged", "drawnAt": at(-100), "state": "done", "digest": digest});
+    let record = serde_json::from_value(record).unwrap();
+    Stored { version: 1, current: Some(password.to_owned()), record: Some(record), ..Stored::default() }
+}
+
+#[test]
+fn a_record_alone_proves_nothing() {
+    let mut play =
+        Play::new().reply([refused("InvalidAccessKeyId.NotFound"), refused("InvalidAccessKeyId.NotFound")]);
+    play.secret = Some(forged("Abc123"));
+    let steps = play.run(0);
+    assert_eq!(steps, ["read", "write next=Abc123 drawn", "send Abc123", "send Abc123"]);
+    assert_eq!(reasons(play.status()), (False, None, Some(Reason::InvalidCredentials)));
+    assert_eq!((&play.status().applied, &play.status().request_id), (&None, &None));
+    let steps = play.run(100);
+    assert_eq!(steps, ["read", "send Abc123", "write key=Abc123 -next done"]);
+    assert_eq!(reasons(play.status()), (True, None, None));
+    assert_eq!(play.run(200), [""; 0]);
+}
+
+/// A backup brings Secrets and objects back, but no statuses: no instance is restarted for that.
+#[test]
+fn what_a_restored_status_does_not_name_is_sent_once_and_restarts_nothing() {
+    let mut play = Play::settled();
+    edit(&mut play.observed, |status| *status = VncPasswordStatus::default());
+    play.observed.history = History::default();
+    play.observed.allow_reboot = true;
+    change(&mut play.observed, |spec| spec.activation = Activation::Reboot);
+    play.observed.look = Some(look(50, "Running", false, -60));
+    assert_eq!(play.run(50), ["read", "write next=Drawn1 drawn", "send Drawn1"]);
+    assert_eq!(reasons(play.status()), (False, None, None));
+    assert_eq!(play.status().reason(ConditionType::RebootRequired), Some(Reason::RebootRequired));
+    assert!(play.status().accepted.as_ref().unwrap().unchanged);
+    for second in [100, 200, 1000] {
+        play.observed.look = Some(look(second, "Running", false, -60));
+        assert!(play.run(second).iter().all(|step| step == "read"), "no restart");
+    }
+    play.observed.look = Some(look(2000, "Running", false, 1990));
+    play.run(2000);
+    assert_eq!(reasons(play.status()), (True, None, None));
+    assert_eq!(play.status().rotations, Some(1));
+    assert_eq!(play.run(2100), [""; 0]);
+}
+
+/// Item by item what another object's call does to a value: DESIGN.md, R43.
+#[test]
+fn a_value_that_another_objects_late_call_may_replace_is_not_ready_and_is_sent_once_more() {
+    let late = |until| Unsettled { value: None, until: at(until), by_other: true };
+    // A rotation is under way when the object takes over.
+    let mut play = Play::settled().reply([refused("IncorrectInstanceStatus")]);
+    play.asked(100);
+    play.run(100);
+    play.observed.history.unsettled.push(late(1061));
+    play.observed.look = Some(look(200, "Running", true, 0));
+    let steps = play.run(200);
+    assert_eq!(steps, ["read", "send Drawn2", "write key=Drawn2 -next previous=Drawn1 done"]);
+    assert_eq!(reasons(play.status()), (Unknown, Some(Reason::Settling), None));
+    assert_eq!((play.status().rotations, play.verdict.as_ref().unwrap().wake), (Some(2), Some(at(1061))));
+    play.run(300);
+    assert_eq!(play.status().ready(), Unknown);
+    let steps = play.run(1061);
+    assert_eq!(steps[1..], ["write next=Drawn2 drawn", "send Drawn2", "write key=Drawn2 -next done"]);
+    assert_eq!(reasons(play.status()), (True, None, None));
+    assert_eq!((play.status().rotations, play.run(1100)), (Some(2), vec![]));
+
+    // The value is in effect when the other call is made.
+    let mut play = Play::settled();
+    play.observed.history.unsettled.push(late(1061));
+    play.run(100);
+    assert_eq!(reasons(play.status()), (Unknown, Some(Reason::Settling), None));
+    assert_eq!(play.run(1061)[2..], ["send Drawn1", "write key=Drawn1 -next done"]);
+    assert_eq!(reasons(play.status()), (True, None, None));
+
+    // A late call of the same value does no harm.
+    let mut play = Play::settled();
+    let value = Some(print("Drawn1"));
+    play.observed.history.unsettled.push(Unsettled { value, until: at(1061), by_other: true });
+    assert_eq!(play.run(100), [""; 0]);
+    assert_eq!(reasons(play.status()), (True, None, None));
+}
+
+#[test]
+fn a_generated_value_that_another_object_has_replaced_is_sent_again_first() {
+    let mut play = Play::settled();
+    play.observed.superseded = true;
+    play.observed.limiter_opens = Some(at(160));
+    play.run(100);
+    assert_eq!(play.status().ready(), False, "until the API has accepted it again");
+    play.observed.limiter_opens = None;
+    let steps = play.run(160);
+    assert_eq!(steps, ["read", "write next=Drawn1 drawn", "send Drawn1", "write key=Drawn1 -next done"]);
+    assert_eq!(play.status().rotations, Some(1), "no rotation");
+    // It may need a restart: what is in effect is the other's.
+    let mut play = Play::needs_restarts();
+    play.observed.superseded = true;
+    play.observed.look = Some(look(100, "Running", false, -60));
+    assert_eq!(play.run(100), ["read", "write next=Drawn1 drawn", "send Drawn1"]);
+    assert_eq!(play.status().accepted.as_ref().map(|accepted| accepted.unchanged), Some(false));
+}
+
+#[test]
+fn a_claim_is_proven_by_the_value_in_effect() {
+    let mut play = Play::settled();
+    play.observed.prove_claim = true;
+    let steps = play.run(100);
+    assert_eq!(steps, ["read", "write next=Drawn1 drawn", "send Drawn1", "write key=Drawn1 -next done"]);
+    assert_eq!((reasons(play.status()), play.status().rotations), ((True, None, None), Some(1)));
+    // Neither a backoff in the status nor a late call puts it off, and no restart follows.
+    let mut play = Play::needs_restarts();
+    play.observed.prove_claim = true;
+    edit(&mut play.observed, |status| {
+        let retry = status.retry.get_or_insert_default();
+        retry.next_attempt_time = Some(Time(at(400)));
+        retry.unsettled_until = Some(Time(at(1000)));
+    });
+    play.observed.look = Some(look(100, "Running", false, -60));
+    assert_eq!(play.run(100)[2..], ["send Drawn1", "write key=Drawn1 -next done"]);
+    assert_eq!((play.status().ready(), &play.status().accepted), (True, &None));
+}
+
+/// The promotion could not be written, and the credentials were renewed meanwhile: what was known of the instance is void.
+#[test]
+fn what_a_call_was_made_with_belongs_to_it() {
+    let mut play = Play::settled();
+    edit(&mut play.observed, |status| status.instance = None);
+    play.asked(100);
+    play.observed.look = Some(look(99, "Running", true, 0));
+    let mut observed = play.observed.clone();
+    observed.secret = Some(version(1));
+    play.run(100);
+    let promoted = play.secret.clone().unwrap();
+    // As it was before the promotion.
+    let stored = play.stored();
+    let record = promoted.record.clone().unwrap();
+    let drawn = Password::parse(b"Drawn2").unwrap();
+    stored.next = Some("Drawn2".to_owned());
+    stored.current = Some("Drawn1".to_owned());
+    let next = Some(crate::rotation::contents::Digest::of(ID, &drawn));
+    stored.record = Some(Record { state: crate::rotation::contents::State::Drawn, next, ..record.clone() });
+    observed.look = None;
+    observed.attempt = Some(Attempt {
+        purpose: Purpose::Rotate,
+        version: version(2),
+        value: print("Drawn2"),
+        rotation: Some(record.id),
+        repeats: false,
+        io_optimized: Some(true),
+        look: Some(look(99, "Running", true, 0)),
+        all_classes: true,
+        tries: 1,
+        at: at(100),
+        reply: accepted("R"),
+    });
+    observed.read = Some(play.read());
+    let Decision::WriteSecret(write) = decide(&observed, at(110)) else { panic!("it is promoted") };
+    assert_eq!((write.next, write.record.state), (Change::Remove, crate::rotation::contents::State::Done));
+}
+
+#[test]
+fn an_object_that_is_being_deleted_starts_nothing_more() {
+    let mut new = Play::new();
+    new.observed.deleting = true;
+    assert_eq!(new.run(0), [""; 0]);
+    let mut due = Play::settled();
+    due.asked(100);
+    due.observed.deleting = true;
+    assert_eq!(due.run(100), [""; 0]);
+    assert_eq!(due.verdict.as_ref().unwrap().wake, None);
+    assert_eq!(reasons(due.status()), (True, None, None));
+    let mut waiting = Play::settled().reply([refused("IncorrectInstanceStatus")]);
+    waiting.asked(100);
+    waiting.run(100);
+    waiting.observed.deleting = true;
+    waiting.observed.look = Some(look(800, "Running", true, 0));
+    assert_eq!(waiting.run(800), [""; 0]);
+    let mut users = applied();
+    users.deleting = true;
+    users.secret = Some(version(2));
+    assert!(resting(&users, 100).wake.is_none());
 }
