@@ -7,7 +7,7 @@ use vncpassword::{
     api::definitions,
     runtime::{
         Output, RamPolicyArgs, RunArgs, Settings, Shutdown, WhoamiArgs, init_telemetry, ram_policy, run,
-        whoami,
+        whoami, without_retries,
     },
 };
 
@@ -80,7 +80,8 @@ async fn operate(arguments: RunArgs) -> Result<(), Failure> {
 }
 
 async fn run_until_signalled(settings: Settings) -> Result<(), Failure> {
-    let client = kube::Client::try_default().await?;
+    let config = without_retries(kube::Config::infer().await?);
+    let client = kube::Client::try_from(config)?;
     let (stop, shutdown) = Shutdown::new();
     let signals = tokio::spawn(stop.on_signal());
     run(settings, client, |name| std::env::var_os(name), shutdown).await?;

@@ -35,6 +35,7 @@ pub(super) fn again_at_once(attempt: &Attempt, class: Class) -> bool {
 
 fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
     let mut status = (*observed.status).clone();
+    let recorded = is_recorded(observed, attempt);
     learn(observed, &mut status);
     if let Reply::Accepted { request_id } = &attempt.reply {
         status.request_id = Some(request_id.clone());
@@ -54,7 +55,7 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
     status.retry = Retry::unsettled(settles);
     let mut effects = Effects {
         applied_value: Some((attempt.version.clone(), attempt.value)),
-        notes: notes(observed, attempt, &status),
+        notes: if recorded { Vec::new() } else { notes(observed, attempt, &status) },
         ..Effects::default()
     };
     let at_once = status.instance.as_ref().and_then(|instance| instance.io_optimized) != Some(false);
@@ -62,7 +63,7 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
         (Purpose::Deliver, true) => {
             status.accepted = None;
             status.last_rotation_time = Some(seconds(attempt.at));
-            status.rotations = Some(status.rotations.unwrap_or(0).saturating_add(1));
+            status.rotations = Some(status.rotations.unwrap_or(0).saturating_add(i64::from(!recorded)));
         }
         // What settles counts as well: a restart meanwhile may have brought the late call's value into effect.
         (Purpose::Deliver | Purpose::Settle, false) => await_restart(observed, attempt, &mut status),
@@ -75,6 +76,34 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
         return restart::waiting(observed, status, effects, after(now, SOON), now);
     }
     in_effect(observed, status, another, effects, now)
+}
+
+/// Whether the status has this very call already: it was written, and the reply to that write was lost.
+fn is_recorded(observed: &Observed, attempt: &Attempt) -> bool {
+    let status = &observed.status;
+    let at = Some(seconds(attempt.at));
+    match &attempt.reply {
+        Reply::Accepted { request_id } => {
+            status.request_id.as_ref() == Some(request_id)
+                && status.applied.as_ref().is_some_and(|applied| attempt.version.is(applied))
+                && status.applied.as_ref().map(|applied| applied.time.clone()) == at
+        }
+        reply => {
+            let (code, request_id) = code_of(reply);
+            let retry = status.retry.as_ref();
+            retry.is_some_and(|retry| {
+                retry.last_failure_time == at && retry.code == code && retry.request_id == request_id
+            })
+        }
+    }
+}
+
+/// Code and RequestId of a refusal.
+fn code_of(reply: &Reply) -> (Option<String>, Option<String>) {
+    match reply {
+        Reply::Refused { code, request_id, .. } => (Some(code.clone()), request_id.clone()),
+        _ => (None, None),
+    }
 }
 
 /// When to look at an instance after a call, at the earliest: times are kept to the second.
@@ -246,8 +275,9 @@ fn progress(class: Class) -> Progress {
 
 /// Counts the attempt and sets the time of the next. A throttled call is no failure of the object.
 fn record_retry(observed: &Observed, attempt: &Attempt, class: Class, status: &mut VncPasswordStatus) {
+    let recorded = is_recorded(observed, attempt);
     let retry = status.retry.get_or_insert_default();
-    if class != Class::Throttled {
+    if class != Class::Throttled && !recorded {
         retry.attempts = Some(retry.attempts.unwrap_or(0).saturating_add(1));
         retry.last_failure_time = Some(seconds(attempt.at));
     }
@@ -265,12 +295,7 @@ fn record_retry(observed: &Observed, attempt: &Attempt, class: Class, status: &m
         _ => delay.map(|delay| after(attempt.at, delay)),
     };
     retry.next_attempt_time = next.map(seconds);
-    let (code, request_id) = match &attempt.reply {
-        Reply::Refused { code, request_id, .. } => (Some(code.clone()), request_id.clone()),
-        _ => (None, None),
-    };
-    retry.code = code;
-    retry.request_id = request_id;
+    (retry.code, retry.request_id) = code_of(&attempt.reply);
 }
 
 /// The status in which the instance refused: what the look just before showed. Without one, the next look tells.

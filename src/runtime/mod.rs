@@ -3,6 +3,7 @@
 mod cloud;
 mod cluster;
 mod http;
+mod kube_client;
 mod leader;
 mod lease;
 mod metrics;
@@ -16,6 +17,7 @@ mod traces;
 mod whoami;
 
 pub use cloud::{CloudError, cloud};
+pub use kube_client::without_retries;
 pub use leader::LEASE;
 pub use lease::{Holding, Lease};
 pub use metrics::{

@@ -20,7 +20,7 @@ use vncpassword::{
     controller::{self, Ambient},
     ecs::{self, Endpoint, Rates, Region},
     emulator::AccessKey,
-    runtime::{CloudSettings, Lease, Settings, Shutdown, StartError, Stop, run},
+    runtime::{CloudSettings, Lease, Settings, Shutdown, StartError, Stop, run, without_retries},
 };
 
 /// A running operator.
@@ -157,7 +157,7 @@ impl Operator {
     /// Starts one in this environment.
     pub fn start_as(config: kube::Config, settings: Settings, variables: Variables) -> Self {
         let requests = Requests::default();
-        let client = ClientBuilder::try_from(config).unwrap().with_layer(&requests).build();
+        let client = ClientBuilder::try_from(without_retries(config)).unwrap().with_layer(&requests).build();
         let (stop, shutdown) = Shutdown::new();
         let task =
             tokio::spawn(run(settings, client, move |name| variables.0.get(name).map(Into::into), shutdown));
