@@ -32,12 +32,20 @@ pub enum Before {
 pub struct Rival {
     pub uid: u32,
     pub before: Before,
-    /// It has made a call.
+    /// Place of its last accepted call in this process; 0: none.
+    order: u64,
+    /// What its status says.
+    recorded: Status,
+    /// What it will say when it is written next.
+    status: Status,
+}
+
+/// What the status of a rival tells the next process.
+#[derive(Clone, Copy, Debug, Default)]
+struct Status {
     called: bool,
     /// Its value is in effect, and no call of it may still arrive.
     in_sync: bool,
-    /// Place of its last accepted call in this process; 0: none.
-    order: u64,
     /// When its last call was accepted.
     accepted_at: Option<Timestamp>,
 }
@@ -102,7 +110,7 @@ impl Process {
     pub fn superseded(&self, rival: Option<&Rival>, applied: Option<Timestamp>) -> bool {
         let later = |rival: &Rival| {
             let by_status = self.own == 0 && rival.order == 0 && applied.is_some();
-            rival.order > self.own || by_status && rival.accepted_at > applied
+            rival.order > self.own || by_status && rival.recorded.accepted_at > applied
         };
         self.departed > self.own || rival.is_some_and(later)
     }
@@ -134,22 +142,23 @@ impl Process {
         if gone {
             self.departed = self.accepted;
         }
-        let order = self.accepted;
-        *rival = Rival { called: true, in_sync: true, order, accepted_at: Some(now), ..*rival };
+        rival.order = self.accepted;
+        rival.status = Status { called: true, in_sync: true, accepted_at: Some(now) };
     }
 
     /// The outcome of a call of the rival is unknown.
     pub fn rival_lost(&mut self, rival: &mut Rival, value: Fingerprint, now: Timestamp) {
         self.unsettle(rival.uid, Some(value), settled_at(now, SETTLE));
-        *rival = Rival { called: true, in_sync: false, ..*rival };
+        rival.status = Status { called: true, in_sync: false, ..rival.status };
     }
 
     /// A process that has just started meets the rival of the former one. `acts`: the rival does not stand back.
     pub fn meet(&mut self, rival: &mut Rival, acts: bool) {
-        rival.before = if rival.called && acts { Before::Acted } else { Before::StoodBack };
+        rival.status = rival.recorded;
+        rival.before = if rival.recorded.called && acts { Before::Acted } else { Before::StoodBack };
         rival.order = 0;
         // The rival answers for itself as the object does.
-        if !rival.in_sync || !acts {
+        if !rival.recorded.in_sync || !acts {
             self.unsettle(rival.uid, None, self.before_settled());
         }
     }
@@ -158,5 +167,15 @@ impl Process {
 impl Rival {
     pub fn new(uid: u32) -> Self {
         Self { uid, ..Self::default() }
+    }
+
+    /// It is about to send another value than before: it is not in sync, and anybody sees that.
+    pub fn begin(&mut self) {
+        self.recorded.in_sync = false;
+    }
+
+    /// Its status is written.
+    pub fn record(&mut self) {
+        self.recorded = self.status;
     }
 }
