@@ -134,6 +134,8 @@ struct World {
     process: Process,
     /// The object was there when the process started, and has not been reconciled since.
     inherited: bool,
+    /// Until then the rival's calls may arrive that no process knows of.
+    forgotten: i64,
     status: VncPasswordStatus,
     history: History,
     wake: Option<i64>,
@@ -178,6 +180,7 @@ impl World {
             rival: None,
             process: Process::new(at(0), Before::New),
             inherited: false,
+            forgotten: 0,
             status: VncPasswordStatus::default(),
             history: History::default(),
             wake: Some(0),
@@ -455,6 +458,12 @@ impl World {
             _ if called && !stood_back => Before::Acted,
             _ => Before::StoodBack,
         };
+        // The same holds for calls of a rival that is gone if the object has nothing in effect and never stood back: its
+        // status says nothing of the rival then. The object settles all the same, but it is Ready meanwhile.
+        let doubts = matches!(status.reason(ConditionType::Ready), Some(Reason::Conflict | Reason::Settling));
+        if self.rival.is_none() && status.applied.is_none() && !doubts {
+            self.forgotten = second(settled_at(at(self.now), SETTLE));
+        }
         self.process = Process::new(at(self.now), before);
         if let Some(rival) = &mut self.rival {
             self.process.meet(rival, self.holds != Holds::Nothing);
@@ -541,6 +550,9 @@ impl World {
         // An instance that is looked at at once is looked at in the same reconcile, and that writes the status.
         let looks = self.look_due.is_some_and(|due| due <= self.now);
         if self.life != Life::Alive || status.ready() != ConditionStatus::True || looks {
+            return;
+        }
+        if status.retry.is_some() && self.now < self.forgotten {
             return;
         }
         for (what, value) in [("opens", self.console), ("waits for a restart", self.pending)] {
