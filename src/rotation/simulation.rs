@@ -458,10 +458,10 @@ impl World {
             _ if called && !stood_back => Before::Acted,
             _ => Before::StoodBack,
         };
-        // The same holds for calls of a rival that is gone if the object has nothing in effect and never stood back: its
-        // status says nothing of the rival then. The object settles all the same, but it is Ready meanwhile.
-        let doubts = matches!(status.reason(ConditionType::Ready), Some(Reason::Conflict | Reason::Settling));
-        if self.rival.is_none() && status.applied.is_none() && !doubts {
+        // The same holds for calls of a rival that is gone, unless the condition Ready tells of them. The object settles all
+        // the same, but it is Ready meanwhile.
+        let told = matches!(status.reason(ConditionType::Ready), Some(Reason::Conflict | Reason::Settling));
+        if self.rival.is_none() && !told {
             self.forgotten = second(settled_at(at(self.now), SETTLE));
         }
         self.process = Process::new(at(self.now), before);

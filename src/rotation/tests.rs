@@ -1009,6 +1009,19 @@ fn a_resend_of_a_waiting_value_takes_no_earlier_stop_for_a_restart() {
 }
 
 #[test]
+fn a_suspended_object_that_was_superseded_doubts_the_calls_of_others_after_a_restart() {
+    let mut observed = applied();
+    change(&mut observed, |spec| spec.suspend = true);
+    observed.superseded = true;
+    let verdict = resting(&observed, 10);
+    assert_eq!(verdict.status.reason(ConditionType::Ready), Some(Reason::Conflict));
+    next(&mut observed, &verdict);
+    observed.superseded = false;
+    let doubt = doubt(&observed, true, at(20), at(20)).unwrap();
+    assert!(doubt.by_other, "{doubt:?}");
+}
+
+#[test]
 fn a_count_that_somebody_wrote_cannot_overflow() {
     let mut observed = new();
     edit(&mut observed, |status| status.rotations = Some(i64::MAX));
