@@ -204,8 +204,10 @@ pub fn doubt(
     let until = unknown.max(observed.status.unsettled_until()).filter(|until| inherited && *until > now)?;
     // A process before this one may have known of another object's call.
     let ready = observed.status.condition(ConditionType::Ready);
-    let in_doubt = ready
-        .is_some_and(|ready| ready.status == ConditionStatus::Unknown && ready.reason == Reason::Settling);
+    let in_doubt = ready.is_some_and(|ready| {
+        ready.reason == Reason::Conflict
+            || ready.status == ConditionStatus::Unknown && ready.reason == Reason::Settling
+    });
     Some(Unsettled { value: None, until, by_other: took_over || in_doubt })
 }
 

@@ -67,6 +67,12 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
         }
         // What settles counts as well: a restart meanwhile may have brought the late call's value into effect.
         (Purpose::Deliver | Purpose::Settle, false) => await_restart(observed, attempt, &mut status),
+        // The value goes on waiting for a restart. What was seen of the instance before this call is no sign of one.
+        (Purpose::Enforce | Purpose::Rotate, false) if status.accepted.is_some() => {
+            let before = observed.status.instance.clone().unwrap_or_default();
+            let instance = status.instance.get_or_insert_default();
+            (instance.status, instance.start_time) = (before.status, before.start_time);
+        }
         // Known to be in effect: nothing new can come.
         (Purpose::Settle, true) | (Purpose::Enforce | Purpose::Rotate, _) => {}
     }

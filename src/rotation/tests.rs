@@ -988,6 +988,40 @@ fn a_status_from_before_the_call_invents_no_restart() {
 }
 
 #[test]
+fn a_resend_of_a_waiting_value_takes_no_earlier_stop_for_a_restart() {
+    let mut observed = new();
+    edit(&mut observed, |status| status.instance.get_or_insert_default().io_optimized = Some(false));
+    // It was stopped then, and runs again by the time of the calls.
+    observed.look = Some(look(0, "Stopped", false, -10));
+    observed.read = Some(read(1, "Abc123"));
+    let verdict = call(&mut observed, Purpose::Deliver, accepted("R-1"), 50);
+    next(&mut observed, &verdict);
+    observed.prove_claim = true;
+    assert_eq!(sending(&mut observed, 50, 1, "Abc123"), Purpose::Enforce);
+    let verdict = call(&mut observed, Purpose::Enforce, accepted("R-2"), 50);
+    next(&mut observed, &verdict);
+    observed.prove_claim = false;
+    observed.look = Some(look(52, "Running", false, 0));
+    match decide(&observed, at(52)) {
+        Decision::ReadSecret => {}
+        other => panic!("nobody has restarted it since the value was accepted: {other:?}"),
+    }
+}
+
+#[test]
+fn a_suspended_object_that_was_superseded_doubts_the_calls_of_others_after_a_restart() {
+    let mut observed = applied();
+    change(&mut observed, |spec| spec.suspend = true);
+    observed.superseded = true;
+    let verdict = resting(&observed, 10);
+    assert_eq!(verdict.status.reason(ConditionType::Ready), Some(Reason::Conflict));
+    next(&mut observed, &verdict);
+    observed.superseded = false;
+    let doubt = doubt(&observed, true, at(20), at(20)).unwrap();
+    assert!(doubt.by_other, "{doubt:?}");
+}
+
+#[test]
 fn a_count_that_somebody_wrote_cannot_overflow() {
     let mut observed = new();
     edit(&mut observed, |status| status.rotations = Some(i64::MAX));

@@ -1,15 +1,20 @@
-//! Fifty objects that rotate, and the people who keep them at it.
+//! Fifty objects that rotate, and the people who keep them at it: they also delete objects and Secrets, and let another
+//! object take over an instance, and give it back.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, VncPassword, VncPasswordStatus},
     emulator::{Cloud, Instance},
@@ -17,6 +22,7 @@ use vncpassword::{
 
 use super::{
     history::{View, revision},
+    invariant::Deletion,
     support::World,
 };
 
@@ -24,8 +30,12 @@ use super::{
 pub const OBJECTS: u32 = 50;
 /// Of these, the first stay from start to end, so that their `rotate-at` falls due: at most once a minute.
 const STAY: u32 = 20;
+/// Longest that an object is away between its deletion and its creation.
+const AWAY: Duration = Duration::from_millis(400);
 /// Every so many is not I/O optimized, and every other of these is restarted by the operator.
 const NOT_OPTIMIZED: u32 = 5;
+
+const ANOTHER_PASSWORD: &str = "another password opens the console";
 
 /// The objects, and what people did to them.
 pub struct Fleet {
@@ -36,7 +46,19 @@ pub struct Fleet {
     pub instances: Vec<String>,
     /// Revisions of Secrets that people have written.
     pub people: BTreeSet<u64>,
+    /// When people deleted an object together with its Secret, by instance.
+    pub deletions: BTreeMap<String, Vec<Deletion>>,
+    /// How often people deleted an object alone, and how often a rival then took its place.
+    pub recreated: u32,
+    pub displaced: u32,
+    /// Names of instances whose lost password people have replaced at the end.
+    pub healed: BTreeSet<String>,
     counter: u32,
+}
+
+/// The name of a rival, and of its Secret: it names the same instance as the object `name`.
+pub fn rival_of(name: &str, generated: bool) -> String {
+    if generated { format!("{name}-generated") } else { format!("{name}-user") }
 }
 
 /// One object.
@@ -44,6 +66,8 @@ struct Member {
     number: u32,
     name: String,
     rotate_at: Option<Timestamp>,
+    /// Another object that names the instance, and whether it was there when this object was created.
+    rival: Option<(String, bool)>,
 }
 
 impl Member {
@@ -60,8 +84,18 @@ impl Member {
 
 impl Fleet {
     pub async fn new(world: World, secrets: View) -> Self {
-        let (alive, instances) = (Vec::new(), Vec::new());
-        let mut fleet = Self { world, secrets, alive, instances, people: BTreeSet::new(), counter: 0 };
+        let mut fleet = Self {
+            world,
+            secrets,
+            alive: Vec::new(),
+            instances: Vec::new(),
+            people: BTreeSet::new(),
+            deletions: BTreeMap::new(),
+            recreated: 0,
+            displaced: 0,
+            healed: BTreeSet::new(),
+            counter: 0,
+        };
         for number in 0..OBJECTS {
             let member = fleet.create(number).await;
             fleet.alive.push(member);
@@ -76,7 +110,7 @@ impl Fleet {
     async fn create(&mut self, number: u32) -> Member {
         self.counter += 1;
         let name = format!("i-{number}n{}", self.counter);
-        let member = Member { number, name: name.clone(), rotate_at: None };
+        let member = Member { number, name: name.clone(), rotate_at: None, rival: None };
         let instance = Instance::new(&name);
         let instance = if member.optimized() { instance } else { instance.not_optimized() };
         self.cloud().put_instance(instance);
@@ -94,12 +128,14 @@ impl Fleet {
         }
         let index = rng.random_range(0..self.alive.len());
         match rng.random_range(0..100) {
-            0..25 => self.renew(index).await,
-            25..45 => self.rotate(index).await,
-            45..55 => self.edit(index, Some(password(rng))).await,
-            55..60 => self.edit(index, None).await,
-            60..65 => self.recreate(index).await,
-            65..75 => self.hurry(&self.alive[index].name).await,
+            0..15 => self.renew(index).await,
+            15..32 => self.rotate(index).await,
+            32..42 => self.edit(index, Some(password(rng))).await,
+            42..47 => self.edit(index, None).await,
+            47..55 => self.recreate(index, AWAY.mul_f64(rng.random_range(0.0..1.0)), false).await,
+            55..60 => self.recreate(index, AWAY.mul_f64(rng.random_range(0.0..1.0)), true).await,
+            60..78 => self.contend(index, rng.random_bool(0.5)).await,
+            78..86 => self.hurry(&self.alive[index].name).await,
             _ => {
                 let slow: Vec<&Member> = self.alive.iter().filter(|member| !member.optimized()).collect();
                 let name = slow.choose(rng).unwrap().name.clone();
@@ -119,18 +155,72 @@ impl Fleet {
     /// The object goes, and another one comes, for another instance. The Secret stays.
     async fn renew(&mut self, index: usize) {
         let number = self.alive[index].number;
-        if number >= STAY {
+        if number >= STAY && self.alive[index].rival.is_none() {
             self.world.delete(&self.alive[index].name).await;
             self.alive[index] = self.create(number).await;
         }
     }
 
-    /// The object goes and comes again.
-    async fn recreate(&mut self, index: usize) {
+    /// The object goes, alone or together with its Secret, and comes again after a while. A rival that is there takes
+    /// over.
+    async fn recreate(&mut self, index: usize, away: Duration, with_secret: bool) {
+        let name = self.alive[index].name.clone();
+        let from = self.cloud().now();
+        self.world.delete(&name).await;
+        self.recreated += 1;
+        if with_secret {
+            match self.world.secrets().delete(&name, &DeleteParams::default()).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => panic!("{error}"),
+            }
+            let deletion = Deletion { from, to: self.cloud().now() };
+            self.deletions.entry(name.clone()).or_default().push(deletion);
+        }
+        sleep(away).await;
         let member = &mut self.alive[index];
-        self.world.delete(&member.name).await;
-        self.world.object_with(&member.name, member.spec()).await;
+        self.world.object_with(&name, member.spec()).await;
         member.rotate_at = None;
+        if let Some((_, displaced)) = &mut member.rival {
+            *displaced = true;
+            self.displaced += 1;
+        }
+    }
+
+    /// Another object names the instance, with a password of the user's or a generated one; or it goes again.
+    async fn contend(&mut self, index: usize, generated: bool) {
+        let name = self.alive[index].name.clone();
+        // What a process knew of the rival's calls is lost with the rival unless the object has written it down.
+        let reconciled = !self.world.status(&name).await.conditions.is_empty();
+        if let Some((rival, displaced)) = self.alive[index].rival.take() {
+            if displaced && !reconciled {
+                self.alive[index].rival = Some((rival, displaced));
+            } else {
+                self.world.delete(&rival).await;
+            }
+            return;
+        }
+        let rival = rival_of(&name, generated);
+        let mut spec = json!({"instanceId": name, "secretRef": {"name": rival}});
+        if generated {
+            spec["rotation"] = json!({});
+        } else {
+            // Always the same: a reader of this Secret is not what is tried here.
+            let value = format!("Us{:04}", index);
+            self.world.secret(&rival, value).await;
+        }
+        self.world.object_with(&rival, spec).await;
+        self.alive[index].rival = Some((rival, false));
+    }
+
+    /// The rivals go.
+    pub async fn give_back(&mut self) {
+        for index in 0..self.alive.len() {
+            while self.alive[index].rival.is_some() {
+                self.contend(index, false).await;
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
     }
 
     async fn rotate(&mut self, index: usize) {
@@ -185,12 +275,13 @@ impl Fleet {
 
     /// What is still amiss. `hurry`: nobody waits for long any more; those that have failed often try again at once, and
     /// instances that wait for a restart get one.
-    pub async fn look(&self, hurry: bool) -> Vec<String> {
+    pub async fn look(&mut self, hurry: bool) -> Vec<String> {
         let objects = self.world.objects().list(&ListParams::default()).await.unwrap().items;
         let secrets = self.world.secrets().list(&ListParams::default()).await.unwrap().items;
         let mut amiss = Vec::new();
         assert_eq!(objects.len(), self.alive.len());
-        for member in &self.alive {
+        let mut lost = Vec::new();
+        for (index, member) in self.alive.iter().enumerate() {
             let name = &member.name;
             let of = |other: &Option<String>| other.as_ref() == Some(name);
             let object = objects.iter().find(|object| of(&object.metadata.name)).unwrap();
@@ -202,9 +293,21 @@ impl Fleet {
             if hurry && status.accepted.as_ref().is_some_and(|accepted| accepted.start_time.is_some()) {
                 self.restart(name);
             }
-            if let Err(why) = self.agrees(member, object, &status, secret) {
-                amiss.push(format!("{name}: {why}: {secret:?} {status:#?}"));
+            if let Err(wrong) = self.agrees(member, object, &status, secret) {
+                if hurry && wrong == [ANOTHER_PASSWORD] && self.deletions.contains_key(name) {
+                    lost.push(index);
+                }
+                let console = self.cloud().instance(name).unwrap().console_password;
+                amiss.push(format!(
+                    "{name}: {} (console {console:?}): {secret:?} {status:#?}",
+                    wrong.join(", ")
+                ));
             }
+        }
+        // R52: object and Secret were deleted during a lost call. People see that the console does not open, and rotate.
+        for index in lost {
+            self.healed.insert(self.alive[index].name.clone());
+            self.rotate(index).await;
         }
         amiss
     }
@@ -215,7 +318,7 @@ impl Fleet {
         object: &VncPassword,
         status: &VncPasswordStatus,
         secret: Option<&Secret>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Vec<&'static str>> {
         let data = secret.and_then(|secret| secret.data.clone()).unwrap_or_default();
         let current = data.get("password").map(|value| String::from_utf8(value.0.clone()).unwrap());
         let console = self.cloud().instance(&member.name).unwrap().console_password;
@@ -225,7 +328,7 @@ impl Fleet {
             ("not at rest", unrest.into_iter().all(|type_| status.condition(type_).is_none())),
             ("not up to date", status.observed_generation == object.metadata.generation),
             ("nothing generated", current.is_some()),
-            ("another password opens the console", current == console),
+            (ANOTHER_PASSWORD, current == console),
             ("still under way", !data.contains_key("password.next")),
             ("no rotation counted", status.rotations >= Some(1)),
             (
@@ -235,7 +338,7 @@ impl Fleet {
             ),
         ];
         let wrong: Vec<&str> = table.iter().filter(|(_, right)| !right).map(|(what, _)| *what).collect();
-        if wrong.is_empty() { Ok(()) } else { Err(format!("{} (console {console:?})", wrong.join(", "))) }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Version {
     pub current: Option<String>,
     pub next: Option<String>,
     pub record: Option<Record>,
+    /// The Secret was deleted; nothing is left of it.
+    pub deleted: bool,
     /// Written after this, by the emulator's clock,
     pub after: Timestamp,
     /// and before this.
@@ -46,6 +48,10 @@ impl Version {
         [&self.current, &self.next].into_iter().any(|value| value.as_deref() == Some(password))
     }
 
+    fn deletion(secret: &Secret, now: Timestamp) -> Self {
+        Self { current: None, next: None, record: None, deleted: true, ..Self::of(secret, now) }
+    }
+
     fn of(secret: &Secret, now: Timestamp) -> Self {
         let data = secret.data.clone().unwrap_or_default();
         let value = |key: &str| data.get(key).map(|value| String::from_utf8(value.0.clone()).unwrap());
@@ -54,6 +60,7 @@ impl Version {
             current: value("password"),
             next: value("password.next"),
             record: value("password.rotation").and_then(|record| serde_json::from_str(&record).ok()),
+            deleted: false,
             after: Timestamp::MIN,
             before: now,
         }
@@ -152,7 +159,12 @@ async fn watch(secrets: Api<Secret>, from: String, cloud: Cloud, seen: Arc<Mutex
                     seen.lock().unwrap().versions.entry(name).or_default().push(version);
                 }
                 WatchEvent::Bookmark(bookmark) => from = bookmark.metadata.resource_version,
-                WatchEvent::Deleted(secret) => panic!("nobody deletes Secrets here: {}", secret.name_any()),
+                WatchEvent::Deleted(secret) => {
+                    from = secret.resource_version().unwrap();
+                    let name = secret.name_any();
+                    let version = Version::deletion(&secret, cloud.now());
+                    seen.lock().unwrap().versions.entry(name).or_default().push(version);
+                }
                 WatchEvent::Error(error) => panic!("the history has a gap: {error}"),
             }
         }

@@ -1,7 +1,17 @@
 //! What must hold at every moment, checked afterwards: from every version of a Secret, from what opened the console and
 //! since when, and from the calls. Only what is certain counts: where two moments cannot be told apart, it is let pass.
+//!
+//! Three Secrets belong to an instance: that of the object, and those of its rivals, objects that take the instance over
+//! and give it back. A password may stand in any of them.
+//!
+//! One loss is excused (R52): object and Secret are deleted during a call, and the operator is killed before the call has
+//! settled. Then nobody is left who knows of the call.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use vncpassword::{
@@ -9,11 +19,39 @@ use vncpassword::{
     rotation::contents::Record,
 };
 
-use super::history::Version;
+use super::{faults::LATEST, history::Version};
 
-/// The life of one instance and of its Secret.
+/// Longest between the deletion of an object and the last call that is made for it, on a slow machine.
+const LAST_CALL: Duration = Duration::from_secs(1);
+/// Longest between the end of `--settle` and the answer to the call that heals the instance: with backoff.
+const HEALED: Duration = Duration::from_secs(10);
+
+/// People deleted an object together with its Secret between these moments.
+#[derive(Clone, Copy, Debug)]
+pub struct Deletion {
+    pub from: Timestamp,
+    pub to: Timestamp,
+}
+
+/// How often what opened the console was in no Secret, and that was excused.
+#[derive(Debug, Default)]
+pub struct Excuses {
+    /// A person had just removed it from the Secret.
+    pub people: Cell<usize>,
+    /// A late call after the deletion of object and Secret.
+    pub lost_with_object: Cell<usize>,
+}
+
+/// The life of one instance and of its Secrets.
 pub struct Life<'a> {
     pub instance: &'a str,
+    /// All of the Secrets of rivals: of generated passwords, and of the user's.
+    pub rivals: [&'a [Version]; 2],
+    pub deletions: &'a [Deletion],
+    /// When the operator was killed.
+    pub kills: &'a [Timestamp],
+    pub settle: Duration,
+    pub excuses: &'a Excuses,
     /// What opened the console, oldest first.
     pub console: Vec<ConsoleChange>,
     /// All of the Secret, oldest first.
@@ -21,7 +59,7 @@ pub struct Life<'a> {
     /// Revisions that the test has written, as a person.
     pub people: &'a BTreeSet<u64>,
     /// Calls of ModifyInstanceVncPasswd.
-    pub calls: Vec<&'a Entry>,
+    pub calls: Vec<Entry>,
 }
 
 impl Life<'_> {
@@ -29,18 +67,30 @@ impl Life<'_> {
     pub fn complaints(&self) -> Vec<String> {
         let mut complaints = self.lost();
         complaints.extend(self.sent_unwritten());
-        complaints.extend(self.drawn_for_nothing());
+        complaints.extend(self.drawn_for_nothing(self.versions));
+        complaints.extend(self.drawn_for_nothing(self.rivals[0]));
         complaints
     }
 
-    /// The invariant: what opens the console stands in `<key>` or `<key>.next`.
+    /// How often a password that only a rival's Secret offers came to open the console.
+    pub fn taken_by_rivals(&self) -> usize {
+        let offers = |versions: &[Version], change: &ConsoleChange| {
+            versions.iter().any(|version| version.offers(&change.password))
+        };
+        let taken = |change: &&ConsoleChange| {
+            !offers(self.versions, change) && self.rivals.iter().any(|versions| offers(versions, change))
+        };
+        self.console.iter().filter(taken).count()
+    }
+
+    /// The invariant: what opens the console stands in `<key>` or `<key>.next` of a Secret.
     fn lost(&self) -> Vec<String> {
         let mut complaints = Vec::new();
         for (number, change) in self.console.iter().enumerate() {
             let end = self.console.get(number + 1).map_or(Timestamp::MAX, |next| next.at);
             let password = &change.password;
             let written = self.versions.first().map_or(Timestamp::MAX, |first| first.after);
-            if change.at < written.min(end) {
+            if self.only_here(change, change.at, written.min(end)) {
                 complaints.push(format!(
                     "{}: {password} opens the console since {}, and there is no Secret before {written}",
                     self.instance, change.at
@@ -49,7 +99,10 @@ impl Life<'_> {
             for (index, version) in self.versions.iter().enumerate() {
                 let replaced = self.versions.get(index + 1).map_or(Timestamp::MAX, |next| next.after);
                 let (from, to) = (change.at.max(version.before), end.min(replaced));
-                if from < to && !version.offers(password) && !self.excused(index, change) {
+                if !version.offers(password)
+                    && self.only_here(change, from, to)
+                    && !self.excused(index, change, from, to)
+                {
                     complaints.push(format!(
                         "{}: {password} opens the console since {}, and from {from} to {to} the Secret is {version:?}, \
                          before {:?}",
@@ -63,29 +116,77 @@ impl Life<'_> {
         complaints
     }
 
-    /// Whether it was a person who took away from the Secret what opened the console then: until the next accepted call
-    /// that is nobody's fault.
-    fn excused(&self, index: usize, change: &ConsoleChange) -> bool {
-        let without = self.versions[..=index].iter().rposition(|version| version.offers(&change.password));
-        let dropped = &self.versions[without.map_or(0, |with| with + 1)];
-        self.people.contains(&dropped.revision) && change.at < dropped.before
+    /// Whether there is certainly a moment between these two at which no rival's Secret offers the password.
+    fn only_here(&self, change: &ConsoleChange, from: Timestamp, to: Timestamp) -> bool {
+        let mut offered: Vec<(Timestamp, Timestamp)> = Vec::new();
+        for versions in self.rivals {
+            for (index, version) in versions.iter().enumerate().filter(|(_, it)| it.offers(&change.password))
+            {
+                let replaced = versions.get(index + 1).map_or(Timestamp::MAX, |next| next.before);
+                offered.push((version.after, replaced));
+            }
+        }
+        offered.sort_unstable();
+        let covered =
+            offered.iter().fold(
+                from,
+                |covered, (after, replaced)| {
+                    if *after <= covered { covered.max(*replaced) } else { covered }
+                },
+            );
+        covered < to
     }
 
-    /// `.next` is the only value that is ever sent, and it is written first.
+    /// Whether it was a person who took away from the Secret what opened the console then: until the next accepted call
+    /// that is nobody's fault. Or whether a late call was lost together with object and Secret.
+    fn excused(&self, index: usize, change: &ConsoleChange, from: Timestamp, to: Timestamp) -> bool {
+        let with = self.versions[..=index].iter().rposition(|version| version.offers(&change.password));
+        let dropped = &self.versions[with.map_or(0, |with| with + 1)];
+        let (excuse, excused) = if change.at < dropped.before {
+            (&self.excuses.people, dropped.deleted || self.people.contains(&dropped.revision))
+        } else {
+            let lost = with.is_some() && dropped.deleted && self.lost_with_object(change, from, to);
+            (&self.excuses.lost_with_object, lost)
+        };
+        excuse.set(excuse.get() + usize::from(excused));
+        excused
+    }
+
+    /// Whether the password came by a call that was on its way when people deleted the object and its Secret, and the
+    /// operator was killed before it could have healed that, or has healed it in time.
+    fn lost_with_object(&self, change: &ConsoleChange, from: Timestamp, to: Timestamp) -> bool {
+        self.deletions.iter().any(|deletion| {
+            let on_its_way = deletion.from <= change.at && change.at <= deletion.to + LAST_CALL + LATEST;
+            let settled = deletion.to + LAST_CALL + self.settle;
+            let killed = self.kills.iter().any(|kill| deletion.from <= *kill && *kill <= settled);
+            on_its_way && (killed || from.max(to) <= settled + HEALED)
+        })
+    }
+
+    /// `.next` is the only value that is ever sent, and it is written first. Of a Secret of the user's it is `<key>`.
     fn sent_unwritten(&self) -> Vec<String> {
-        let written = |call: &&&Entry| {
-            self.versions.iter().any(|version| version.next == call.vnc_password && version.after <= call.at)
+        let [generated, users] = self.rivals;
+        let written = |call: &&Entry| {
+            let mut generated = self.versions.iter().chain(generated);
+            generated.any(|version| version.next == call.vnc_password && version.after <= call.at)
+                || users
+                    .iter()
+                    .any(|version| version.current == call.vnc_password && version.after <= call.at)
         };
         let unwritten = self.calls.iter().filter(|call| !written(call));
         unwritten.map(|call| format!("{}: sent, and not in .next before: {call:?}", self.instance)).collect()
     }
 
     /// One draw a rotation, one rotation a `rotate-at`.
-    fn drawn_for_nothing(&self) -> Vec<String> {
+    fn drawn_for_nothing(&self, versions: &[Version]) -> Vec<String> {
         let mut complaints = Vec::new();
         let mut values: BTreeMap<&str, &str> = BTreeMap::new();
         let mut before: Option<&Version> = None;
-        for version in self.versions {
+        for version in versions {
+            if version.deleted {
+                before = None;
+                continue;
+            }
             let Some(record) = &version.record else {
                 complaints.push(format!("{}: no record: {version:?}", self.instance));
                 continue;

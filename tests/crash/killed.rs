@@ -8,6 +8,9 @@
 //! scaled: the minute between two `rotate-at`, which twenty of the objects live long enough for, and the backoff between
 //! attempts, which a change of the spec cuts short now and then. Each restart has a minute of its own.
 //!
+//! People also delete objects, alone or together with their Secrets, and let another object take over an instance and give
+//! it back.
+//!
 //! `CRASH_SEED` repeats the random choices of a run, though not its moments.
 
 use std::{
@@ -19,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::{Instant, sleep};
 use vncpassword::{
@@ -28,9 +32,9 @@ use vncpassword::{
 
 use super::{
     faults::{self, LATEST},
-    fleet::Fleet,
+    fleet::{Fleet, rival_of},
     history::{Recorder, Version},
-    invariant::Life,
+    invariant::{Excuses, Life},
     program::Programs,
     support::{World, control_plane::shared_kubeconfig},
 };
@@ -65,9 +69,11 @@ async fn no_password_is_lost_however_often_the_operator_is_killed() {
                 fleet.disturb(&mut rng).await;
                 sleep(DISTURBANCE).await;
             }
+            fleet.give_back().await;
             fleet
         }
     });
+    let mut kills = Vec::new();
     for kill in 0..KILLS {
         stop.store(KILLS - kill <= UNDISTURBED, Relaxed);
         faults::change(&cloud, &mut rng);
@@ -82,15 +88,16 @@ async fn no_password_is_lost_however_often_the_operator_is_killed() {
         program.is_ready_within(listing).await;
         sleep(Duration::from_millis(life)).await;
         program.kill().await;
+        kills.push(cloud.now());
     }
-    let fleet = people.await.unwrap();
+    let mut fleet = people.await.unwrap();
     let killing = begun.elapsed();
 
     // The faults stop, and one process is left alone.
     cloud.clear_faults();
     let program = programs.ready().await;
     let begun = Instant::now();
-    let amiss = converge(&fleet).await;
+    let amiss = converge(&mut fleet).await;
     let converged = begun.elapsed();
     // Nothing stirs any more, not even once everything late has arrived.
     let calls = cloud.journal().len();
@@ -100,7 +107,19 @@ async fn no_password_is_lost_however_often_the_operator_is_killed() {
     program.end().await;
 
     let versions = recorder.finish().await;
-    let complaints = complaints(&cloud, &fleet, &versions);
+    let excuses = Excuses::default();
+    let lives = lives(&cloud, &fleet, &versions, &kills, &excuses);
+    let complaints: Vec<String> = lives.iter().flat_map(Life::complaints).collect();
+    let taken_by_rivals: usize = lives.iter().map(Life::taken_by_rivals).sum();
+    eprintln!(
+        "objects deleted {} times, {} of these with the Secret, {} of these for a rival to take over; a rival's password \
+         opened the console {taken_by_rivals} times; excused: {excuses:?}; lost with object and Secret, and rotated by \
+         people: {:?}",
+        fleet.recreated,
+        fleet.deletions.values().map(Vec::len).sum::<usize>(),
+        fleet.displaced,
+        fleet.healed
+    );
     for complaint in complaints.iter().take(3) {
         let instance = complaint.split(':').next().unwrap_or_default();
         eprintln!("{complaint}\n{}\n", programs.said(&format!("\"{instance}\"")));
@@ -109,10 +128,13 @@ async fn no_password_is_lost_however_often_the_operator_is_killed() {
     assert!(amiss.is_empty(), "{} amiss:\n{}", amiss.len(), amiss.join("\n"));
     assert_eq!((stirred, later), (Vec::new(), Vec::new()));
     Figures::of(&cloud, &versions).check(&fleet, killing, converged);
+    let with_secret: usize = fleet.deletions.values().map(Vec::len).sum();
+    assert!(fleet.recreated > 50 && with_secret > 20 && fleet.displaced > 5 && taken_by_rivals > 5);
+    assert!(excuses.lost_with_object.get() < with_secret / 2, "{excuses:?}");
 }
 
 /// Waits until everything agrees; what does not in time.
-async fn converge(fleet: &Fleet) -> Vec<String> {
+async fn converge(fleet: &mut Fleet) -> Vec<String> {
     let deadline = Instant::now() + CONVERGENCE;
     for look in 0_u32.. {
         let amiss = fleet.look(look.is_multiple_of(20)).await;
@@ -124,20 +146,31 @@ async fn converge(fleet: &Fleet) -> Vec<String> {
     unreachable!("that many looks take centuries")
 }
 
-fn complaints(cloud: &Cloud, fleet: &Fleet, versions: &BTreeMap<String, Vec<Version>>) -> Vec<String> {
-    let journal = cloud.journal();
-    let mut calls: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
-    for call in journal.iter().filter(|call| modifies(call)) {
-        calls.entry(&call.instance_ids[0]).or_default().push(call);
+fn lives<'a>(
+    cloud: &Cloud,
+    fleet: &'a Fleet,
+    versions: &'a BTreeMap<String, Vec<Version>>,
+    kills: &'a [Timestamp],
+    excuses: &'a Excuses,
+) -> Vec<Life<'a>> {
+    let mut calls: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+    for call in cloud.journal().into_iter().filter(modifies) {
+        calls.entry(call.instance_ids[0].clone()).or_default().push(call);
     }
+    let of = |name: &str| versions.get(name).map(Vec::as_slice).unwrap_or_default();
     let lives = fleet.instances.iter().map(|instance| Life {
         instance,
+        rivals: [true, false].map(|generated| of(&rival_of(instance, generated))),
+        deletions: fleet.deletions.get(instance).map(Vec::as_slice).unwrap_or_default(),
+        kills,
+        settle: SETTLE,
+        excuses,
         console: cloud.console_changes(instance),
-        versions: versions.get(instance).map(Vec::as_slice).unwrap_or_default(),
+        versions: of(instance),
         people: &fleet.people,
-        calls: calls.remove(instance.as_str()).unwrap_or_default(),
+        calls: calls.remove(instance).unwrap_or_default(),
     });
-    lives.flat_map(|life| life.complaints()).collect()
+    lives.collect()
 }
 
 fn modifies(call: &Entry) -> bool {
