@@ -11,6 +11,10 @@ use crate::rotation::outcome::Reply;
 /// A cause with nothing secret in it: an error of the HTTP stack that has lost its URL.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
+/// Stands in place of a `Code` that is not shown: it does not have the form of the cloud's codes, or it
+/// contains what was sent. Like any unknown code it is classified by the HTTP status.
+pub const UNRECOGNIZED_CODE: &str = "UnrecognizedCode";
+
 /// Why a call did not succeed.
 ///
 /// No variant ever holds the URL (`VncPassword` travels in its query), the server's message, or anything else of the
@@ -22,9 +26,9 @@ pub enum Error {
     Api {
         /// The API action.
         action: &'static str,
-        /// `Code` of the reply, cut down to at most 128 of `[A-Za-z0-9._-]`.
+        /// `Code` of the reply, 1 to 128 of `[A-Za-z0-9._-]`, or [`UNRECOGNIZED_CODE`].
         code: String,
-        /// `RequestId` of the reply.
+        /// `RequestId` of the reply; `None` also if it does not have its form or contains what was sent.
         request_id: Option<RequestId>,
         /// Status of the reply. Match on `code` first: the status of one code varies by product.
         http_status: u16,
@@ -112,7 +116,8 @@ pub enum Unreadable {
     /// Something else than a JSON object.
     #[error("no JSON")]
     NotJson,
-    /// JSON, but not of the documented shape.
+    /// JSON, but not of the documented shape; or a success, in JSON or XML, whose `RequestId` does not have
+    /// its form.
     #[error("JSON of another shape")]
     WrongShape,
     /// JSON or XML without this field. A success without `RequestId` is none.

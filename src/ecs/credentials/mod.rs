@@ -173,6 +173,12 @@ impl Credentials {
     /// The security token of a temporary access key.
     #[must_use]
     pub fn security_token(&self) -> Option<&Secret> {
+    /// The values that neither a log nor a status may show.
+    pub(in crate::ecs) fn secrets(&self) -> [&str; 3] {
+        let token = self.security_token().map_or("", Secret::expose);
+        [self.access_key_id(), self.access_key_secret().expose(), token]
+    }
+
         self.security_token.as_ref()
     }
 }
