@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::ecs::{
-    credentials::{Cache, Credentials, Provider, ProviderError, Secret},
+    credentials::{Cache, Credentials, FailureKind, Provider, ProviderError, Secret},
     error::Unreadable,
     rpc::{MAX_RETRY_AFTER, judge},
     test_server::{Act, Server, http},
@@ -282,7 +282,7 @@ async fn without_a_connection_nothing_was_sent() {
 
 #[tokio::test]
 async fn without_credentials_nobody_is_called() {
-    let broken = ProviderError { provider: "fixed", problem: "half a key".into() };
+    let broken = ProviderError::new("fixed", FailureKind::Refused, "half a key");
     let table = [
         (Fixed(Some(Ok(None))), "no credentials are configured"),
         (Fixed(Some(Err(broken))), "credentials from fixed: half a key"),
