@@ -4,14 +4,24 @@ use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 
-/// Drops every character that is neither an ASCII letter or digit nor in `others`, and all beyond `longest`.
+/// Whether a text has 1 to `longest` characters, all of them ASCII letters, digits, or in `others`.
 ///
-/// Words of the server that reach a status or an event go through here.
-pub(super) fn sanitised(text: &str, others: &str, longest: usize) -> String {
-    text.chars().filter(|c| c.is_ascii_alphanumeric() || others.contains(*c)).take(longest).collect()
+/// A server's text that reaches a log, a status or an event has such a form, or is not shown. It is never
+/// repaired: a repaired text looks like the cloud's and is not.
+pub(super) fn has_form(text: &str, others: &str, longest: usize) -> bool {
+    (1..=longest).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
 }
 
-/// Names one call to the cloud's support: a UUID, cut down to at most 64 of `[A-Za-z0-9-]`.
+/// Whether a text has the form of the cloud's codes and ids: 1 to `longest` of `[A-Za-z0-9._-]`.
+pub(super) fn has_cloud_form(text: &str, longest: usize) -> bool {
+    has_form(text, "._-", longest)
+}
+
+/// Stands in place of a server's text that is not shown, because it contains what was sent.
+pub const WITHHELD: &str = "withheld";
+
+/// Names one call to the cloud's support: 1 to 64 of `[A-Za-z0-9._-]`, usually a UUID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(String);
 
@@ -19,11 +29,17 @@ impl RequestId {
     /// Longest id in characters.
     pub const MAX_LENGTH: usize = 64;
 
-    /// Takes the id of a reply, or one that was kept in a status. `None` if nothing of it can be used.
+    /// Takes the id of a reply, or one that was kept in a status. `None` if it does not have that form.
+    ///
+    /// Does not know what was sent: an id of a reply is also checked for that.
     #[must_use]
     pub fn parse(value: &str) -> Option<Self> {
-        let id = sanitised(value, "-", Self::MAX_LENGTH);
-        (!id.is_empty()).then_some(Self(id))
+        has_cloud_form(value, Self::MAX_LENGTH).then(|| Self(value.to_owned()))
+    }
+
+    /// The id of a call that was accepted, where the id in the reply contains what was sent: [`WITHHELD`].
+    pub(super) fn withheld() -> Self {
+        Self(WITHHELD.to_owned())
     }
 
     /// The id itself.
@@ -71,7 +87,8 @@ pub enum InstanceStatus {
     Stopping,
     /// It is down.
     Stopped,
-    /// A status that the API did not have when this was written, or none: at most 32 of `[A-Za-z0-9]`.
+    /// A status that the API did not have when this was written: 1 to 32 of `[A-Za-z0-9]`. Empty: none, or
+    /// one that does not have that form.
     Other(String),
 }
 
@@ -101,7 +118,8 @@ impl From<&str> for InstanceStatus {
             "Running" => Self::Running,
             "Stopping" => Self::Stopping,
             "Stopped" => Self::Stopped,
-            other => Self::Other(sanitised(other, "", Self::MAX_LENGTH)),
+            other if has_form(other, "", Self::MAX_LENGTH) => Self::Other(other.to_owned()),
+            _ => Self::Other(String::new()),
         }
     }
 }
@@ -127,12 +145,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_words_are_cut_down_to_what_can_be_shown() {
-        let id = "473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E";
-        assert_eq!(RequestId::parse(id).unwrap().to_string(), id);
-        assert_eq!(RequestId::parse("a b\n<c>").unwrap().as_str(), "abc");
-        assert_eq!(RequestId::parse("é \n"), None);
-        assert_eq!(RequestId::parse(&"a".repeat(99)).unwrap().as_str().len(), RequestId::MAX_LENGTH);
+    fn an_id_is_taken_as_it_is_or_not_at_all() {
+        let longest = "a".repeat(RequestId::MAX_LENGTH);
+        for id in ["473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E", "a.b_c-D9", "7", WITHHELD, &longest] {
+            assert_eq!(RequestId::parse(id).unwrap().to_string(), id);
+        }
+        let overlong = "a".repeat(RequestId::MAX_LENGTH + 1);
+        for id in ["", " ", "a b", "a\n", "<a>", "é", "a:b", &overlong] {
+            assert_eq!(RequestId::parse(id), None, "{id:?}");
+        }
     }
 
     #[test]
@@ -141,7 +162,9 @@ mod tests {
             assert_eq!(InstanceStatus::from(status).as_str(), status);
         }
         assert_eq!(InstanceStatus::from("Running"), InstanceStatus::Running);
-        assert_eq!(InstanceStatus::from("a\nb"), InstanceStatus::Other("ab".into()));
-        assert_eq!(InstanceStatus::from(&*"x".repeat(99)).as_str().len(), InstanceStatus::MAX_LENGTH);
+        let overlong = "x".repeat(InstanceStatus::MAX_LENGTH + 1);
+        for status in ["a\nb", "a b", "Läuft", &overlong] {
+            assert_eq!(InstanceStatus::from(status), InstanceStatus::Other(String::new()), "{status:?}");
+        }
     }
 }

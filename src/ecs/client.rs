@@ -83,7 +83,7 @@ struct Ask<'a> {
     signed_at: Option<Timestamp>,
     /// Longest reply in bytes.
     limit: usize,
-    /// What must not show up in a log, besides the credentials.
+    /// What must not be shown, besides the credentials.
     secret: &'a str,
 }
 

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use super::{
     api::RequestId,
-    credentials::{ProviderError, Unusable},
+    credentials::{FailureKind, ProviderError, Unusable},
 };
-use crate::rotation::outcome::Reply;
+use crate::rotation::outcome::{Class, Reply, classify_code};
 
 /// A cause with nothing secret in it: an error of the HTTP stack that has lost its URL.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Stands in place of a `Code` that is not shown: it does not have the form of the cloud's codes, or it
+/// contains what was sent. Like any unknown code it is classified by the HTTP status.
+pub const UNRECOGNIZED_CODE: &str = "UnrecognizedCode";
 
 /// Why a call did not succeed.
 ///
@@ -22,9 +26,9 @@ pub enum Error {
     Api {
         /// The API action.
         action: &'static str,
-        /// `Code` of the reply, cut down to at most 128 of `[A-Za-z0-9._-]`.
+        /// `Code` of the reply, 1 to 128 of `[A-Za-z0-9._-]`, or [`UNRECOGNIZED_CODE`].
         code: String,
-        /// `RequestId` of the reply.
+        /// `RequestId` of the reply; `None` also if it does not have its form or contains what was sent.
         request_id: Option<RequestId>,
         /// Status of the reply. Match on `code` first: the status of one code varies by product.
         http_status: u16,
@@ -112,7 +116,8 @@ pub enum Unreadable {
     /// Something else than a JSON object.
     #[error("no JSON")]
     NotJson,
-    /// JSON, but not of the documented shape.
+    /// JSON, but not of the documented shape; or a success, in JSON or XML, whose `RequestId` does not have
+    /// its form.
     #[error("JSON of another shape")]
     WrongShape,
     /// JSON or XML without this field. A success without `RequestId` is none.
@@ -145,6 +150,58 @@ impl Error {
             | Self::NotSent { .. }
             | Self::Interrupted { .. }
             | Self::UnreadableReply { .. } => false,
+        }
+    }
+
+    /// Whether the API, or the provider of credentials, refused the identity: its credentials or its rights
+    /// are refused, or the API shows it no such instance.
+    ///
+    /// False if the region does not exist or the instance is locked for security, because that is so for
+    /// every identity. False for every other error, because it says nothing about the identity.
+    #[must_use]
+    pub fn refuses_identity(&self) -> bool {
+        match self {
+            Self::Api { code, http_status, .. } => match classify_code(code, *http_status) {
+                Class::Credentials => true,
+                Class::NotFound => code != "InvalidRegionId.NotFound",
+                Class::Denied => code != "InstanceLockedForSecurity",
+                Class::Accepted
+                | Class::Waiting
+                | Class::Throttled
+                | Class::OutcomeUnknown
+                | Class::Unreachable
+                | Class::InvalidInput
+                | Class::Signing
+                | Class::Refused => false,
+            },
+            Self::Credentials(error) => error.kind == FailureKind::Refused,
+            Self::NoCredentials | Self::CredentialsRest { .. } => true,
+            Self::Timeout { .. }
+            | Self::NotSent { .. }
+            | Self::Interrupted { .. }
+            | Self::UnreadableReply { .. }
+            | Self::Invalid { .. } => false,
+        }
+    }
+
+    /// Whether a failed call of STS refuses the identity. Every code does, except those of throttling, of a
+    /// server error, and of clock and nonce.
+    pub(super) fn failure_kind(&self) -> FailureKind {
+        let Self::Api { code, http_status, retry_after, .. } = self else {
+            return if self.refuses_identity() { FailureKind::Refused } else { FailureKind::Unanswered };
+        };
+        match classify_code(code, *http_status) {
+            // With one of these, an unknown code also means throttling.
+            Class::Refused if *http_status == 429 || retry_after.is_some() => FailureKind::Unanswered,
+            Class::Credentials | Class::Denied | Class::NotFound | Class::InvalidInput | Class::Refused => {
+                FailureKind::Refused
+            }
+            Class::Accepted
+            | Class::Waiting
+            | Class::Throttled
+            | Class::OutcomeUnknown
+            | Class::Unreachable
+            | Class::Signing => FailureKind::Unanswered,
         }
     }
 
@@ -192,7 +249,7 @@ mod tests {
         let table = [
             (Error::CredentialsRest { action, code: code.clone(), http_status }, true),
             (Error::NoCredentials, true),
-            (Error::Credentials(ProviderError { provider: "oidc", problem: problem.to_owned() }), true),
+            (Error::Credentials(ProviderError::new("oidc", FailureKind::Refused, problem)), true),
             (Error::Invalid { action, problem }, true),
             (Error::Api { action, code, request_id: None, http_status, retry_after: None }, false),
             (Error::Timeout { action }, false),
@@ -202,6 +259,93 @@ mod tests {
         ];
         for (error, expected) in table {
             assert_eq!(error.was_not_made(), expected, "{error}");
+        }
+    }
+
+    fn api(code: &str, http_status: u16) -> Error {
+        let (action, code) = ("ModifyInstanceVncPasswd", code.to_owned());
+        Error::Api { action, code, request_id: None, http_status, retry_after: None }
+    }
+
+    #[test]
+    fn what_refuses_the_identity_is_told_from_what_says_nothing_of_it() {
+        let action = "ModifyInstanceVncPasswd";
+        let provider = |failure| Error::Credentials(ProviderError::new("oidc", failure, "broken"));
+        let rest = Error::CredentialsRest {
+            action,
+            code: "InvalidAccessKeyId.NotFound".to_owned(),
+            http_status: 404,
+        };
+        let table = [
+            (api("InvalidAccessKeyId.NotFound", 404), true),
+            (api("InvalidSecurityToken.Expired", 400), true),
+            (api("SignatureDoesNotMatch", 400), true),
+            (api("NoSuchResource", 404), true),
+            (api("InvalidInstanceId.NotFound", 404), true),
+            (api("Forbidden", 403), true),
+            (api("Forbidden.RAM", 403), true),
+            (api("NoPermission", 403), true),
+            (api("UnauthorizedOperation", 403), true),
+            (rest, true),
+            (Error::NoCredentials, true),
+            (provider(FailureKind::Refused), true),
+            (provider(FailureKind::Unanswered), false),
+            (api("InvalidRegionId.NotFound", 404), false),
+            (api("InstanceLockedForSecurity", 403), false),
+            (api("IncorrectInstanceStatus", 403), false),
+            (api("IncorrectVncPassword.Malformed", 400), false),
+            (api("Throttling.User", 400), false),
+            (api("ServiceUnavailable", 503), false),
+            (api("SignatureNonceUsed", 400), false),
+            (api("InvalidTimeStamp.Expired", 400), false),
+            (api("SomethingNew", 403), false),
+            (api("SomethingNew", 404), false),
+            (api(UNRECOGNIZED_CODE, 403), false),
+            (api(UNRECOGNIZED_CODE, 500), false),
+            (Error::Timeout { action }, false),
+            (Error::NotSent { action, cause: Cause::from("x") }, false),
+            (Error::Interrupted { action, cause: Cause::from("x") }, false),
+            (Error::UnreadableReply { action, http_status: 403, kind: Unreadable::Html }, false),
+            (Error::Invalid { action, problem: "broken" }, false),
+        ];
+        for (error, expected) in table {
+            assert_eq!(error.refuses_identity(), expected, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_sts_answers_is_a_refusal_unless_it_says_not_now() {
+        let action = "AssumeRole";
+        let throttled = |http_status, retry_after| Error::Api {
+            action,
+            code: "SomethingNew".to_owned(),
+            request_id: None,
+            http_status,
+            retry_after,
+        };
+        let table = [
+            (api("InvalidAccessKeyId.NotFound", 404), FailureKind::Refused),
+            (api("NoPermission", 403), FailureKind::Refused),
+            (api("EntityNotExist.Role", 404), FailureKind::Refused),
+            (api("AuthenticationFail.OIDCToken.Expired", 400), FailureKind::Refused),
+            (api(UNRECOGNIZED_CODE, 400), FailureKind::Refused),
+            (api(UNRECOGNIZED_CODE, 500), FailureKind::Unanswered),
+            (api("Throttling.User", 400), FailureKind::Unanswered),
+            (throttled(429, None), FailureKind::Unanswered),
+            (throttled(400, Some(Duration::from_secs(1))), FailureKind::Unanswered),
+            (api("InternalError", 500), FailureKind::Unanswered),
+            (api("SignatureNonceUsed", 400), FailureKind::Unanswered),
+            (Error::Timeout { action }, FailureKind::Unanswered),
+            (Error::NotSent { action, cause: Cause::from("x") }, FailureKind::Unanswered),
+            (Error::Interrupted { action, cause: Cause::from("x") }, FailureKind::Unanswered),
+            (
+                Error::UnreadableReply { action, http_status: 200, kind: Unreadable::Html },
+                FailureKind::Unanswered,
+            ),
+            (Error::Invalid { action, problem: "broken" }, FailureKind::Unanswered),
+        ];
+        for (error, expected) in table {
+            assert_eq!(error.failure_kind(), expected, "{error}");
         }
     }
 }

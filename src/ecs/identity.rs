@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    credentials::{Cache, Credentials, ProviderError, STALE},
+    credentials::{Cache, Credentials, FailureKind, ProviderError, STALE},
     error::Error,
     sts::{CallerIdentity, Sts},
 };
@@ -25,25 +25,27 @@ const CALL: Duration = Duration::from_secs(4);
 /// How long a call may take that finds out, before another does.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// x
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// x
-    Known,
-    /// x
-    Refused,
-    /// x
-    Unknown,
-}
-
 /// An identity: the source of its credentials, and what the cloud said of them.
 pub struct Identity {
     name: Box<str>,
     cache: Arc<Cache>,
     gate: Mutex<Gate>,
     account: OnceLock<Box<str>>,
-    /// When it may be asked again which account that is; held by who asks.
-    asking: tokio::sync::Mutex<Option<Instant>>,
+    /// Held while somebody asks which account that is.
+    asking: tokio::sync::Mutex<()>,
+    /// The result of the last failure to learn the account, and when to ask again.
+    unlearned: Mutex<Option<(Standing, Instant)>>,
+}
+
+/// What is known of an identity's account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The account is known.
+    Known,
+    /// The cloud or the provider of credentials refused the identity, or it has no credentials.
+    Refused,
+    /// The account was not asked for lately, or there was no usable answer.
+    Unknown,
 }
 
 /// What the cloud said last of the credentials.
@@ -76,9 +78,9 @@ impl Identity {
     /// An identity by the name under which logs speak of it: `operator`, or namespace and name of a Secret.
     #[must_use]
     pub fn new(name: impl Into<Box<str>>, cache: Arc<Cache>) -> Self {
-        let (gate, account, asking) =
-            (Mutex::new(Gate::Open), OnceLock::new(), tokio::sync::Mutex::default());
-        Self { name: name.into(), cache, gate, account, asking }
+        let (gate, account) = (Mutex::new(Gate::Open), OnceLock::new());
+        let (asking, unlearned) = (tokio::sync::Mutex::default(), Mutex::default());
+        Self { name: name.into(), cache, gate, account, asking, unlearned }
     }
 
     /// Its name in logs.
@@ -99,15 +101,20 @@ impl Identity {
         self.account().unwrap_or(&self.name)
     }
 
-    /// Finds out the account, where that is not known: one call for all who ask. After a failure it is not asked again
-    /// for a while.
+    /// What is known of its account. Calls nobody. A failure of [`Identity::learn_account`] counts for 45 s;
+    /// after that it is [`Standing::Unknown`] until the account is asked for again.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.learned(Instant::now()).unwrap_or(Standing::Unknown)
+    }
+
+    /// Asks the cloud for the account, unless it is known. Callers at the same time share one call. For 45 s
+    /// after a failure it returns the same result and makes no call.
+    #[allow(clippy::must_use_candidate, reason = "many callers read the account afterwards")]
     pub async fn learn_account(&self, sts: &Sts) -> Standing {
-        let mut again = self.asking.lock().await;
-        if self.account.get().is_some() {
-            return Standing::Known;
-        }
-        if again.is_some_and(|again| again > Instant::now()) {
-            return Standing::Unknown;
+        let _asking = self.asking.lock().await;
+        if let Some(standing) = self.learned(Instant::now()) {
+            return standing;
         }
         match self.caller(sts).await {
             Ok(caller) => {
@@ -116,10 +123,23 @@ impl Identity {
             }
             Err(error) => {
                 tracing::warn!(identity = self.name(), %error, "cannot tell which account this is");
-                *again = Some(Instant::now() + REST);
-                Standing::Refused
+                let standing = if error.refuses_identity() { Standing::Refused } else { Standing::Unknown };
+                *self.unlearned() = Some((standing, Instant::now() + REST));
+                standing
             }
         }
+    }
+
+    /// The result of the last call; `None`: time for another one.
+    fn learned(&self, now: Instant) -> Option<Standing> {
+        if self.account.get().is_some() {
+            return Some(Standing::Known);
+        }
+        self.unlearned().filter(|(_, until)| *until > now).map(|(standing, _)| standing)
+    }
+
+    fn unlearned(&self) -> MutexGuard<'_, Option<(Standing, Instant)>> {
+        self.unlearned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the cloud who this is (`GetCallerIdentity`).
@@ -156,7 +176,8 @@ impl Identity {
                 return Err(Error::CredentialsRest { action, code, http_status });
             }
         }
-        let late = |_| ProviderError { provider: self.cache.provider(), problem: "no answer in time".into() };
+        let late =
+            |_| ProviderError::new(self.cache.provider(), FailureKind::Unanswered, "no answer in time");
         let credentials = timeout_at(deadline, self.cache.get()).await.map_err(late)??;
         Ok(Admitted { identity: self, credentials: credentials.ok_or(Error::NoCredentials)? })
     }
@@ -241,7 +262,71 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
+    use futures::{FutureExt, future::BoxFuture};
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::ecs::{
+        clock::Clock,
+        credentials::{
+            Provider,
+            test_tools::{given, sts_refusal, tools},
+        },
+        test_server::{Act, Server, http},
+    };
+
+    /// Gives always the same.
+    struct Fixed(Result<Option<Credentials>, ProviderError>);
+
+    impl Provider for Fixed {
+        fn name(&self) -> &'static str {
+            "fixed"
+        }
+
+        fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
+            std::future::ready(self.0.clone()).boxed()
+        }
+    }
+
+    fn identity(answer: Result<Option<Credentials>, ProviderError>) -> Identity {
+        Identity::new("a/b", Arc::new(Cache::new(Arc::new(Fixed(answer)), Clock::new(Timestamp::now))))
+    }
+
+    #[tokio::test]
+    async fn an_account_that_cannot_be_learned_is_refused_or_unknown_for_a_while() {
+        let key = || Ok(Some(given("LTAI5tExample")));
+        let failed = |failure| Err(ProviderError::new("fixed", failure, "broken"));
+        let caller =
+            r#"{"RequestId":"A-1","AccountId":"1234567890123456","Arn":"a","IdentityType":"RAMUser"}"#;
+        let refusal = |code: &str| vec![Act::Send(sts_refusal(code))];
+        let table = [
+            (key(), vec![Act::Send(http(200, "", caller))], Standing::Known),
+            (key(), refusal("InvalidAccessKeyId.NotFound"), Standing::Refused),
+            (key(), refusal("NoPermission"), Standing::Refused),
+            (key(), refusal("Throttling.User"), Standing::Unknown),
+            (key(), refusal("SomethingNew"), Standing::Unknown),
+            (key(), refusal("Zq7xK2mWp9Lr4t"), Standing::Unknown),
+            (key(), vec![Act::Send(http(503, "", ""))], Standing::Unknown),
+            (key(), vec![Act::Reset(String::new())], Standing::Unknown),
+            (Ok(None), vec![], Standing::Refused),
+            (failed(FailureKind::Refused), vec![], Standing::Refused),
+            (failed(FailureKind::Unanswered), vec![], Standing::Unknown),
+        ];
+        for (number, (answer, acts, expected)) in table.into_iter().enumerate() {
+            let calls = acts.len();
+            let server = Server::start(acts).await;
+            let (identity, sts) = (identity(answer), tools(&server.url()).sts);
+            assert_eq!(identity.standing(), Standing::Unknown, "row {number}: nobody was asked");
+            for _ in 0..3 {
+                assert_eq!(identity.learn_account(&sts).await, expected, "row {number}");
+                assert_eq!(identity.standing(), expected, "row {number}");
+            }
+            assert_eq!(server.requests().len(), calls, "row {number}: asked once");
+            assert_eq!(identity.account().is_some(), expected == Standing::Known, "row {number}");
+            let later = Instant::now() + REST;
+            assert_eq!(identity.learned(later), Some(expected).filter(|known| *known == Standing::Known));
+        }
+    }
 
     fn refusal() -> Refusal {
         Refusal { code: "InvalidAccessKeyId.NotFound".to_owned(), http_status: 404 }

@@ -1,4 +1,5 @@
-//! Keeps secrets out of the debug log, the only place where a server's words may show up.
+//! Keeps secrets out of a server's text: out of messages, which only the debug log shows, and out of codes
+//! and ids.
 
 use std::borrow::Cow;
 
@@ -6,6 +7,10 @@ use percent_encoding::percent_decode_str;
 
 /// Signatures encode a query twice, a proxy may add a layer.
 const LAYERS_OF_ENCODING: usize = 3;
+
+/// This many characters of a secret in a row count as the secret: a token is longer than a code or an id can
+/// be.
+const PART: usize = 12;
 
 /// The text, or, if it holds any of the secrets in whatever case or percent encoding, its length only.
 ///
@@ -20,6 +25,19 @@ pub(super) fn mask<'a>(text: &'a str, secrets: &[&str]) -> Cow<'a, str> {
         layer = percent_decode_str(&layer).decode_utf8_lossy().to_ascii_lowercase();
     }
     Cow::Borrowed(text)
+}
+
+/// Whether a code or an id contains any of the secrets, or [`PART`] characters of one, in whatever case.
+pub(super) fn contains_secret(text: &str, secrets: &[&str]) -> bool {
+    if matches!(mask(text, secrets), Cow::Owned(_)) {
+        return true;
+    }
+    let text = text.to_ascii_lowercase();
+    let parts: Vec<&str> = (0..text.len()).filter_map(|at| text.get(at..at + PART)).collect();
+    secrets.iter().any(|secret| {
+        let secret = secret.to_ascii_lowercase();
+        parts.iter().any(|part| secret.contains(part))
+    })
 }
 
 #[cfg(test)]
@@ -41,6 +59,21 @@ mod tests {
         {
             let masked = mask(text, &["Abc123", "a+b=="]);
             assert!(masked.ends_with("bytes withheld: they hold a secret>"), "{text}: {masked}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_found_as_a_whole_or_by_a_long_part() {
+        let secrets = ["Abc123", "", "token/of+MANY-letters.and=more"];
+        for text in
+            ["Abc123", "x.aBC123-y", "many-letters", "x-MANY-letters.and", "token/of+MANY-letters.and=more"]
+        {
+            assert!(contains_secret(text, &secrets), "{text}");
+        }
+        for text in
+            ["", "Abc12", "bc123", "many-letter", "any-letters", "Abc-123", "of.many.letters.and.more", "é"]
+        {
+            assert!(!contains_secret(text, &secrets), "{text}");
         }
     }
 

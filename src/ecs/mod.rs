@@ -40,12 +40,12 @@ mod test_server;
 mod transport;
 mod wire;
 
-pub use api::{Instance, InstanceStatus, RegionInfo, RequestId};
+pub use api::{Instance, InstanceStatus, RegionInfo, RequestId, WITHHELD};
 pub use client::{Client, Config};
 pub use clock::{Clock, Dated};
-pub use credentials::{Credentials, ProviderError};
+pub use credentials::{Credentials, FailureKind, ProviderError};
 pub use endpoint::{Endpoint, InvalidEndpoint, InvalidRegion, Network, Region};
-pub use error::{BuildError, Error, Unreadable};
+pub use error::{BuildError, Error, UNRECOGNIZED_CODE, Unreadable};
 pub use identity::{Identity, Standing};
 pub use limiter::{Action, Asker, Limiter, Rates, Route};
 pub use lookout::Lookout;

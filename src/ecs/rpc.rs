@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     api::RequestId,
     clock::Clock,
-    credentials::{Credentials, Secret},
+    credentials::Credentials,
     endpoint::Endpoint,
     error::{BuildError, Error, Unreadable},
     mask::mask,
@@ -55,7 +55,7 @@ pub(super) struct Call<'a> {
     pub(super) signed_at: Option<Timestamp>,
     /// Longest reply in bytes.
     pub(super) limit: usize,
-    /// What must not show up in a log, besides the credentials.
+    /// What must not be shown, besides the credentials.
     pub(super) secret: &'a str,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Unsigned<'a> {
     pub(super) endpoint: &'a Endpoint,
     /// What is sent in the body: a URL is written to the logs of gateways.
     pub(super) form: &'a [(&'a str, &'a str)],
-    /// What must not show up in a log.
+    /// What must not be shown.
     pub(super) secrets: &'a [&'a str],
 }
 
@@ -115,13 +115,8 @@ impl Rpc {
         headers.insert(header::ACCEPT, JSON);
         let body = Zeroizing::default();
         let request = Outgoing { method: Method::POST, url: &url, headers, body, limit: call.limit };
-        let secrets = [
-            call.secret,
-            credentials.access_key_id(),
-            credentials.access_key_secret().expose(),
-            credentials.security_token().map_or("", Secret::expose),
-        ];
-        self.ask(action, &secrets, request, deadline).await
+        let [id, secret, token] = credentials.secrets();
+        self.ask(action, &[call.secret, id, secret, token], request, deadline).await
     }
 
     /// One attempt of a call that is not signed, all before the deadline.
@@ -150,7 +145,8 @@ impl Rpc {
         self.ask(action, call.secrets, request, deadline).await
     }
 
-    /// Sends a request of an action, reads the reply, and tells what became of it. `secrets`: what no log may show.
+    /// Sends a request of an action, reads the reply, and tells what became of it. `secrets`: what must not
+    /// be shown.
     async fn ask(
         &self,
         action: &'static str,
@@ -227,13 +223,13 @@ fn nonce(action: &'static str) -> Result<[u8; 16], Error> {
     Ok(nonce)
 }
 
-/// Turns a reply into the outcome of its call. `secrets`: what the debug log must not show.
+/// Turns a reply into the outcome of its call. `secrets`: what was sent and must not be shown.
 pub(super) fn judge(action: &'static str, secrets: &[&str], received: Received) -> Result<Accepted, Error> {
     let Received { status, headers, body } = received;
     let http_status = status.as_u16();
     let unreadable = |kind| Error::UnreadableReply { action, http_status, kind };
     let body = body.map_err(unreadable)?;
-    match reply::read(action, status, &body).map_err(unreadable)? {
+    match reply::read(action, status, &body, secrets).map_err(unreadable)? {
         Reply::Accepted(request_id) => Ok(Accepted { action, request_id, http_status, body }),
         Reply::Refused(refusal) => {
             log(action, secrets, &refusal);
@@ -244,6 +240,7 @@ pub(super) fn judge(action: &'static str, secrets: &[&str], received: Received) 
 }
 
 /// Writes the server's message to the debug log, the only place that ever sees it, unless it holds a secret.
+/// The code and the id are checked already.
 fn log(action: &str, secrets: &[&str], refusal: &Refusal) {
     debug!(
         action,

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use self::endpoint::StsEndpoint;
 use super::{
-    api::sanitised,
+    api::{WITHHELD, has_form},
     credentials::{Credentials, Issued, RoleArn, Secret, SessionName},
     endpoint::Endpoint,
     error::{Error, Unreadable},
-    mask::mask,
+    mask::contains_secret,
     rpc::{Accepted, Call, Rpc, SHORT_REPLY, Unsigned},
 };
 
@@ -22,6 +22,8 @@ const VERSION: &str = "2015-04-01";
 
 /// Longest ARN that is shown, in characters.
 const MAX_ARN: usize = 256;
+/// Longest number of an account and type of an identity, in characters.
+const MAX_WORD: usize = 32;
 
 /// A client of STS. Cheap to clone.
 ///
@@ -65,9 +67,11 @@ pub struct AssumeRoleWithOidc {
 pub struct CallerIdentity {
     /// The account, a number.
     pub account: String,
-    /// ARN of the user or the assumed role, cut down to `[A-Za-z0-9:/._@-]`.
+    /// ARN of the user or the assumed role: at most 256 of `[A-Za-z0-9:/._@-]`. [`WITHHELD`] if it does not
+    /// have that form or contains a part of the credentials.
     pub arn: String,
-    /// What it is, such as `RAMUser` or `AssumedRoleUser`, cut down to letters and digits.
+    /// What it is, such as `RAMUser` or `AssumedRoleUser`: at most 32 letters and digits, or [`WITHHELD`]
+    /// likewise.
     pub identity_type: String,
 }
 
@@ -142,15 +146,15 @@ impl Sts {
             ("DurationSeconds", duration.as_str()),
         ];
         form.extend(policy.as_deref().map(|policy| ("Policy", policy)));
-        // A message may quote the token, or one of its three parts.
+        // A reply may quote the token, or one of its three parts.
         let secrets: Vec<&str> = std::iter::once(token.expose())
             .chain(token.expose().split('.').filter(|part| part.len() > 8))
             .collect();
         let endpoint = self.endpoint.resolve();
-        let (action, secrets) = ("AssumeRoleWithOIDC", secrets.as_slice());
-        let call = Unsigned { action, version: VERSION, endpoint: &endpoint, form: &form, secrets };
-        let result = self.rpc.call_unsigned(&call, Instant::now() + self.timeout).await;
-        self.issued(&result.map_err(|error| without_quotes(error, secrets))?)
+        let action = "AssumeRoleWithOIDC";
+        let call = Unsigned { action, version: VERSION, endpoint: &endpoint, form: &form, secrets: &secrets };
+        let accepted = self.rpc.call_unsigned(&call, Instant::now() + self.timeout).await?;
+        self.issued(&accepted)
     }
 
     /// Asks who we are (`GetCallerIdentity`), which needs no right.
@@ -160,12 +164,18 @@ impl Sts {
     pub async fn get_caller_identity(&self, caller: &Credentials) -> Result<CallerIdentity, Error> {
         let accepted = self.call("GetCallerIdentity", caller, &[]).await?;
         let CallerIdentityReply { account_id, arn, identity_type } = accepted.read()?;
-        let account = sanitised(&account_id, "", 32);
-        if account.is_empty() || account != account_id || !account.bytes().all(|b| b.is_ascii_digit()) {
+        if !has_form(&account_id, "", MAX_WORD) || !account_id.bytes().all(|b| b.is_ascii_digit()) {
             return Err(accepted.unreadable(Unreadable::WrongShape));
         }
-        let arn = sanitised(&arn, ":/._@-", MAX_ARN);
-        Ok(CallerIdentity { account, arn, identity_type: sanitised(&identity_type, "", 32) })
+        let shown = |text: String, others, longest| {
+            let fits = has_form(&text, others, longest) && !contains_secret(&text, &caller.secrets());
+            if fits { text } else { WITHHELD.to_owned() }
+        };
+        Ok(CallerIdentity {
+            account: account_id,
+            arn: shown(arn, ":/._@-", MAX_ARN),
+            identity_type: shown(identity_type, "", MAX_WORD),
+        })
     }
 
     async fn call(
@@ -177,10 +187,7 @@ impl Sts {
         let endpoint: &Endpoint = &self.endpoint.resolve();
         let (version, limit) = (VERSION, SHORT_REPLY);
         let call = Call { action, version, endpoint, parameters, signed_at: None, limit, secret: "" };
-        let result = self.rpc.call(&call, caller, Instant::now() + self.timeout).await;
-        let token = caller.security_token().map_or("", Secret::expose);
-        let secrets = [caller.access_key_id(), caller.access_key_secret().expose(), token];
-        result.map_err(|error| without_quotes(error, &secrets))
+        self.rpc.call(&call, caller, Instant::now() + self.timeout).await
     }
 
     fn issued(&self, accepted: &Accepted) -> Result<Credentials, Error> {
@@ -188,16 +195,6 @@ impl Sts {
         credentials
             .credentials(self.rpc.clock.now())
             .map_err(|unusable| accepted.unreadable(Unreadable::Credentials(unusable)))
-    }
-}
-
-/// A code reaches conditions and events: one that quotes a secret is no code.
-fn without_quotes(error: Error, secrets: &[&str]) -> Error {
-    match error {
-        Error::Api { action, code, http_status, .. } if mask(&code, secrets) != code => {
-            Error::UnreadableReply { action, http_status, kind: Unreadable::WrongShape }
-        }
-        other => other,
     }
 }
 

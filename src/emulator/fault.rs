@@ -33,6 +33,8 @@ pub struct Fault {
     pub apply: Option<Apply>,
     /// What the client gets.
     pub reply: Reply,
+    /// The `RequestId` of the reply, whatever it is; `None`: as the real service writes it.
+    pub request_id: Option<String>,
     /// Real time that the client waits for it. The call has taken effect, or not, before.
     #[serde(rename = "delayMs", with = "millis")]
     pub delay: Duration,
@@ -186,6 +188,13 @@ impl Fault {
 
     fn new(apply: Apply, reply: Reply) -> Self {
         Self { apply: Some(apply), reply, ..Self::default() }
+    }
+
+    /// The same with this `RequestId` in the reply, and in the journal.
+    #[must_use]
+    pub fn request_id(mut self, id: impl Into<String>) -> Self {
+        self.request_id = Some(id.into());
+        self
     }
 
     /// Only calls of `action`.
@@ -358,7 +367,7 @@ mod tests {
             ),
             (json!({"reply": {"throttled": {"retryAfterMs": 100}}, "remaining": 3}), Apply::Never),
             (json!({"reply": {"body": {"status": 200, "kind": "noRequestId"}}}), Apply::Now),
-            (json!({"delayMs": 20}), Apply::Now),
+            (json!({"delayMs": 20, "requestId": "any text"}), Apply::Now),
         ];
         for (text, effect) in table {
             let fault: Fault = serde_json::from_value(text.clone()).unwrap();

@@ -140,6 +140,9 @@ impl State {
             }
             _ => outcome,
         };
+        if let Some(id) = fault.request_id {
+            entry.request_id = id;
+        }
         let answer = answer(fault.reply, &outcome, request, &entry);
         entry.code = outcome.err().map(|error| error.code.into_owned());
         entry.http_status = match &answer {

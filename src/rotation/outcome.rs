@@ -29,16 +29,6 @@ pub enum Reply {
     CredentialsFailed(String),
 }
 
-impl Reply {
-    /// Whether the API or a provider refused the identity of the call for credentials or rights, or does not show it the
-    /// instance: such an identity has no claim to it. A locked instance is none of that.
-    #[must_use]
-    pub fn refuses_identity(&self) -> bool {
-        let locked = matches!(self, Self::Refused { code, .. } if code == "InstanceLockedForSecurity");
-        !locked && matches!(classify(self), Class::Denied | Class::NotFound | Class::Credentials)
-    }
-}
-
 /// What a reply means for the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {

@@ -8,7 +8,7 @@ use vncpassword::{
         self, Client, Endpoint, Identity, InstanceStatus, Region, RequestId,
         credentials::{Cache, Environment},
     },
-    emulator::{AccessKey, Clock, DEFAULT_REGION, Emulator, Instance, Options, Status},
+    emulator::{AccessKey, Action, Clock, DEFAULT_REGION, Emulator, Fault, Instance, Options, Status},
     rotation::{
         Password,
         outcome::{Class, classify},
@@ -27,6 +27,11 @@ struct Caller {
 }
 
 impl Caller {
+    async fn modify(&self, id: &str, password: &str) -> Result<RequestId, ecs::Error> {
+        let password = Password::parse(password.as_bytes()).unwrap();
+        self.client.modify_instance_vnc_passwd(&self.identity, &region(), id, &password, now()).await
+    }
+
     async fn reboot(&self, id: &str) -> Result<RequestId, ecs::Error> {
         self.client.reboot_instance(&self.identity, &region(), id, now()).await
     }
@@ -68,12 +73,7 @@ async fn a_restart_moves_the_start_time_and_brings_the_password_into_effect() {
     let (emulator, caller) = start([Instance::new("i-1").not_optimized()]).await;
     let cloud = emulator.cloud();
     let console = || cloud.instance("i-1").unwrap().console_password;
-    let password = Password::parse(b"Abc123").unwrap();
-    caller
-        .client
-        .modify_instance_vnc_passwd(&caller.identity, &region(), "i-1", &password, now())
-        .await
-        .unwrap();
+    caller.modify("i-1", "Abc123").await.unwrap();
     let before = look(&caller, "i-1").await;
     assert_eq!((before.0, console()), (InstanceStatus::Running, None));
 
@@ -113,4 +113,43 @@ async fn what_cannot_be_restarted_is_refused_with_a_code_of_known_class() {
     let started = |id: &str| emulator.cloud().instance(id).unwrap().instance.start_time;
     emulator.cloud().advance(Duration::from_mins(1));
     assert_eq!(started("i-stopped"), started("i-locked"), "nothing has happened to them");
+}
+
+/// What a call came to, with all that the operator shows of it: code and id.
+fn shown(result: Result<RequestId, ecs::Error>) -> String {
+    match result {
+        Ok(id) => format!("accepted {id}"),
+        Err(ecs::Error::Api { code, request_id, .. }) => {
+            format!("{code} {}", request_id.map_or_else(|| "none".to_owned(), |id| id.to_string()))
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn neither_code_nor_request_id_shows_what_was_sent_or_what_the_cloud_does_not_write() {
+    let (emulator, caller) = start([Instance::new("i-1")]).await;
+    let cloud = emulator.cloud();
+    let unreadable = "ModifyInstanceVncPasswd was answered with what the API does not say (HTTP 200): \
+                      JSON of another shape";
+    let table = [
+        (Fault::error(400, "SomethingNew").request_id("A-1"), "SomethingNew A-1"),
+        (Fault::error(400, "Wrong.Abc123").request_id("A-1"), "UnrecognizedCode A-1"),
+        (Fault::error(400, "wrong.aBC123.x").request_id("A-1-abc123"), "UnrecognizedCode none"),
+        (Fault::error(400, "Something New\n").request_id("A 1"), "UnrecognizedCode none"),
+        (Fault::error(400, "Forbidden.RAM").request_id("Abc123"), "Forbidden.RAM none"),
+        (Fault::error(400, "").request_id("A-1"), "UnrecognizedCode A-1"),
+        (Fault::default().request_id("A-1"), "accepted A-1"),
+        (Fault::default().request_id("A-1-abc123"), "accepted withheld"),
+        (Fault::xml().request_id("Abc123"), "accepted withheld"),
+        (Fault::default().request_id("<Abc123>"), unreadable),
+    ];
+    for (fault, expected) in table {
+        cloud.inject(fault.clone().on(Action::ModifyInstanceVncPasswd).times(1));
+        assert_eq!(shown(caller.modify("i-1", "Abc123").await), expected, "{fault:?}");
+    }
+    assert_eq!(cloud.journal().len(), 10, "one attempt each");
+    let key = Fault::error(400, format!("No.{}", AccessKey::DEFAULT_ID)).request_id(AccessKey::DEFAULT_ID);
+    cloud.inject(key.on(Action::RebootInstance).times(1));
+    assert_eq!(shown(caller.reboot("i-1").await), "UnrecognizedCode none");
 }

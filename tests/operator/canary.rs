@@ -100,13 +100,15 @@ struct Case {
     instance: Instance,
     fault: Option<Fault>,
     own_identity: bool,
+    /// The reply holds the password: only a call that sends it can get such a reply.
+    quotes: bool,
 }
 
 impl Case {
     fn new(name: &str, fault: impl Into<Option<Fault>>) -> Self {
         let name = name.to_lowercase();
         let instance = Instance::new(format!("i-{}", name.replace(['-', '.'], "")));
-        Self { name, instance, fault: fault.into(), own_identity: false }
+        Self { name, instance, fault: fault.into(), own_identity: false, quotes: false }
     }
 
     /// Calls with a key of its own.
@@ -178,6 +180,20 @@ fn faults(elsewhere: &str) -> Vec<Case> {
             .region("cn-shanghai"),
         Case::new("look-refused", Fault::error(403, "Forbidden.RAM").on(DESCRIBE)).region("us-west-1"),
         Case::new("look-throttled", Fault::throttled(None).on(DESCRIBE)).region("cn-shenzhen"),
+    ]);
+    // The cloud gives back what was sent in a field that the operator shows.
+    let quoting = |name: &str, fault: fn(String) -> Fault| Case {
+        quotes: true,
+        ..Case::new(name, fault(password(name)).on(MODIFY))
+    };
+    cases.extend([
+        quoting("quoted-code", |sent| Fault::error(400, format!("Wrong.{sent}"))),
+        quoting("garbled-code", |sent| Fault::error(400, format!("<{sent}>"))),
+        quoting("quoted-id-refused", |sent| {
+            Fault::error(400, "SomethingNew").request_id(format!("A-{sent}"))
+        }),
+        quoting("quoted-id", |sent| Fault::default().request_id(sent)),
+        quoting("garbled-id", |sent| Fault::default().request_id(format!("<{sent}>"))),
     ]);
     let mut stopped = Case::new("xml-refused", Fault { apply: None, ..Fault::xml() }.on(MODIFY));
     stopped.instance.status = Status::Stopped;
@@ -264,6 +280,7 @@ async fn whatever_the_cloud_answers(log_format: &str) {
         assert!(log.contains(sign), "the log has no {sign}");
     }
     assert!(log.contains("bytes withheld: they hold a secret"), "no message had to be withheld");
+    assert!(log.contains(ecs::UNRECOGNIZED_CODE), "no code had to be replaced");
     assert!(elsewhere.accept().is_err(), "a redirect was followed");
     let json = log.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count();
     assert!(json == if log_format == "json" { log.lines().count() } else { 0 }, "{json} lines of JSON");
@@ -494,26 +511,28 @@ async fn where_the_api_server_answers_with_no_secret_what_it_holds_is_not_shown(
 async fn no_error_of_the_cloud_client_holds_a_secret_in_any_part_of_its_chain() {
     let emulator = Emulator::start(Options { access_keys: vec![key()], ..Options::default() }).await.unwrap();
     let cloud = emulator.cloud();
-    let mut traces = secrets(["it".to_owned()]);
+    let cases = faults("http://127.0.0.1:1/");
+    let names = cases.iter().map(|case| case.name.clone());
+    let mut traces = secrets(names.chain(["it".to_owned()]));
     traces.add("the name of the parameter", "VncPassword=");
-    let good = password("it");
     let mut shown = Vec::new();
-    for case in faults("http://127.0.0.1:1/") {
+    for case in cases {
         cloud.put_instance(case.instance.clone());
         if let Some(fault) = case.fault {
-            cloud.inject(Fault { action: None, ..fault }.instance(&case.instance.id).times(2));
+            let (action, times) = if case.quotes { (Some(MODIFY), 1) } else { (None, 2) };
+            cloud.inject(Fault { action, ..fault }.instance(&case.instance.id).times(times));
         }
         let (id, region) = (&case.instance.id, Region::parse(&case.instance.region_id).unwrap());
         let (client, identity) = client(&emulator.url(), SECURITY_TOKEN);
-        let parsed = Password::parse(good.as_bytes()).unwrap();
+        let parsed = Password::parse(password(&case.name).as_bytes()).unwrap();
         let looked = client.describe_instances(&identity, &region, std::slice::from_ref(id)).await;
         shown.extend(looked.err().map(|error| chain(&error)));
         let set = client.modify_instance_vnc_passwd(&identity, &region, id, &parsed, Timestamp::now()).await;
-        shown.extend(set.err().map(|error| chain(&error)));
+        shown.push(set.map_or_else(|error| chain(&error), |id| id.to_string()));
         shown.push(format!("{parsed:?}"));
     }
     let region = Region::parse("cn-hangzhou").unwrap();
-    let parsed = Password::parse(good.as_bytes()).unwrap();
+    let parsed = Password::parse(password("it").as_bytes()).unwrap();
     let wrong = AccessKey { secret: "another".to_owned(), ..key() };
     cloud.set_access_keys(vec![wrong]);
     // Nobody listens there; the name does not exist; what listens speaks no TLS; the token is another one.
@@ -533,6 +552,9 @@ async fn no_error_of_the_cloud_client_holds_a_secret_in_any_part_of_its_chain() 
     let shown = shown.join("\n");
     for kind in ["Api {", "Timeout {", "NotSent {", "Interrupted {", "UnreadableReply {", "Credentials("] {
         assert!(shown.contains(kind), "no error of the kind {kind}: {shown}");
+    }
+    for stand_in in [ecs::UNRECOGNIZED_CODE, ecs::WITHHELD] {
+        assert!(shown.contains(stand_in), "nothing had to be replaced by {stand_in}: {shown}");
     }
     traces.assert_none_in("errors", &shown);
 }

@@ -358,10 +358,11 @@ impl Pass<'_> {
         report(instance, purpose, class, &result);
         let at = Timestamp::now();
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
-        let opens = self.note_call(route, ticket, class, result.err().as_ref());
+        let opens = self.note_call(route, ticket, class, result.as_ref().err());
         self.observed.limiter_opens = opens.or(self.observed.limiter_opens);
         // Before anything is written: the object or its Secret may be gone by then.
-        self.settle_claim(&reply, class, value, at);
+        let refused = result.as_ref().err().is_some_and(ecs::Error::refuses_identity);
+        self.settle_claim(class, refused, value, at);
         self.observed.attempt = Some(Attempt {
             purpose,
             version,
@@ -379,7 +380,8 @@ impl Pass<'_> {
     }
 
     /// Takes in what a reply says of the object's claim to the instance, and of calls that may still arrive.
-    fn settle_claim(&mut self, reply: &Reply, class: Class, value: Fingerprint, at: Timestamp) {
+    /// `refused`: the identity was.
+    fn settle_claim(&mut self, class: Class, refused: bool, value: Fingerprint, at: Timestamp) {
         let (context, object) = (self.context, &self.object);
         let instance = &self.observed.spec.instance_id;
         if class == Class::OutcomeUnknown {
@@ -394,7 +396,7 @@ impl Pass<'_> {
             context.registry.accepted(object, principal);
             self.observed.superseded = false;
             None
-        } else if reply.refuses_identity() {
+        } else if refused {
             context.registry.remember(object, |memory| memory.claim.refused());
             None
         } else if matches!(class, Class::InvalidInput | Class::Refused) {

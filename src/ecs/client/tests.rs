@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::ecs::{
-    credentials::{Cache, Credentials, Provider, ProviderError, Secret},
+    credentials::{Cache, Credentials, FailureKind, Provider, ProviderError, Secret},
     error::Unreadable,
     rpc::{MAX_RETRY_AFTER, judge},
     test_server::{Act, Server, http},
@@ -282,7 +282,7 @@ async fn without_a_connection_nothing_was_sent() {
 
 #[tokio::test]
 async fn without_credentials_nobody_is_called() {
-    let broken = ProviderError { provider: "fixed", problem: "half a key".into() };
+    let broken = ProviderError::new("fixed", FailureKind::Refused, "half a key");
     let table = [
         (Fixed(Some(Ok(None))), "no credentials are configured"),
         (Fixed(Some(Err(broken))), "credentials from fixed: half a key"),
@@ -417,6 +417,8 @@ async fn no_log_of_any_level_shows_a_secret() {
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
         .with_writer(move || writer.clone())
         .finish();
     // With one subscriber alive, a callsite first met by another test's thread would be switched off for ours too.
@@ -424,15 +426,33 @@ async fn no_log_of_any_level_shows_a_secret() {
     let _guard = tracing::subscriber::set_default(subscriber);
     let harmless = r#"{"Code":"Forbidden.RAM","Message":"no right"}"#;
     let echo = format!(r#"{{"Code":"SignatureDoesNotMatch","Message":"{}"}}"#, CANARIES[0]);
-    let acts =
-        [http(403, "", harmless), http(400, "", &echo), http(200, "", ACCEPTED)].map(Act::Send).into_iter();
-    let server = Server::start(acts.chain([Act::Reset(String::new())])).await;
+    let quoting = |code: &str, id: &str| http(400, "", &format!(r#"{{"Code":"{code}","RequestId":"{id}"}}"#));
+    let acts = [
+        http(403, "", harmless),
+        http(400, "", &echo),
+        quoting("Wrong.Canry7", "A-1-Canry7"),
+        quoting("<Canry7>", "Canry7 LTAIcanaryid"),
+        quoting("LTAIcanaryid.canarysecret", "canarysecret"),
+        http(200, "", r#"{"RequestId":"Canry7-A-1"}"#),
+        http(200, "", ACCEPTED),
+    ];
+    let count = acts.len() + 1;
+    let server = Server::start(acts.map(Act::Send).into_iter().chain([Act::Reset(String::new())])).await;
     let client = client(&server.url());
-    for _ in 0..4 {
+    for _ in 0..count {
         let _ = modify(&client).await;
     }
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    for told in ["no right", "Forbidden.RAM", "SignatureDoesNotMatch", "withheld"] {
+    for told in [
+        "no right",
+        "Forbidden.RAM",
+        "SignatureDoesNotMatch",
+        "bytes withheld",
+        "code=\"UnrecognizedCode\"",
+        "code=\"other\"",
+        "request_id=\"withheld\"",
+        "473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E",
+    ] {
         assert!(log.contains(told), "{told} in {log}");
     }
     for hidden in CANARIES.into_iter().chain(["VncPassword="]) {
@@ -441,11 +461,12 @@ async fn no_log_of_any_level_shows_a_secret() {
 }
 
 proptest! {
-    /// Canaries anywhere in a reply but in the two fields that are shown.
+    /// Canaries anywhere in a reply.
     #[test]
     fn no_reply_leaks_into_an_error(
         status in 100_u16..1000, before in vec(any::<u8>(), 0..30), after in vec(any::<u8>(), 0..30),
         code in "[A-Za-z.]{0,12}", name in "Message|HostId|Recommend|[a-z]{1,5}",
+        canary in proptest::sample::select(&CANARIES[..]),
     ) {
         let canaries = CANARIES.join(" ");
         let bodies = [
@@ -453,12 +474,22 @@ proptest! {
             format!(r#"{{"Code":"{code}","{name}":"{canaries}"}}"#).into_bytes(),
             format!("<Error><Code>{code}</Code><{name}>{canaries}</{name}></Error>").into_bytes(),
             format!(r#"{{"Code":["{canaries}"]}}"#).into_bytes(),
+            format!(r#"{{"Code":"{code}{canary}","RequestId":"{canary}{code}"}}"#).into_bytes(),
+            format!(r#"{{"Code":"{canaries}{code}","RequestId":"{code}{canaries}"}}"#).into_bytes(),
+            format!("<Error><Code>{code}{canary}</Code><RequestId>{canary}</RequestId></Error>").into_bytes(),
+            format!(r#"{{"RequestId":"{code}{canary}"}}"#).into_bytes(),
         ];
         for body in bodies {
             let status = http::StatusCode::from_u16(status).unwrap();
             let received = Received { status, headers: http::HeaderMap::new(), body: Ok(body.into()) };
-            if let Err(error) = judge("ModifyInstanceVncPasswd", &CANARIES, received) {
-                walk(&error);
+            match judge("ModifyInstanceVncPasswd", &CANARIES, received) {
+                Ok(accepted) => {
+                    let id = accepted.request_id.to_string();
+                    prop_assert!(!CANARIES.iter().any(|canary| id.contains(canary)), "{id}");
+                }
+                Err(error) => {
+                    walk(&error);
+                }
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Cache, Credentials, Provider, ProviderError};
+use super::{Cache, Credentials, FailureKind, Provider, ProviderError};
 use crate::{
     ecs::{
         error::Error,
@@ -50,7 +50,7 @@ impl AssumedRole {
 
     async fn caller(&self) -> Result<Arc<Credentials>, ProviderError> {
         let none = "there are no credentials to assume the role with";
-        self.source.get().await?.ok_or_else(|| ProviderError { provider: NAME, problem: none.to_owned() })
+        self.source.get().await?.ok_or_else(|| ProviderError::new(NAME, FailureKind::Refused, none))
     }
 }
 
@@ -70,7 +70,7 @@ fn blames_credentials(error: &Error) -> bool {
 }
 
 fn failed(error: &Error) -> ProviderError {
-    ProviderError { provider: NAME, problem: error.to_string() }
+    ProviderError::new(NAME, error.failure_kind(), error)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Credentials, Provider, ProviderError};
+use super::{Credentials, FailureKind, Provider, ProviderError};
 use crate::ecs::Clock;
 
 /// Credentials with less of their life left than this are as good as expired: a call takes its time.
@@ -119,7 +119,7 @@ impl Cache {
         let outcome = landing.wait_for(Option::is_some).await;
         let outcome = outcome.ok().and_then(|outcome| outcome.clone());
         // Nobody answers if the runtime is on its way down.
-        outcome.unwrap_or_else(|| Err(self.0.error("gave no answer")))
+        outcome.unwrap_or_else(|| Err(self.0.unanswered("gave no answer")))
     }
 
     /// How old the credentials at hand are, where there are any that are good. Asks nobody: what nobody needs is not
@@ -170,8 +170,8 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn error(&self, problem: &str) -> ProviderError {
-        ProviderError { provider: self.provider.name(), problem: problem.to_owned() }
+    fn unanswered(&self, problem: &str) -> ProviderError {
+        ProviderError::new(self.provider.name(), FailureKind::Unanswered, problem)
     }
 
     /// Looks at what there is, and asks for what there is not.
@@ -208,10 +208,10 @@ impl Inner {
 
     async fn ask(&self) -> Result<Option<Credentials>, ProviderError> {
         let asking = timeout(FLIGHT, AssertUnwindSafe(self.provider.credentials()).catch_unwind());
-        let answer = asking.await.map_err(|_| self.error("no answer in time"))?;
-        match answer.map_err(|_| self.error("gave no answer"))? {
+        let answer = asking.await.map_err(|_| self.unanswered("no answer in time"))?;
+        match answer.map_err(|_| self.unanswered("gave no answer"))? {
             Ok(Some(credentials)) if !credentials.usable(self.clock.now()) => {
-                Err(self.error("gave credentials that have expired already"))
+                Err(self.unanswered("gave credentials that have expired already"))
             }
             answer => answer,
         }

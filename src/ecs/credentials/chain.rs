@@ -92,8 +92,7 @@ impl Provider for Chain {
 
 /// Asks a provider that we have been before.
 async fn remain(kept: &dyn Provider) -> Result<Option<Credentials>, ProviderError> {
-    let gone = || ProviderError { provider: kept.name(), problem: kept.gone().to_owned() };
-    kept.credentials().await?.ok_or_else(gone).map(Some)
+    kept.credentials().await?.ok_or_else(|| kept.gone()).map(Some)
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use futures::{FutureExt, future::BoxFuture};
 use serde::Deserialize;
 
 use super::{
-    Credentials, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Tools, Variables,
-    credentials_uri,
+    Credentials, FailureKind, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Tools,
+    Variables, credentials_uri,
     ecs_ram_role::IMDS_V1_DISABLED,
     file::{self, FileProblem},
     oidc::OidcRole,
@@ -107,6 +107,18 @@ struct Profile {
     credentials_uri: Option<Secret>,
 }
 
+impl Problem {
+    fn failure_kind(&self) -> FailureKind {
+        match self {
+            Self::Explicit(problem) | Self::Default(problem) => problem.failure_kind(),
+            Self::Unreadable(_) | Self::NoProfile | Self::UnknownProfile | Self::Invalid(_) => {
+                FailureKind::Refused
+            }
+            Self::Failed(problem) => problem.failure_kind(),
+        }
+    }
+}
+
 impl CliConfig {
     /// Reads the variables; the configuration is read at each call.
     #[must_use]
@@ -136,10 +148,11 @@ impl Provider for CliConfig {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
         async {
-            let failed = |problem: String| ProviderError { provider: NAME, problem };
-            let settings = self.settings.as_ref().map_err(|problem| failed(problem.to_string()))?;
+            let invalid = |problem: &NotUtf8| ProviderError::new(NAME, FailureKind::Refused, problem);
+            let settings = self.settings.as_ref().map_err(invalid)?;
             let Some(settings) = settings else { return Ok(None) };
-            let credentials = self.ask(settings).await.map_err(|problem| failed(problem.to_string()))?;
+            let failed = |problem: Problem| ProviderError::new(NAME, problem.failure_kind(), &problem);
+            let credentials = self.ask(settings).await.map_err(failed)?;
             Ok(credentials.map(|credentials| credentials.from_provider(NAME)))
         }
         .boxed()

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{
-    Credentials, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Tools, Variables,
+    Credentials, FailureKind, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Tools,
+    Variables,
     cli_config::PROFILE,
     ecs_ram_role::IMDS_V1_DISABLED,
     file::{self, FileProblem},
@@ -68,6 +69,18 @@ enum Problem {
     Failed(#[from] RecipeProblem),
 }
 
+impl Problem {
+    fn failure_kind(&self) -> FailureKind {
+        match self {
+            Self::Explicit(problem) | Self::Default(_, problem) => problem.failure_kind(),
+            Self::NoFile | Self::Line(_) | Self::UnknownProfile | Self::NoDefault | Self::Invalid(_) => {
+                FailureKind::Refused
+            }
+            Self::Failed(problem) => problem.failure_kind(),
+        }
+    }
+}
+
 impl CredentialsFile {
     /// Reads the variables; the file is read at each call.
     #[must_use]
@@ -101,9 +114,10 @@ impl Provider for CredentialsFile {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
         async {
-            let failed = |problem: String| ProviderError { provider: NAME, problem };
-            let settings = self.settings.as_ref().map_err(|problem| failed(problem.to_string()))?;
-            let credentials = self.ask(settings).await.map_err(|problem| failed(problem.to_string()))?;
+            let invalid = |problem: &NotUtf8| ProviderError::new(NAME, FailureKind::Refused, problem);
+            let settings = self.settings.as_ref().map_err(invalid)?;
+            let failed = |problem: Problem| ProviderError::new(NAME, problem.failure_kind(), &problem);
+            let credentials = self.ask(settings).await.map_err(failed)?;
             Ok(credentials.map(|credentials| credentials.from_provider(NAME)))
         }
         .boxed()

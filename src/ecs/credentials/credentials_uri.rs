@@ -8,7 +8,7 @@ use reqwest::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    Credentials, NotUtf8, Provider, ProviderError, Unusable, Variables,
+    Credentials, FailureKind, NotUtf8, Provider, ProviderError, Unusable, Variables,
     ecs_ram_role::issued,
     fetch::{FetchProblem, fetch},
 };
@@ -65,7 +65,7 @@ impl Provider for CredentialsUri {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
         async {
-            let failed = |problem: Problem| ProviderError { provider: NAME, problem: problem.to_string() };
+            let failed = |problem: Problem| ProviderError::new(NAME, problem.failure_kind(), &problem);
             let Some(source) = self.source.as_ref().map_err(|problem| failed(*problem))? else {
                 return Ok(None);
             };
@@ -73,6 +73,16 @@ impl Provider for CredentialsUri {
             Ok(Some(credentials.from_provider(NAME)))
         }
         .boxed()
+    }
+}
+
+impl Problem {
+    pub(super) fn failure_kind(self) -> FailureKind {
+        match self {
+            Self::NotUtf8(_) | Self::Invalid(_) => FailureKind::Refused,
+            Self::Fetch(problem) => problem.failure_kind(),
+            Self::Unusable(_) => FailureKind::Unanswered,
+        }
     }
 }
 

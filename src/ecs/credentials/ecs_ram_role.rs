@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    Credentials, Issued, NotUtf8, Provider, ProviderError, Unusable, Variables,
+    Credentials, FailureKind, Issued, NotUtf8, Provider, ProviderError, Unusable, Variables,
     fetch::{FetchProblem, fetch},
     role::{InvalidRoleName, RoleName},
 };
@@ -97,7 +97,7 @@ impl Provider for EcsRamRole {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
         async {
-            let failed = |problem: Problem| ProviderError { provider: NAME, problem: problem.to_string() };
+            let failed = |problem: Problem| ProviderError::new(NAME, problem.failure_kind(), &problem);
             let Some(Settings { role, v1 }) = self.settings.as_ref().map_err(|problem| failed(*problem))?
             else {
                 return Ok(None);
@@ -112,8 +112,10 @@ impl Provider for EcsRamRole {
     }
 
     /// Silence is an outage more often than a change of mind.
-    fn gone(&self) -> &'static str {
-        "the metadata service gave credentials before and now does not answer, or knows no role; it is asked again"
+    fn gone(&self) -> ProviderError {
+        let problem = "the metadata service gave credentials before and now does not answer, or knows no \
+                       role; it is asked again";
+        ProviderError::new(NAME, FailureKind::Unanswered, problem)
     }
 }
 
@@ -126,6 +128,16 @@ impl Problem {
                 problem.is_absence() || problem == FetchProblem::Status(StatusCode::NOT_FOUND)
             }
             _ => false,
+        }
+    }
+}
+
+impl Problem {
+    pub(super) fn failure_kind(self) -> FailureKind {
+        match self {
+            Self::NotUtf8(_) | Self::Role(_) => FailureKind::Refused,
+            Self::Token(problem) | Self::List(problem) | Self::Fetch(problem) => problem.failure_kind(),
+            Self::NoToken | Self::Listed(_) | Self::Unusable(_) => FailureKind::Unanswered,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Credentials, InvalidCredentials, Provider, ProviderError, Secret};
+use super::{Credentials, FailureKind, InvalidCredentials, Provider, ProviderError, Secret};
 
 /// Holds the access key's id.
 pub const ACCESS_KEY_ID: &str = "ALIBABA_CLOUD_ACCESS_KEY_ID";
@@ -49,8 +49,7 @@ impl Provider for Environment {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
         let answer = self.0.clone();
-        async { answer.map_err(|problem| ProviderError { provider: NAME, problem: problem.to_string() }) }
-            .boxed()
+        async { answer.map_err(|problem| ProviderError::new(NAME, FailureKind::Refused, &problem)) }.boxed()
     }
 }
 

@@ -6,6 +6,7 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::FailureKind;
 use crate::ecs::{
     error::{Error, Unreadable},
     rpc::{Rpc, SHORT_REPLY},
@@ -33,6 +34,22 @@ impl FetchProblem {
     /// Whether nobody is there.
     pub(super) fn is_absence(self) -> bool {
         matches!(self, Self::NoConnection | Self::Timeout)
+    }
+
+    pub(super) fn failure_kind(self) -> FailureKind {
+        match self {
+            // Both mean "not now".
+            Self::Status(StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
+                FailureKind::Unanswered
+            }
+            Self::Status(status) if status.is_client_error() => FailureKind::Refused,
+            Self::Refused => FailureKind::Refused,
+            Self::NoConnection
+            | Self::Timeout
+            | Self::Interrupted
+            | Self::Status(_)
+            | Self::Unreadable(_) => FailureKind::Unanswered,
+        }
     }
 }
 

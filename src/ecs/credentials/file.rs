@@ -8,6 +8,8 @@ use std::{
 
 use zeroize::Zeroizing;
 
+use super::FailureKind;
+
 /// Longest file in bytes; those that are read here are a few kilobytes.
 pub(super) const LONGEST: usize = 256 << 10;
 
@@ -26,6 +28,18 @@ pub(super) enum FileProblem {
     NotUtf8,
     #[error("cannot be read")]
     Unreadable,
+}
+
+impl FileProblem {
+    pub(super) fn failure_kind(self) -> FailureKind {
+        match self {
+            Self::Missing | Self::Denied | Self::NoFile | Self::TooLong | Self::NotUtf8 => {
+                FailureKind::Refused
+            }
+            // The disk, or the system, is in trouble.
+            Self::Unreadable => FailureKind::Unanswered,
+        }
+    }
 }
 
 /// Reads a whole text file, aside from the thread that everything else runs on.

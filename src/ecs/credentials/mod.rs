@@ -68,8 +68,10 @@ pub trait Provider: Send + Sync {
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>>;
 
     /// What is wrong where it answers "not configured here" after it gave credentials.
-    fn gone(&self) -> &'static str {
-        "it gave credentials before and is not configured any more; restart to become another identity"
+    fn gone(&self) -> ProviderError {
+        let problem =
+            "it gave credentials before and is not configured any more; restart to become another identity";
+        ProviderError::new(self.name(), FailureKind::Refused, problem)
     }
 }
 
@@ -82,6 +84,26 @@ pub struct ProviderError {
     /// What is wrong, in our own stable words: it reaches conditions and events, so it holds no secret, no server's
     /// text, no counter and no time.
     pub problem: String,
+    /// What the failure says about the identity.
+    pub kind: FailureKind,
+}
+
+/// What the failure of a provider says about the identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The identity was refused, or its configuration cannot be used. A retry without a change gives the same
+    /// result.
+    Refused,
+    /// There was no usable answer: no connection, a timeout, a server error, an unreadable reply, or
+    /// throttling. A retry may succeed.
+    Unanswered,
+}
+
+impl ProviderError {
+    /// A failure of the provider of that name. `problem`: see [`ProviderError::problem`].
+    pub fn new(provider: &'static str, kind: FailureKind, problem: &(impl fmt::Display + ?Sized)) -> Self {
+        Self { provider, problem: problem.to_string(), kind }
+    }
 }
 
 /// An access key, with a security token if it is a temporary one.
@@ -149,6 +171,12 @@ impl Credentials {
     #[must_use]
     pub fn provider(&self) -> &'static str {
         self.provider
+    }
+
+    /// The values that neither a log nor a status may show.
+    pub(in crate::ecs) fn secrets(&self) -> [&str; 3] {
+        let token = self.security_token().map_or("", Secret::expose);
+        [self.access_key_id(), self.access_key_secret().expose(), token]
     }
 
     /// Whether these are the same three values.

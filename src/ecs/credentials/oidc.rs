@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{
-    Credentials, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Variables,
+    Credentials, FailureKind, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Variables,
     file::{self, FileProblem},
     role::InvalidRoleArn,
     session::InvalidSessionName,
@@ -85,17 +85,31 @@ impl Provider for Oidc {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
         async {
-            let failed = |problem| ProviderError { provider: NAME, problem };
-            let Some(role) = self.settings.as_ref().map_err(|problem| failed(problem.to_string()))? else {
+            let invalid = |problem: &Problem| ProviderError::new(NAME, FailureKind::Refused, problem);
+            let Some(role) = self.settings.as_ref().map_err(invalid)? else {
                 return Ok(None);
             };
-            match role.assume(&self.sts).await {
-                Ok(credentials) => Ok(Some(credentials.from_provider(NAME))),
-                Err(OidcProblem::Sts(error)) => Err(failed(error.to_string())),
-                Err(problem) => Err(failed(format!("{OIDC_TOKEN_FILE}: {problem}"))),
-            }
+            let failed = |problem: OidcProblem| {
+                let kind = problem.failure_kind();
+                match problem {
+                    OidcProblem::Sts(error) => ProviderError::new(NAME, kind, &error),
+                    problem => ProviderError::new(NAME, kind, &format_args!("{OIDC_TOKEN_FILE}: {problem}")),
+                }
+            };
+            let credentials = role.assume(&self.sts).await.map_err(failed)?;
+            Ok(Some(credentials.from_provider(NAME)))
         }
         .boxed()
+    }
+}
+
+impl OidcProblem {
+    pub(super) fn failure_kind(&self) -> FailureKind {
+        match self {
+            Self::File(problem) => problem.failure_kind(),
+            Self::Empty | Self::NoToken => FailureKind::Refused,
+            Self::Sts(error) => error.failure_kind(),
+        }
     }
 }
 

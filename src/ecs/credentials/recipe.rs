@@ -1,7 +1,7 @@
 //! What a profile of the CLI's config or of the credentials file says to do to come by credentials.
 
 use super::{
-    Credentials, InvalidCredentials, Tools,
+    Credentials, FailureKind, InvalidCredentials, Tools,
     credentials_uri::{self, InvalidSource},
     ecs_ram_role::{self, Metadata},
     oidc::{OidcProblem, OidcRole},
@@ -75,6 +75,17 @@ pub(super) enum RecipeProblem {
     Token(#[from] OidcProblem),
     #[error(transparent)]
     Sts(#[from] Error),
+}
+
+impl RecipeProblem {
+    pub(super) fn failure_kind(&self) -> FailureKind {
+        match self {
+            Self::Instance(problem) => problem.failure_kind(),
+            Self::Uri(problem) => problem.failure_kind(),
+            Self::Token(problem) => problem.failure_kind(),
+            Self::Sts(error) => error.failure_kind(),
+        }
+    }
 }
 
 impl From<Source> for Recipe {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Credentials, Provider, ProviderError, Secret, SessionName, Tools};
+use super::{Credentials, FailureKind, Provider, ProviderError, Secret, SessionName, Tools};
 use crate::ecs::{
     clock::Clock,
     endpoint::Endpoint,
@@ -162,5 +162,5 @@ pub(in crate::ecs) fn given(id: &str) -> Credentials {
 
 /// An error of a provider in a test.
 pub(in crate::ecs) fn broken(provider: &'static str) -> ProviderError {
-    ProviderError { provider, problem: "broken".to_owned() }
+    ProviderError::new(provider, FailureKind::Refused, "broken")
 }

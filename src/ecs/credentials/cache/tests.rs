@@ -70,7 +70,7 @@ impl Provider for Source {
                 std::future::pending::<()>().await;
             }
             if self.down.load(Ordering::SeqCst) {
-                return Err(ProviderError { provider: "source", problem: "down".to_owned() });
+                return Err(ProviderError::new("source", FailureKind::Unanswered, "down"));
             }
             if self.absent.load(Ordering::SeqCst) {
                 return Ok(None);

@@ -5,8 +5,8 @@ use std::{fs, sync::Mutex};
 use super::*;
 use crate::ecs::{
     credentials::{
-        cli_config, credentials_file, credentials_uri, ecs_ram_role, environment as env, oidc,
-        test_tools::{ROLE, broken, environment, given, key_reply, sts_reply, tools},
+        FailureKind, cli_config, credentials_file, credentials_uri, ecs_ram_role, environment as env, oidc,
+        test_tools::{ROLE, broken, environment, given, key_reply, sts_refusal, sts_reply, tools},
     },
     test_server::{Act, Server, http},
 };
@@ -209,4 +209,94 @@ async fn files_at_home_are_found() {
     let disabled = [variables.as_slice(), &[(cli_config::CLI_PROFILE_DISABLED, "TRUE")]].concat();
     let chain = Chain::from_environment(environment(&disabled), &tools("http://127.0.0.1:1"));
     assert_eq!(ids(&chain, 1).await, ["go"]);
+}
+
+/// Variables, what the server plays, and what the failure says.
+type FailureRow<'a> = (Vec<(&'a str, &'a str)>, Vec<Act>, FailureKind);
+
+#[tokio::test]
+async fn a_failure_says_whether_the_identity_was_refused_or_nobody_answered() {
+    use FailureKind::{Refused, Unanswered};
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let token = file("token", "a.b.c");
+    let role = format!(
+        r#"{{"current":"p","profiles":[{{"name":"p","mode":"RamRoleArn","access_key_id":"id",
+        "access_key_secret":"secret","ram_role_arn":"{ROLE}"}}]}}"#
+    );
+    let (role, nobody) = (file("role.json", &role), file("nobody.json", "{}"));
+    let oidc = || {
+        let provider = (oidc::OIDC_PROVIDER_ARN, "provider");
+        vec![(oidc::ROLE_ARN, ROLE), provider, (oidc::OIDC_TOKEN_FILE, token.as_str())]
+    };
+    let uri = |url| vec![(ecs_ram_role::METADATA_DISABLED, "true"), (credentials_uri::CREDENTIALS_URI, url)];
+    let (config, metadata) = (cli_config::CONFIG_FILE, || vec![(ecs_ram_role::METADATA_ROLE, "role")]);
+    let say = |status, body: &str| Act::Send(http(status, "", body));
+    let refuse = |code: &str| vec![Act::Send(sts_refusal(code))];
+    let server = "the server";
+    let table: Vec<FailureRow<'_>> = vec![
+        (vec![(env::ACCESS_KEY_ID, "id")], vec![], Refused),
+        (vec![(oidc::ROLE_ARN, ROLE)], vec![], Refused),
+        ([oidc(), vec![(oidc::OIDC_TOKEN_FILE, "/none")]].concat(), vec![], Refused),
+        (oidc(), refuse("NoPermission"), Refused),
+        (oidc(), refuse("AuthenticationFail.OIDCToken.Expired"), Refused),
+        (oidc(), refuse("Throttling.User"), Unanswered),
+        (oidc(), vec![say(503, "busy")], Unanswered),
+        (oidc(), vec![Act::Reset(String::new())], Unanswered),
+        (oidc(), vec![say(200, &sts_reply(3))], Unanswered),
+        (vec![(config, "/none")], vec![], Refused),
+        (vec![(config, &nobody)], vec![], Refused),
+        (vec![(config, &role)], refuse("InvalidAccessKeyId.NotFound"), Refused),
+        (vec![(config, &role)], refuse("ServiceUnavailable"), Unanswered),
+        (vec![(credentials_file::CREDENTIALS_FILE, "/none")], vec![], Refused),
+        (vec![(ecs_ram_role::METADATA_ROLE, "a/b")], vec![], Refused),
+        (metadata(), vec![say(200, "t"), say(404, "no")], Refused),
+        (metadata(), vec![say(200, "t"), say(200, r#"{"Code":"Failed"}"#)], Refused),
+        (metadata(), vec![say(200, "t"), say(503, "busy")], Unanswered),
+        (metadata(), vec![say(200, "t"), say(200, "nonsense")], Unanswered),
+        (uri("ftp://127.0.0.1"), vec![], Refused),
+        (uri(server), vec![say(403, "no")], Refused),
+        (uri(server), vec![say(429, "later")], Unanswered),
+        (uri(server), vec![say(500, "busy")], Unanswered),
+        (uri(server), vec![say(200, &key_reply(3))], Unanswered),
+        (uri("http://127.0.0.1:1"), vec![], Unanswered),
+    ];
+    for (number, (variables, acts, expected)) in table.into_iter().enumerate() {
+        let calls = acts.len();
+        let playing = Server::start(acts).await;
+        let url = playing.url();
+        let variables: Vec<_> = variables
+            .into_iter()
+            .map(|(name, value)| (name, if value == server { &url } else { value }))
+            .collect();
+        let chain = Chain::from_environment(environment(&variables), &tools(&url));
+        let error = chain.credentials().await.unwrap_err();
+        assert_eq!(error.kind, expected, "row {number}: {error}");
+        assert_eq!(playing.requests().len(), calls, "row {number}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_is_gone_refuses_unless_its_silence_is_an_outage() {
+    let file = Chain::new(vec![Script::of("file", vec![Ok(Some("id"))])]);
+    ids(&file, 1).await;
+    assert_eq!(file.credentials().await.unwrap_err().kind, FailureKind::Refused);
+
+    let say = |status, body: &str| Act::Send(http(status, "", body));
+    let server = Server::start([
+        say(200, "t"),
+        say(200, "role"),
+        say(200, &key_reply(3600)),
+        say(200, "t"),
+        say(404, ""),
+    ])
+    .await;
+    let metadata = Chain::from_environment(environment(&[]), &tools(&server.url()));
+    ids(&metadata, 1).await;
+    assert_eq!(metadata.credentials().await.unwrap_err().kind, FailureKind::Unanswered);
 }
