@@ -7,13 +7,16 @@
 mod calm;
 mod check;
 mod cloud;
+mod contest;
 mod pass;
 mod person;
 mod rules;
 mod runs;
 mod script;
 mod setting;
+mod truth;
 mod values;
+mod watches;
 mod world;
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Instant};

@@ -1,15 +1,28 @@
 //! What is explored: small runs, each with a few of the faults, so that each is explored to its end.
 
-use super::setting::{Act, Budget, Fate, Setting};
+use vncpassword::rotation::ownership::Relation;
 
-const NONE: Budget =
-    Budget { crashes: 0, fates: 0, lost_writes: 0, acts: 0, moves: 0, stops: 0, annotations: 0, pauses: 0 };
+use super::setting::{Act, Budget, Fate, Kind, Setting};
+
+const NONE: Budget = Budget {
+    crashes: 0,
+    fates: 0,
+    lost_writes: 0,
+    slow_writes: 0,
+    acts: 0,
+    moves: 0,
+    stops: 0,
+    annotations: 0,
+    pauses: 0,
+};
 
 const PLAIN: Setting = Setting {
     name: "one rotation",
     optimized: true,
     reboots: false,
     enforced: false,
+    objects: &[Kind::Generated],
+    relation: Relation::SameIdentity,
     replicas: 1,
     new: false,
     coarse: false,
@@ -17,7 +30,7 @@ const PLAIN: Setting = Setting {
     valid: 1,
     budget: Budget { annotations: 1, ..NONE },
     fates: &[],
-    acts: &[],
+    acts: [&[], &[]],
     without: None,
 };
 
@@ -54,15 +67,18 @@ pub const PEOPLE: Setting = Setting {
     name: "people",
     moments: 4,
     fates: &[Fate::LostAfter, Fate::Late],
-    acts: &[
-        Act::Edit,
-        Act::EditMalformed,
-        Act::Spoil,
-        Act::Remove,
-        Act::EditNext,
-        Act::RemoveNext,
-        Act::Delete,
-        Act::Label,
+    acts: [
+        &[
+            Act::Edit,
+            Act::EditMalformed,
+            Act::Spoil,
+            Act::Remove,
+            Act::EditNext,
+            Act::RemoveNext,
+            Act::Delete,
+            Act::Label,
+        ],
+        &[],
     ],
     budget: Budget { acts: 1, fates: 1, annotations: 1, crashes: 1, ..NONE },
     ..PLAIN
@@ -73,7 +89,7 @@ pub const TWICE_EDITED: Setting = Setting {
     name: "two edits",
     moments: 4,
     fates: &[Fate::Late],
-    acts: &[Act::Edit, Act::EditMalformed, Act::Delete],
+    acts: [&[Act::Edit, Act::EditMalformed, Act::Delete], &[]],
     budget: Budget { acts: 2, fates: 1, lost_writes: 1, ..NONE },
     ..PLAIN
 };
@@ -84,7 +100,7 @@ pub const ENFORCED: Setting = Setting {
     enforced: true,
     moments: 8,
     fates: &[Fate::LostAfter, Fate::Late],
-    acts: &[Act::Edit],
+    acts: [&[Act::Edit], &[]],
     budget: Budget { acts: 1, fates: 1, crashes: 1, ..NONE },
     ..PLAIN
 };
