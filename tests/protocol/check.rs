@@ -13,7 +13,7 @@ use vncpassword::{
 };
 
 use super::{
-    calm, cloud, contest,
+    calm, claims, cloud, contest,
     pass::{self, Reply},
     person,
     rules::Rule,
@@ -88,6 +88,11 @@ impl Check {
     pub fn new(setting: Setting, only: Option<&'static str>) -> Self {
         let templates = setting.objects.iter().map(|kind| template(&setting, *kind)).collect();
         let mut check = Self { templates, only, end: 0, beginning: empty(&setting), setting };
+        for writer in 1..=check.setting.replicas {
+            check.beginning.writers = u8::try_from(writer).unwrap();
+            let replica = process(&check, &check.beginning, check.beginning.writers);
+            check.beginning.replicas.push(replica);
+        }
         if !check.setting.new {
             let without = check.setting.without.take();
             let mut world = check.beginning.clone();
@@ -100,6 +105,9 @@ impl Check {
         check.end = check.beginning.now + (check.setting.moments - 1) * TICK;
         check.beginning.left = check.setting.budget;
         check.beginning.seen.requests.clear();
+        for replica in &mut check.beginning.replicas {
+            replica.calls.clear();
+        }
         if check.without(Rule::FreshRead) {
             for replica in &mut check.beginning.replicas {
                 replica.memories[0].stale.clone_from(&check.beginning.places[0].secret);
@@ -110,19 +118,22 @@ impl Check {
 
     /// Whether nothing happens by itself any more.
     fn at_rest(&self, world: &World) -> bool {
-        let mut all = self.everywhere(world);
+        let mut all = everywhere(world);
         world.now == self.end && all.all(|(r, o)| rests(world, r, o, self.setting.coarse))
     }
+}
 
-    fn everywhere(&self, world: &World) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let objects = world.places.len();
-        (0..world.replicas.len()).flat_map(move |r| (0..objects).map(move |o| (r, o)))
-    }
+/// Each process with each object.
+fn everywhere(world: &World) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let objects = world.places.len();
+    (0..world.replicas.len()).flat_map(move |r| (0..objects).map(move |o| (r, o)))
 }
 
 /// Whether a process does nothing about an object before time passes. `deaf`: whatever its watches have not seen yet.
 pub fn rests(world: &World, r: usize, o: usize, deaf: bool) -> bool {
-    world.replicas[r].memories[o].pass.is_none()
+    let memory = &world.replicas[r].memories[o];
+    memory.pass.is_none()
+        && !memory.busy
         && !(world.leader == r && due(world, r, o))
         && (deaf || !sees_secret(world, r, o) && !sees_object(world, r, o))
 }
@@ -163,10 +174,10 @@ impl Model for Check {
 
     fn actions(&self, world: &World, actions: &mut Vec<Happens>) {
         let left = world.left;
-        for (r, o) in self.everywhere(world) {
+        for (r, o) in everywhere(world) {
             self.actions_of(world, r, o, actions);
         }
-        if left.crashes > 0 {
+        if left.crashes > 0 && claims::is_recorded(world, world.leader) {
             actions.push(Happens::Crash(world.leader));
         }
         if left.moves > 0 {
@@ -275,7 +286,7 @@ impl Check {
             Happens::Crash(r) => {
                 world.left.crashes -= 1;
                 world.writers += 1;
-                world.replicas[r] = process(world, world.writers, self.without(Rule::FreshRead));
+                world.replicas[r] = process(self, world, world.writers);
             }
             Happens::LeaseMoves => {
                 world.left.moves -= 1;
@@ -315,8 +326,17 @@ pub fn pass_time(check: &Check, world: &mut World, now: i32) {
 }
 
 /// A process that begins: it lists everything.
-fn process(world: &World, writer: u8, stale: bool) -> Replica {
+fn process(check: &Check, world: &World, writer: u8) -> Replica {
+    let (alone, stale) = (check.setting.alone(), check.without(Rule::FreshRead));
     let listed = |place: &Place| Memory {
+        // What a former process did for the only object, its record and its status tell.
+        inherited: !alone,
+        claim: place
+            .object
+            .as_ref()
+            .filter(|_| !alone)
+            .map(|object| claims::found(check, object, world.now))
+            .unwrap_or_default(),
         secret: place.version(),
         watched: place.version(),
         object: place.object.clone(),
@@ -325,7 +345,8 @@ fn process(world: &World, writer: u8, stale: bool) -> Replica {
         ..Memory::empty()
     };
     let memories = world.places.iter().map(listed).collect();
-    Replica { writer, memories, calls: Vec::new(), departed: 0 }
+    let term_start = Some(world.now).filter(|_| !alone);
+    Replica { writer, memories, calls: Vec::new(), departed: 0, term_start }
 }
 
 /// Objects that were just created, no Secrets but those of a person, and an instance.
@@ -348,11 +369,6 @@ fn empty(setting: &Setting) -> World {
         if *kind == Kind::Users {
             person::writes(&mut world, o);
         }
-    }
-    for writer in 1..=setting.replicas {
-        world.writers = u8::try_from(writer).unwrap();
-        let replica = process(&world, world.writers, false);
-        world.replicas.push(replica);
     }
     world
 }

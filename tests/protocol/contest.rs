@@ -9,10 +9,14 @@ use vncpassword::rotation::{
 
 use super::{
     check::Check,
+    claims,
     rules::Rule,
     values::{at, fingerprint, second},
-    world::{Called, Heard, Memory, Noted, Object, Pass, Replica, View, World},
+    world::{Called, Claim, Heard, Memory, Noted, Object, Pass, Replica, View, World},
 };
+
+/// The uid of no object: of one that a former process acted for.
+pub const NOBODY: u8 = 0;
 
 /// Whether a pass may act at the instance.
 #[derive(PartialEq, Eq)]
@@ -22,21 +26,25 @@ pub enum Permission {
     Changed,
     /// Another object acts at the instance.
     Busy,
-    /// The object was deleted, so nothing begins.
-    Gone,
 }
 
 impl View {
     /// What is known of that object now.
-    pub fn of(check: &Check, replica: &Replica, o: usize, object: &Object) -> Self {
+    pub fn of(check: &Check, replica: &Replica, o: usize, object: &Object, now: i32) -> Self {
         let memory = &replica.memories[o];
+        let mut calls = replica.calls.clone();
+        let counts = |until: &i32| *until > now || !check.without(Rule::PastCounts);
+        if let Some(until) = claims::others_before(check, replica, o).filter(counts) {
+            calls.push(Noted { by: NOBODY, value: None, until });
+        }
         Self {
             applied: memory.applied,
             examined: memory.examined,
             untouched: memory.untouched,
-            kept_out: kept_out(check, replica, o),
+            kept_out: keeper(check, replica, o).is_some(),
             superseded: superseded(replica, o, object),
-            calls: replica.calls.clone(),
+            prove_claim: memory.is_of(object) && claims::must_prove(memory, now),
+            calls,
         }
     }
 
@@ -58,7 +66,7 @@ impl View {
 fn contender(memory: &Memory) -> Option<Contender> {
     let object = memory.object.as_ref()?;
     Some(Contender {
-        basis: if memory.order > 0 { Basis::Accepted } else { Basis::None },
+        basis: claims::basis(&memory.claim),
         idle: object.suspended,
         deleting: false,
         created: at(object.created),
@@ -66,19 +74,32 @@ fn contender(memory: &Memory) -> Option<Contender> {
     })
 }
 
-/// Whether another object keeps that one from the instance.
-pub fn kept_out(check: &Check, replica: &Replica, o: usize) -> bool {
-    let Some(own) = contender(&replica.memories[o]) else { return false };
-    let others = replica.memories.iter().enumerate().filter(|(other, _)| *other != o);
-    let mut others = others.filter_map(|(_, memory)| contender(memory));
-    others.any(|other| other.keeps_out(&own, check.setting.relation))
+/// The object that keeps that one from the instance.
+pub fn keeper(check: &Check, replica: &Replica, o: usize) -> Option<usize> {
+    let own = contender(&replica.memories[o])?;
+    let keeps_out = |other: &usize| {
+        let contender = contender(&replica.memories[*other]);
+        contender.is_some_and(|contender| contender.keeps_out(&own, check.setting.relation))
+    };
+    (0..replica.memories.len()).filter(|other| *other != o).find(keeps_out)
 }
 
-/// Whether another object's call was accepted since the last one of that object.
+/// Whether another object's call was accepted since the last one of that object; or, as their statuses tell, before this
+/// process began.
 fn superseded(replica: &Replica, o: usize, object: &Object) -> bool {
     let own = &replica.memories[o];
-    let others = replica.memories.iter().map(|memory| memory.order);
-    own.is_of(object) && others.chain([replica.departed]).any(|order| order > own.order)
+    if !own.is_of(object) {
+        return false;
+    }
+    let applied = object.status.applied.as_ref().map(|applied| &applied.time);
+    let by_status = own.claim.order == 0 && applied.is_some();
+    let replaces = |other: &Memory| {
+        let hinted = by_status && claims::basis(&other.claim) == Basis::Hint;
+        let last = other.object.as_ref().and_then(|object| object.status.last_rotation_time.as_ref());
+        other.claim.order > own.claim.order || hinted && last > applied
+    };
+    let mut others = replica.memories.iter().enumerate().filter(|(other, _)| *other != o);
+    replica.departed > own.claim.order || others.any(|(_, other)| replaces(other))
 }
 
 /// Whether no pass has the turn at the instance.
@@ -88,18 +109,14 @@ pub fn is_free(replica: &Replica) -> bool {
 }
 
 /// Takes the turn at the instance for a pass, and takes in what has changed since the pass began.
-pub fn may_act(check: &Check, replica: &Replica, o: usize, pass: &mut Pass) -> Permission {
+pub fn may_act(check: &Check, replica: &Replica, o: usize, pass: &mut Pass, now: i32) -> Permission {
     if check.setting.alone() {
         return Permission::Granted;
-    }
-    let gone = !replica.memories[o].is_of(&pass.object);
-    if gone && pass.attempt.is_none() && !check.without(Rule::GoneStartsNothing) {
-        return Permission::Gone;
     }
     if !pass.turn && !is_free(replica) {
         return Permission::Busy;
     }
-    let now = View::of(check, replica, o, &pass.object);
+    let now = View::of(check, replica, o, &pass.object, now);
     let waited = !std::mem::replace(&mut pass.turn, true);
     let mut changed = now.kept_out != pass.view.kept_out || now.superseded != pass.view.superseded;
     (pass.view.kept_out, pass.view.superseded) = (now.kept_out, now.superseded);
@@ -116,11 +133,12 @@ pub fn replied(check: &Check, world: &mut World, (r, o): (usize, usize), pass: &
     if called.heard == Heard::Nothing && !check.without(Rule::NotedBeforeWrite) {
         note(check, world, (r, o), pass, &called);
     }
-    let replica = &mut world.replicas[r];
-    if called.heard == Heard::Accepted {
-        accepted(check, replica, o, &pass.object);
+    let accepted_now = called.heard == Heard::Accepted;
+    if accepted_now {
+        accepted(check, &mut world.replicas[r], o, &pass.object);
         pass.view.superseded = false;
     }
+    pass.proof = pass.proof.filter(|_| !accepted_now).map(|_| claims::proof_of(called.heard));
 }
 
 /// A call of unknown outcome may still arrive.
@@ -133,10 +151,10 @@ pub fn note(check: &Check, world: &mut World, (r, o): (usize, usize), pass: &mut
     }
     add(&mut replica.calls, Noted { by: pass.object.uid, value: Some(called.value), until });
     wake_others(replica, o);
-    pass.view.calls.clone_from(&replica.calls);
+    pass.view.calls = View::of(check, replica, o, &pass.object, world.now).calls;
 }
 
-fn add(calls: &mut Vec<Noted>, noted: Noted) {
+pub fn add(calls: &mut Vec<Noted>, noted: Noted) {
     match calls.iter_mut().find(|call| call.by == noted.by && call.value == noted.value) {
         Some(call) => call.until = call.until.max(noted.until),
         None => calls.push(noted),
@@ -146,10 +164,11 @@ fn add(calls: &mut Vec<Noted>, noted: Noted) {
 
 /// The API accepted a call of that object.
 fn accepted(check: &Check, replica: &mut Replica, o: usize, object: &Object) {
-    let orders = replica.memories.iter().map(|memory| memory.order);
+    let orders = replica.memories.iter().map(|memory| memory.claim.order);
     let order = orders.chain([replica.departed]).max().unwrap_or(0) + 1;
     if replica.memories[o].is_of(object) {
-        replica.memories[o].order = order;
+        let claim = &mut replica.memories[o].claim;
+        *claim = Claim { order, before: claim.before, ..Claim::default() };
     } else if replica.memories.iter().any(|memory| memory.object.is_some())
         && !check.without(Rule::GoneStillReplaces)
     {
@@ -166,14 +185,17 @@ fn accepted(check: &Check, replica: &mut Replica, o: usize, object: &Object) {
 
 /// Only the order of accepted calls counts, so that worlds that differ in nothing else are the same.
 fn renumber(replica: &mut Replica) {
-    let mut orders: Vec<u8> = replica.memories.iter().map(|memory| memory.order).collect();
+    let mut orders: Vec<u8> = replica.memories.iter().map(|memory| memory.claim.order).collect();
     orders.extend([0, replica.departed]);
     orders.sort_unstable();
     orders.dedup();
-    let rank = |order: u8| orders.iter().position(|other| *other == order).map_or(0, |rank| rank as u8);
+    let rank = |order: u8| {
+        let rank = orders.iter().position(|other| *other == order);
+        rank.and_then(|rank| u8::try_from(rank).ok()).unwrap_or_default()
+    };
     replica.departed = rank(replica.departed);
     for memory in &mut replica.memories {
-        memory.order = rank(memory.order);
+        memory.claim.order = rank(memory.claim.order);
     }
 }
 
@@ -188,7 +210,8 @@ pub fn wake_others(replica: &mut Replica, o: usize) {
 pub fn forget(check: &Check, replica: &mut Replica, o: usize, now: i32) {
     let memory = &mut replica.memories[o];
     let Some(object) = memory.object.take() else { return };
-    let (order, until) = (memory.order, object.status.unsettled_until().map(second));
+    let (order, until) = (memory.claim.order, object.status.unsettled_until().map(second));
+    let until = until.max(memory.claim.before);
     *memory = Memory {
         secret: memory.secret,
         watched: memory.watched,

@@ -15,11 +15,13 @@ use vncpassword::{
 
 use super::{
     check::Check,
+    claims,
     contest::{self, Permission},
     rules::Rule,
     values::{FIRST_OF_A_PERSON, Kept, Value, at, fingerprint, number, password, second, valued},
     world::{
-        Calling, Heard, Look, Memory, Object, Pass, Replying, Said, Secret, View, Why, World, named, numbered,
+        Calling, Heard, Look, Memory, Object, Pass, Proof, Replying, Said, Secret, View, Why, World, named,
+        numbered,
     },
 };
 
@@ -40,29 +42,39 @@ pub fn start(check: &Check, world: &mut World, r: usize, o: usize) -> Option<()>
     let now = world.now;
     let replica = &mut world.replicas[r];
     let object = Arc::clone(replica.memories[o].object.as_ref()?);
-    let view = View::of(check, replica, o, &object);
+    let view = View::of(check, replica, o, &object, now);
     let free = contest::is_free(replica);
     let memory = &mut replica.memories[o];
     (memory.woken, memory.busy, memory.wake) = (false, false, None);
     let attempt = memory.unrecorded.take();
-    memory.pass = Some(Box::new(Pass {
+    let mut pass = Box::new(Pass {
         object,
         secret: memory.secret,
         read: None,
-        view,
         signed: now,
         drawn: None,
         announced: None,
         rebooted: None,
         // What was accepted and is not written yet is nobody else's to change until it is.
         turn: attempt.is_some() && free && !check.setting.alone(),
+        proof: view.prove_claim.then_some(Proof::Failed),
         attempt,
         looked: false,
         conflicts: 0,
         cleared: true,
         calling: None,
         replying: None,
-    }));
+        view,
+    });
+    if memory.inherited {
+        pass.view.calls.clear();
+        let observed = observed(check, world, (r, o), &pass);
+        claims::doubt(&mut world.replicas[r], o, &observed, pass.object.uid, now);
+        pass.view.calls = View::of(check, &world.replicas[r], o, &pass.object, now).calls;
+    }
+    let replica = &mut world.replicas[r];
+    replica.memories[o].pass = Some(pass);
+    claims::contend(check, replica, o, now);
     Some(())
 }
 
@@ -91,7 +103,7 @@ pub fn step(check: &Check, world: &mut World, (r, o): (usize, usize), reply: Rep
     if !possible {
         return None;
     }
-    let mut run = Run { check, world, r, o, reply, pass };
+    let mut run = Run { check, world, r, o, reply, pass, failed: false };
     let goes_on = match decision {
         Decision::ReadCredentials => unreachable!("they are known"),
         Decision::ReadSecret => {
@@ -105,6 +117,9 @@ pub fn step(check: &Check, world: &mut World, (r, o): (usize, usize), reply: Rep
         Decision::Announce(said, verdict) => run.acts(|run| run.announce(Said::of(said), *verdict)),
         Decision::Rest(verdict) => run.rest(*verdict)?,
     };
+    if !goes_on {
+        run.ends();
+    }
     let mut pass = run.pass;
     pass.cleared = world.leader == r;
     if goes_on {
@@ -151,6 +166,7 @@ fn observed(check: &Check, world: &World, (r, o): (usize, usize), pass: &Pass) -
         rotate_at: object.rotate_at.map_or(RotateAt::Never, |time| RotateAt::At(at(time))),
         owner: view.owner(),
         superseded: view.superseded,
+        prove_claim: view.prove_claim,
         secret: pass.secret.map(named),
         read: pass.secret_read(),
         history: History {
@@ -176,6 +192,8 @@ struct Run<'a> {
     o: usize,
     reply: Reply,
     pass: Box<Pass>,
+    /// The pass ends with a failure on the Kubernetes side.
+    failed: bool,
 }
 
 impl Run<'_> {
@@ -201,12 +219,12 @@ impl Run<'_> {
     /// Acts at the instance or at the Secret, where the object may.
     fn acts(&mut self, act: impl FnOnce(&mut Self) -> bool) -> bool {
         let replica = &self.world.replicas[self.r];
-        match contest::may_act(self.check, replica, self.o, &mut self.pass) {
+        match contest::may_act(self.check, replica, self.o, &mut self.pass, self.world.now) {
             Permission::Granted => act(self),
             Permission::Changed => true,
-            Permission::Gone => false,
             Permission::Busy => {
                 let attempt = self.pass.attempt.take();
+                self.pass.proof = self.pass.proof.map(|_| Proof::Pending);
                 self.remember(|memory| (memory.unrecorded, memory.busy) = (attempt, true));
                 false
             }
@@ -220,8 +238,21 @@ impl Run<'_> {
     /// The pass ends here, and another one follows.
     fn fail(&mut self) -> bool {
         let attempt = self.pass.attempt.take();
+        self.failed = true;
         self.remember(|memory| (memory.unrecorded, memory.woken) = (attempt, true));
         false
+    }
+
+    /// Takes in how the attempt to prove the object's claim has ended.
+    fn ends(&mut self) {
+        let Some(proof) = self.pass.proof else { return };
+        let proof = if self.failed && proof == Proof::Failed { Proof::Pending } else { proof };
+        let now = self.world.now;
+        let mut changed = false;
+        self.remember(|memory| changed = claims::proof_ended(&mut memory.claim, proof, now));
+        if changed {
+            contest::wake_others(&mut self.world.replicas[self.r], self.o);
+        }
     }
 
     fn write_secret(&mut self, write: &SecretWrite) -> bool {

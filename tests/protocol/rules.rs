@@ -86,10 +86,14 @@ pub enum Rule {
     NotedBeforeWrite,
     /// A deletion that the watch reports takes precedence over the reply to an earlier write.
     DeletionBeatsReply,
-    /// For an object that is gone, nothing begins.
-    GoneStartsNothing,
     /// A call that is accepted after its object is gone has replaced the values of others.
     GoneStillReplaces,
+    /// What a former process may have sent for another object counts, also where it may have acted for this one too.
+    BothMayHaveActed,
+    /// The same of an object whose status says that it stood back since, but that a call of it may still arrive.
+    StoodBackMayHaveActed,
+    /// What a former process may have sent for another object counts also after it can no longer arrive.
+    PastCounts,
 }
 
 impl Check {

@@ -184,8 +184,79 @@ pub const TWO_REBOOT: Setting = Setting {
     ..REBOOTS
 };
 
+/// The object is deleted and created again, and so is its Secret, also while a call is under way.
+pub const RECREATED: Setting = Setting {
+    name: "object created again",
+    moments: 4,
+    fates: &[Fate::LostAfter, Fate::Late],
+    acts: [&[Act::DeleteObject, Act::Create, Act::Delete], &[]],
+    budget: Budget { acts: 3, fates: 1, annotations: 1, ..NONE },
+    ..PLAIN
+};
+
+/// A generated object owns the instance, and is deleted: a user's object takes over, until it is deleted itself.
+pub const TAKEN_OVER: Setting = Setting {
+    name: "take-over after deletion",
+    moments: 4,
+    objects: &[Kind::Generated, Kind::Users],
+    fates: &[Fate::LostAfter, Fate::Late],
+    acts: [&[Act::DeleteObject, Act::Create], &[Act::DeleteObject]],
+    budget: Budget { acts: 3, fates: 1, annotations: 1, ..NONE },
+    ..PLAIN
+};
+
+/// Objects of two identities take over from each other while one is suspended.
+pub const SUSPENDED: Setting = Setting {
+    name: "take-over by suspending",
+    moments: 4,
+    objects: &[Kind::Generated, Kind::Users],
+    relation: Relation::OtherIdentity,
+    fates: &[Fate::LostAfter, Fate::Late],
+    acts: [&[Act::Suspend, Act::Resume], &[]],
+    budget: Budget { acts: 3, fates: 1, ..NONE },
+    ..PLAIN
+};
+
+/// A reply comes after its object, or its Secret, was deleted.
+pub const GONE: Setting = Setting {
+    name: "replies to objects that are gone",
+    moments: 4,
+    objects: &[Kind::Generated, Kind::Users],
+    relation: Relation::OtherIdentity,
+    fates: &[Fate::LostAfter, Fate::Late],
+    acts: [&[Act::DeleteObject, Act::Delete], &[Act::Suspend, Act::Resume]],
+    budget: Budget { acts: 3, fates: 1, slow_writes: 1, ..NONE },
+    ..PLAIN
+};
+
+/// A call is accepted after its object was deleted, while the other object's value counts as in effect.
+pub const LATE_REPLY: Setting = Setting {
+    name: "accepted after deletion",
+    objects: &[Kind::Generated, Kind::Users],
+    relation: Relation::OtherIdentity,
+    acts: [&[Act::DeleteObject, Act::Suspend, Act::Resume], &[]],
+    budget: Budget { acts: 3, ..NONE },
+    ..PLAIN
+};
+
+/// The operator ends and begins again while objects of two identities take over from each other.
+pub const RESTARTED: Setting = Setting {
+    name: "take-over around a restart",
+    moments: 4,
+    acts: [&[Act::Suspend, Act::Resume], &[]],
+    budget: Budget { acts: 2, fates: 1, crashes: 1, ..NONE },
+    ..SUSPENDED
+};
+
+/// The same, where the user's object is the older one.
+pub const RESTARTED_USERS: Setting = Setting {
+    name: "the same, a user's object first",
+    objects: &[Kind::Users, Kind::Generated],
+    ..RESTARTED
+};
+
 /// All of them.
-pub const RUNS: [Setting; 16] = [
+pub const RUNS: [Setting; 23] = [
     PLAIN,
     FIRST,
     FATES,
@@ -202,4 +273,11 @@ pub const RUNS: [Setting; 16] = [
     REBOOTS,
     ONE_REBOOT,
     TWO_REBOOT,
+    RECREATED,
+    TAKEN_OVER,
+    SUSPENDED,
+    GONE,
+    LATE_REPLY,
+    RESTARTED,
+    RESTARTED_USERS,
 ];

@@ -56,7 +56,7 @@ fn comes_right(check: &Check, world: &World, o: usize) -> bool {
     if object.suspended {
         return true;
     }
-    if contest::kept_out(check, &world.replicas[world.leader], o) {
+    if contest::keeper(check, &world.replicas[world.leader], o).is_some() {
         return stalled == Some(Reason::Conflict) && object.status.ready() == ConditionStatus::False;
     }
     let generated = check.setting.objects[o] == Kind::Generated;

@@ -161,6 +161,8 @@ pub struct Replica {
     pub calls: Vec<Noted>,
     /// The place of the last accepted call of an object that is gone, among all accepted calls; 0: none.
     pub departed: u8,
+    /// When it began, where there is more than one object.
+    pub term_start: Option<i32>,
 }
 
 /// A call of unknown outcome, as a process remembers it.
@@ -175,6 +177,7 @@ pub struct Noted {
 
 /// What a process knows of one object and its Secret, and what it remembers of the object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_excessive_bools, reason = "each stands for itself")]
 pub struct Memory {
     /// What the watches have seen, or own writes have returned.
     pub object: Option<Arc<Object>>,
@@ -188,8 +191,9 @@ pub struct Memory {
     pub examined: Option<Version>,
     /// This process has known the object since it was created, and has made no call for it.
     pub untouched: bool,
-    /// The place of the object's last accepted call among all that this process made at the instance; 0: none.
-    pub order: u8,
+    /// A former process may have acted for it, and this one has not yet.
+    pub inherited: bool,
+    pub claim: Claim,
     pub look: Option<Look>,
     pub look_due: Option<i32>,
     pub wake: Option<i32>,
@@ -202,8 +206,32 @@ pub struct Memory {
     pub pass: Option<Box<Pass>>,
 }
 
+/// What a process knows of an object's claim to the instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// The place of its last accepted call among all that this process made at the instance; 0: none.
+    pub order: u8,
+    /// Its status named an accepted call when this process began.
+    pub hint: bool,
+    /// An object of another identity contends for the instance.
+    pub contested: bool,
+    /// When to prove the claim again after a call without an answer.
+    pub prove_at: Option<i32>,
+    /// Until when a call that a former process made for it may arrive.
+    pub before: Option<i32>,
+}
+
+/// How an attempt to prove a claim stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Proof {
+    Pending,
+    Unanswered,
+    Failed,
+}
+
 /// A pass under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_excessive_bools, reason = "each stands for itself")]
 pub struct Pass {
     pub object: Arc<Object>,
     pub secret: Option<Version>,
@@ -222,6 +250,8 @@ pub struct Pass {
     pub cleared: bool,
     /// No other object may act at the instance before this pass ends.
     pub turn: bool,
+    /// How its attempt to prove the object's claim stands, where it makes one.
+    pub proof: Option<Proof>,
     /// The lease was checked, and the call is on its way out.
     pub calling: Option<Calling>,
     /// The Secret was written, and the reply is on its way.
@@ -238,6 +268,7 @@ pub struct Replying {
 
 /// What a pass knows of its object's memory and of other objects, since it began or took its turn at the instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_excessive_bools, reason = "each stands for itself")]
 pub struct View {
     pub applied: Option<(Version, u8)>,
     pub examined: Option<Version>,
@@ -245,6 +276,8 @@ pub struct View {
     /// Another object owns the instance.
     pub kept_out: bool,
     pub superseded: bool,
+    /// The object is to prove its claim.
+    pub prove_claim: bool,
     pub calls: Vec<Noted>,
 }
 
@@ -418,7 +451,8 @@ impl Memory {
             applied: None,
             examined: None,
             untouched: false,
-            order: 0,
+            inherited: false,
+            claim: Claim::default(),
             look: None,
             look_due: None,
             wake: None,
