@@ -13,6 +13,7 @@ use super::{
     generated,
     hold::{conflicted, stalled, without_identity},
     message::message,
+    outcome::{self, Class},
     reply, users,
     verdict::{
         Decision, Effects, Outlook, Progress, Verdict, after, conclude, enforce_due, rest, seconds,
@@ -160,22 +161,28 @@ fn take_in_record(observed: &Observed, status: &mut VncPasswordStatus, now: Time
 /// The value that this object applied is in doubt while another object's call may replace it, or may have replaced it
 /// (R43). A generated one then counts as never applied; a user's is sent once more when the call can no longer arrive.
 fn take_in_calls_of_others(observed: &Observed, status: &mut VncPasswordStatus, now: Timestamp) {
-    if observed.attempt.is_some() {
+    // An accepted call has replaced what others sent before it. One that was not accepted changes nothing: the value was in
+    // doubt before it, and still is.
+    let settles = |attempt: &Attempt| {
+        attempt.rotation.is_none() || outcome::classify(&attempt.reply) == Class::Accepted
+    };
+    if observed.attempt.as_ref().is_some_and(settles) {
         return;
     }
     let own = |applied: &Applied| {
         let known = observed.history.applied.as_ref().filter(|(version, _)| version.is(applied));
         known.map(|(_, value)| *value)
     };
-    let applied = status.applied.as_ref().map(|applied| (applied.time.0, own(applied)));
-    let accepted = status.accepted.as_ref().map(|accepted| (accepted.time.0, None));
     let generated = observed.generated();
-    let in_doubt = [applied, accepted.filter(|_| generated)].into_iter().flatten();
-    let until = in_doubt.filter_map(|(at, own)| observed.others_unsettled(at, own)).max();
-    let Some(until) = until else { return };
+    let applied = status.applied.as_ref();
+    let applied = applied.and_then(|applied| observed.others_unsettled(applied.time.0, own(applied)));
+    let accepted = status.accepted.as_ref().filter(|_| generated);
+    let accepted = accepted.and_then(|accepted| observed.others_unsettled(accepted.time.0, None));
+    let Some(until) = applied.max(accepted) else { return };
     if generated {
-        status.applied = None;
-        status.accepted = None;
+        // Each for itself: what was accepted since is not in doubt because the value before it is.
+        status.applied = status.applied.take().filter(|_| applied.is_none());
+        status.accepted = status.accepted.take().filter(|_| accepted.is_none());
     }
     if status.unsettled_until() < Some(until) && (until > now || !generated) {
         status.retry.get_or_insert_default().unsettled_until = Some(Time(until));
@@ -237,7 +244,8 @@ fn idle(observed: &Observed, now: Timestamp) -> Verdict {
 fn in_doubt(observed: &Observed) -> bool {
     let status = &observed.status;
     match &status.applied {
-        None => status.unsettled_until().is_some() && observed.generated(),
+        // A value that counts as never applied, because of another object's call.
+        None => observed.generated(),
         Some(applied) => observed.others_unsettled(applied.time.0, None).is_some(),
     }
 }

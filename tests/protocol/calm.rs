@@ -1,9 +1,8 @@
 //! Faults stop: what is under way is finished, time passes, and everything is to come right.
 
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason},
-    rotation::contents::State,
-};
+use std::sync::Arc;
+
+use vncpassword::api::{ConditionType, Reason};
 
 use super::{
     check::{Check, Happens, due, pass_time, sees_object, sees_secret},
@@ -11,8 +10,8 @@ use super::{
     pass::Reply,
     person,
     setting::Budget,
-    values::Value,
-    world::World,
+    truth,
+    world::{Object, World},
 };
 
 /// Steps that are taken in one calm at most.
@@ -31,13 +30,15 @@ pub fn down(check: &Check, world: &mut World) -> bool {
     if !settles(check, world) {
         return false;
     }
-    if world.object.status.reason(ConditionType::Stalled) == Some(Reason::InvalidPassword) {
+    let refused =
+        |object: &Arc<Object>| object.status.reason(ConditionType::Stalled) == Some(Reason::InvalidPassword);
+    if world.places[0].object.as_ref().is_some_and(refused) {
         // A person reads that as well.
         if person::edits(world).is_none() || !settles(check, world) {
             return false;
         }
     }
-    right(world)
+    truth::in_the_end(check, world)
 }
 
 /// Lets everything rest; a person reads RebootRequired and restarts the instance, once for each password.
@@ -46,7 +47,8 @@ fn settles(check: &Check, world: &mut World) -> bool {
         return false;
     }
     for _ in 0..MOST_RESTARTS {
-        if world.object.status.accepted.is_none() {
+        let mut objects = world.places.iter().filter_map(|place| place.object.as_ref());
+        if objects.all(|object| object.status.accepted.is_none()) {
             break;
         }
         world.cloud.running = false;
@@ -59,25 +61,6 @@ fn settles(check: &Check, world: &mut World) -> bool {
     true
 }
 
-/// Whether everything is as it should be in the end.
-fn right(world: &World) -> bool {
-    let status = &world.object.status;
-    let Some(secret) = &world.secret else { return false };
-    let handled = status.last_handled_rotate_at.as_ref().map(|time| super::values::second(time.0));
-    world.cloud.console.is_some_and(|console| secret.current == Value::Is(console))
-        && secret.next == Value::Absent
-        && secret.record.as_ref().is_some_and(|record| record.state == State::Done)
-        && status.ready() == ConditionStatus::True
-        && status.condition(ConditionType::Reconciling).is_none()
-        && status.condition(ConditionType::Stalled).is_none()
-        && status.accepted.is_none()
-        && status.retry.is_none()
-        && handled >= world.object.rotate_at
-        && !world.seen.unasked_restart
-        && world.seen.begun <= world.seen.asked + world.seen.acts
-        && world.known()
-}
-
 /// Does all that is due for so many seconds; `false`: it finds no end.
 fn rests(check: &Check, world: &mut World, seconds: i32) -> bool {
     let end = world.now + seconds;
@@ -85,9 +68,11 @@ fn rests(check: &Check, world: &mut World, seconds: i32) -> bool {
         if act(check, world) {
             continue;
         }
-        let leader = &world.replicas[world.leader];
+        let memories = world.replicas[world.leader].memories.iter();
+        let times =
+            memories.flat_map(|memory| [memory.wake.filter(|_| memory.object.is_some()), memory.look_due]);
         let late = world.cloud.late.iter().map(|late| late.signed + check.setting.valid()).min();
-        let next = [leader.wake, leader.look_due, late].into_iter().flatten().min();
+        let next = times.chain([late]).flatten().min();
         let Some(next) = next.filter(|next| *next <= end) else {
             pass_time(check, world, end);
             return true;
@@ -110,19 +95,26 @@ fn act(check: &Check, world: &mut World) -> bool {
         cloud::boot(world);
         return true;
     }
-    for r in 0..world.replicas.len() {
-        let replica = &world.replicas[r];
-        let happens = match &replica.pass {
-            Some(pass) if pass.calling.is_some() => Happens::Call(r, None),
-            Some(_) => Happens::Step(r, Reply::Comes),
-            None if sees_secret(world, r) => Happens::SeesSecret(r),
-            None if sees_object(world, r) => Happens::SeesObject(r),
-            None if world.leader != r => continue,
-            None if due(world, r) => Happens::Pass(r),
-            None if replica.look_due.is_some_and(|due| due <= world.now) => Happens::Look(r),
-            None => continue,
-        };
-        return check.happens(world, happens).is_some();
+    let all = || (0..world.replicas.len()).flat_map(|r| (0..world.places.len()).map(move |o| (r, o)));
+    let under_way = |at: &(usize, usize)| world.replicas[at.0].memories[at.1].pass.is_some();
+    let turn =
+        |at: &(usize, usize)| world.replicas[at.0].memories[at.1].pass.as_ref().is_some_and(|pass| pass.turn);
+    // What is under way goes on first, and before that who has the turn at the instance.
+    let next = all().filter(turn).chain(all().filter(under_way)).chain(all()).find_map(|at| next(world, at));
+    next.is_some_and(|next| check.happens(world, next).is_some())
+}
+
+/// What a process is to do now about an object.
+fn next(world: &World, (r, o): (usize, usize)) -> Option<Happens> {
+    let memory = &world.replicas[r].memories[o];
+    match &memory.pass {
+        Some(pass) if pass.calling.is_some() => Some(Happens::Call(r, o, None)),
+        Some(pass) if pass.replying.is_some() => Some(Happens::Returns(r, o)),
+        Some(_) => Some(Happens::Step(r, o, Reply::Comes)),
+        None if sees_secret(world, r, o) => Some(Happens::SeesSecret(r, o)),
+        None if sees_object(world, r, o) => Some(Happens::SeesObject(r, o)),
+        None if world.leader != r => None,
+        None if due(world, r, o) => Some(Happens::Pass(r, o)),
+        None => memory.look_due.filter(|due| *due <= world.now).map(|_| Happens::Look(r, o)),
     }
-    false
 }

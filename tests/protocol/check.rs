@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use stateright::{Model, Property};
 use vncpassword::{
-    api::{Activation, SecretRef, VncPasswordSpec, VncPasswordStatus},
+    api::{Activation, SecretRef, VncPasswordSpec},
     rotation::{
         facts::{Access, History, Observed, Owner},
         rotate_at::RotateAt,
@@ -13,13 +13,15 @@ use vncpassword::{
 };
 
 use super::{
-    calm, cloud,
+    calm, claims, cloud, contest,
     pass::{self, Reply},
     person,
     rules::Rule,
-    setting::{Act, Fate, Setting, TICK},
-    values::{Kept, at},
-    world::{Cloud, Object, Replica, Witness, World},
+    setting::{Act, Fate, Kind, Setting, TICK},
+    truth,
+    values::at,
+    watches,
+    world::{Cloud, Memory, Object, Place, Replica, Witness, World},
 };
 
 /// A password is lost.
@@ -27,24 +29,27 @@ pub const KNOWN: &str = "the password that opens the console is in the Secret";
 pub const ONE: &str = "a rotation draws one password";
 pub const RESTARTS: &str = "no restart that a rotation did not ask for";
 pub const LED: &str = "who begins a call holds the lease";
+/// Somebody who reads `Ready` would use a password that does not open the console.
+pub const READY: &str = "Ready is not True for a value that another object's call has replaced";
 pub const CONVERGES: &str = "it converges when faults stop";
 
 type Holds = fn(&Check, &World) -> bool;
 
 /// What must hold of every state.
-const INVARIANTS: [(&str, Holds); 5] = [
-    (KNOWN, |_, world| world.known()),
+const INVARIANTS: [(&str, Holds); 6] = [
+    (KNOWN, truth::known),
     (ONE, |_, world| world.seen.begun <= world.seen.asked + world.seen.acts),
     (RESTARTS, |_, world| !world.seen.unasked_restart),
     (LED, |_, world| !world.seen.intruded),
+    (READY, truth::ready_is_true),
     (CONVERGES, |check, world| !check.at_rest(world) || calm::down(check, &mut world.clone())),
 ];
 
 /// One run of the checker.
 pub struct Check {
     pub setting: Setting,
-    /// What every decision is told alike.
-    pub template: Observed,
+    /// What every decision about each object is told alike.
+    pub templates: Vec<Observed>,
     /// The one invariant that is looked at; `None`: all.
     only: Option<&'static str>,
     /// The last moment.
@@ -52,24 +57,27 @@ pub struct Check {
     beginning: World,
 }
 
-/// What happens next.
+/// What happens next. The first number is a replica's, the second an object's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happens {
     /// A pass begins.
-    Pass(usize),
+    Pass(usize, usize),
     /// A pass decides and acts.
-    Step(usize, Reply),
+    Step(usize, usize, Reply),
+    /// The reply to a write of the Secret comes.
+    Returns(usize, usize),
     /// A call goes out.
-    Call(usize, Option<Fate>),
+    Call(usize, usize, Option<Fate>),
     /// The instance is looked at.
-    Look(usize),
+    Look(usize, usize),
     /// A watch catches up.
-    SeesSecret(usize),
-    SeesObject(usize),
+    SeesSecret(usize, usize),
+    SeesObject(usize, usize),
     Crash(usize),
     LeaseMoves,
     Arrives(usize),
-    Person(Act),
+    /// A person changes that object or its Secret.
+    Person(usize, Act),
     RotateAt,
     Stop,
     Boot,
@@ -78,8 +86,13 @@ pub enum Happens {
 
 impl Check {
     pub fn new(setting: Setting, only: Option<&'static str>) -> Self {
-        let template = template(&setting);
-        let mut check = Self { template, only, end: 0, beginning: empty(&setting), setting };
+        let templates = setting.objects.iter().map(|kind| template(&setting, *kind)).collect();
+        let mut check = Self { templates, only, end: 0, beginning: empty(&setting), setting };
+        for writer in 1..=check.setting.replicas {
+            check.beginning.writers = u8::try_from(writer).unwrap();
+            let replica = process(&check, &check.beginning, check.beginning.writers);
+            check.beginning.replicas.push(replica);
+        }
         if !check.setting.new {
             let without = check.setting.without.take();
             let mut world = check.beginning.clone();
@@ -92,9 +105,12 @@ impl Check {
         check.end = check.beginning.now + (check.setting.moments - 1) * TICK;
         check.beginning.left = check.setting.budget;
         check.beginning.seen.requests.clear();
+        for replica in &mut check.beginning.replicas {
+            replica.calls.clear();
+        }
         if check.without(Rule::FreshRead) {
             for replica in &mut check.beginning.replicas {
-                replica.stale.clone_from(&check.beginning.secret);
+                replica.memories[0].stale.clone_from(&check.beginning.places[0].secret);
             }
         }
         check
@@ -102,33 +118,50 @@ impl Check {
 
     /// Whether nothing happens by itself any more.
     fn at_rest(&self, world: &World) -> bool {
-        let waits = |r: usize| {
-            let replica = &world.replicas[r];
-            replica.pass.is_none()
-                && !(world.leader == r && due(world, r))
-                && (self.setting.coarse || !sees_secret(world, r) && !sees_object(world, r))
-        };
-        world.now == self.end && (0..world.replicas.len()).all(waits)
+        let mut all = everywhere(world);
+        world.now == self.end && all.all(|(r, o)| rests(world, r, o, self.setting.coarse))
     }
 }
 
+/// Each process with each object.
+fn everywhere(world: &World) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let objects = world.places.len();
+    (0..world.replicas.len()).flat_map(move |r| (0..objects).map(move |o| (r, o)))
+}
+
+/// Whether a process does nothing about an object before time passes. `deaf`: whatever its watches have not seen yet.
+pub fn rests(world: &World, r: usize, o: usize, deaf: bool) -> bool {
+    let memory = &world.replicas[r].memories[o];
+    memory.pass.is_none()
+        && !memory.busy
+        && !(world.leader == r && due(world, r, o))
+        && (deaf || !sees_secret(world, r, o) && !sees_object(world, r, o))
+}
+
 /// Whether a pass is to begin.
-pub fn due(world: &World, r: usize) -> bool {
+pub fn due(world: &World, r: usize, o: usize) -> bool {
     let replica = &world.replicas[r];
-    replica.woken || replica.wake.is_some_and(|wake| wake <= world.now)
+    let memory = &replica.memories[o];
+    memory.object.is_some()
+        && (memory.woken
+            || memory.busy && contest::is_free(replica)
+            || memory.wake.is_some_and(|wake| wake <= world.now))
 }
 
 /// Whether there is something to do before time passes, unless a process is paused.
 fn busy(world: &World) -> bool {
-    due(world, world.leader) || world.replicas.iter().any(|replica| replica.pass.is_some())
+    let passes = |replica: &Replica| replica.memories.iter().any(|memory| memory.pass.is_some());
+    (0..world.places.len()).any(|o| due(world, world.leader, o)) || world.replicas.iter().any(passes)
 }
 
-pub fn sees_secret(world: &World, r: usize) -> bool {
-    world.replicas[r].secret != world.secret.as_ref().map(|secret| secret.version())
+pub fn sees_secret(world: &World, r: usize, o: usize) -> bool {
+    world.replicas[r].memories[o].watched != world.places[o].version()
 }
 
-pub fn sees_object(world: &World, r: usize) -> bool {
-    world.replicas[r].object.version != world.object.version
+pub fn sees_object(world: &World, r: usize, o: usize) -> bool {
+    let version = |object: &Arc<Object>| (object.uid, object.version);
+    let known = world.replicas[r].memories[o].object.as_ref();
+    known.map(version) != world.places[o].object.as_ref().map(version)
 }
 
 impl Model for Check {
@@ -141,55 +174,25 @@ impl Model for Check {
 
     fn actions(&self, world: &World, actions: &mut Vec<Happens>) {
         let left = world.left;
-        for (r, replica) in world.replicas.iter().enumerate() {
-            match &replica.pass {
-                Some(pass) if pass.calling.is_some() => {
-                    actions.push(Happens::Call(r, None));
-                    if left.fates > 0 {
-                        actions.extend(self.setting.fates.iter().map(|fate| Happens::Call(r, Some(*fate))));
-                    }
-                }
-                Some(_) => {
-                    actions.push(Happens::Step(r, Reply::Comes));
-                    if left.lost_writes > 0 {
-                        actions.push(Happens::Step(r, Reply::Lost));
-                    }
-                }
-                None => {
-                    if world.leader == r && due(world, r) {
-                        actions.push(Happens::Pass(r));
-                    }
-                    if replica.look_due.is_some_and(|due| due <= world.now) {
-                        actions.push(Happens::Look(r));
-                    }
-                }
-            }
-            // How far behind a standby is, is settled before the leader goes on.
-            let watches = if self.setting.coarse {
-                world.leader == r && replica.pass.is_none()
-            } else {
-                world.leader == r || world.replicas[world.leader].pass.is_none()
-            };
-            if watches && sees_secret(world, r) {
-                actions.push(Happens::SeesSecret(r));
-            }
-            if watches && sees_object(world, r) {
-                actions.push(Happens::SeesObject(r));
-            }
-            if left.crashes > 0 && world.leader == r {
-                actions.push(Happens::Crash(r));
-            }
+        for (r, o) in everywhere(world) {
+            self.actions_of(world, r, o, actions);
+        }
+        if left.crashes > 0 && claims::is_recorded(world, world.leader) {
+            actions.push(Happens::Crash(world.leader));
         }
         if left.moves > 0 {
             actions.push(Happens::LeaseMoves);
         }
         actions.extend((0..world.cloud.late.len()).map(Happens::Arrives));
         if left.acts > 0 {
-            actions.extend(self.setting.acts.iter().map(|act| Happens::Person(*act)));
+            for (o, acts) in self.setting.acts.iter().enumerate() {
+                actions.extend(acts.iter().map(|act| Happens::Person(o, *act)));
+            }
         }
-        let asks =
-            !self.setting.coarse || !due(world, world.leader) && world.replicas[world.leader].pass.is_none();
-        if left.annotations > 0 && asks && world.object.rotate_at != Some(world.now) {
+        let memory = &world.replicas[world.leader].memories[0];
+        let asks = !self.setting.coarse || !due(world, world.leader, 0) && memory.pass.is_none();
+        let asked = world.places[0].object.as_ref().is_none_or(|object| object.rotate_at == Some(world.now));
+        if left.annotations > 0 && asks && !asked {
             actions.push(Happens::RotateAt);
         }
         if !world.cloud.running {
@@ -215,51 +218,87 @@ impl Model for Check {
 }
 
 impl Check {
+    /// What a process may do about an object, and what it may be told.
+    fn actions_of(&self, world: &World, r: usize, o: usize, actions: &mut Vec<Happens>) {
+        let left = world.left;
+        let memory = &world.replicas[r].memories[o];
+        match &memory.pass {
+            Some(pass) if pass.calling.is_some() => {
+                actions.push(Happens::Call(r, o, None));
+                if left.fates > 0 {
+                    actions.extend(self.setting.fates.iter().map(|fate| Happens::Call(r, o, Some(*fate))));
+                }
+            }
+            Some(pass) if pass.replying.is_some() => actions.push(Happens::Returns(r, o)),
+            Some(_) => {
+                actions.push(Happens::Step(r, o, Reply::Comes));
+                if left.lost_writes > 0 {
+                    actions.push(Happens::Step(r, o, Reply::Lost));
+                }
+                if left.slow_writes > 0 {
+                    actions.push(Happens::Step(r, o, Reply::Late));
+                }
+            }
+            None => {
+                if world.leader == r && due(world, r, o) {
+                    actions.push(Happens::Pass(r, o));
+                }
+                if memory.look_due.is_some_and(|due| due <= world.now) {
+                    actions.push(Happens::Look(r, o));
+                }
+            }
+        }
+        // How far behind a standby is, is settled before the leader goes on.
+        let watches = if self.setting.coarse {
+            world.leader == r && memory.pass.is_none()
+        } else {
+            world.leader == r || world.replicas[world.leader].memories[o].pass.is_none()
+        };
+        if watches && sees_secret(world, r, o) {
+            actions.push(Happens::SeesSecret(r, o));
+        }
+        if watches && sees_object(world, r, o) {
+            actions.push(Happens::SeesObject(r, o));
+        }
+    }
+
     pub fn happens(&self, world: &mut World, happens: Happens) -> Option<()> {
         match happens {
-            Happens::Pass(r) => pass::start(world, r),
-            Happens::Step(r, reply) => {
-                pass::step(self, world, r, reply)?;
+            Happens::Pass(r, o) => pass::start(self, world, r, o)?,
+            Happens::Step(r, o, reply) => {
+                pass::step(self, world, (r, o), reply)?;
                 world.left.lost_writes -= u8::from(reply == Reply::Lost);
+                world.left.slow_writes -= u8::from(reply == Reply::Late);
             }
-            Happens::Call(r, fate) => {
-                cloud::call(self, world, r, fate)?;
+            Happens::Returns(r, o) => pass::returns(self, world, (r, o))?,
+            Happens::Call(r, o, fate) => {
+                cloud::call(self, world, r, o, fate)?;
                 world.left.fates -= u8::from(fate.is_some());
             }
-            Happens::Look(r) => {
-                pass::look(world, r);
-                let replica = &mut world.replicas[r];
-                replica.look_due = None;
-                replica.woken = true;
+            Happens::Look(r, o) => {
+                pass::look(world, r, o);
+                let memory = &mut world.replicas[r].memories[o];
+                memory.look_due = None;
+                memory.woken = true;
             }
-            Happens::SeesSecret(r) => {
-                let replica = &mut world.replicas[r];
-                replica.secret = world.secret.as_ref().map(|secret| secret.version());
-                replica.stale = replica.stale.is_some().then(|| world.secret.clone()).flatten();
-                replica.woken = true;
-            }
-            Happens::SeesObject(r) => {
-                let replica = &mut world.replicas[r];
-                replica.object = Arc::clone(&world.object);
-                replica.woken = true;
-            }
+            Happens::SeesSecret(r, o) => watches::secret(world, r, o),
+            Happens::SeesObject(r, o) => watches::object(self, world, r, o),
             Happens::Crash(r) => {
                 world.left.crashes -= 1;
                 world.writers += 1;
-                let stale = self.without(Rule::FreshRead);
-                world.replicas[r] = process(world, world.writers, stale);
+                world.replicas[r] = process(self, world, world.writers);
             }
             Happens::LeaseMoves => {
                 world.left.moves -= 1;
                 world.leader = 1 - world.leader;
-                let replica = &mut world.replicas[world.leader];
-                replica.woken = true;
-                replica.look = None;
-                replica.look_due = None;
+                for memory in &mut world.replicas[world.leader].memories {
+                    memory.woken = true;
+                    (memory.look, memory.look_due) = (None, None);
+                }
             }
             Happens::Arrives(index) => cloud::arrive(self, world, index)?,
-            Happens::Person(act) => {
-                person::acts(world, act)?;
+            Happens::Person(o, act) => {
+                person::acts(&self.setting, world, o, act)?;
                 world.left.acts -= 1;
             }
             Happens::RotateAt => {
@@ -286,49 +325,56 @@ pub fn pass_time(check: &Check, world: &mut World, now: i32) {
     world.cloud.late.retain(|late| late.signed + check.setting.valid() >= now);
 }
 
-fn process(world: &World, writer: u8, stale: bool) -> Replica {
-    Replica {
-        writer,
-        secret: world.secret.as_ref().map(|secret| secret.version()),
-        object: Arc::clone(&world.object),
-        stale: world.secret.clone().filter(|_| stale),
-        examined: None,
-        unsettled: Vec::new(),
-        look: None,
-        look_due: None,
-        wake: None,
-        woken: true,
-        unrecorded: None,
-        pass: None,
-    }
+/// A process that begins: it lists everything.
+fn process(check: &Check, world: &World, writer: u8) -> Replica {
+    let (alone, stale) = (check.setting.alone(), check.without(Rule::FreshRead));
+    let listed = |place: &Place| Memory {
+        // What a former process did for the only object, its record and its status tell.
+        inherited: !alone,
+        claim: place
+            .object
+            .as_ref()
+            .filter(|_| !alone)
+            .map(|object| claims::found(check, object, world.now))
+            .unwrap_or_default(),
+        secret: place.version(),
+        watched: place.version(),
+        object: place.object.clone(),
+        stale: place.secret.clone().filter(|_| stale),
+        woken: place.object.is_some(),
+        ..Memory::empty()
+    };
+    let memories = world.places.iter().map(listed).collect();
+    let term_start = Some(world.now).filter(|_| !alone);
+    Replica { writer, memories, calls: Vec::new(), departed: 0, term_start }
 }
 
-/// An object that was just made, no Secret, and an instance.
+/// Objects that were just created, no Secrets but those of a person, and an instance.
 fn empty(setting: &Setting) -> World {
-    let object = Object { version: 1, rotate_at: None, status: Kept::new(VncPasswordStatus::default()) };
+    let cloud = Cloud { console: None, by: 0, pending: None, running: true, started: -600, late: Vec::new() };
     let mut world = World {
         now: 0,
-        cloud: Cloud { console: None, pending: None, running: true, started: -600, late: Vec::new() },
-        secret: None,
-        object: Arc::new(object),
+        cloud,
+        places: vec![Place { object: None, secret: None }; setting.objects.len()],
         leader: 0,
         replicas: Vec::new(),
         left: setting.budget,
         drawn: 0,
         writers: 0,
         uids: 0,
-        seen: Witness { asked: 1, ..Witness::default() },
+        seen: Witness::default(),
     };
-    for writer in 1..=setting.replicas {
-        world.writers = u8::try_from(writer).unwrap();
-        let replica = process(&world, world.writers, false);
-        world.replicas.push(replica);
+    for (o, kind) in setting.objects.iter().enumerate() {
+        person::create(*kind, &mut world, o, if o == 0 { -1000 } else { -900 });
+        if *kind == Kind::Users {
+            person::writes(&mut world, o);
+        }
     }
     world
 }
 
-fn template(setting: &Setting) -> Observed {
-    let rotation = Some(Box::default());
+fn template(setting: &Setting, kind: Kind) -> Observed {
+    let rotation = (kind == Kind::Generated).then(Box::default);
     let activation = if setting.reboots { Activation::Reboot } else { Activation::Manual };
     let enforce_interval = setting.enforced.then(|| Duration::from_secs(600));
     Observed {
@@ -340,7 +386,9 @@ fn template(setting: &Setting) -> Observed {
         rotate_at: RotateAt::Never,
         spread: 0.0,
         owner: Owner::This,
-        displaced: false,
+        superseded: false,
+        deleting: false,
+        prove_claim: false,
         access: Access::Granted,
         credentials_changed: false,
         spec: Arc::new(VncPasswordSpec {

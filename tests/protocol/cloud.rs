@@ -2,28 +2,42 @@
 
 use super::{
     check::Check,
+    contest,
     rules::Rule,
     setting::Fate,
     values::{FIRST_MALFORMED, Value, second},
-    world::{Called, Calling, Heard, Late, Pass, World},
+    world::{Called, Calling, Heard, Late, Pass, Taken, Why, World},
 };
 
 /// The call that is on its way out meets its fate; `None`: there is none, or not such a one.
-pub fn call(check: &Check, world: &mut World, r: usize, fate: Option<Fate>) -> Option<()> {
-    let mut pass = world.replicas[r].pass.take()?;
+pub fn call(check: &Check, world: &mut World, r: usize, o: usize, fate: Option<Fate>) -> Option<()> {
+    let mut pass = world.replicas[r].memories[o].pass.take()?;
     match pass.calling.take()? {
-        Calling::Modify => modify(check, world, &mut pass, fate)?,
-        Calling::Reboot => reboot(check, world, r, &mut pass, fate)?,
+        Calling::Modify(why) => {
+            modify(check, world, (r, o), &mut pass, why, fate)?;
+            contest::replied(check, world, (r, o), &mut pass);
+        }
+        Calling::Reboot => reboot(check, world, (r, o), &mut pass, fate)?,
     }
-    world.replicas[r].pass = Some(pass);
+    world.replicas[r].memories[o].pass = Some(pass);
     Some(())
 }
 
-fn modify(check: &Check, world: &mut World, pass: &mut Pass, fate: Option<Fate>) -> Option<()> {
+fn modify(
+    check: &Check,
+    world: &mut World,
+    (r, o): (usize, usize),
+    pass: &mut Pass,
+    why: Why,
+    fate: Option<Fate>,
+) -> Option<()> {
     let secret = pass.read.clone()??;
-    let Value::Is(value) = secret.next else { return None };
+    let Value::Is(value) = (if why == Why::Rotate { secret.next } else { secret.current }) else {
+        return None;
+    };
     let signed = if check.without(Rule::DatedBeforeRead) { world.now } else { pass.signed };
-    let late = Late { value, signed };
+    let by = pass.object.uid;
+    let late = Late { value, signed, by };
     let heard = match fate {
         _ if world.now > signed + check.setting.valid() => {
             if fate.is_some() {
@@ -41,11 +55,11 @@ fn modify(check: &Check, world: &mut World, pass: &mut Pass, fate: Option<Fate>)
         None if !world.cloud.running => Heard::Refused("IncorrectInstanceStatus"),
         None if value >= FIRST_MALFORMED => Heard::Refused("IncorrectVncPassword.Malformed"),
         None => {
-            take(check, world, value, Some(secret.acts));
+            take(check, world, Taken { value, by, replied: Some(secret.acts) });
             Heard::Accepted
         }
         Some(Fate::LostAfter | Fate::Twice) => {
-            take(check, world, value, None);
+            take(check, world, Taken { value, by, replied: None });
             if fate == Some(Fate::Twice) {
                 world.cloud.late.push(late);
             }
@@ -54,10 +68,20 @@ fn modify(check: &Check, world: &mut World, pass: &mut Pass, fate: Option<Fate>)
     };
     world.cloud.late.sort_unstable();
     let former = pass.attempt.as_ref().filter(|attempt| attempt.value == value);
+    let record = secret.record.as_ref().filter(|_| why == Why::Rotate);
+    let memory = &mut world.replicas[r].memories[o];
+    if memory.is_of(&pass.object) {
+        memory.untouched = false;
+    }
+    let known = pass.object.status.instance.as_ref().and_then(|instance| instance.io_optimized);
     pass.attempt = Some(Called {
+        why,
         version: secret.version(),
         value,
-        rotation: secret.record.as_ref().map(|record| record.id.as_str().into()),
+        rotation: record.map(|record| record.id.as_str().into()),
+        repeats: record.is_some_and(|record| record.repeats()),
+        optimized: known.or(memory.look.as_ref().map(|_| check.setting.optimized)),
+        look: memory.look.clone(),
         tries: former.map_or(1, |attempt| attempt.tries + 1),
         at: world.now,
         heard,
@@ -65,21 +89,21 @@ fn modify(check: &Check, world: &mut World, pass: &mut Pass, fate: Option<Fate>)
     Some(())
 }
 
-/// The instance takes a password. `replied`: the call is answered, and what a person had done when its value was read.
-pub fn take(check: &Check, world: &mut World, value: u8, replied: Option<u8>) {
-    if !world.cloud.running || value >= FIRST_MALFORMED {
+/// The instance takes a password.
+pub fn take(check: &Check, world: &mut World, taken: Taken) {
+    if !world.cloud.running || taken.value >= FIRST_MALFORMED {
         return;
     }
     if check.setting.optimized {
-        world.cloud.console = Some(value);
-        accepted(world, replied);
+        in_effect(world, taken);
     } else {
-        world.cloud.pending = Some((value, replied));
+        world.cloud.pending = Some(taken);
     }
 }
 
-fn accepted(world: &mut World, replied: Option<u8>) {
-    if replied == Some(world.seen.acts) {
+fn in_effect(world: &mut World, taken: Taken) {
+    (world.cloud.console, world.cloud.by) = (Some(taken.value), taken.by);
+    if taken.replied == Some(world.seen.acts) {
         world.seen.excused = false;
     }
 }
@@ -91,7 +115,7 @@ pub fn arrive(check: &Check, world: &mut World, index: usize) -> Option<()> {
     if world.now > late.signed + check.setting.valid() {
         return None;
     }
-    take(check, world, late.value, None);
+    take(check, world, Taken { value: late.value, by: late.by, replied: None });
     Some(())
 }
 
@@ -99,13 +123,18 @@ pub fn arrive(check: &Check, world: &mut World, index: usize) -> Option<()> {
 pub fn boot(world: &mut World) {
     world.cloud.running = true;
     world.cloud.started = world.now;
-    if let Some((value, replied)) = world.cloud.pending.take() {
-        world.cloud.console = Some(value);
-        accepted(world, replied);
+    if let Some(taken) = world.cloud.pending.take() {
+        in_effect(world, taken);
     }
 }
 
-fn reboot(check: &Check, world: &mut World, r: usize, pass: &mut Pass, fate: Option<Fate>) -> Option<()> {
+fn reboot(
+    check: &Check,
+    world: &mut World,
+    at: (usize, usize),
+    pass: &mut Pass,
+    fate: Option<Fate>,
+) -> Option<()> {
     let signed = if check.without(Rule::DatedBeforeRead) { world.now } else { pass.signed };
     let heard = match fate {
         _ if world.now > signed + check.setting.valid() => {
@@ -123,7 +152,7 @@ fn reboot(check: &Check, world: &mut World, r: usize, pass: &mut Pass, fate: Opt
         Some(Fate::Late | Fate::Twice) => return None,
     };
     if heard == Heard::Accepted || heard == Heard::Nothing {
-        witness(check, world, r, pass);
+        witness(check, world, at, pass);
     }
     if matches!(fate, None | Some(Fate::LostAfter)) && !matches!(heard, Heard::Refused(_)) {
         world.cloud.running = false;
@@ -134,13 +163,13 @@ fn reboot(check: &Check, world: &mut World, r: usize, pass: &mut Pass, fate: Opt
 
 /// Whether the restart that is requested is one that a rotation asks for: once, and once more where nothing has moved
 /// when a call is settled.
-fn witness(check: &Check, world: &mut World, r: usize, pass: &Pass) {
+fn witness(check: &Check, world: &mut World, (r, o): (usize, usize), pass: &Pass) {
     let Some(accepted) = &pass.object.status.accepted else {
         world.seen.unasked_restart = true;
         return;
     };
     let minute = |second: i32| second.div_euclid(60);
-    let look = world.replicas[r].look.as_ref();
+    let look = world.replicas[r].memories[o].look.as_ref();
     let mut requests = world.seen.requests.iter().filter(|request| *request.0 == *accepted.rotation);
     let asked = match (requests.next(), requests.next()) {
         // Nothing has happened since the look, and nothing waits for a restart.

@@ -6,23 +6,28 @@
 
 mod calm;
 mod check;
+mod claims;
 mod cloud;
+mod contest;
 mod pass;
 mod person;
 mod rules;
 mod runs;
 mod script;
 mod setting;
+mod truth;
 mod values;
+mod watches;
 mod world;
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Instant};
 
-use check::{CONVERGES, Check, KNOWN, LED, ONE, RESTARTS};
+use check::{CONVERGES, Check, KNOWN, LED, ONE, READY, RESTARTS};
 use rules::Rule;
 use runs::{
-    FATES, FIRST, HANDED_BACK, LOST_WRITE, ONE_REBOOT, PAUSED, PEOPLE, POWER, REBOOTS, RUNS, TWICE_EDITED,
-    TWO, TWO_FIRST, TWO_REBOOT,
+    FATES, FIRST, GONE, HANDED_BACK, LATE_REPLY, LOST_WRITE, ONE_REBOOT, PAUSED, PEOPLE, POWER, REBOOTS,
+    RECREATED, RESTARTED, RESTARTED_USERS, RUNS, SUSPENDED, TAKEN_OVER, TWICE_EDITED, TWO, TWO_FIRST,
+    TWO_REBOOT,
 };
 use setting::{Budget, Setting};
 use stateright::{Checker, HasDiscoveries, Model};
@@ -56,7 +61,7 @@ fn whatever_goes_wrong_the_password_is_known_and_everything_comes_right() {
 }
 
 /// The rules of DESIGN.md, "The protocol of one rotation": which run misses each, and what fails there.
-const TABLE: [(Rule, Setting, &str); 26] = [
+const TABLE: [(Rule, Setting, &str); 35] = [
     (Rule::FreshRead, HANDED_BACK, KNOWN),
     (Rule::RecordKnowsRotateAt, FATES, ONE),
     (Rule::WriteAhead, LOST_WRITE, KNOWN),
@@ -83,6 +88,15 @@ const TABLE: [(Rule, Setting, &str); 26] = [
     (Rule::RequestsCount, ONE_REBOOT, RESTARTS),
     (Rule::RebootAfterWrite, ONE_REBOOT, RESTARTS),
     (Rule::Lease, TWO, LED),
+    (Rule::CallsOutliveObjects, RECREATED, READY),
+    (Rule::OthersCallsCount, SUSPENDED, READY),
+    (Rule::LastAcceptedCounts, SUSPENDED, READY),
+    (Rule::NotedBeforeWrite, TAKEN_OVER, READY),
+    (Rule::DeletionBeatsReply, GONE, CONVERGES),
+    (Rule::GoneStillReplaces, LATE_REPLY, READY),
+    (Rule::BothMayHaveActed, RESTARTED, READY),
+    (Rule::StoodBackMayHaveActed, RESTARTED, READY),
+    (Rule::PastCounts, RESTARTED_USERS, READY),
 ];
 
 #[test]

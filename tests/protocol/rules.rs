@@ -18,7 +18,7 @@ use super::{
     cloud,
     pass::Reply as Write,
     values::number,
-    world::{Heard, Late, Pass, World},
+    world::{Heard, Late, Pass, Taken, World},
 };
 
 /// A rule of DESIGN.md, "The protocol of one rotation".
@@ -76,6 +76,24 @@ pub enum Rule {
     RequestsCount,
     /// A restart is requested after that was written.
     RebootAfterWrite,
+    /// What may still arrive is remembered longer than the object that it was sent for.
+    CallsOutliveObjects,
+    /// Calls of other objects that may still arrive count.
+    OthersCallsCount,
+    /// A value that another object's accepted call has replaced is no longer in effect.
+    LastAcceptedCounts,
+    /// That a call may still arrive is remembered before anything is written.
+    NotedBeforeWrite,
+    /// A deletion that the watch reports takes precedence over the reply to an earlier write.
+    DeletionBeatsReply,
+    /// A call that is accepted after its object is gone has replaced the values of others.
+    GoneStillReplaces,
+    /// What a former process may have sent for another object counts, also where it may have acted for this one too.
+    BothMayHaveActed,
+    /// The same of an object whose status says that it stood back since, but that a call of it may still arrive.
+    StoodBackMayHaveActed,
+    /// What a former process may have sent for another object counts also after it can no longer arrive.
+    PastCounts,
 }
 
 impl Check {
@@ -95,6 +113,8 @@ impl Check {
                 settled(&mut observed);
             }
             Rule::MissingWaits if observed.read == Some(SecretRead::Missing) => settled(&mut observed),
+            Rule::OthersCallsCount => observed.history.unsettled.retain(|call| !call.by_other),
+            Rule::LastAcceptedCounts => observed.superseded = false,
             Rule::Claim => with_record(&mut observed, |record| record.writer = writer),
             Rule::NextStands if observed.attempt.is_none() && asked_again(&observed) => {
                 hide_next(&mut observed);
@@ -147,13 +167,14 @@ impl Check {
             Change::Keep | Change::Remove => None,
         };
         let lost = reply == Write::Lost;
+        let by = pass.object.uid;
         match (self.setting.without, begins) {
             (Some(Rule::WriteAhead), Some(next)) if pass.drawn == Some(next) => {
-                cloud::take(self, world, next, None);
+                cloud::take(self, world, Taken { value: next, by, replied: None });
                 return (!lost).then_some(write);
             }
             (Some(Rule::OnlyNextIsSent), Some(value)) if pass.drawn != Some(value) && lost => {
-                world.cloud.late.push(Late { value, signed: pass.signed });
+                world.cloud.late.push(Late { value, signed: pass.signed, by });
                 return None;
             }
             (Some(Rule::PromotionInOneWrite), None) if write.next == Change::Remove && lost => {

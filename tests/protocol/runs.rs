@@ -1,15 +1,28 @@
 //! What is explored: small runs, each with a few of the faults, so that each is explored to its end.
 
-use super::setting::{Act, Budget, Fate, Setting};
+use vncpassword::rotation::ownership::Relation;
 
-const NONE: Budget =
-    Budget { crashes: 0, fates: 0, lost_writes: 0, acts: 0, moves: 0, stops: 0, annotations: 0, pauses: 0 };
+use super::setting::{Act, Budget, Fate, Kind, Setting};
+
+const NONE: Budget = Budget {
+    crashes: 0,
+    fates: 0,
+    lost_writes: 0,
+    slow_writes: 0,
+    acts: 0,
+    moves: 0,
+    stops: 0,
+    annotations: 0,
+    pauses: 0,
+};
 
 const PLAIN: Setting = Setting {
     name: "one rotation",
     optimized: true,
     reboots: false,
     enforced: false,
+    objects: &[Kind::Generated],
+    relation: Relation::SameIdentity,
     replicas: 1,
     new: false,
     coarse: false,
@@ -17,7 +30,7 @@ const PLAIN: Setting = Setting {
     valid: 1,
     budget: Budget { annotations: 1, ..NONE },
     fates: &[],
-    acts: &[],
+    acts: [&[], &[]],
     without: None,
 };
 
@@ -54,15 +67,18 @@ pub const PEOPLE: Setting = Setting {
     name: "people",
     moments: 4,
     fates: &[Fate::LostAfter, Fate::Late],
-    acts: &[
-        Act::Edit,
-        Act::EditMalformed,
-        Act::Spoil,
-        Act::Remove,
-        Act::EditNext,
-        Act::RemoveNext,
-        Act::Delete,
-        Act::Label,
+    acts: [
+        &[
+            Act::Edit,
+            Act::EditMalformed,
+            Act::Spoil,
+            Act::Remove,
+            Act::EditNext,
+            Act::RemoveNext,
+            Act::Delete,
+            Act::Label,
+        ],
+        &[],
     ],
     budget: Budget { acts: 1, fates: 1, annotations: 1, crashes: 1, ..NONE },
     ..PLAIN
@@ -73,7 +89,7 @@ pub const TWICE_EDITED: Setting = Setting {
     name: "two edits",
     moments: 4,
     fates: &[Fate::Late],
-    acts: &[Act::Edit, Act::EditMalformed, Act::Delete],
+    acts: [&[Act::Edit, Act::EditMalformed, Act::Delete], &[]],
     budget: Budget { acts: 2, fates: 1, lost_writes: 1, ..NONE },
     ..PLAIN
 };
@@ -84,7 +100,7 @@ pub const ENFORCED: Setting = Setting {
     enforced: true,
     moments: 8,
     fates: &[Fate::LostAfter, Fate::Late],
-    acts: &[Act::Edit],
+    acts: [&[Act::Edit], &[]],
     budget: Budget { acts: 1, fates: 1, crashes: 1, ..NONE },
     ..PLAIN
 };
@@ -168,8 +184,79 @@ pub const TWO_REBOOT: Setting = Setting {
     ..REBOOTS
 };
 
+/// The object is deleted and created again, and so is its Secret, also while a call is under way.
+pub const RECREATED: Setting = Setting {
+    name: "object created again",
+    moments: 4,
+    fates: &[Fate::LostAfter, Fate::Late],
+    acts: [&[Act::DeleteObject, Act::Create, Act::Delete], &[]],
+    budget: Budget { acts: 3, fates: 1, annotations: 1, ..NONE },
+    ..PLAIN
+};
+
+/// A generated object owns the instance, and is deleted: a user's object takes over, until it is deleted itself.
+pub const TAKEN_OVER: Setting = Setting {
+    name: "take-over after deletion",
+    moments: 4,
+    objects: &[Kind::Generated, Kind::Users],
+    fates: &[Fate::LostAfter, Fate::Late],
+    acts: [&[Act::DeleteObject, Act::Create], &[Act::DeleteObject]],
+    budget: Budget { acts: 3, fates: 1, annotations: 1, ..NONE },
+    ..PLAIN
+};
+
+/// Objects of two identities take over from each other while one is suspended.
+pub const SUSPENDED: Setting = Setting {
+    name: "take-over by suspending",
+    moments: 4,
+    objects: &[Kind::Generated, Kind::Users],
+    relation: Relation::OtherIdentity,
+    fates: &[Fate::LostAfter, Fate::Late],
+    acts: [&[Act::Suspend, Act::Resume], &[]],
+    budget: Budget { acts: 3, fates: 1, ..NONE },
+    ..PLAIN
+};
+
+/// A reply comes after its object, or its Secret, was deleted.
+pub const GONE: Setting = Setting {
+    name: "replies to objects that are gone",
+    moments: 4,
+    objects: &[Kind::Generated, Kind::Users],
+    relation: Relation::OtherIdentity,
+    fates: &[Fate::LostAfter, Fate::Late],
+    acts: [&[Act::DeleteObject, Act::Delete], &[Act::Suspend, Act::Resume]],
+    budget: Budget { acts: 3, fates: 1, slow_writes: 1, ..NONE },
+    ..PLAIN
+};
+
+/// A call is accepted after its object was deleted, while the other object's value counts as in effect.
+pub const LATE_REPLY: Setting = Setting {
+    name: "accepted after deletion",
+    objects: &[Kind::Generated, Kind::Users],
+    relation: Relation::OtherIdentity,
+    acts: [&[Act::DeleteObject, Act::Suspend, Act::Resume], &[]],
+    budget: Budget { acts: 3, ..NONE },
+    ..PLAIN
+};
+
+/// The operator ends and begins again while objects of two identities take over from each other.
+pub const RESTARTED: Setting = Setting {
+    name: "take-over around a restart",
+    moments: 4,
+    acts: [&[Act::Suspend, Act::Resume], &[]],
+    budget: Budget { acts: 2, fates: 1, crashes: 1, ..NONE },
+    ..SUSPENDED
+};
+
+/// The same, where the user's object is the older one.
+pub const RESTARTED_USERS: Setting = Setting {
+    name: "the same, a user's object first",
+    objects: &[Kind::Users, Kind::Generated],
+    ..RESTARTED
+};
+
 /// All of them.
-pub const RUNS: [Setting; 16] = [
+pub const RUNS: [Setting; 23] = [
     PLAIN,
     FIRST,
     FATES,
@@ -186,4 +273,11 @@ pub const RUNS: [Setting; 16] = [
     REBOOTS,
     ONE_REBOOT,
     TWO_REBOOT,
+    RECREATED,
+    TAKEN_OVER,
+    SUSPENDED,
+    GONE,
+    LATE_REPLY,
+    RESTARTED,
+    RESTARTED_USERS,
 ];

@@ -12,6 +12,7 @@ use super::{
     pass::Reply,
     runs::POWER,
     setting::{Budget, Fate, Setting},
+    truth,
     world::World,
 };
 
@@ -29,7 +30,7 @@ impl Script {
 
     fn happens(&mut self, happens: Happens) {
         assert!(self.check.happens(&mut self.world, happens).is_some(), "{happens:?} in {:#?}", self.world);
-        assert!(self.world.known(), "after {happens:?}: {:#?}", self.world);
+        assert!(truth::known(&self.check, &self.world), "after {happens:?}: {:#?}", self.world);
     }
 
     fn all(&mut self, happens: &[Happens]) {
@@ -41,14 +42,14 @@ impl Script {
     /// Everything of the one replica that is due now, until a call is to go out.
     fn runs(&mut self) {
         loop {
-            let replica = &self.world.replicas[0];
-            let next = match &replica.pass {
+            let memory = &self.world.replicas[0].memories[0];
+            let next = match &memory.pass {
                 Some(pass) if pass.calling.is_some() => return,
-                Some(_) => Step(0, Reply::Comes),
-                None if check::sees_secret(&self.world, 0) => SeesSecret(0),
-                None if check::sees_object(&self.world, 0) => SeesObject(0),
-                None if check::due(&self.world, 0) => Pass(0),
-                None if replica.look_due.is_some_and(|due| due <= self.world.now) => Look(0),
+                Some(_) => Step(0, 0, Reply::Comes),
+                None if check::sees_secret(&self.world, 0, 0) => SeesSecret(0, 0),
+                None if check::sees_object(&self.world, 0, 0) => SeesObject(0, 0),
+                None if check::due(&self.world, 0, 0) => Pass(0, 0),
+                None if memory.look_due.is_some_and(|due| due <= self.world.now) => Look(0, 0),
                 None => return,
             };
             self.happens(next);
@@ -61,7 +62,7 @@ impl Script {
     }
 
     fn calls(&self) -> bool {
-        self.world.replicas[0].pass.as_ref().is_some_and(|pass| pass.calling.is_some())
+        self.world.replicas[0].memories[0].pass.as_ref().is_some_and(|pass| pass.calling.is_some())
     }
 }
 
@@ -73,16 +74,16 @@ fn what_is_sent_again_may_arrive_late() {
     let mut script = Script::of(Setting { name: "script", moments: 9, valid: 2, budget, ..POWER });
     script.happens(RotateAt);
     script.runs();
-    script.all(&[Stop, Boot, Call(0, None)]);
+    script.all(&[Stop, Boot, Call(0, 0, None)]);
     script.runs();
     script.tick();
-    script.all(&[Call(0, Some(Fate::Late)), Crash(0), Stop]);
+    script.all(&[Call(0, 0, Some(Fate::Late)), Crash(0), Stop]);
     script.runs();
     script.all(&[RotateAt, Boot]);
     script.tick();
     script.tick();
     if script.calls() {
-        script.happens(Call(0, None));
+        script.happens(Call(0, 0, None));
     }
     script.happens(Arrives(0));
     script.runs();

@@ -1,5 +1,7 @@
 //! What one run of the check explores: the instance, the replicas, how long, and which faults how often.
 
+use vncpassword::rotation::ownership::Relation;
+
 use super::rules::Rule;
 
 /// Seconds between two moments. Longer than all backoffs that occur, so what failed is tried again at the next; and never
@@ -16,6 +18,10 @@ pub struct Setting {
     pub reboots: bool,
     /// `spec.enforceInterval` is set.
     pub enforced: bool,
+    /// The objects that name the instance, the oldest first.
+    pub objects: &'static [Kind],
+    /// What is known of their identities.
+    pub relation: Relation,
     /// One or two.
     pub replicas: usize,
     /// It begins before the first password, not after it.
@@ -30,10 +36,19 @@ pub struct Setting {
     pub budget: Budget,
     /// What may become of a call.
     pub fates: &'static [Fate],
-    /// What a person does.
-    pub acts: &'static [Act],
+    /// What a person does: to the first object and its Secret, and to the second.
+    pub acts: [&'static [Act]; 2],
     /// The rule that is taken out.
     pub without: Option<Rule>,
+}
+
+/// Whose passwords an object applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The operator draws them.
+    Generated,
+    /// A person writes them.
+    Users,
 }
 
 /// How often each thing may still happen.
@@ -45,7 +60,9 @@ pub struct Budget {
     pub fates: u8,
     /// A write is done, but the reply is lost.
     pub lost_writes: u8,
-    /// A person writes to the Secret.
+    /// The Secret is written, and the reply comes late.
+    pub slow_writes: u8,
+    /// A person writes to a Secret, or changes an object.
     pub acts: u8,
     /// The lease goes to the other replica.
     pub moves: u8,
@@ -74,7 +91,7 @@ pub enum Fate {
     Nothing,
 }
 
-/// What a person does to the Secret.
+/// What a person does to an object or to its Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
     /// Writes a password under `<key>`.
@@ -93,9 +110,22 @@ pub enum Act {
     Delete,
     /// Changes a label.
     Label,
+    /// Deletes the object.
+    DeleteObject,
+    /// Creates the object again.
+    Create,
+    /// Sets `spec.suspend`.
+    Suspend,
+    /// Removes `spec.suspend`.
+    Resume,
 }
 
 impl Setting {
+    /// Whether there is never another object than the one.
+    pub fn alone(&self) -> bool {
+        self.objects.len() == 1 && !self.acts[0].contains(&Act::DeleteObject)
+    }
+
     /// How many seconds after its date a call arrives at the latest.
     pub fn valid(&self) -> i32 {
         self.valid * TICK

@@ -54,12 +54,20 @@ pub fn number(password: &Password) -> u8 {
 
 /// The fingerprint of the password that a number stands for.
 pub fn fingerprint(number: u8) -> Fingerprint {
+    fingerprints()[usize::from(number)]
+}
+
+/// The number that stands for the password with that fingerprint.
+pub fn valued(print: &Fingerprint) -> u8 {
+    fingerprints().iter().position(|other| other == print).and_then(|number| number.try_into().ok()).unwrap()
+}
+
+fn fingerprints() -> &'static [Fingerprint] {
     static ALL: OnceLock<Vec<Fingerprint>> = OnceLock::new();
-    let all = ALL.get_or_init(|| {
+    ALL.get_or_init(|| {
         let key = FingerprintKey::new(&[7; 64]);
         (0..=u8::MAX).map(|number| key.fingerprint(&password(number))).collect()
-    });
-    all[usize::from(number)]
+    })
 }
 
 /// The time so many seconds after the start.

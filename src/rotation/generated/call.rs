@@ -10,11 +10,11 @@ use super::{
     write, writes,
 };
 use crate::{
-    api::{Accepted, Retry},
+    api::{Accepted, Applied, Retry},
     rotation::{
         contents::{Contents, Record, SecretRead, State},
         decide,
-        facts::{Attempt, Observed},
+        facts::{Attempt, Fingerprint, Observed},
         outcome::{self, Class, Reply},
         reply::{SOON, again_at_once, failed, learn, notes, wait_for_restart},
         restart,
@@ -53,7 +53,9 @@ pub(in crate::rotation) fn after_call(observed: &Observed, attempt: &Attempt, no
         };
     };
     match class {
-        Class::Accepted if observed.io_optimized() == Some(true) || known_in_effect(observed, record) => {
+        Class::Accepted
+            if observed.io_optimized() == Some(true) || known_in_effect(observed, record, attempt.value) =>
+        {
             write(writes::promoted(contents, next, record))
         }
         Class::Accepted => rest(accepted(observed, attempt, record, now)),
@@ -107,9 +109,17 @@ fn moot(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) ->
 }
 
 /// Whether the value was in effect before it was sent once more, so that it needs no restart: more than the record says
-/// so.
-fn known_in_effect(observed: &Observed, record: &Record) -> bool {
-    record.repeats() && observed.status.applied.is_some() && !observed.superseded
+/// so, and no other object's call may have replaced it.
+fn known_in_effect(observed: &Observed, record: &Record, value: Fingerprint) -> bool {
+    let applied = observed.status.applied.as_ref();
+    record.repeats()
+        && applied.is_some_and(|applied| stands(observed, applied, value))
+        && !observed.superseded
+}
+
+/// Whether no late call of another object may have replaced what was applied, unless it brought that value.
+fn stands(observed: &Observed, applied: &Applied, value: Fingerprint) -> bool {
+    observed.others_unsettled(applied.time.0, Some(value)).is_none()
 }
 
 /// Accepted and promoted: the status says so.
@@ -142,6 +152,7 @@ fn done(observed: &Observed, contents: &Contents, attempt: &Attempt, now: Timest
 /// Accepted, in effect after a restart: `.next` stays until that is seen.
 fn accepted(observed: &Observed, attempt: &Attempt, record: &Record, now: Timestamp) -> Verdict {
     let mut status = (*observed.status).clone();
+    status.applied = status.applied.take().filter(|applied| stands(observed, applied, attempt.value));
     learn(observed, &mut status);
     if let Reply::Accepted { request_id } = &attempt.reply {
         status.request_id = Some(request_id.clone());

@@ -11,9 +11,7 @@ use crate::{
         facts::Observed,
         message::message,
         reply::learn,
-        verdict::{
-            Effects, Outlook, Progress, Verdict, conclude, enforce_due, next_turn, seconds, undelivered,
-        },
+        verdict::{Effects, Outlook, Progress, Verdict, conclude, enforce_due, next_turn, ready, seconds},
     },
 };
 
@@ -149,7 +147,10 @@ pub(super) fn settling(
 ) -> Verdict {
     status.retry = Retry::unsettled(Some(until));
     let text = message(Reason::Settling, observed, None);
-    let mut outlook = undelivered(observed, Progress::Reconciling, Reason::Settling, text);
+    // Not what the status said before: the reply that was just taken in may have put the value in doubt.
+    let (ready, ready_reason) = ready(observed, &status);
+    let outlook = Outlook::new(ready, Progress::Reconciling, Reason::Settling, text);
+    let mut outlook = Outlook { ready_reason, ..outlook };
     // What the record calls in effect may be in effect still.
     if outlook.ready == ConditionStatus::False && may_be_in_effect(observed) {
         (outlook.ready, outlook.ready_reason) = (ConditionStatus::Unknown, None);

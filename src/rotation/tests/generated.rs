@@ -928,6 +928,45 @@ fn a_value_that_another_objects_late_call_may_replace_is_not_ready_and_is_sent_o
     assert_eq!(reasons(play.status()), (True, None, None));
 }
 
+/// DESIGN.md, R43, where the object is suspended, and where it sends its value meanwhile because its claim is contested.
+#[test]
+fn a_value_in_doubt_is_not_ready_whatever_else_is_done_with_it() {
+    let late = || Unsettled { value: None, until: at(1061), by_other: true };
+    let table = [
+        ("suspended, while the call may arrive", None, 100, Unknown),
+        ("suspended, after it may have arrived", None, 1100, Unknown),
+        ("its claim is proven, and accepted", Some(accepted("R")), 100, Unknown),
+        ("its claim is to be proven, and the reply is lost", Some(Reply::Unknown), 100, False),
+    ];
+    for (name, reply, second, ready) in table {
+        let mut play = Play::settled();
+        play.observed.history.unsettled.push(late());
+        match reply {
+            None => change(&mut play.observed, |spec| spec.suspend = true),
+            Some(reply) => {
+                play.observed.prove_claim = true;
+                play = play.reply([reply]);
+            }
+        }
+        play.run(second);
+        assert_eq!(play.status().ready(), ready, "{name}");
+    }
+}
+
+/// Otherwise the accepted value would count as never accepted again and again, and would be sent once a second.
+#[test]
+fn what_was_accepted_after_another_objects_call_waits_for_its_restart() {
+    let mut play = Play::needs_restarts();
+    play.observed.history.unsettled.push(Unsettled { value: None, until: at(150), by_other: true });
+    play.observed.look = Some(look(200, "Running", false, -60));
+    assert_eq!(play.run(200)[1..], ["write next=Drawn1 drawn", "send Drawn1"]);
+    assert_eq!(play.status().ready(), False);
+    for second in [201, 202, 300] {
+        play.observed.look = Some(look(second, "Running", false, -60));
+        assert!(!play.run(second).contains(&"send Drawn1".to_owned()), "at {second}");
+    }
+}
+
 #[test]
 fn a_generated_value_that_another_object_has_replaced_is_sent_again_first() {
     let mut play = Play::settled();
