@@ -308,6 +308,11 @@ impl Context {
         self.registry.superseded(object, |one, other| self.identities.relation(one, other))
     }
 
+    /// Whether the API has accepted calls of other objects at the object's instance.
+    fn others_called(&self, object: &object::Object) -> bool {
+        self.registry.others_called(object, |one, other| self.identities.relation(one, other))
+    }
+
     /// Who keeps the object from its instance.
     fn keeper(&self, object: &object::Object) -> Option<(Arc<object::Object>, Basis)> {
         self.registry.keeper(object, |one, other| self.identities.relation(one, other))

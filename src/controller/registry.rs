@@ -267,7 +267,11 @@ impl Registry {
             tables.accepted += 1;
             tables.accepted
         };
-        self.remember(object, |memory| memory.claim.accepted(principal, order));
+        let known = self.remember(object, |memory| memory.claim.accepted(principal, order));
+        if known.is_none() {
+            // The object was deleted while its call was under way.
+            self.tables().departed_with(object, order);
+        }
     }
 
     /// A Secret with credentials holds that access key or role now.
@@ -367,6 +371,21 @@ impl Registry {
         })
     }
 
+    /// Whether the API has accepted a call of another object at the same instance, in this leadership term or, as its
+    /// status says, before.
+    pub fn others_called(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> bool {
+        let tables = self.tables();
+        let Some((instance, seats, own)) = tables.seats_of(object) else { return false };
+        let others = seats.iter().filter(|seat| seat.key != own.key);
+        let mut accepted =
+            others.filter(|seat| seat.accepted_order > 0 || seat.contender.basis == Basis::Hint);
+        tables.departed.contains_key(instance)
+            || accepted.any(|seat| {
+                let other = tables.entries.get(&seat.key).map(Entry::newest);
+                other.is_some_and(|other| relation(&other, object) != Relation::OtherAccount)
+            })
+    }
+
     /// Whether a process before this term may have made a call for another object at the same instance just before it
     /// ended, and none for this one.
     pub fn others_acted_before(
@@ -377,8 +396,10 @@ impl Registry {
         let tables = self.tables();
         let Some((_, seats, own)) = tables.seats_of(object) else { return false };
         let before = |key: &Key| tables.entries.get(key).map(|entry| entry.memory.claim.before());
+        let others = seats.iter().filter(|seat| seat.key != own.key);
+        let mut others = others.filter(|seat| before(&seat.key).is_some_and(|before| before != Before::New));
         before(&own.key) != Some(Before::Acted)
-            && seats.iter().filter(|seat| before(&seat.key) == Some(Before::Acted)).any(|seat| {
+            && others.any(|seat| {
                 let other = tables.entries.get(&seat.key).map(Entry::newest);
                 other.is_some_and(|other| relation(&other, object) != Relation::OtherAccount)
             })
@@ -615,6 +636,19 @@ impl Tables {
         }
     }
 
+    /// Notes the last accepted call of an object that is gone, as long as others name its instance; 0: there was none.
+    fn departed_with(&mut self, object: &Object, order: u64) {
+        let Ok(spec) = &object.spec else { return };
+        let instance = spec.instance_id.as_str();
+        if self.contests.seats(instance).is_empty() {
+            self.departed.remove(instance);
+        } else if order > 0 {
+            let last = self.departed.entry(instance.into()).or_default();
+            *last = order.max(*last);
+            self.wake_crowds_of(object);
+        }
+    }
+
     /// The Secret with the credentials that this object named, where nobody names it now.
     fn released(&self, former: &Object) -> Option<Key> {
         former.credentials().filter(|secret| !self.by_credentials.contains_key(secret))
@@ -629,12 +663,7 @@ impl Tables {
         let instance = spec.instance_id.as_str();
         let unclaimed = self.contests.seats(instance).is_empty();
         let order = entry.memory.claim.accepted_order();
-        if unclaimed {
-            self.departed.remove(instance);
-        } else if order > 0 {
-            let last = self.departed.entry(instance.into()).or_default();
-            *last = order.max(*last);
-        }
+        self.departed_with(&newest, order);
         Some(Gone {
             uid: Arc::clone(&newest.uid),
             unsettled_until: newest
@@ -810,7 +839,7 @@ mod tests {
         let stood_back = json!({"requestId": "R", "acceptedAs": "b", "conditions": conflict()});
         let table = [
             ("another, for a new object", json!({}), called.clone(), true),
-            ("another that stood back", json!({}), stood_back, false),
+            ("another that stood back", json!({}), stood_back, true),
             ("nobody", json!({}), json!({}), false),
             ("both: it was one after the other", json!({"requestId": "R", "acceptedAs": "a"}), called, false),
         ];

@@ -194,9 +194,10 @@ impl<'a> Pass<'a> {
             jitter: rand::random(),
             spec,
         };
+        let others_called = context.others_called(&object);
         let term_start = context.term_start.get().copied().unwrap_or(now);
         if let Some(Unsettled { value, until, by_other }) =
-            rotation::doubt(&observed, inherited, term_start, now)
+            rotation::doubt(&observed, inherited, others_called, term_start, now)
         {
             // Nobody has the uid of another object's former call.
             let by = if by_other { Arc::default() } else { Arc::clone(&object.uid) };

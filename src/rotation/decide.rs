@@ -189,16 +189,24 @@ fn take_in_calls_of_others(observed: &Observed, status: &mut VncPasswordStatus, 
     }
 }
 
-/// What others may have sent that this process cannot know of: a former process, where the object is `inherited` from it.
-/// `term_start`: when this process began to lead; the calls of the one before were made by then. Reported once, before
-/// the first decision.
+/// A call that may still arrive although no reply says so. Reported before the first decision of a reconcile.
+///
+/// `inherited`: a process before this one acted for the object; `term_start`: when this process began to lead, the calls of
+/// the one before were made by then. `others_called`: the API has accepted calls of other objects at the instance, so an
+/// object that takes over sends its value once more after `--settle` (R40).
 #[must_use]
 pub fn doubt(
     observed: &Observed,
     inherited: bool,
+    others_called: bool,
     term_start: Timestamp,
     now: Timestamp,
 ) -> Option<Unsettled> {
+    let conflicted = conflicted(observed);
+    if conflicted && observed.owner != Owner::This {
+        // The process before this one made no call for it either.
+        return None;
+    }
     // A resend that was due when the former process ended may be under way: nothing is written down before one.
     let resends = [enforce_due(observed, &observed.status, now), observed.on_demand(&observed.status)];
     let resending = resends.into_iter().flatten().any(|due| due <= now);
@@ -206,7 +214,11 @@ pub fn doubt(
     // The record tells of generated ones, unless the object has become one meanwhile.
     let recorded = observed.spec.rotation.is_some()
         && observed.status.observed_generation.is_none_or(|generation| generation == observed.generation);
-    let took_over = conflicted(observed) && observed.owner == Owner::This && !observed.spec.suspend;
+    let took_over = conflicted && !observed.spec.suspend;
+    if took_over && !inherited {
+        let until = settled_at(now, observed.settle);
+        return others_called.then_some(Unsettled { value: None, until, by_other: false });
+    }
     let unknown = (took_over || !known && !recorded).then(|| settled_at(term_start, observed.settle));
     let until = unknown.max(observed.status.unsettled_until()).filter(|until| inherited && *until > now)?;
     // A process before this one may have known of another object's call.

@@ -244,7 +244,7 @@ impl World {
             return;
         }
         let inherited = std::mem::take(&mut self.inherited);
-        if let Some(doubt) = doubt(&self.observed(), inherited, self.process.started, at(self.now)) {
+        if let Some(doubt) = doubt(&self.observed(), inherited, false, self.process.started, at(self.now)) {
             let by = if doubt.by_other { NOBODY } else { self.uid };
             self.process.unsettle(by, doubt.value, doubt.until);
         }

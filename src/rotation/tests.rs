@@ -295,9 +295,9 @@ fn a_resend_that_was_due_when_the_former_process_ended_may_be_under_way() {
     let mut observed = applied();
     observed.history = super::facts::History::default();
     observed.enforce_interval = Some(Duration::from_secs(600));
-    assert_eq!(doubt(&observed, true, at(599), at(599)), None);
-    assert!(doubt(&observed, true, at(600), at(600)).is_some());
-    assert_eq!(doubt(&observed, false, at(600), at(600)), None, "this process knows");
+    assert_eq!(doubt(&observed, true, false, at(599), at(599)), None);
+    assert!(doubt(&observed, true, false, at(600), at(600)).is_some());
+    assert_eq!(doubt(&observed, false, false, at(600), at(600)), None, "this process knows");
 }
 
 #[test]
@@ -633,7 +633,7 @@ fn a_lost_resend_leaves_the_object_ready_and_is_repeated() {
     edit(&mut observed, |status| {
         status.retry.get_or_insert_default().unsettled_until = Some(Time(at(500)));
     });
-    observed.history.unsettled.extend(doubt(&observed, true, at(0), at(10)));
+    observed.history.unsettled.extend(doubt(&observed, true, false, at(0), at(10)));
     assert_eq!(sending(&mut observed, 500, 1, "Abc123"), Purpose::Settle);
     let verdict = call(&mut observed, Purpose::Settle, Reply::Unknown, 500);
     assert_eq!(reasons(&verdict.status), (True, Some(Reason::OutcomeUnknown), None));
@@ -1017,7 +1017,7 @@ fn a_suspended_object_that_was_superseded_doubts_the_calls_of_others_after_a_res
     assert_eq!(verdict.status.reason(ConditionType::Ready), Some(Reason::Conflict));
     next(&mut observed, &verdict);
     observed.superseded = false;
-    let doubt = doubt(&observed, true, at(20), at(20)).unwrap();
+    let doubt = doubt(&observed, true, false, at(20), at(20)).unwrap();
     assert!(doubt.by_other, "{doubt:?}");
 }
 

@@ -120,7 +120,7 @@ pub fn others_before(check: &Check, replica: &Replica, o: usize) -> Option<i32> 
 pub fn doubt(replica: &mut Replica, o: usize, observed: &Observed, uid: u8, now: i32) {
     let inherited = std::mem::take(&mut replica.memories[o].inherited);
     let start = replica.term_start.unwrap_or(now);
-    let doubt = rotation::doubt(observed, inherited, at(start), at(now));
+    let doubt = rotation::doubt(observed, inherited, false, at(start), at(now));
     if let Some(Unsettled { value, until, by_other }) = doubt {
         let by = if by_other { contest::NOBODY } else { uid };
         let value = value.as_ref().map(valued);

@@ -43,10 +43,11 @@ pub(in crate::controller) struct Claim {
 /// What a process before this term may have done for an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::controller) enum Before {
-    /// The object is younger than the term.
+    /// Nothing: the object is younger than the term, or no call was ever made for it.
     #[default]
     New,
-    /// It made no call lately: the object was never called for, stood back for another one, or was suspended.
+    /// It stood back for another object, or was suspended. If it took the instance over in its last moments, its status does
+    /// not tell yet.
     StoodBack,
     /// It may have made a call just before it ended.
     Acted,
@@ -67,8 +68,7 @@ pub(in crate::controller) enum Proof {
 impl Claim {
     /// The claim of an object that the term found.
     pub fn found(object: &Object) -> Self {
-        let before = if acted(&object.status) { Before::Acted } else { Before::StoodBack };
-        Self { hint: hinted(object), before, ..Self::default() }
+        Self { hint: hinted(object), before: Before::of(&object.status), ..Self::default() }
     }
 
     pub fn before(&self) -> Before {
@@ -162,12 +162,20 @@ impl Claim {
     }
 }
 
-/// Whether a process before this term may have made a call for an object with that status just before it ended.
-fn acted(status: &VncPasswordStatus) -> bool {
-    let called = status.request_id.is_some() || status.retry.is_some() || !status.conditions.is_empty();
-    let stood_back = status.reason(ConditionType::Stalled) == Some(Reason::Conflict)
-        || status.condition(ConditionType::Suspended).is_some();
-    called && !stood_back
+impl Before {
+    /// What a process may have done just before it ended for an object with that status.
+    fn of(status: &VncPasswordStatus) -> Self {
+        let stood_back = status.reason(ConditionType::Stalled) == Some(Reason::Conflict)
+            || status.condition(ConditionType::Suspended).is_some();
+        match (
+            status.conditions.is_empty() && status.request_id.is_none() && status.retry.is_none(),
+            stood_back,
+        ) {
+            (true, _) => Self::New,
+            (false, true) => Self::StoodBack,
+            (false, false) => Self::Acted,
+        }
+    }
 }
 
 /// Whether the status names a call that was accepted under the credentials that the object has.

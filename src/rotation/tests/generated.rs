@@ -704,7 +704,7 @@ fn who_takes_over_sends_the_value_in_effect_once_more() {
     play.run(10);
     assert_eq!(reason(&play), Some(Reason::Conflict));
     play.observed.owner = Owner::This;
-    let unsettled = doubt(&play.observed, true, at(20), at(20)).unwrap();
+    let unsettled = doubt(&play.observed, false, true, at(0), at(20)).unwrap();
     play.observed.history.unsettled.push(unsettled);
     assert_eq!(play.run(20), ["read"]);
     assert_eq!(reason(&play), Some(Reason::Settling));
