@@ -12,7 +12,7 @@ use crate::rotation::facts::{Fingerprint, Unsettled};
 
 /// How long a call of unknown outcome is remembered after it can no longer arrive: long enough for every object that it
 /// concerns to send its value once more.
-const KEPT: SignedDuration = SignedDuration::from_hours(1);
+pub(super) const KEPT: SignedDuration = SignedDuration::from_hours(1);
 
 /// Only instances with something to remember are kept.
 #[derive(Default)]

@@ -57,7 +57,7 @@ use events::Events;
 use fleets::Fleets;
 use identities::Identities;
 pub use identities::{Ambient, OPERATOR};
-use instances::{Caller, Instances};
+use instances::{Caller, Instances, KEPT};
 use nodes::Nodes;
 use object::Key;
 use registry::Registry;
@@ -331,11 +331,9 @@ impl Context {
         let concerns = |caller: &Caller| !self.identities.is_apart(caller, &own);
         let mut unsettled = self.instances.unsettled(&spec.instance_id, &object.uid, now, concerns);
         let relation = |one: &_, other: &_| self.identities.relation(one, other);
-        if let Some(until) = self.before_settled().filter(|until| *until > now)
-            && self.registry.others_acted_before(object, relation)
-        {
-            unsettled.push(Unsettled { value: None, until, by_other: true });
-        }
+        let before = self.before_settled().filter(|settled| *settled > now - KEPT);
+        let before = before.and_then(|settled| self.registry.others_unsettled(object, settled, relation));
+        unsettled.extend(before.map(|until| Unsettled { value: None, until, by_other: true }));
         unsettled
     }
 

@@ -365,8 +365,9 @@ impl Registry {
         });
         others.any(|seat| {
             let Some(other) = tables.entries.get(&seat.key).map(Entry::newest) else { return false };
-            let later = seat.accepted_order > own.accepted_order
-                || other.status.last_rotation_time.as_ref() > applied;
+            let theirs = other.status.applied.as_ref().map(|applied| &applied.time);
+            let theirs = theirs.max(other.status.last_rotation_time.as_ref());
+            let later = seat.accepted_order > own.accepted_order || theirs > applied;
             later && relation(&other, object) != Relation::OtherAccount
         })
     }
@@ -386,23 +387,25 @@ impl Registry {
             })
     }
 
-    /// Whether a process before this term may have made a call for another object at the same instance just before it
-    /// ended, and none for this one.
-    pub fn others_acted_before(
+    /// Until when a call that a process before this term made for another object may arrive at the same instance; `settled`:
+    /// until when any call of that process may.
+    pub fn others_unsettled(
         &self,
         object: &Object,
+        settled: Timestamp,
         relation: impl Fn(&Object, &Object) -> Relation,
-    ) -> bool {
+    ) -> Option<Timestamp> {
         let tables = self.tables();
-        let Some((_, seats, own)) = tables.seats_of(object) else { return false };
-        let before = |key: &Key| tables.entries.get(key).map(|entry| entry.memory.claim.before());
+        let (_, seats, own) = tables.seats_of(object)?;
+        let claim = |seat: &Seat| tables.entries.get(&seat.key).map(|entry| &entry.memory.claim);
+        let acted = claim(own)?.before() == Before::Acted;
         let others = seats.iter().filter(|seat| seat.key != own.key);
-        let mut others = others.filter(|seat| before(&seat.key).is_some_and(|before| before != Before::New));
-        before(&own.key) != Some(Before::Acted)
-            && others.any(|seat| {
-                let other = tables.entries.get(&seat.key).map(Entry::newest);
-                other.is_some_and(|other| relation(&other, object) != Relation::OtherAccount)
-            })
+        let untils = others.filter_map(|seat| {
+            let until = claim(seat)?.before_until(settled, acted)?;
+            let other = tables.entries.get(&seat.key)?.newest();
+            (relation(&other, object) != Relation::OtherAccount).then_some(until)
+        });
+        untils.max()
     }
 
     /// Whether another object acts at the same instance under the same identity.
@@ -835,18 +838,43 @@ mod tests {
 
     #[test]
     fn a_process_before_the_term_may_have_called_for_others() {
-        let called = json!({"requestId": "R", "acceptedAs": "b"});
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let (settled, called) = (at(960), json!({"requestId": "R", "acceptedAs": "b"}));
         let stood_back = json!({"requestId": "R", "acceptedAs": "b", "conditions": conflict()});
+        let late = json!({"conditions": conflict(), "retry": {"unsettledUntil": at(500)}});
+        let denied = json!({"conditions": [{"type": "Stalled", "status": "True", "reason": "Denied", "message": "",
+            "lastTransitionTime": at(0)}]});
+        let own = json!({"requestId": "R", "acceptedAs": "a"});
         let table = [
-            ("another, for a new object", json!({}), called.clone(), true),
-            ("another that stood back", json!({}), stood_back, true),
-            ("nobody", json!({}), json!({}), false),
-            ("both: it was one after the other", json!({"requestId": "R", "acceptedAs": "a"}), called, false),
+            ("another, for a new object", json!({}), &called, Some(settled)),
+            ("another that stood back, for a new object", json!({}), &stood_back, Some(settled)),
+            ("nobody", json!({}), &json!({}), None),
+            ("refused for its rights", json!({}), &denied, None),
+            ("both", own.clone(), &called, Some(settled)),
+            ("another that stood back", own.clone(), &stood_back, None),
+            ("another that stood back with a late call", own, &late, Some(at(500))),
         ];
         for (name, own, other, expected) in table {
-            let (registry, one, _) = two(own, other, true);
-            assert_eq!(registry.others_acted_before(&one, |_, _| Relation::SameIdentity), expected, "{name}");
+            let (registry, one, _) = two(own, other.clone(), true);
+            let until = registry.others_unsettled(&one, settled, |_, _| Relation::SameIdentity);
+            assert_eq!(until, expected, "{name}");
+            assert_eq!(
+                registry.others_unsettled(&one, settled, |_, _| Relation::OtherAccount),
+                None,
+                "{name}"
+            );
         }
+    }
+
+    #[test]
+    fn a_call_that_is_accepted_after_its_object_was_deleted_counts() {
+        let (registry, one, other) = two(json!({}), json!({}), false);
+        registry.accepted(&other, "LTAI2".into());
+        registry.delete(&one.key, &one.uid);
+        registry.woken();
+        registry.accepted(&one, "LTAI1".into());
+        assert!(registry.superseded(&other, |_, _| Relation::SameIdentity));
+        assert!(registry.woken().contains(&other.key));
     }
 
     /// 3,000 objects that name one instance: nobody is woken before all are listed, and afterwards a change wakes the crowd

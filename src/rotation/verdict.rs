@@ -141,6 +141,8 @@ pub(super) fn conclude(
         ..Outlook::new(outlook.ready, Progress::Stalled, reason, message)
     });
     let outlook = complained.as_ref().unwrap_or(outlook);
+    let doubted = doubted(observed, outlook, &mut status, now);
+    let outlook = doubted.as_ref().unwrap_or(outlook);
     if status.request_id != observed.status.request_id {
         let secret = observed.spec.credentials_ref.as_ref();
         status.accepted_as = secret.map(|secret| secret.name.as_str().into());
@@ -178,6 +180,26 @@ pub(super) fn conclude(
         effects.notes.push(note);
     }
     Verdict::of(status, effects)
+}
+
+/// While a call of another object may still arrive, a value that is not in effect is in doubt as well. The status says so,
+/// so that a process after this one knows.
+fn doubted(
+    observed: &Observed,
+    outlook: &Outlook,
+    status: &mut VncPasswordStatus,
+    now: Timestamp,
+) -> Option<Outlook> {
+    let under_way = outlook.progress == Progress::Reconciling || observed.attempt.is_some();
+    let until = observed.others_unsettled(now, observed.attempt.as_ref().map(|attempt| attempt.value));
+    let until =
+        until.filter(|_| under_way && outlook.ready != ConditionStatus::True && !observed.spec.suspend)?;
+    let retry = status.retry.get_or_insert_default();
+    retry.unsettled_until = retry.unsettled_until.take().max(Some(Time(until)));
+    let reason = Some(Reason::Settling);
+    let outlook =
+        Outlook::new(ConditionStatus::Unknown, outlook.progress, outlook.reason, outlook.message.clone());
+    Some(Outlook { ready_reason: reason, ..outlook })
 }
 
 /// What a person has to mend although the object does what it can.

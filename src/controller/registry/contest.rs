@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
+
 use crate::{
     api::{ConditionType, Reason, VncPasswordStatus},
     controller::object::{Key, Object},
@@ -38,6 +40,8 @@ pub(in crate::controller) struct Claim {
     accepted_order: u64,
     /// What a process before this term may have done for it.
     before: Before,
+    /// Until when a call of that process may still arrive, as the status says.
+    before_unsettled: Option<Timestamp>,
 }
 
 /// What a process before this term may have done for an object.
@@ -68,11 +72,28 @@ pub(in crate::controller) enum Proof {
 impl Claim {
     /// The claim of an object that the term found.
     pub fn found(object: &Object) -> Self {
-        Self { hint: hinted(object), before: Before::of(&object.status), ..Self::default() }
+        Self {
+            hint: hinted(object),
+            before: Before::of(&object.status),
+            before_unsettled: object.status.unsettled_until(),
+            ..Self::default()
+        }
     }
 
     pub fn before(&self) -> Before {
         self.before
+    }
+
+    /// Until when a call that a process before this term made for this object may arrive at the instance, as another object
+    /// there must expect; `settled`: until when any call of that process may arrive, `acted`: it acted for that other object.
+    pub fn before_until(&self, settled: Timestamp, acted: bool) -> Option<Timestamp> {
+        match self.before {
+            Before::New => None,
+            Before::Acted => Some(settled),
+            // The process may have begun to act for this object, and its status does not tell yet.
+            Before::StoodBack if !acted => Some(settled),
+            Before::StoodBack => self.before_unsettled.map(|until| until.min(settled)),
+        }
     }
 
     pub fn accepted_order(&self) -> u64 {
@@ -89,8 +110,9 @@ impl Claim {
 
     /// The API accepted a call under that key or role; `order`: its place among all accepted calls.
     pub fn accepted(&mut self, principal: Arc<str>, order: u64) {
-        let before = self.before;
-        *self = Self { accepted_as: Some(principal), accepted_order: order, before, ..Self::default() };
+        let Self { before, before_unsettled, .. } = *self;
+        let accepted_as = Some(principal);
+        *self = Self { accepted_as, accepted_order: order, before, before_unsettled, ..Self::default() };
     }
 
     /// The API refused a call for credentials or rights: what was accepted before is worth nothing any more.
@@ -165,8 +187,13 @@ impl Claim {
 impl Before {
     /// What a process may have done just before it ended for an object with that status.
     fn of(status: &VncPasswordStatus) -> Self {
-        let stood_back = status.reason(ConditionType::Stalled) == Some(Reason::Conflict)
-            || status.condition(ConditionType::Suspended).is_some();
+        let stalled = status.reason(ConditionType::Stalled);
+        let stood_back =
+            stalled == Some(Reason::Conflict) || status.condition(ConditionType::Suspended).is_some();
+        // A call that was refused for credentials or rights leaves no doubt.
+        if stalled.is_some_and(has_no_right) && status.unsettled_until().is_none() {
+            return Self::New;
+        }
         match (
             status.conditions.is_empty() && status.request_id.is_none() && status.retry.is_none(),
             stood_back,
@@ -264,14 +291,7 @@ impl Contests {
 pub(super) fn contender(object: &Object, claim: &Claim) -> Contender {
     let stalled = object.status.reason(ConditionType::Stalled);
     let stopped = match stalled {
-        Some(
-            Reason::Denied
-            | Reason::InstanceNotFound
-            | Reason::InvalidCredentials
-            | Reason::CredentialsNotFound
-            | Reason::AmbientCredentialsDenied
-            | Reason::InvalidRegion,
-        ) => true,
+        Some(reason) if has_no_right(reason) => true,
         // To stand back for another makes nobody able: otherwise the two would stand back for each other.
         Some(Reason::Conflict) => stood_back_refused(&object.status),
         _ => false,
@@ -285,6 +305,19 @@ pub(super) fn contender(object: &Object, claim: &Claim) -> Contender {
         created: object.created,
         uid: Arc::clone(&object.uid),
     }
+}
+
+/// Whether the object has no credentials or no right to the instance.
+fn has_no_right(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Denied
+            | Reason::InstanceNotFound
+            | Reason::InvalidCredentials
+            | Reason::CredentialsNotFound
+            | Reason::AmbientCredentialsDenied
+            | Reason::InvalidRegion
+    )
 }
 
 /// Whether the last call before a conflict was refused in a way that left the instance to others.

@@ -81,7 +81,10 @@ pub(super) fn to_repeat(
         // A value of the time when the Secret was the user's came into effect since.
         Some(applied) if applied.rotation.is_none() && !contents.version.is(applied) => Some(Start::Apply),
         // A value of another object may have come into effect since.
-        None if observed.superseded || matches!(standing, Some(Reason::Conflict | Reason::Settling)) => {
+        None if observed.superseded
+            || observed.history.unsettled.iter().any(|unsettled| unsettled.by_other)
+            || matches!(standing, Some(Reason::Conflict | Reason::Settling)) =>
+        {
             Some(Start::Reapply)
         }
         _ if !proven(observed, record) => Some(Start::Repeat),

@@ -936,7 +936,7 @@ fn a_value_in_doubt_is_not_ready_whatever_else_is_done_with_it() {
         ("suspended, while the call may arrive", None, 100, Unknown),
         ("suspended, after it may have arrived", None, 1100, Unknown),
         ("its claim is proven, and accepted", Some(accepted("R")), 100, Unknown),
-        ("its claim is to be proven, and the reply is lost", Some(Reply::Unknown), 100, False),
+        ("its claim is to be proven, and the reply is lost", Some(Reply::Unknown), 100, Unknown),
     ];
     for (name, reply, second, ready) in table {
         let mut play = Play::settled();
