@@ -334,6 +334,8 @@ impl Context {
         let before = self.before_settled().filter(|settled| *settled > now - KEPT);
         let before = before.and_then(|settled| self.registry.others_unsettled(object, settled, relation));
         unsettled.extend(before.map(|until| Unsettled { value: None, until, by_other: true }));
+        let doubt = self.registry.doubt_of(object).filter(|(until, _)| *until > now - KEPT);
+        unsettled.extend(doubt.map(|(until, by_other)| Unsettled { value: None, until, by_other }));
         unsettled
     }
 

@@ -34,6 +34,9 @@ pub(super) struct Memory {
     pub unrecorded: Option<Box<(i64, Attempt)>>,
     /// The object was in the first list: a former process may have acted on it. Cleared by the first reconcile.
     pub inherited: bool,
+    /// Until when a call may still arrive that no reply tells of (`rotation::doubt`), and whether another object made it.
+    /// What it means for other objects is told by its claim.
+    pub doubt: Option<(Timestamp, bool)>,
     /// It was not, and this process has made no call for it.
     pub untouched: bool,
     /// Reconciles in a row that failed on the Kubernetes side.
@@ -299,6 +302,12 @@ impl Registry {
         entry.is_some_and(|entry| entry.memory.claim.must_prove(Instant::now()))
     }
 
+    /// A call for this object that may still arrive although no reply tells of it.
+    pub fn doubt_of(&self, object: &Object) -> Option<(Timestamp, bool)> {
+        let tables = self.tables();
+        tables.entries.get(&object.key).filter(|entry| entry.object.uid == object.uid)?.memory.doubt
+    }
+
     /// The objects that say that they belong to the fleet with that uid.
     pub fn members(&self, fleet: &str) -> Vec<Arc<Object>> {
         let tables = self.tables();
@@ -440,6 +449,12 @@ impl Registry {
 }
 
 impl Memory {
+    /// Takes in a call that may still arrive.
+    pub fn doubt(&mut self, until: Timestamp, by_other: bool) {
+        let (former, by_others) = self.doubt.unwrap_or((until, false));
+        self.doubt = Some((until.max(former), by_other || by_others));
+    }
+
     /// What decisions are told of it.
     pub fn history(&self) -> History {
         History {

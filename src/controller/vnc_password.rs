@@ -23,7 +23,7 @@ use crate::{
     ecs::{Action, Asker, Dated, Identity, Region, Route},
     rotation::{
         self, Decision, Verdict,
-        facts::{Access, History, Observed, Owner, Unsettled},
+        facts::{Access, History, Observed, Owner},
         outcome::{self, Class, Reply},
         schedule::Plan,
     },
@@ -196,13 +196,8 @@ impl<'a> Pass<'a> {
         };
         let others_called = context.others_called(&object);
         let term_start = context.term_start.get().copied().unwrap_or(now);
-        if let Some(Unsettled { value, until, by_other }) =
-            rotation::doubt(&observed, inherited, others_called, term_start, now)
-        {
-            // Nobody has the uid of another object's former call.
-            let by = if by_other { Arc::default() } else { Arc::clone(&object.uid) };
-            let caller = context.identities.caller(&Identities::name(&object));
-            context.instances.unsettle(instance, &by, caller, value, until);
+        if let Some(doubt) = rotation::doubt(&observed, inherited, others_called, term_start, now) {
+            context.registry.remember(&object, |memory| memory.doubt(doubt.until, doubt.by_other));
         }
         observed.history.unsettled = context.unsettled(&object);
         // What was accepted and is not written yet is nobody else's to change until it is.

@@ -130,7 +130,7 @@ async fn a_node_that_goes_takes_its_child_along_and_leaves_the_secret() {
     node(&world, "1", Some(&provider_id(0, gone))).await;
     fleet.until_done(3).await;
     assert_eq!(world.values(&secret).await["password"], values["password"]);
-    assert_eq!(world.calls(gone).len(), 1);
+    assert_eq!(world.calls(gone).len(), 2, "the same value once more: the record alone proves nothing");
     operator.stop().await;
 }
 
@@ -151,7 +151,7 @@ async fn with_prune_orphan_the_child_stays_and_belongs_to_nobody() {
     assert!(fleet.child_of(gone).await.is_some());
     // It still works for whoever asks it.
     world.until_ready(&orphan.name_any()).await;
-    assert_eq!(world.calls(gone).len(), 1);
+    assert_eq!(world.calls(gone).len(), 2, "the same value once more: the record alone proves nothing");
     operator.stop().await;
 }
 
@@ -168,7 +168,7 @@ async fn a_node_can_be_labelled_out_of_the_fleet_and_into_it_again() {
     change_node(&world, "0", label(&world, json!(true))).await;
     fleet.until_done(2).await;
     let calls: Vec<usize> = instances.iter().map(|instance| world.calls(instance).len()).collect();
-    assert_eq!(calls, [1, 1]);
+    assert_eq!(calls, [2, 1], "the same value once more: the record alone proves nothing");
     operator.stop().await;
 }
 

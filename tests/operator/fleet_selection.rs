@@ -79,7 +79,7 @@ async fn listed_instances_are_kept_with_their_regions_and_the_list_may_change() 
     fleet.until_done(2).await;
     fleet.change(json!({"spec": {"exclude": null}})).await;
     fleet.until_done(3).await;
-    assert_eq!(world.calls(&listed[0]).len(), 1, "it goes on with its Secret");
+    assert_eq!(world.calls(&listed[0]).len(), 2, "the value of its Secret once more");
     operator.stop().await;
 }
 
