@@ -3,6 +3,7 @@
 
 mod adoption;
 mod canary;
+mod claims;
 mod conflict;
 mod crd;
 mod delivery;

@@ -501,7 +501,14 @@ impl Program {
     }
 
     /// Ends it as Kubernetes would.
-    async fn end(self) {
+    /// The most memory that it had at any time, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    pub async fn end(self) {
         self.terminate();
         let ended = self.ended().await;
         assert!(ended.status.success(), "{}: {}", ended.status, ended.said);

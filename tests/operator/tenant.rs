@@ -13,7 +13,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason, VncPassword},
+    api::{ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus},
     emulator::{AccessKey, Action, Instance, Role},
     runtime::Settings,
 };
@@ -331,9 +331,14 @@ async fn a_right_that_was_lost_holds_no_instance() {
         assert_eq!(scene.victim.console(&instance).as_deref(), Some("Victim"), "{way}");
 
         scene.change("squatter", back).await;
-        // What was accepted goes with the keys, so there is nothing to try it with.
-        let stalled = if way == "suspended" { Reason::Denied } else { Reason::Conflict };
-        scene.tenant.until_stalled("squatter", stalled).await;
+        // A claim goes with the keys. With the same keys it is tried by one call, and then the victim has its instance again.
+        let tried = |status: &VncPasswordStatus| {
+            way != "suspended" || status.retry.as_ref().is_some_and(|retry| retry.code.is_some())
+        };
+        let stands_back = |status: &VncPasswordStatus| {
+            status.reason(ConditionType::Stalled) == Some(Reason::Conflict) && tried(status)
+        };
+        scene.tenant.until("squatter", "standing back", stands_back).await;
         scene.victim.secret("console", "Later1").await;
         scene.victim.until_console(&instance, "Later1").await;
         scene.operator.stop().await;

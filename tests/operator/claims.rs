@@ -1,0 +1,320 @@
+//! Claims rest on replies (DESIGN.md, R40 to R44): what forged records and statuses are worth, and what an object that takes
+//! over an instance counts of the calls of others.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use vncpassword::{
+    api::{ConditionStatus, ConditionType, Reason},
+    emulator::{AccessKey, Action, Fault, Instance, Reply, Status},
+    runtime::Settings,
+};
+
+use super::{
+    identity::{credentials_secret, settings_without_ambient},
+    process::Program,
+    replies::{instance_of, sent},
+    support::{
+        World,
+        control_plane::shared_kubeconfig,
+        world::{PATIENCE, quiet, until},
+    },
+};
+
+const SETTLE: Duration = Duration::from_secs(6);
+const MODIFY: Action = Action::ModifyInstanceVncPasswd;
+
+fn settings(world: &World) -> Settings {
+    let mut settings = world.settings();
+    settings.controller.settle = SETTLE;
+    settings
+}
+
+/// The Secret that a tenant forges: a value, and a record that says that it is in effect.
+fn forged_secret(instance: &str) -> Value {
+    let digest = Sha256::digest(format!("{instance}:Abc123"));
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let record = json!({"instanceId": instance, "id": "0a1b", "drawnAt": "2026-01-02T03:04:05Z", "state": "done",
+        "digest": digest, "requestId": "473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E"});
+    let text = |value: &str| json!(k8s_openapi::ByteString(value.as_bytes().to_vec()));
+    json!({"password": text("Abc123"), "password.rotation": text(&record.to_string())})
+}
+
+/// The status that a tenant forges, who may write statuses.
+fn forged_status(keys: &str) -> Value {
+    let condition = json!({"type": "Ready", "status": "True", "reason": "Applied", "message": "forged",
+        "lastTransitionTime": "2026-01-02T03:04:05Z", "observedGeneration": 1});
+    json!({"requestId": "473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E", "acceptedAs": keys, "observedGeneration": 1,
+        "lastRotationTime": "2026-01-02T03:04:05Z", "rotations": 1, "conditions": [condition],
+        "applied": {"secretUid": "u", "secretResourceVersion": "1", "time": "2026-01-02T03:04:05Z", "rotation": "0a1b"},
+        "instance": {"ioOptimized": true},
+        "retry": {"nextAttemptTime": "2036-01-02T03:04:05Z", "unsettledUntil": "2036-01-02T03:04:05Z"}})
+}
+
+async fn forge_status(tenant: &World, name: &str, keys: &str) {
+    let status = Patch::Merge(json!({"status": forged_status(keys)}));
+    tenant.objects().patch_status(name, &PatchParams::default(), &status).await.unwrap();
+}
+
+/// One forgery: its name, what is merged into the tenant's spec, whether there is a Secret, and a forged status.
+type Forgery = (&'static str, Value, bool, bool);
+
+fn forgeries() -> Vec<Forgery> {
+    let generates = |keys: &str| json!({"rotation": {}, "credentialsRef": {"name": keys}});
+    let users = |keys: &str| json!({"credentialsRef": {"name": keys}});
+    vec![
+        ("a record", generates("garbage"), true, false),
+        ("a record and a status", generates("garbage"), true, true),
+        ("a status of a user's object", users("garbage"), true, true),
+        ("a status, and no Secret", users("garbage"), false, true),
+        ("a status, generated, and no Secret", generates("garbage"), false, true),
+        ("a status, no credentials", generates("missing"), true, true),
+        ("a status, a key without the right", generates("weak"), true, true),
+        ("a status, a user's object, a key without the right", users("weak"), true, true),
+        ("a status, a key without the right, and no Secret", users("weak"), false, true),
+        (
+            "a status, a region that there is not",
+            json!({"regionId": "cn-nowhere", "credentialsRef": {"name": "weak"}}),
+            true,
+            true,
+        ),
+        ("a status, a role that there is not", generates("role"), true, true),
+        ("a status, the operator's own identity", json!({"rotation": {}}), true, true),
+        ("a status, suspended", json!({"suspend": true, "credentialsRef": {"name": "weak"}}), true, true),
+    ]
+}
+
+/// Everything that a tenant can write, against an owner of another identity: each forgery is older than the owner's object and
+/// stands before the operator starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_forgery_keeps_an_owner_from_its_instance() {
+    let (victim, tenant) = (World::new().await, World::new().await);
+    let cloud = victim.cloud();
+    cloud.put_access_key(AccessKey::new("LTAIweak", "weak").only(["i-another"]));
+    for (name, id) in [("garbage", "LTAIgarbage"), ("weak", "LTAIweak")] {
+        credentials_secret(&tenant, name, &[("access-key-id", id), ("access-key-secret", name)]).await;
+    }
+    let role = [
+        ("access-key-id", "LTAIweak"),
+        ("access-key-secret", "weak"),
+        ("role-arn", "acs:ram::1000000000000001:role/none"),
+    ];
+    credentials_secret(&tenant, "role", &role).await;
+    let table = forgeries();
+    let instances: Vec<String> =
+        (0..table.len()).map(|number| instance_of(&victim, &format!("v{number}"))).collect();
+    for (number, (_, extra, secret, status)) in table.iter().enumerate() {
+        let (name, instance) = (format!("t{number}"), &instances[number]);
+        cloud.put_instance(Instance::new(instance));
+        if *secret {
+            tenant.secret_data(&name, forged_secret(instance)).await;
+        }
+        let mut spec = json!({"instanceId": instance, "secretRef": {"name": name}});
+        spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        tenant.object_with(&name, spec).await;
+        tenant
+            .change(
+                &name,
+                json!({"metadata": {"annotations": {"vncpassword.dev/rotate-at": "2036-01-02T03:04:05Z"}}}),
+            )
+            .await;
+        if *status {
+            let keys = extra["credentialsRef"]["name"].as_str().unwrap_or_default();
+            forge_status(&tenant, &name, keys).await;
+        }
+    }
+    // Creation times are whole seconds.
+    quiet(1).await;
+    for (number, instance) in instances.iter().enumerate() {
+        let name = format!("v{number}");
+        victim.secret(&name, "Victim").await;
+        victim.object_with(&name, json!({"instanceId": instance, "secretRef": {"name": name}})).await;
+    }
+    let mut settings = settings_without_ambient(&victim);
+    settings.controller.ambient = vncpassword::controller::Ambient::In(vec![victim.namespace.clone()]);
+    settings.controller.namespaces.push(tenant.namespace.clone());
+    settings.controller.settle = SETTLE;
+    let operator = victim.operator_before(settings).await;
+    for (number, instance) in instances.iter().enumerate() {
+        victim.until_console(instance, "Victim").await;
+        victim.until_ready(&format!("v{number}")).await;
+    }
+    // The same once more while the operator runs: a status that somebody writes changes nothing.
+    for (number, (name, extra, ..)) in table.iter().enumerate() {
+        let keys = extra["credentialsRef"]["name"].as_str().unwrap_or_default();
+        forge_status(&tenant, &format!("t{number}"), keys).await;
+        victim.secret(&format!("v{number}"), "Later1").await;
+        victim.until_console(&instances[number], "Later1").await;
+        let status = victim.status(&format!("v{number}")).await;
+        assert_ne!(status.reason(ConditionType::Stalled), Some(Reason::Conflict), "{name}");
+        let calls = victim.calls(&instances[number]);
+        let tried =
+            calls.iter().filter(|call| !["Victim", "Later1"].contains(&sent(std::slice::from_ref(call))[0]));
+        assert!(tried.clone().all(|call| !call.applied()), "{name}: {calls:?}");
+    }
+    operator.stop().await;
+}
+
+/// A claim that rests on a status is proven by one call when another identity contends.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_proves_its_claim_once_after_a_restart() {
+    let (owner, rival) = (World::new().await, World::new().await);
+    let mut settings = settings(&owner);
+    settings.controller.namespaces.push(rival.namespace.clone());
+    owner.cloud().put_access_key(AccessKey::new("LTAIrival", "rival"));
+    credentials_secret(&rival, "keys", &[("access-key-id", "LTAIrival"), ("access-key-secret", "rival")])
+        .await;
+    let operator = owner.operator_before(settings.clone()).await;
+    let instance = owner.generated("a", json!({})).await;
+    let before = owner.until_ready("a").await;
+    let password = owner.values("a").await["password"].clone();
+    operator.stop().await;
+    let operator = owner.operator_before(settings).await;
+    quiet(1).await;
+    assert_eq!(owner.calls(&instance).len(), 1, "nobody contends");
+    rival.secret("b", "Rival2").await;
+    let spec =
+        json!({"instanceId": instance, "secretRef": {"name": "b"}, "credentialsRef": {"name": "keys"}});
+    rival.object_with("b", spec).await;
+    rival.until_stalled("b", Reason::Conflict).await;
+    until("it is proven", async || owner.calls(&instance).len() == 2).await;
+    owner.until("a", "Ready again", |status| status.request_id != before.request_id).await;
+    let status = owner.until_ready("a").await;
+    assert_eq!(status.rotations, before.rotations);
+    assert_eq!(sent(&owner.calls(&instance)), [&password, &password]);
+    rival.secret("b", "Rival3").await;
+    quiet(1).await;
+    assert_eq!(owner.calls(&instance).len(), 2, "once");
+    operator.stop().await;
+}
+
+/// As long as the object is not Ready, anything may open the console; when it is, its value does.
+async fn until_ready_and_right(world: &World, name: &str, instance: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = world.status(name).await;
+        if status.ready() == ConditionStatus::True {
+            let value = world.values(name).await.get("password").cloned();
+            assert_eq!(world.console(instance), value, "Ready, but another password opens the console");
+            if status.condition(ConditionType::Reconciling).is_none() {
+                return;
+            }
+        }
+        assert!(Instant::now() < deadline, "{name} is not Ready in time: {status:#?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_call_of_the_former_owner_does_not_stay_where_a_next_stands() {
+    let world = World::new().await;
+    let operator = world.operator_before(settings(&world)).await;
+    let instance = instance_of(&world, "b");
+    world.cloud().put_instance(Instance::new(&instance).status(Status::Stopped));
+    let spec = json!({"instanceId": instance, "secretRef": {"name": "b"}, "rotation": {}});
+    world.object_with("b", spec).await;
+    world.until_reconciling("b", Reason::IncorrectInstanceStatus).await;
+    world.change("b", json!({"spec": {"suspend": true}})).await;
+    world.until("b", "suspended", |status| status.condition(ConditionType::Suspended).is_some()).await;
+    world.cloud().put_instance(Instance::new(&instance));
+    let late = Fault::late(Duration::from_secs(4), Reply::Reset);
+    world.cloud().inject(late.on(MODIFY).instance(&instance).times(1));
+    world.secret("a", "Former").await;
+    world.object_with("a", json!({"instanceId": instance, "secretRef": {"name": "a"}})).await;
+    world.until_reconciling("a", Reason::OutcomeUnknown).await;
+    world.delete("a").await;
+    world.change("b", json!({"spec": {"suspend": false}})).await;
+    until_ready_and_right(&world, "b", &instance).await;
+    tokio::time::sleep(SETTLE).await;
+    until_ready_and_right(&world, "b", &instance).await;
+    assert_eq!(world.status("b").await.rotations, Some(1));
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_call_outlives_its_object_and_its_secret() {
+    let world = World::new().await;
+    let operator = world.operator_before(settings(&world)).await;
+    let late = Fault::late(Duration::from_secs(3), Reply::Hang { for_ms: Some(6000) });
+    world.cloud().inject(late.on(MODIFY).times(1));
+    let instance = world.generated("a", json!({})).await;
+    until("the call is under way", async || {
+        let secret = world.secrets().get_opt("a").await.unwrap();
+        secret.is_some_and(|secret| secret.data.unwrap_or_default().contains_key("password.next"))
+    })
+    .await;
+    quiet(1).await;
+    world.delete("a").await;
+    world.secrets().delete("a", &kube::api::DeleteParams::default()).await.unwrap();
+    let spec = json!({"instanceId": instance, "secretRef": {"name": "a"}, "rotation": {}});
+    world.object_with("a", spec).await;
+    until_ready_and_right(&world, "a", &instance).await;
+    let calls = world.calls(&instance);
+    assert_ne!(sent(&calls)[0], *sent(&calls).last().unwrap());
+    let waited = calls.last().unwrap().at.duration_since(calls[0].at);
+    assert!(waited >= SignedDuration::try_from(SETTLE).unwrap(), "another value was sent after {waited}");
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_being_deleted_gives_up_its_claim() {
+    let world = World::new().await;
+    let operator = world.operator_before(settings(&world)).await;
+    let instance = world.generated("a", json!({})).await;
+    world.until_ready("a").await;
+    world.change("a", json!({"metadata": {"finalizers": ["example.com/hold"]}})).await;
+    world.secret("b", "Young2").await;
+    world.object_with("b", json!({"instanceId": instance, "secretRef": {"name": "b"}})).await;
+    world.until_stalled("b", Reason::Conflict).await;
+    world.delete("a").await;
+    world.until_console(&instance, "Young2").await;
+    let asked = json!({"metadata": {"annotations": {"vncpassword.dev/rotate-at": "2026-01-02T03:04:05Z"}}});
+    world.change("a", asked).await;
+    until_ready_and_right(&world, "b", &instance).await;
+    assert_ne!(world.status("a").await.ready(), ConditionStatus::True, "the console has another password");
+    assert_eq!(
+        world.calls(&instance).iter().filter(|call| sent(std::slice::from_ref(call))[0] != "Young2").count(),
+        1
+    );
+    world.change("a", json!({"metadata": {"finalizers": null}})).await;
+    operator.stop().await;
+}
+
+/// Anybody who may create objects can name one instance in thousands of them: that must not cost the operator its memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_thousand_objects_that_name_one_instance_cost_little_memory() {
+    const OBJECTS: usize = 3000;
+    let world = World::new().await;
+    let instance = instance_of(&world, "crowd");
+    world.cloud().put_instance(Instance::new(&instance));
+    world.secret("crowd", "Abc123").await;
+    let spec = json!({"instanceId": instance, "secretRef": {"name": "crowd"}});
+    let (first, spec) = (&world, &spec);
+    futures::StreamExt::for_each_concurrent(futures::stream::iter(0..OBJECTS), 16, async |number| {
+        first.object_with(&format!("o{number}"), spec.clone()).await
+    })
+    .await;
+    let program = Program::run_with(&shared_kubeconfig(), &world.namespace, &world.emulator, &[]).await;
+    world.until_console(&instance, "Abc123").await;
+    let conflict = |status: &vncpassword::api::VncPasswordStatus| {
+        status.reason(ConditionType::Stalled) == Some(Reason::Conflict)
+    };
+    until("all of them stand back", async || {
+        let objects = world.objects().list(&kube::api::ListParams::default()).await.unwrap();
+        let objects = objects.items.iter().filter_map(|object| object.status.as_ref());
+        objects.filter(|status| conflict(status)).count() == OBJECTS - 1
+    })
+    .await;
+    let peak = program.peak_memory();
+    #[allow(clippy::print_stdout, reason = "the figure that the limit is about")]
+    {
+        println!("peak memory at {OBJECTS} objects: {} MiB", peak >> 20);
+    }
+    assert!(peak < 100 << 20, "{} MiB", peak >> 20);
+    assert_eq!(world.calls(&instance).len(), 1);
+    program.end().await;
+}
