@@ -424,7 +424,9 @@ impl Context {
     }
 
     fn wake_all(&self, keys: Vec<Key>) {
-        keys.into_iter().for_each(|key| self.wake(key));
+        for key in keys {
+            self.wake(key);
+        }
     }
 
     fn wake(&self, key: Key) {

@@ -579,44 +579,31 @@ impl Tables {
     fn insert(&mut self, object: Object, inherited: bool) -> Arc<Object> {
         let key = object.key.clone();
         let object = Arc::new(object);
-        match self.entries.get_mut(&key) {
-            Some(entry) => {
-                let former = std::mem::replace(&mut entry.object, Arc::clone(&object));
-                let claim = &mut entry.memory.claim;
-                if former.credentials() != object.credentials() {
-                    claim.other_credentials();
-                }
-                if former.generation != object.generation {
-                    claim.spec_changed();
-                }
-                if self.moves(&former, &object) {
-                    self.unindex(&former);
-                    self.wake_crowds_of(&former);
-                    self.index(&object);
-                }
+        if let Some(entry) = self.entries.get_mut(&key) {
+            let former = std::mem::replace(&mut entry.object, Arc::clone(&object));
+            let claim = &mut entry.memory.claim;
+            if former.credentials() != object.credentials() {
+                claim.other_credentials();
             }
-            None => {
-                let claim = if inherited { Claim::found(&object) } else { Claim::default() };
-                let memory = Memory { inherited, untouched: !inherited, claim, ..Memory::default() };
-                let entry = Entry { object: Arc::clone(&object), memory: Box::new(memory) };
-                self.entries.insert(key.clone(), entry);
+            if former.generation != object.generation {
+                claim.spec_changed();
+            }
+            if moves(&former, &object) {
+                self.unindex(&former);
+                self.wake_crowds_of(&former);
                 self.index(&object);
             }
+        } else {
+            let claim = if inherited { Claim::found(&object) } else { Claim::default() };
+            let memory = Memory { inherited, untouched: !inherited, claim, ..Memory::default() };
+            let entry = Entry { object: Arc::clone(&object), memory: Box::new(memory) };
+            self.entries.insert(key.clone(), entry);
+            self.index(&object);
         }
         if self.reseat(&key) && !inherited {
             self.wake_others(&key);
         }
         object
-    }
-
-    /// Whether two versions of an object are found by different names.
-    fn moves(&self, former: &Object, object: &Object) -> bool {
-        let instance = |object: &Object| object.spec.as_ref().ok().map(|spec| spec.instance_id.clone());
-        let fleet = |object: &Object| object.membership.as_ref().map(|member| Arc::clone(&member.uid));
-        instance(former) != instance(object)
-            || former.secret() != object.secret()
-            || former.credentials() != object.credentials()
-            || fleet(former) != fleet(object)
     }
 
     fn index(&mut self, object: &Object) {
@@ -695,6 +682,16 @@ impl Tables {
             identity: Identities::name(&newest).into_owned(),
         })
     }
+}
+
+/// Whether two versions of an object are found by different names.
+fn moves(former: &Object, object: &Object) -> bool {
+    let instance = |object: &Object| object.spec.as_ref().ok().map(|spec| spec.instance_id.clone());
+    let fleet = |object: &Object| object.membership.as_ref().map(|member| Arc::clone(&member.uid));
+    instance(former) != instance(object)
+        || former.secret() != object.secret()
+        || former.credentials() != object.credentials()
+        || fleet(former) != fleet(object)
 }
 
 /// Almost always the only one: a vector's own first growth would take room for four.
@@ -796,12 +793,12 @@ mod tests {
         assert_eq!((&keeper.key, basis), (&one.key, Basis::Hint));
         registry.contested(&keeper, "cn-hangzhou");
         assert!(registry.must_prove(&one));
-        assert_eq!(registry.woken(), [one.key.clone()]);
+        assert_eq!(registry.woken(), std::slice::from_ref(&one.key));
         registry.remember(&one, |memory| {
             memory.claim.proof_ended(Proof::Failed, Some("cn-hangzhou"), Instant::now());
         });
         assert_eq!(registry.owner(&other, |_, _| Relation::OtherIdentity), Owner::This);
-        assert_eq!(registry.woken(), [other.key.clone()], "the next one may try");
+        assert_eq!(registry.woken(), std::slice::from_ref(&other.key), "the next one may try");
     }
 
     #[test]

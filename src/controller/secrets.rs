@@ -478,9 +478,10 @@ mod tests {
 
     #[test]
     fn a_deletion_beats_the_reply_of_an_earlier_write() {
+        type Meanwhile = fn(&Secrets, &Key);
         let version = |uid: &str| SecretVersion { uid: uid.into(), resource_version: "5".into() };
         let key = Key::new("n", "s");
-        let table: [(&str, fn(&Secrets, &Key), bool); 5] = [
+        let table: [(&str, Meanwhile, bool); 5] = [
             ("nothing happens meanwhile", |_, _| {}, true),
             (
                 "made, seen and deleted",

@@ -109,6 +109,7 @@ enum Fate {
     NotSent,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "facts of the world, each for itself")]
 struct World {
     now: i64,
     value: Option<u8>,

@@ -206,7 +206,7 @@ impl Fleet {
             spec["rotation"] = json!({});
         } else {
             // Always the same: a reader of this Secret is not what is tried here.
-            let value = format!("Us{:04}", index);
+            let value = format!("Us{index:04}");
             self.world.secret(&rival, value).await;
         }
         self.world.object_with(&rival, spec).await;
