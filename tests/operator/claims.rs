@@ -36,8 +36,8 @@ fn settings(world: &World) -> Settings {
 
 /// The Secret that a tenant forges: a value, and a record that says that it is in effect.
 fn forged_secret(instance: &str) -> Value {
-    let digest = Sha256::digest(format!("{instance}:Abc123"));
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = Sha256::digest(format!("{instance}:Abc123"));
+    let digest = hash.iter().fold(String::new(), |digest, byte| digest + &format!("{byte:02x}"));
     let record = json!({"instanceId": instance, "id": "0a1b", "drawnAt": "2026-01-02T03:04:05Z", "state": "done",
         "digest": digest, "requestId": "473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E"});
     let text = |value: &str| json!(k8s_openapi::ByteString(value.as_bytes().to_vec()));
@@ -295,7 +295,7 @@ async fn three_thousand_objects_that_name_one_instance_cost_little_memory() {
     let spec = json!({"instanceId": instance, "secretRef": {"name": "crowd"}});
     let (first, spec) = (&world, &spec);
     futures::StreamExt::for_each_concurrent(futures::stream::iter(0..OBJECTS), 16, async |number| {
-        first.object_with(&format!("o{number}"), spec.clone()).await
+        first.object_with(&format!("o{number}"), spec.clone()).await;
     })
     .await;
     let program = Program::run_with(&shared_kubeconfig(), &world.namespace, &world.emulator, &[]).await;
