@@ -21,8 +21,9 @@ use vncpassword::{
 
 use super::{faults::LATEST, history::Version};
 
-/// Longest between the deletion of an object and the last call that is made for it, on a slow machine.
-const LAST_CALL: Duration = Duration::from_secs(1);
+/// Longest between the deletion of an object and the last call that is made for it, on a slow machine: a reconcile that has
+/// read the Secret waits up to two seconds for a look at the instance.
+const LAST_CALL: Duration = Duration::from_secs(3);
 /// Longest between the end of `--settle` and the answer to the call that heals the instance: with backoff.
 const HEALED: Duration = Duration::from_secs(10);
 
