@@ -185,9 +185,8 @@ pub async fn run(
         let context = Arc::clone(&context);
         async move {
             let seen = |instance: &str| {
-                for key in context.registry.contenders(instance) {
-                    context.wake(key);
-                }
+                context.registry.wake_instance(instance);
+                context.wake_all(context.registry.woken());
             };
             context.lookout.run(seen).await;
         }

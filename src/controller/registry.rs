@@ -254,6 +254,10 @@ impl Registry {
         let result = change(&mut entry.memory);
         if tables.reseat(&object.key) {
             tables.wake_others(&object.key);
+            // What it decided before may name an owner that it has beaten by this very change.
+            if tables.seats_of(object).is_some_and(|(_, seats, _)| (2..=CROWD).contains(&seats.len())) {
+                tables.woken.push(object.key.clone());
+            }
         }
         Some(result)
     }
@@ -424,9 +428,16 @@ impl Registry {
         seats.iter().any(|seat| seat.key != own.key && seat.shares_credentials(own))
     }
 
-    /// The objects that name an instance.
-    pub fn contenders(&self, instance_id: &str) -> Vec<Key> {
-        self.tables().contests.seats(instance_id).iter().map(|seat| seat.key.clone()).collect()
+    /// Wakes the objects that name an instance; a crowd at the next tick.
+    pub fn wake_instance(&self, instance: &str) {
+        let mut tables = self.tables();
+        let crowd = Crowd::Instance(instance.into());
+        if tables.contests.seats(instance).len() > CROWD {
+            tables.crowds.insert(crowd);
+        } else {
+            let members = tables.members_of(&crowd);
+            tables.woken.extend(members);
+        }
     }
 
     /// Who owns the instance that this object names, and the key that it generates into. `relation` tells what is known of
@@ -450,8 +461,9 @@ impl Registry {
 
 impl Memory {
     /// Takes in a call that may still arrive.
-    pub fn doubt(&mut self, until: Timestamp, by_other: bool) {
-        let (former, by_others) = self.doubt.unwrap_or((until, false));
+    pub fn doubt(&mut self, until: Timestamp, by_other: bool, now: Timestamp) {
+        let standing = self.doubt.filter(|(former, _)| *former > now);
+        let (former, by_others) = standing.unwrap_or((until, false));
         self.doubt = Some((until.max(former), by_other || by_others));
     }
 
@@ -587,6 +599,14 @@ impl Tables {
             }
             if former.generation != object.generation {
                 claim.spec_changed();
+                // Whether it generates may have changed.
+                if let Some(secret) = object.secret() {
+                    self.generators.remove(&secret);
+                }
+                if !inherited {
+                    self.wake_crowds_of(&former);
+                    self.wake_crowds_of(&object);
+                }
             }
             if moves(&former, &object) {
                 self.unindex(&former);
@@ -798,7 +818,7 @@ mod tests {
             memory.claim.proof_ended(Proof::Failed, Some("cn-hangzhou"), Instant::now());
         });
         assert_eq!(registry.owner(&other, |_, _| Relation::OtherIdentity), Owner::This);
-        assert_eq!(registry.woken(), std::slice::from_ref(&other.key), "the next one may try");
+        assert_eq!(registry.woken(), [other.key.clone(), one.key.clone()], "the next one may try");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{
     ecs::{Action, Asker, Dated, Identity, Region, Route},
     rotation::{
         self, Decision, Verdict,
-        facts::{Access, History, Observed, Owner},
+        facts::{Access, Found, History, Observed, Owner},
         outcome::{self, Class, Reply},
         schedule::Plan,
     },
@@ -197,7 +197,7 @@ impl<'a> Pass<'a> {
         let others_called = context.others_called(&object);
         let term_start = context.term_start.get().copied().unwrap_or(now);
         if let Some(doubt) = rotation::doubt(&observed, inherited, others_called, term_start, now) {
-            context.registry.remember(&object, |memory| memory.doubt(doubt.until, doubt.by_other));
+            context.registry.remember(&object, |memory| memory.doubt(doubt.until, doubt.by_other, now));
         }
         observed.history.unsettled = context.unsettled(&object);
         // What was accepted and is not written yet is nobody else's to change until it is.
@@ -311,6 +311,11 @@ impl<'a> Pass<'a> {
             _ => {}
         }
         let told = self.line_up(&verdict);
+        let silent =
+            matches!(self.observed.look.as_ref().map(|look| &look.found), None | Some(Found::Failed));
+        if verdict.deferred && silent && self.proof == Some(Proof::Failed) {
+            self.proof = Some(Proof::Unanswered);
+        }
         let reply = self.observed.attempt.as_ref().map(|attempt| &attempt.reply);
         let why = requeue(&verdict.status, reply, told.is_some());
         let end = End { again: told.or(verdict.wake).map(|at| Again { after: until(at), why }) };

@@ -201,8 +201,12 @@ fn follow_up(context: &Context, change: Change) {
     let Change { gone, released, former, fleets } = change;
     if let Some(Gone { uid, instance_id, identity, unsettled_until, before, unclaimed }) = gone {
         // A process before this one may have made a call for it that this one does not know of.
-        let before = context.before_settled().filter(|_| before == Before::Acted);
-        if let Some(until) = unsettled_until.max(before).filter(|until| *until > Timestamp::now()) {
+        // Of calls of this term it knows itself. The status is no better than whoever may write it: its time is bounded.
+        let settled = context.before_settled().filter(|_| before != Before::New);
+        let known = settled.map(|settled| unsettled_until.map_or(settled, |until| until.min(settled)));
+        let until =
+            if before == Before::Acted { settled } else { known.filter(|_| unsettled_until.is_some()) };
+        if let Some(until) = until.filter(|until| *until > Timestamp::now()) {
             let caller = context.identities.caller(&identity);
             context.instances.unsettle(&instance_id, &uid, caller, None, until);
         }

@@ -262,7 +262,9 @@ fn in_effect(observed: &Observed, contents: &Contents, now: Timestamp) -> Decisi
     let status = told_by(observed, contents, now);
     let due = Due::of(observed, &status, now);
     let known = Observed { status: Arc::new(status), ..observed.clone() };
-    if due.rotation(now) {
+    // A claim is proven first if another value has to wait.
+    let waits = observed.prove_claim && unsettled(observed, now).is_some();
+    if due.rotation(now) && !waits {
         return begin(&known, Some(contents), Start::Draw, now);
     }
     let refused = contents.holds_a_refused_value(&observed.spec.instance_id);
@@ -278,7 +280,7 @@ fn in_effect(observed: &Observed, contents: &Contents, now: Timestamp) -> Decisi
 fn begin(observed: &Observed, contents: Option<&Contents>, start: Start, now: Timestamp) -> Decision {
     let status = &observed.status;
     // To prove a claim, the value that is in effect anyway is sent: that need not wait for a late call.
-    let proves = observed.prove_claim && start == Start::Repeat;
+    let proves = observed.prove_claim && matches!(start, Start::Repeat | Start::Reapply);
     if let Some(until) = unsettled(observed, now).filter(|_| !proves) {
         return rest(settling(observed, (**status).clone(), until, now));
     }

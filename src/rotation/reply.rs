@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     backoff,
-    facts::{Attempt, Found, Observed, Purpose, SeenInstance, Unsettled},
+    facts::{Attempt, Found, Observed, Owner, Purpose, SeenInstance, Unsettled},
     message::{message, provider_failed},
     outcome::{self, Class, Reply},
     restart,
@@ -21,14 +21,15 @@ use crate::api::{Accepted, Applied, ConditionStatus, Instance, Reason, Retry, Vn
 pub(super) fn decide(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Decision {
     match outcome::classify(&attempt.reply) {
         Class::Accepted => rest(accepted(observed, attempt, now)),
-        class if again_at_once(attempt, class) => Decision::Send(attempt.purpose),
+        class if again_at_once(observed, attempt, class) => Decision::Send(attempt.purpose),
         class => rest(failed(observed, attempt, class, now)),
     }
 }
 
 /// A cached key may just have been renewed, a nonce or a date may just have been wrong.
-pub(super) fn again_at_once(attempt: &Attempt, class: Class) -> bool {
-    matches!(class, Class::Credentials | Class::Signing)
+pub(super) fn again_at_once(observed: &Observed, attempt: &Attempt, class: Class) -> bool {
+    observed.owner == Owner::This
+        && matches!(class, Class::Credentials | Class::Signing)
         && attempt.tries == 1
         && attempt.reply != Reply::NoCredentials
 }

@@ -62,9 +62,10 @@ pub(in crate::controller) enum Before {
 pub(in crate::controller) enum Proof {
     /// It is still to come: the object could not make its call yet, for a reason that is not its own.
     Pending,
-    /// The call was made, and its reply says nothing of credentials and rights: the cloud was silent, or the instance was in
-    /// a state that takes no password.
+    /// The cloud was silent.
     Unanswered,
+    /// The reply says nothing of credentials and rights: throttled, or the instance was in a state that takes no password.
+    Inconclusive,
     /// The object could not make its call, or the API refused it.
     Failed,
 }
@@ -174,12 +175,14 @@ impl Claim {
         }
         match proof {
             Proof::Pending => {}
-            Proof::Unanswered if region == self.contested_in.as_deref() => {
+            Proof::Unanswered | Proof::Inconclusive
+                if proof == Proof::Inconclusive || region == self.contested_in.as_deref() =>
+            {
                 let wait = UNANSWERED.0.saturating_mul(1 << self.unanswered.min(10)).min(UNANSWERED.1);
                 self.prove_at = Some(now + wait);
                 self.unanswered += 1;
             }
-            Proof::Unanswered | Proof::Failed => self.give_up(),
+            Proof::Unanswered | Proof::Inconclusive | Proof::Failed => self.give_up(),
         }
     }
 }

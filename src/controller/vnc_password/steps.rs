@@ -93,7 +93,9 @@ impl Pass<'_> {
                 give_up();
                 return Ok(true);
             }
-            context.registry.contested(keeper, self.observed.region.as_deref().unwrap_or_default());
+            if let Some(region) = &self.observed.region {
+                context.registry.contested(keeper, region);
+            }
         }
         Ok(false)
     }
@@ -401,6 +403,8 @@ impl Pass<'_> {
             None
         } else if matches!(class, Class::InvalidInput | Class::Refused) {
             Some(Proof::Failed)
+        } else if matches!(class, Class::Waiting | Class::Throttled | Class::Signing) {
+            Some(Proof::Inconclusive)
         } else {
             Some(Proof::Unanswered)
         };

@@ -59,7 +59,7 @@ pub(in crate::rotation) fn after_call(observed: &Observed, attempt: &Attempt, no
             write(writes::promoted(contents, next, record))
         }
         Class::Accepted => rest(accepted(observed, attempt, record, now)),
-        class if again_at_once(attempt, class) => Decision::Send(attempt.purpose),
+        class if again_at_once(observed, attempt, class) => Decision::Send(attempt.purpose),
         Class::OutcomeUnknown => {
             let until = settled_at(attempt.at, observed.settle);
             if record.unsettled_until >= Some(until) {
