@@ -76,8 +76,7 @@ struct Known {
 
 /// What a Secret holds.
 enum Held {
-    /// The keys, the access key id or role that they stand for, and the identity that they make.
-    Keys(Keys, Arc<str>, Arc<Identity>),
+    Keys(Keys, Arc<Identity>),
     Nothing(Access),
 }
 
@@ -105,7 +104,7 @@ impl Identities {
     pub fn all(&self) -> Vec<Arc<Identity>> {
         let known = self.known();
         let held = known.values().filter_map(|known| match &known.read {
-            Some((_, Held::Keys(_, _, identity))) => Some(Arc::clone(identity)),
+            Some((_, Held::Keys(_, identity))) => Some(Arc::clone(identity)),
             _ => None,
         });
         std::iter::once(Arc::clone(&self.operator)).chain(held).collect()
@@ -197,17 +196,10 @@ impl Identities {
             && account().zip(self.account(name)).is_some_and(|(one, other)| one != other)
     }
 
-    /// The access key id or the role that an object calls under, as far as it was read. Of the operator's own identity, which
-    /// stays the same as long as the process lives: its name.
-    pub fn principal(&self, object: &Object) -> Option<Arc<str>> {
-        let Some(secret) = object.credentials() else { return Some(OPERATOR.into()) };
-        self.principal_in(&secret)
-    }
-
     /// The access key id or the role in a Secret with credentials, as it was read last.
     pub fn principal_in(&self, secret: &Key) -> Option<Arc<str>> {
         match &self.known().get(secret)?.read {
-            Some((_, Held::Keys(_, principal, _))) => Some(Arc::clone(principal)),
+            Some((_, Held::Keys(_, identity))) => Some(Arc::clone(identity.principal())),
             _ => None,
         }
     }
@@ -223,7 +215,7 @@ impl Identities {
         match name.split_once('/') {
             None => account(&self.operator),
             Some((namespace, name)) => match &self.known().get(&Key::new(namespace, name))?.read {
-                Some((_, Held::Keys(_, _, identity))) => account(identity),
+                Some((_, Held::Keys(_, identity))) => account(identity),
                 _ => None,
             },
         }
@@ -237,17 +229,17 @@ impl Identities {
 
     /// What the keys are good for. Those that have not changed go on as they were, with what is known of them.
     fn held(&self, key: &Key, keys: Keys) -> Held {
-        if let Some(Known { read: Some((_, Held::Keys(former, principal, identity))), .. }) =
-            self.known().get(key)
+        if let Some(Known { read: Some((_, Held::Keys(former, identity))), .. }) = self.known().get(key)
             && former.same_as(&keys)
         {
-            return Held::Keys(keys, Arc::clone(principal), Arc::clone(identity));
+            return Held::Keys(keys, Arc::clone(identity));
         }
         match self.source(key, &keys) {
             Ok(source) => {
                 let principal = keys.role_arn.as_ref().or(keys.access_key_id.as_ref());
-                let principal = principal.map_or("", |principal| principal.as_str()).into();
-                Held::Keys(keys, principal, Arc::new(Identity::new(key.to_string(), source)))
+                let principal = principal.map_or("", |principal| principal.as_str());
+                let identity = Identity::new(key.to_string(), source).with_principal(principal);
+                Held::Keys(keys, Arc::new(identity))
             }
             Err(access) => Held::Nothing(access),
         }
@@ -307,7 +299,7 @@ impl Identities {
 impl Held {
     fn access(&self) -> (Access, Option<Arc<Identity>>) {
         match self {
-            Self::Keys(_, _, identity) => (Access::Granted, Some(Arc::clone(identity))),
+            Self::Keys(_, identity) => (Access::Granted, Some(Arc::clone(identity))),
             Self::Nothing(access) => (access.clone(), None),
         }
     }

@@ -2,7 +2,7 @@
 //! deleted, and another one may take over.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -18,7 +18,7 @@ pub(super) const KEPT: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Default)]
 pub(super) struct Instances {
     unsettled: Mutex<HashMap<Box<str>, Vec<Late>>>,
-    busy: Mutex<HashSet<Box<str>>>,
+    busy: Mutex<HashMap<Box<str>, Vec<Caller>>>,
 }
 
 /// A call of unknown outcome.
@@ -39,17 +39,24 @@ pub(super) struct Caller {
     pub account: Option<Box<str>>,
 }
 
-/// Work on one instance is serialised: who holds this may call. Dropped, it lets the next in.
+/// Work on one instance is serialized: who holds this may call. Dropped, it lets the next in.
 pub(super) struct Turn<'a> {
     instances: &'a Instances,
     id: Box<str>,
+    caller: Caller,
 }
 
 impl Instances {
-    /// Takes the turn at an instance; `None` while another has it.
-    pub fn turn(&self, id: &str) -> Option<Turn<'_>> {
-        let free = self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(id.into());
-        free.then(|| Turn { instances: self, id: id.into() })
+    /// Takes the turn at an instance; `None` while another has it. Callers of another account do not count (`is_apart`): they
+    /// cannot reach this account's instance, and must not be able to keep its owner waiting.
+    pub fn turn(&self, id: &str, caller: Caller, is_apart: impl Fn(&Caller) -> bool) -> Option<Turn<'_>> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let holders = busy.entry(id.into()).or_insert_with(|| Vec::with_capacity(1));
+        if !holders.iter().all(is_apart) {
+            return None;
+        }
+        holders.push(caller.clone());
+        Some(Turn { instances: self, id: id.into(), caller })
     }
 
     /// Notes that a call of `value` (`None`: of any), made for the object with the uid `by`, may still arrive until then.
@@ -95,7 +102,14 @@ impl Instances {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.instances.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        let mut busy = self.instances.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(holders) = busy.get_mut(&self.id) else { return };
+        if let Some(own) = holders.iter().position(|holder| *holder == self.caller) {
+            holders.swap_remove(own);
+        }
+        if holders.is_empty() {
+            busy.remove(&self.id);
+        }
     }
 }
 
@@ -110,12 +124,20 @@ mod tests {
     #[test]
     fn one_at_a_time() {
         let instances = Instances::default();
-        let turn = instances.turn("i-1");
+        let caller = |account: &str| Caller { identity: account.into(), account: Some(account.into()) };
+        let take = |id, account: &'static str| {
+            instances.turn(id, caller(account), move |holder| holder.account.as_deref() != Some(account))
+        };
+        let turn = take("i-1", "1");
         assert!(turn.is_some());
-        assert!(instances.turn("i-1").is_none());
-        assert!(instances.turn("i-2").is_some());
+        assert!(take("i-1", "1").is_none());
+        assert!(take("i-2", "1").is_some());
+        let strangers = take("i-1", "2");
+        assert!(strangers.is_some(), "another account's instance");
         drop(turn);
-        assert!(instances.turn("i-1").is_some());
+        assert!(take("i-1", "1").is_some());
+        drop(strangers);
+        assert!(instances.busy.lock().unwrap().is_empty());
     }
 
     #[test]

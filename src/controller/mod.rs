@@ -60,7 +60,7 @@ pub use identities::{Ambient, OPERATOR};
 use instances::{Caller, Instances, KEPT};
 use nodes::Nodes;
 use object::Key;
-use registry::Registry;
+use registry::{Registry, Term};
 use secrets::Secrets;
 
 /// What the controller is to do, validated.
@@ -317,9 +317,20 @@ impl Context {
         self.registry.keeper(object, |one, other| self.identities.relation(one, other))
     }
 
-    /// Until when a call of a process before this one may still arrive; `None` before this one leads.
-    fn before_settled(&self) -> Option<Timestamp> {
-        self.term_start.get()?.checked_add(self.config.settle).ok()
+    /// The term of this process; `None` before it leads.
+    fn term(&self) -> Option<Term> {
+        let settled = self.term_start.get()?.checked_add(self.config.settle).ok()?;
+        Some(Term { settled })
+    }
+
+    /// Until when a call that a process before this one made for another object may arrive at the object's instance, or may
+    /// have arrived, and the objects of other identities that this rests on.
+    fn others_before(&self, object: &object::Object) -> (Option<Timestamp>, Vec<Arc<object::Object>>) {
+        let now = Timestamp::now();
+        let Some(term) = self.term().filter(|term| term.settled > now - KEPT) else {
+            return (None, Vec::new());
+        };
+        self.registry.others_before(object, term, now, |one, other| self.identities.relation(one, other))
     }
 
     /// What may still arrive at the object's instance: by calls that this process made, and by those that one before it may
@@ -329,9 +340,7 @@ impl Context {
         let (own, now) = (Identities::name(object), Timestamp::now());
         let concerns = |caller: &Caller| !self.identities.is_apart(caller, &own);
         let mut unsettled = self.instances.unsettled(&spec.instance_id, &object.uid, now, concerns);
-        let relation = |one: &_, other: &_| self.identities.relation(one, other);
-        let before = self.before_settled().filter(|settled| *settled > now - KEPT);
-        let before = before.and_then(|settled| self.registry.others_unsettled(object, settled, relation));
+        let (before, _) = self.others_before(object);
         unsettled.extend(before.map(|until| Unsettled { value: None, until, by_other: true }));
         let doubt = self.registry.doubt_of(object).filter(|(until, _)| *until > now - KEPT);
         unsettled.extend(doubt.map(|(until, by_other)| Unsettled { value: None, until, by_other }));

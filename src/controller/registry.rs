@@ -10,15 +10,18 @@ use std::{
 
 use jiff::Timestamp;
 
-pub(super) use self::contest::{Before, Proof};
+pub(super) use self::contest::{Before, Proof, Term};
 use self::contest::{Claim, Contests, Seat, contender};
 use super::{
     identities::Identities,
     object::{Key, Object},
 };
-use crate::rotation::{
-    facts::{Attempt, Fingerprint, History, Owner, SecretVersion},
-    ownership::{Basis, Relation},
+use crate::{
+    api::VncPasswordStatus,
+    rotation::{
+        facts::{Attempt, Fingerprint, History, Owner, SecretVersion},
+        ownership::{Basis, Relation},
+    },
 };
 
 /// What this process remembers of one object. It goes with the object.
@@ -83,6 +86,9 @@ enum Crowd {
 /// their wake-ups would grow with the square of their number.
 const CROWD: usize = 16;
 
+/// Objects of other identities that one reconcile asks the cloud about.
+pub(super) const MAX_STRANGERS: usize = 16;
+
 /// All objects that the watches know.
 #[derive(Default)]
 pub(super) struct Registry(Mutex<Tables>);
@@ -136,9 +142,7 @@ pub(super) struct Gone {
     pub instance_id: String,
     /// The name of the identity that it acted under.
     pub identity: String,
-    /// Until when a call of it may still arrive.
-    pub unsettled_until: Option<Timestamp>,
-    /// What a process before this term may have done for it.
+    /// What a process before this term may have done for it; what this one did it knows.
     pub before: Before,
     /// Nobody else names the instance.
     pub unclaimed: bool,
@@ -184,10 +188,11 @@ impl Registry {
 
     /// Another process acted for all objects until now.
     pub fn inherit(&self) {
+        let now = Timestamp::now();
         let mut tables = self.tables();
         let keys: Vec<Key> = tables.entries.keys().cloned().collect();
         for entry in tables.entries.values_mut() {
-            let claim = Claim::found(&entry.object);
+            let claim = Claim::found(&entry.object, now);
             *entry.memory = Memory { inherited: true, claim, ..Memory::default() };
         }
         for key in &keys {
@@ -361,27 +366,17 @@ impl Registry {
         Some((tables.entries.get(&seat.key)?.newest(), seat.contender.basis))
     }
 
-    /// Whether the API has accepted another object's call for the instance since it last accepted one of this object, in
-    /// this leadership term; or, as their statuses tell, before it.
+    /// Whether the API has accepted another object's call for the instance, in this leadership term, since it last accepted
+    /// one of this object.
     pub fn superseded(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> bool {
         let tables = self.tables();
         let Some((instance, seats, own)) = tables.seats_of(object) else { return false };
         if tables.departed.get(instance).is_some_and(|order| *order > own.accepted_order) {
             return true;
         }
-        let applied = object.status.applied.as_ref().map(|applied| &applied.time);
-        // Times in statuses are worth nothing once this object has had a call accepted.
-        let by_status = own.accepted_order == 0 && applied.is_some();
-        let others = seats.iter().filter(|seat| seat.key != own.key);
-        let mut others = others.filter(|seat| {
-            seat.accepted_order > own.accepted_order || by_status && seat.contender.basis == Basis::Hint
-        });
-        others.any(|seat| {
-            let Some(other) = tables.entries.get(&seat.key).map(Entry::newest) else { return false };
-            let theirs = other.status.applied.as_ref().map(|applied| &applied.time);
-            let theirs = theirs.max(other.status.last_rotation_time.as_ref());
-            let later = seat.accepted_order > own.accepted_order || theirs > applied;
-            later && relation(&other, object) != Relation::OtherAccount
+        seats.iter().filter(|seat| seat.accepted_order > own.accepted_order).any(|seat| {
+            let other = tables.entries.get(&seat.key).map(Entry::newest);
+            other.is_some_and(|other| relation(&other, object) != Relation::OtherAccount)
         })
     }
 
@@ -400,25 +395,64 @@ impl Registry {
             })
     }
 
-    /// Until when a call that a process before this term made for another object may arrive at the same instance; `settled`:
-    /// until when any call of that process may.
-    pub fn others_unsettled(
+    /// Until when a call that a process before this term made for another object may arrive at the same instance, or may
+    /// have arrived, and the objects of other identities that this rests on.
+    pub fn others_before(
         &self,
         object: &Object,
-        settled: Timestamp,
+        term: Term,
+        now: Timestamp,
         relation: impl Fn(&Object, &Object) -> Relation,
-    ) -> Option<Timestamp> {
+    ) -> (Option<Timestamp>, Vec<Arc<Object>>) {
         let tables = self.tables();
-        let (_, seats, own) = tables.seats_of(object)?;
+        let (mut latest, mut strangers) = (None, Vec::new());
+        let Some((_, seats, own)) = tables.seats_of(object) else { return (latest, strangers) };
         let claim = |seat: &Seat| tables.entries.get(&seat.key).map(|entry| &entry.memory.claim);
-        let acted = claim(own)?.before() == Before::Acted;
-        let others = seats.iter().filter(|seat| seat.key != own.key);
-        let untils = others.filter_map(|seat| {
-            let until = claim(seat)?.before_until(settled, acted)?;
-            let other = tables.entries.get(&seat.key)?.newest();
-            (relation(&other, object) != Relation::OtherAccount).then_some(until)
-        });
-        untils.max()
+        let acted = claim(own).is_some_and(|claim| claim.before() == Before::Acted);
+        let applied = object.status.applied.as_ref().map(|applied| applied.time.0);
+        for seat in seats.iter().filter(|seat| seat.key != own.key) {
+            let Some(entry) = tables.entries.get(&seat.key) else { continue };
+            let other = entry.newest();
+            let before = entry.memory.claim.before().until(term, acted);
+            // Where neither has had a call accepted in this term, the statuses tell whose was the last.
+            let hints = own.accepted_order == 0 && seat.contender.basis == Basis::Hint;
+            let later = applied.filter(|_| hints).and_then(|applied| {
+                let last = accepted_last(&other.status)?;
+                (last > applied).then(|| last.min(now))
+            });
+            let Some(until) = before.max(later) else { continue };
+            match relation(&other, object) {
+                Relation::OtherAccount => continue,
+                Relation::OtherIdentity => strangers.push(other),
+                Relation::SameIdentity => {}
+            }
+            latest = latest.max(Some(until));
+            if latest >= Some(term.settled) && strangers.len() >= MAX_STRANGERS {
+                break;
+            }
+        }
+        (latest, strangers)
+    }
+
+    /// What the status of an object says counts for nothing: the cloud refuses its identity, or it has none.
+    pub fn disregard_status(&self, object: &Object) {
+        self.remember(object, |memory| memory.claim.disregard_status());
+    }
+
+    /// The API refused the identity of this object: all others of that identity have no claim either.
+    pub fn refused(&self, object: &Object) {
+        let same: Vec<Key> = {
+            let tables = self.tables();
+            let seats = tables.seats_of(object);
+            let same = seats.into_iter().flat_map(|(_, seats, own)| {
+                seats.iter().filter(move |seat| seat.key != own.key && seat.shares_credentials(own))
+            });
+            same.filter(|seat| seat.contender.basis == Basis::Hint).map(|seat| seat.key.clone()).collect()
+        };
+        self.remember(object, |memory| memory.claim.refused());
+        for other in same.iter().filter_map(|key| self.newest(key)) {
+            self.remember(&other, |memory| memory.claim.give_up());
+        }
     }
 
     /// Whether another object acts at the same instance under the same identity.
@@ -614,7 +648,7 @@ impl Tables {
                 self.index(&object);
             }
         } else {
-            let claim = if inherited { Claim::found(&object) } else { Claim::default() };
+            let claim = if inherited { Claim::found(&object, Timestamp::now()) } else { Claim::default() };
             let memory = Memory { inherited, untouched: !inherited, claim, ..Memory::default() };
             let entry = Entry { object: Arc::clone(&object), memory: Box::new(memory) };
             self.entries.insert(key.clone(), entry);
@@ -691,17 +725,18 @@ impl Tables {
         self.departed_with(&newest, order);
         Some(Gone {
             uid: Arc::clone(&newest.uid),
-            unsettled_until: newest
-                .status
-                .retry
-                .as_ref()
-                .and_then(|retry| Some(retry.unsettled_until.as_ref()?.0)),
             before: entry.memory.claim.before(),
             unclaimed,
             instance_id: spec.instance_id.clone(),
             identity: Identities::name(&newest).into_owned(),
         })
     }
+}
+
+/// When the API last accepted a call, as a status says.
+fn accepted_last(status: &VncPasswordStatus) -> Option<Timestamp> {
+    let applied = status.applied.as_ref().map(|applied| applied.time.0);
+    applied.max(status.last_rotation_time.as_ref().map(|time| time.0))
 }
 
 /// Whether two versions of an object are found by different names.
@@ -735,7 +770,7 @@ where
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::controller::object::Incoming;
@@ -848,54 +883,64 @@ mod tests {
     }
 
     #[test]
-    fn what_was_accepted_before_the_term_is_told_by_the_statuses() {
+    fn a_process_before_the_term_may_have_called_for_others() {
+        let soon = Timestamp::now().checked_add(jiff::SignedDuration::from_mins(5)).unwrap();
+        let soon = Timestamp::from_second(soon.as_second()).unwrap();
         let at = |second| Timestamp::from_second(second).unwrap();
+        let term = Term { settled: soon.checked_add(jiff::SignedDuration::from_mins(11)).unwrap() };
         let applied = json!({"secretUid": "u", "secretResourceVersion": "1", "time": at(10)});
-        let own = json!({"requestId": "R", "acceptedAs": "a", "applied": applied});
-        let later = json!({"requestId": "R", "acceptedAs": "b", "lastRotationTime": at(20)});
-        let earlier = json!({"requestId": "R", "acceptedAs": "b", "lastRotationTime": at(5)});
-        let stood_back = json!({"requestId": "R", "acceptedAs": "b", "lastRotationTime": at(20), "conditions": conflict()});
+        let denied = |until: Value| {
+            json!({"retry": {"unsettledUntil": until}, "conditions": [{"type": "Stalled", "status": "True",
+                "reason": "CredentialsNotFound", "message": "", "lastTransitionTime": at(0)}]})
+        };
+        let stood_back = |until: Value| json!({"conditions": conflict(), "retry": {"unsettledUntil": until}});
+        let last = |time: Value| json!({"requestId": "R", "acceptedAs": "b", "conditions": conflict(), "lastRotationTime": time});
+        let called = json!({"requestId": "R", "acceptedAs": "b"});
+        let (new, own) = (json!({}), json!({"requestId": "R", "acceptedAs": "a", "applied": applied}));
+        let now = Timestamp::now();
         let table = [
-            ("later", later, Relation::OtherIdentity, true),
-            ("earlier", earlier, Relation::OtherIdentity, false),
-            ("later, and stood back since", stood_back.clone(), Relation::OtherIdentity, true),
-            ("another account's", stood_back, Relation::OtherAccount, false),
-            ("never accepted", json!({"lastRotationTime": at(20)}), Relation::OtherIdentity, false),
+            ("another, for a new object", &new, called.clone(), Some(term.settled)),
+            ("another that stood back, for a new object", &new, stood_back(Value::Null), Some(term.settled)),
+            ("nobody", &new, json!({}), None),
+            ("refused for its rights", &new, denied(Value::Null), None),
+            ("refused, and settled since", &new, denied(json!(at(10))), None),
+            ("both", &own, called, Some(term.settled)),
+            ("another that stood back", &own, stood_back(Value::Null), None),
+            ("another that stood back with a late call", &own, stood_back(json!(soon)), Some(soon)),
+            ("with a forged time", &own, stood_back(json!("9999-01-02T03:04:05Z")), Some(term.settled)),
+            ("another that lost its credentials", &own, denied(json!(soon)), Some(soon)),
+            ("another whose call was accepted later", &own, last(json!(at(20))), Some(at(20))),
+            ("another whose call was accepted earlier", &own, last(json!(at(5))), None),
+            ("with a forged time of acceptance", &own, last(json!("9999-01-02T03:04:05Z")), Some(now)),
         ];
-        for (name, status, relation, expected) in table {
-            let (registry, one, _) = two(own.clone(), status, true);
-            assert_eq!(registry.superseded(&one, |_, _| relation), expected, "{name}");
+        for (name, own, other, expected) in table {
+            let (registry, one, _) = two(own.clone(), other, true);
+            let (until, strangers) = registry.others_before(&one, term, now, |_, _| Relation::OtherIdentity);
+            assert_eq!((until, strangers.len()), (expected, usize::from(expected.is_some())), "{name}");
+            let (until, _) = registry.others_before(&one, term, now, |_, _| Relation::OtherAccount);
+            assert_eq!(until, None, "{name}: another account");
+            for stranger in strangers {
+                registry.disregard_status(&stranger);
+            }
+            let (until, _) = registry.others_before(&one, term, now, |_, _| Relation::OtherIdentity);
+            assert_eq!(until, None, "{name}: the cloud refuses its identity");
         }
     }
 
     #[test]
-    fn a_process_before_the_term_may_have_called_for_others() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let (settled, called) = (at(960), json!({"requestId": "R", "acceptedAs": "b"}));
-        let stood_back = json!({"requestId": "R", "acceptedAs": "b", "conditions": conflict()});
-        let late = json!({"conditions": conflict(), "retry": {"unsettledUntil": at(500)}});
-        let denied = json!({"conditions": [{"type": "Stalled", "status": "True", "reason": "Denied", "message": "",
-            "lastTransitionTime": at(0)}]});
-        let own = json!({"requestId": "R", "acceptedAs": "a"});
-        let table = [
-            ("another, for a new object", json!({}), &called, Some(settled)),
-            ("another that stood back, for a new object", json!({}), &stood_back, Some(settled)),
-            ("nobody", json!({}), &json!({}), None),
-            ("refused for its rights", json!({}), &denied, None),
-            ("both", own.clone(), &called, Some(settled)),
-            ("another that stood back", own.clone(), &stood_back, None),
-            ("another that stood back with a late call", own, &late, Some(at(500))),
-        ];
-        for (name, own, other, expected) in table {
-            let (registry, one, _) = two(own, other.clone(), true);
-            let until = registry.others_unsettled(&one, settled, |_, _| Relation::SameIdentity);
-            assert_eq!(until, expected, "{name}");
-            assert_eq!(
-                registry.others_unsettled(&one, settled, |_, _| Relation::OtherAccount),
-                None,
-                "{name}"
-            );
-        }
+    fn a_refusal_ends_the_hints_of_all_objects_of_that_identity() {
+        let registry = Registry::default();
+        let hint = json!({"requestId": "R", "acceptedAs": "a"});
+        let forged: Vec<Object> = (0..40)
+            .map(|number| with_status(object(&number.to_string(), 1, "a"), hint.clone()))
+            .inspect(|object| drop(registry.apply(object.clone(), true)))
+            .collect();
+        let other = object("other", 2, "b");
+        registry.apply(other.clone(), true);
+        let owner = || registry.owner(&other, |_, _| Relation::OtherIdentity);
+        assert_ne!(owner(), Owner::This);
+        registry.refused(&forged[0]);
+        assert_eq!(owner(), Owner::This, "one call, not forty");
     }
 
     #[test]

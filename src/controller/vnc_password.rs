@@ -200,12 +200,14 @@ impl<'a> Pass<'a> {
             context.registry.remember(&object, |memory| memory.doubt(doubt.until, doubt.by_other, now));
         }
         observed.history.unsettled = context.unsettled(&object);
-        // What was accepted and is not written yet is nobody else's to change until it is.
-        let turn = observed.attempt.as_ref().and_then(|_| context.instances.turn(&observed.spec.instance_id));
-        let (looked, conflicts, dated) = (false, 0, context.ecs.clock().dated());
+        let (turn, looked, conflicts, dated) = (None, false, 0, context.ecs.clock().dated());
         let proof = observed.prove_claim.then_some(Proof::Failed);
         let mut pass =
             Self { context, object, observed, region, identity, dated, turn, looked, conflicts, proof };
+        // What was accepted and is not written yet is nobody else's to change until it is.
+        if pass.observed.attempt.is_some() {
+            pass.turn = pass.take_turn();
+        }
         pass.ask_limiter();
         pass
     }
@@ -250,7 +252,8 @@ impl<'a> Pass<'a> {
 
     /// Decides and acts until there is nothing more to do now.
     async fn run(&mut self) -> Result<Option<Again>, Error> {
-        self.contend().await?;
+        self.contest_owner().await?;
+        self.ask_strangers().await?;
         loop {
             let now = Timestamp::now();
             match rotation::decide(&self.observed, now) {
@@ -392,7 +395,7 @@ impl<'a> Pass<'a> {
     fn end_proof(&self, ended: bool) {
         let Some(mut proof) = self.proof else { return };
         if proof == Proof::Failed && self.observed.limiter_opens.is_some() {
-            proof = Proof::Pending;
+            proof = Proof::Unanswered;
         }
         let region = self.observed.region.as_deref();
         self.context.registry.remember(&self.object, |memory| {

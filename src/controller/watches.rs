@@ -1,11 +1,7 @@
 //! The watches: VncPasswords whole, Secrets as metadata only. Each event updates what is known and wakes whom it
 //! concerns.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
@@ -22,7 +18,7 @@ use tokio::task::JoinSet;
 use super::{
     Context,
     object::{FleetObject, Incoming, IncomingFleet, Key, NodeMetadata, Object, SecretMetadata},
-    registry::{Before, Change, Concerned, Gone},
+    registry::{Change, Concerned, Gone},
 };
 use crate::runtime::Readiness;
 
@@ -175,7 +171,7 @@ async fn objects(context: &Context, namespace: Option<String>, readiness: &Readi
     let mut listing = Listing::default();
     while let Some(event) = events.next().await {
         match event {
-            Event::Init => listing.start(context.registry.keys(namespace.as_deref())),
+            Event::Init => listing.start(),
             Event::InitApply(object) | Event::Apply(object) => {
                 let object = Object::from(object);
                 listing.found(&object.key);
@@ -186,7 +182,7 @@ async fn objects(context: &Context, namespace: Option<String>, readiness: &Readi
                 follow_up(context, context.registry.delete(&object.key, &object.uid));
             }
             Event::InitDone => {
-                for (key, uid) in listing.missing() {
+                for (key, uid) in listing.missing(context.registry.keys(namespace.as_deref())) {
                     follow_up(context, context.registry.delete(&key, &uid));
                 }
                 if listing.first() {
@@ -199,13 +195,9 @@ async fn objects(context: &Context, namespace: Option<String>, readiness: &Readi
 
 fn follow_up(context: &Context, change: Change) {
     let Change { gone, released, former, fleets } = change;
-    if let Some(Gone { uid, instance_id, identity, unsettled_until, before, unclaimed }) = gone {
+    if let Some(Gone { uid, instance_id, identity, before, unclaimed }) = gone {
         // A process before this one may have made a call for it that this one does not know of.
-        // Of calls of this term it knows itself. The status is no better than whoever may write it: its time is bounded.
-        let settled = context.before_settled().filter(|_| before != Before::New);
-        let known = settled.map(|settled| unsettled_until.map_or(settled, |until| until.min(settled)));
-        let until =
-            if before == Before::Acted { settled } else { known.filter(|_| unsettled_until.is_some()) };
+        let until = context.term().and_then(|term| before.until(term, true));
         if let Some(until) = until.filter(|until| *until > Timestamp::now()) {
             let caller = context.identities.caller(&identity);
             context.instances.unsettle(&instance_id, &uid, caller, None, until);
@@ -239,7 +231,7 @@ async fn secrets(context: &Context, namespace: Option<String>, readiness: &Readi
     let mut listing = Listing::default();
     while let Some(event) = events.next().await {
         match event {
-            Event::Init => listing.start(context.secrets.keys(namespace.as_deref())),
+            Event::Init => listing.start(),
             Event::InitApply(secret) => {
                 let (key, version) = secret.into_version();
                 listing.found(&key);
@@ -260,12 +252,12 @@ async fn secrets(context: &Context, namespace: Option<String>, readiness: &Readi
                 }
             }
             Event::InitDone => {
-                for (key, uid) in listing.missing() {
+                context.secrets.listed();
+                for (key, uid) in listing.missing(context.secrets.keys(namespace.as_deref())) {
                     if context.secrets.delete(&key, &uid) {
                         wake_readers(context, &key);
                     }
                 }
-                context.secrets.listed();
                 if listing.first() {
                     readiness.arrived();
                 }
@@ -285,23 +277,31 @@ fn wake_readers(context: &Context, secret: &Key) {
 /// Tells after a relist what is gone, and whether it was the first list.
 #[derive(Default)]
 struct Listing {
-    unseen: HashMap<Key, Arc<str>>,
+    shown: HashSet<Key>,
+    /// A list after the first one is under way.
+    relisting: bool,
     listed: bool,
 }
 
 impl Listing {
-    fn start(&mut self, known: Vec<(Key, Arc<str>)>) {
-        self.unseen = known.into_iter().collect();
+    fn start(&mut self) {
+        self.shown.clear();
+        self.relisting = self.listed;
     }
 
     fn found(&mut self, key: &Key) {
-        if !self.unseen.is_empty() {
-            self.unseen.remove(key);
+        if self.relisting {
+            self.shown.insert(key.clone());
         }
     }
 
-    fn missing(&mut self) -> HashMap<Key, Arc<str>> {
-        std::mem::take(&mut self.unseen)
+    /// What is known now and was not in the list. What was made after the list comes back with its event.
+    fn missing(&mut self, known: Vec<(Key, Arc<str>)>) -> Vec<(Key, Arc<str>)> {
+        let shown = std::mem::take(&mut self.shown);
+        if !std::mem::take(&mut self.relisting) {
+            return Vec::new();
+        }
+        known.into_iter().filter(|(key, _)| !shown.contains(key)).collect()
     }
 
     /// Nothing was listed in full yet: nobody decides before that, so nobody need be woken.

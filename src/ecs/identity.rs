@@ -28,6 +28,7 @@ const PROBE: Duration = Duration::from_secs(5);
 /// An identity: the source of its credentials, and what the cloud said of them.
 pub struct Identity {
     name: Box<str>,
+    principal: Arc<str>,
     cache: Arc<Cache>,
     gate: Mutex<Gate>,
     account: OnceLock<Box<str>>,
@@ -80,7 +81,21 @@ impl Identity {
     pub fn new(name: impl Into<Box<str>>, cache: Arc<Cache>) -> Self {
         let (gate, account) = (Mutex::new(Gate::Open), OnceLock::new());
         let (asking, unlearned) = (tokio::sync::Mutex::default(), Mutex::default());
-        Self { name: name.into(), cache, gate, account, asking, unlearned }
+        let name: Box<str> = name.into();
+        let principal = Arc::from(&*name);
+        Self { name, principal, cache, gate, account, asking, unlearned }
+    }
+
+    /// The same, with the access key id or the role that it stands for.
+    #[must_use]
+    pub fn with_principal(self, principal: &str) -> Self {
+        Self { principal: principal.into(), ..self }
+    }
+
+    /// The access key id or the role that it stands for; its name where none was given.
+    #[must_use]
+    pub fn principal(&self) -> &Arc<str> {
+        &self.principal
     }
 
     /// Its name in logs.

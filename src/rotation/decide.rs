@@ -220,13 +220,15 @@ pub fn doubt(
         return others_called.then_some(Unsettled { value: None, until, by_other: false });
     }
     let unknown = (took_over || !known && !recorded).then(|| settled_at(term_start, observed.settle));
-    let until = unknown.max(observed.status.unsettled_until()).filter(|until| inherited && *until > now)?;
     // A process before this one may have known of another object's call.
     let ready = observed.status.condition(ConditionType::Ready);
     let in_doubt = ready.is_some_and(|ready| {
         ready.reason == Reason::Conflict
             || ready.status == ConditionStatus::Unknown && ready.reason == Reason::Settling
     });
+    // Doubt lasts until the value was accepted once more, also when the call can no longer arrive.
+    let until = unknown.max(observed.status.unsettled_until());
+    let until = until.filter(|until| inherited && (*until > now || in_doubt))?;
     Some(Unsettled { value: None, until, by_other: took_over || in_doubt })
 }
 

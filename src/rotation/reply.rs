@@ -12,7 +12,7 @@ use super::{
     rotate_at::RotateAt,
     verdict::{
         Decision, Effects, Note, Outlook, Progress, Verdict, after, conclude, enforce_due, in_effect, ready,
-        rest, seconds, settled_at,
+        rest, seconds, settled_at, stays_in_doubt,
     },
 };
 use crate::api::{Accepted, Applied, ConditionStatus, Instance, Reason, Retry, VncPasswordStatus};
@@ -231,7 +231,9 @@ pub(super) fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: 
         applied.secret_resource_version = attempt.version.resource_version.to_string();
         effects.applied_value = Some((attempt.version.clone(), attempt.value));
         (ready, ready_reason) = match &status.accepted {
-            None if observed.others_unsettled(applied.time.0, Some(attempt.value)).is_some() => {
+            None if observed.others_unsettled(applied.time.0, Some(attempt.value)).is_some()
+                || stays_in_doubt(observed) =>
+            {
                 (ConditionStatus::Unknown, Some(Reason::Settling))
             }
             None => (ConditionStatus::True, Some(Reason::Applied)),

@@ -1057,3 +1057,28 @@ fn a_value_that_was_spoilt_while_it_settled_is_still_sent_again() {
     observed.secret = Some(version(3));
     assert_eq!(sending(&mut observed, 980, 3, "Abc123"), Purpose::Settle);
 }
+
+/// DESIGN.md, R43, of a user's Secret: the doubt ends when the value was accepted once more, and not before.
+#[test]
+fn doubt_lasts_until_the_value_was_accepted_once_more() {
+    let mut observed = applied();
+    observed.history.unsettled.push(Unsettled { value: None, until: at(961), by_other: true });
+    let verdict = resting(&observed, 100);
+    assert_eq!(reasons(&verdict.status), (Unknown, Some(Reason::Settling), None));
+    next(&mut observed, &verdict);
+    // The operator restarts after the call can no longer arrive.
+    let mut successor = observed.clone();
+    successor.history = super::facts::History::default();
+    successor.history.unsettled.extend(doubt(&successor, true, false, at(2000), at(2000)));
+    assert_eq!(sending(&mut successor, 2000, 1, "Abc123"), Purpose::Settle);
+    let refused = call(&mut successor, Purpose::Settle, refused("Forbidden.RAM"), 2000);
+    assert_eq!(refused.status.ready(), Unknown);
+    // The memory of the call is gone as well.
+    next(&mut successor, &refused);
+    successor.history.unsettled.clear();
+    assert_eq!(resting(&successor, 2001).status.ready(), Unknown);
+    successor.credentials_changed = true;
+    assert_eq!(sending(&mut successor, 9000, 1, "Abc123"), Purpose::Settle);
+    let verdict = call(&mut successor, Purpose::Settle, accepted("R-9"), 9000);
+    assert_eq!(reasons(&verdict.status), (True, None, None));
+}

@@ -9,6 +9,7 @@ use super::{
     contents::{SecretRead, SecretWrite, State},
     facts::{Announcement, Fingerprint, Observed, Purpose, SecretVersion},
     message::{message, reboot_required},
+    outcome::Reply,
     rotate_at::RotateAt,
 };
 use crate::api::{Condition, ConditionStatus, ConditionType, Reason, VncPasswordStatus};
@@ -182,6 +183,17 @@ pub(super) fn conclude(
     Verdict::of(status, effects)
 }
 
+/// Whether the value was in doubt because of another object's call, and no call was accepted since: the memory of the other
+/// call may be gone by then.
+pub(super) fn stays_in_doubt(observed: &Observed) -> bool {
+    let accepted =
+        observed.attempt.as_ref().is_some_and(|attempt| matches!(attempt.reply, Reply::Accepted { .. }));
+    let ready = observed.status.condition(ConditionType::Ready);
+    let doubted =
+        |ready: &Condition| ready.status == ConditionStatus::Unknown && ready.reason == Reason::Settling;
+    !accepted && ready.is_some_and(doubted)
+}
+
 /// While a call of another object may still arrive, a value that is not in effect is in doubt as well. The status says so,
 /// so that a process after this one knows.
 fn doubted(
@@ -289,7 +301,8 @@ pub(super) fn in_effect(
     let own = observed.attempt.as_ref().map(|attempt| attempt.value);
     let own = own.or(observed.history.applied.as_ref().map(|(_, value)| *value));
     let applied = status.applied.as_ref().map(|applied| applied.time.0);
-    let in_doubt = settling && applied.is_some_and(|at| observed.others_unsettled(at, own).is_some());
+    let others = applied.is_some_and(|at| observed.others_unsettled(at, own).is_some());
+    let in_doubt = settling && (others || stays_in_doubt(observed));
     let mut outlook = if settling {
         let text = message(Reason::Settling, observed, None);
         let ready = if in_doubt { ConditionStatus::Unknown } else { ConditionStatus::True };

@@ -318,3 +318,43 @@ async fn three_thousand_objects_that_name_one_instance_cost_little_memory() {
     assert_eq!(world.calls(&instance).len(), 1);
     program.end().await;
 }
+
+/// What a younger object of a tenant can do to an owner whose claim is a hint: its identity has no right, so its status counts
+/// for nothing, and the owner makes no call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_of_an_identity_that_the_cloud_refuses_disturbs_nobody() {
+    let (owner, tenant) = (World::new().await, World::new().await);
+    let mut settings = settings_without_ambient(&owner);
+    settings.controller.ambient = vncpassword::controller::Ambient::In(vec![owner.namespace.clone()]);
+    settings.controller.namespaces.push(tenant.namespace.clone());
+    let garbage = [("access-key-id", "LTAIgarbage"), ("access-key-secret", "garbage")];
+    for name in ["garbage", "lost"] {
+        credentials_secret(&tenant, name, &garbage).await;
+    }
+    let operator = owner.operator_before(settings.clone()).await;
+    let instance = owner.generated("a", json!({})).await;
+    owner.until_ready("a").await;
+    for (name, keys) in [("forged", "garbage"), ("lost", "lost")] {
+        tenant.secret(name, "Abc123").await;
+        let spec =
+            json!({"instanceId": instance, "secretRef": {"name": name}, "credentialsRef": {"name": keys}});
+        tenant.object_with(name, spec).await;
+        tenant.until_stalled(name, Reason::Conflict).await;
+    }
+    tenant.secrets().delete("lost", &kube::api::DeleteParams::default()).await.unwrap();
+    credentials_secret(&tenant, "lost", &[("other", "nothing")]).await;
+    operator.stop().await;
+    let mut status = forged_status("garbage");
+    status["lastRotationTime"] = json!("2099-01-02T03:04:05Z");
+    for name in ["forged", "lost"] {
+        let patch = Patch::Merge(json!({"status": status}));
+        tenant.objects().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+    let operator = owner.operator_before(settings).await;
+    owner.change("a", json!({"spec": {"enforceInterval": "10h"}})).await;
+    owner.until("a", "reconciled", |status| status.observed_generation == Some(2)).await;
+    let status = owner.status("a").await;
+    assert_eq!(status.ready(), ConditionStatus::True, "{status:#?}");
+    assert_eq!(owner.calls(&instance).len(), 1, "the first one");
+    operator.stop().await;
+}

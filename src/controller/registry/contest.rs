@@ -40,8 +40,13 @@ pub(in crate::controller) struct Claim {
     accepted_order: u64,
     /// What a process before this term may have done for it.
     before: Before,
-    /// Until when a call of that process may still arrive, as the status says.
-    before_unsettled: Option<Timestamp>,
+}
+
+/// The leadership term of this process.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::controller) struct Term {
+    /// Until when a call of a process before this term may still arrive.
+    pub settled: Timestamp,
 }
 
 /// What a process before this term may have done for an object.
@@ -50,9 +55,9 @@ pub(in crate::controller) enum Before {
     /// Nothing: the object is younger than the term, or no call was ever made for it.
     #[default]
     New,
-    /// It stood back for another object, or was suspended. If it took the instance over in its last moments, its status does
-    /// not tell yet.
-    StoodBack,
+    /// It stood back for another object, or was suspended, or had no right. If the process began to act for it in its last
+    /// moments, the status does not show that yet. `unsettled`: until when a call may still arrive, as the status says.
+    StoodBack { unsettled: Option<Timestamp> },
     /// It may have made a call just before it ended.
     Acted,
 }
@@ -64,7 +69,7 @@ pub(in crate::controller) enum Proof {
     Pending,
     /// The cloud was silent.
     Unanswered,
-    /// The reply says nothing of credentials and rights: throttled, or the instance was in a state that takes no password.
+    /// The instance was in a state that takes no password: that says nothing of credentials and rights.
     Inconclusive,
     /// The object could not make its call, or the API refused it.
     Failed,
@@ -72,29 +77,18 @@ pub(in crate::controller) enum Proof {
 
 impl Claim {
     /// The claim of an object that the term found.
-    pub fn found(object: &Object) -> Self {
-        Self {
-            hint: hinted(object),
-            before: Before::of(&object.status),
-            before_unsettled: object.status.unsettled_until(),
-            ..Self::default()
-        }
+    pub fn found(object: &Object, now: Timestamp) -> Self {
+        Self { hint: hinted(object), before: Before::of(object, now), ..Self::default() }
+    }
+
+    /// The cloud refuses the identity of the object, or it has none: what its status says counts for nothing.
+    pub fn disregard_status(&mut self) {
+        self.hint = false;
+        self.before = Before::New;
     }
 
     pub fn before(&self) -> Before {
         self.before
-    }
-
-    /// Until when a call that a process before this term made for this object may arrive at the instance, as another object
-    /// there must expect; `settled`: until when any call of that process may arrive, `acted`: it acted for that other object.
-    pub fn before_until(&self, settled: Timestamp, acted: bool) -> Option<Timestamp> {
-        match self.before {
-            Before::New => None,
-            Before::Acted => Some(settled),
-            // The process may have begun to act for this object, and its status does not tell yet.
-            Before::StoodBack if !acted => Some(settled),
-            Before::StoodBack => self.before_unsettled.map(|until| until.min(settled)),
-        }
     }
 
     pub fn accepted_order(&self) -> u64 {
@@ -111,9 +105,8 @@ impl Claim {
 
     /// The API accepted a call under that key or role; `order`: its place among all accepted calls.
     pub fn accepted(&mut self, principal: Arc<str>, order: u64) {
-        let Self { before, before_unsettled, .. } = *self;
-        let accepted_as = Some(principal);
-        *self = Self { accepted_as, accepted_order: order, before, before_unsettled, ..Self::default() };
+        let (before, accepted_as) = (self.before, Some(principal));
+        *self = Self { accepted_as, accepted_order: order, before, ..Self::default() };
     }
 
     /// The API refused a call for credentials or rights: what was accepted before is worth nothing any more.
@@ -188,22 +181,34 @@ impl Claim {
 }
 
 impl Before {
-    /// What a process may have done just before it ended for an object with that status.
-    fn of(status: &VncPasswordStatus) -> Self {
+    /// What a process may have done just before it ended for an object that the term finds like this.
+    fn of(object: &Object, now: Timestamp) -> Self {
+        let status = &object.status;
+        let unsettled = status.unsettled_until().filter(|until| *until > now);
         let stalled = status.reason(ConditionType::Stalled);
-        let stood_back =
-            stalled == Some(Reason::Conflict) || status.condition(ConditionType::Suspended).is_some();
-        // A call that was refused for credentials or rights leaves no doubt.
-        if stalled.is_some_and(has_no_right) && status.unsettled_until().is_none() {
-            return Self::New;
+        let suspended = object.spec.as_ref().is_ok_and(|spec| spec.suspend)
+            || status.condition(ConditionType::Suspended).is_some();
+        let never_called =
+            status.conditions.is_empty() && status.request_id.is_none() && status.retry.is_none();
+        let no_right = stalled.is_some_and(has_no_right);
+        if never_called || no_right && unsettled.is_none() {
+            // A call that was refused for credentials or rights leaves no doubt.
+            Self::New
+        } else if suspended || no_right || stalled == Some(Reason::Conflict) {
+            Self::StoodBack { unsettled }
+        } else {
+            Self::Acted
         }
-        match (
-            status.conditions.is_empty() && status.request_id.is_none() && status.retry.is_none(),
-            stood_back,
-        ) {
-            (true, _) => Self::New,
-            (false, true) => Self::StoodBack,
-            (false, false) => Self::Acted,
+    }
+
+    /// Until when another object must expect a call that the process made for this one. `acted`: the process acted for that
+    /// other object, so it made none for this one at the same time unless the status says so.
+    pub fn until(self, term: Term, acted: bool) -> Option<Timestamp> {
+        match self {
+            Self::New => None,
+            Self::Acted => Some(term.settled),
+            Self::StoodBack { .. } if !acted => Some(term.settled),
+            Self::StoodBack { unsettled } => unsettled.map(|until| until.min(term.settled)),
         }
     }
 }

@@ -10,9 +10,10 @@ use crate::{
     controller::{
         Error,
         identities::Identities,
+        instances::Caller,
         object::{Key, Object},
         random_id,
-        registry::Proof,
+        registry::{MAX_STRANGERS, Proof},
         secrets,
         status::{self, Written},
     },
@@ -39,10 +40,10 @@ enum Permission {
     Busy,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// Somebody else owns the instance: finds out whether the two act in different accounts, and whether the other's claim
     /// must be proven (R41).
-    pub(super) async fn contend(&mut self) -> Result<(), Error> {
+    pub(super) async fn contest_owner(&mut self) -> Result<(), Error> {
         if self.observed.spec.suspend || self.observed.deleting {
             return Ok(());
         }
@@ -60,7 +61,7 @@ impl Pass<'_> {
                 return Ok(());
             }
             // An identity that nobody has, or that the cloud refuses, contends for nothing.
-            if !self.outranks(&keeper, basis, &own).await? {
+            if !self.dismisses(&keeper, basis, &own).await? {
                 return Ok(());
             }
             self.observed.owner = context.owner(&self.object);
@@ -72,8 +73,41 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// A status says that a process before this one may have called for an object of another identity. It counts only if
+    /// that identity could have: asks the cloud.
+    pub(super) async fn ask_strangers(&mut self) -> Result<(), Error> {
+        let context = self.context;
+        if self.observed.deleting || !self.observed.history.unsettled.iter().any(|late| late.by_other) {
+            return Ok(());
+        }
+        let (_, strangers) = context.others_before(&self.object);
+        for stranger in strangers.into_iter().take(MAX_STRANGERS) {
+            let refused = match context.identity_of(&stranger).await? {
+                None => true,
+                Some(theirs) => context.identities.learn_account(&theirs).await == Standing::Refused,
+            };
+            if refused {
+                context.registry.disregard_status(&stranger);
+                continue;
+            }
+            if self.observed.access == Access::Unread {
+                self.read_credentials().await?;
+            }
+            if let Some(own) = &self.identity {
+                context.identities.learn_account(own).await;
+            }
+        }
+        self.observed.history.unsettled = context.unsettled(&self.object);
+        Ok(())
+    }
+
     /// Whether the keeper's claim may no longer stand after what the cloud says of the two identities.
-    async fn outranks(&self, keeper: &Arc<Object>, basis: Basis, own: &Arc<Identity>) -> Result<bool, Error> {
+    async fn dismisses(
+        &self,
+        keeper: &Arc<Object>,
+        basis: Basis,
+        own: &Arc<Identity>,
+    ) -> Result<bool, Error> {
         let context = self.context;
         let give_up = || context.registry.remember(keeper, |memory| memory.claim.give_up());
         let Some(theirs) = context.identity_of(keeper).await? else {
@@ -146,13 +180,20 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// The turn at the instance, if nobody has it who may reach the same one.
+    pub(super) fn take_turn(&self) -> Option<super::super::instances::Turn<'a>> {
+        let (context, own) = (self.context, Identities::name(&self.object));
+        let is_apart = |holder: &Caller| context.identities.is_apart(holder, &own);
+        context.instances.turn(&self.observed.spec.instance_id, context.identities.caller(&own), is_apart)
+    }
+
     /// Whether this reconcile may act at the instance: no other object's does, it belongs to this one, and this process
     /// leads. While it waited, the owner may have changed, and others may have made calls.
     fn may_act(&mut self) -> Permission {
         let context = self.context;
         let waited = self.turn.is_none();
         if waited {
-            self.turn = context.instances.turn(&self.observed.spec.instance_id);
+            self.turn = self.take_turn();
         }
         if self.turn.is_none() || !context.config.lease.holds() {
             return Permission::Busy;
@@ -364,7 +405,7 @@ impl Pass<'_> {
         self.observed.limiter_opens = opens.or(self.observed.limiter_opens);
         // Before anything is written: the object or its Secret may be gone by then.
         let refused = result.as_ref().err().is_some_and(ecs::Error::refuses_identity);
-        self.settle_claim(class, refused, value, at);
+        self.take_in_reply(class, refused, value, at);
         self.observed.attempt = Some(Attempt {
             purpose,
             version,
@@ -383,7 +424,7 @@ impl Pass<'_> {
 
     /// Takes in what a reply says of the object's claim to the instance, and of calls that may still arrive.
     /// `refused`: the identity was.
-    fn settle_claim(&mut self, class: Class, refused: bool, value: Fingerprint, at: Timestamp) {
+    fn take_in_reply(&mut self, class: Class, refused: bool, value: Fingerprint, at: Timestamp) {
         let (context, object) = (self.context, &self.object);
         let instance = &self.observed.spec.instance_id;
         if class == Class::OutcomeUnknown {
@@ -394,16 +435,21 @@ impl Pass<'_> {
             self.observed.history.unsettled = context.unsettled(object);
         }
         let proof = if class == Class::Accepted {
-            let principal = context.identities.principal(object).unwrap_or_default();
-            context.registry.accepted(object, principal);
+            let used = self.identity.as_ref().map(|identity| Arc::clone(identity.principal()));
+            context.registry.accepted(object, used.unwrap_or_default());
+            // The Secret may hold another key by now.
+            let now = object.credentials().and_then(|secret| context.identities.principal_in(&secret));
+            if let Some(now) = now {
+                context.registry.remember(object, |memory| memory.claim.renewed(&now));
+            }
             self.observed.superseded = false;
             None
         } else if refused {
-            context.registry.remember(object, |memory| memory.claim.refused());
+            context.registry.refused(object);
             None
         } else if matches!(class, Class::InvalidInput | Class::Refused) {
             Some(Proof::Failed)
-        } else if matches!(class, Class::Waiting | Class::Throttled | Class::Signing) {
+        } else if class == Class::Waiting {
             Some(Proof::Inconclusive)
         } else {
             Some(Proof::Unanswered)

@@ -77,16 +77,17 @@ pub(super) fn to_repeat(
     let status = &observed.status;
     let record = contents.record_of(&observed.spec.instance_id)?;
     let standing = status.reason(ConditionType::Stalled).or(status.reason(ConditionType::Reconciling));
+    let others = || observed.history.unsettled.iter().filter(|unsettled| unsettled.by_other);
+    let (known_late, supposed_late) =
+        (others().any(|late| late.value.is_some()), others().any(|late| late.value.is_none()));
     match &status.applied {
         // A value of the time when the Secret was the user's came into effect since.
         Some(applied) if applied.rotation.is_none() && !contents.version.is(applied) => Some(Start::Apply),
-        // A value of another object may have come into effect since.
-        None if observed.superseded
-            || observed.history.unsettled.iter().any(|unsettled| unsettled.by_other)
-            || matches!(standing, Some(Reason::Conflict | Reason::Settling)) =>
-        {
-            Some(Start::Reapply)
-        }
+        // A value of another object came into effect since, or may have: this process knows of the call.
+        None if observed.superseded || known_late => Some(Start::Reapply),
+        // Only statuses say so, and anybody may have written those: no instance is restarted for that.
+        None if supposed_late => Some(Start::Repeat),
+        None if matches!(standing, Some(Reason::Conflict | Reason::Settling)) => Some(Start::Reapply),
         _ if !proven(observed, record) => Some(Start::Repeat),
         _ => (observed.prove_claim || due.again(now)).then_some(Start::Repeat),
     }

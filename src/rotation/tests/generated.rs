@@ -1066,3 +1066,21 @@ fn an_object_that_is_being_deleted_starts_nothing_more() {
     users.secret = Some(version(2));
     assert!(resting(&users, 100).wake.is_none());
 }
+
+/// Anybody who may write statuses can make it look so.
+#[test]
+fn what_only_the_status_of_another_object_says_restarts_no_instance() {
+    for until in [50, 1061] {
+        let mut play = Play::needs_restarts();
+        play.observed.allow_reboot = true;
+        change(&mut play.observed, |spec| spec.activation = Activation::Reboot);
+        let supposed = Unsettled { value: None, until: at(until), by_other: true };
+        play.observed.history.unsettled.push(supposed);
+        for second in [100, 1061, 1200, 2000] {
+            play.observed.look = Some(look(second, "Running", false, -60));
+            assert!(!play.run(second).contains(&"reboot".to_owned()), "{until}: at {second}");
+        }
+        let accepted = play.status().accepted.as_ref();
+        assert_eq!(accepted.map(|accepted| accepted.unchanged), Some(true), "{until}: sent once");
+    }
+}
