@@ -328,21 +328,23 @@ async fn a_status_of_an_identity_that_the_cloud_refuses_disturbs_nobody() {
     settings.controller.ambient = vncpassword::controller::Ambient::In(vec![owner.namespace.clone()]);
     settings.controller.namespaces.push(tenant.namespace.clone());
     let garbage = [("access-key-id", "LTAIgarbage"), ("access-key-secret", "garbage")];
-    for name in ["garbage", "lost"] {
+    for name in ["garbage", "gone"] {
         credentials_secret(&tenant, name, &garbage).await;
     }
     let operator = owner.operator_before(settings.clone()).await;
     let instance = owner.generated("a", json!({})).await;
     owner.until_ready("a").await;
-    for (name, keys) in [("forged", "garbage"), ("lost", "lost")] {
+    // Creation times are whole seconds: these are younger.
+    quiet(1).await;
+    for (name, keys) in [("forged", "garbage"), ("lost", "gone")] {
         tenant.secret(name, "Abc123").await;
         let spec =
             json!({"instanceId": instance, "secretRef": {"name": name}, "credentialsRef": {"name": keys}});
         tenant.object_with(name, spec).await;
         tenant.until_stalled(name, Reason::Conflict).await;
     }
-    tenant.secrets().delete("lost", &kube::api::DeleteParams::default()).await.unwrap();
-    credentials_secret(&tenant, "lost", &[("other", "nothing")]).await;
+    tenant.secrets().delete("gone", &kube::api::DeleteParams::default()).await.unwrap();
+    credentials_secret(&tenant, "gone", &[("other", "nothing")]).await;
     operator.stop().await;
     let mut status = forged_status("garbage");
     status["lastRotationTime"] = json!("2099-01-02T03:04:05Z");
