@@ -1,0 +1,239 @@
+//! Who is found by which name, who owns an instance, and who is woken.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controller::object::Incoming;
+
+fn object(name: &str, second: i64, credentials: &str) -> Object {
+    let created = Timestamp::from_second(second).unwrap();
+    let incoming: Incoming = serde_json::from_value(json!({
+        "metadata": {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1", "generation": 1,
+            "creationTimestamp": created},
+        "spec": {"instanceId": "i-1", "secretRef": {"name": name}, "credentialsRef": {"name": credentials}},
+    }))
+    .unwrap();
+    Object::from(incoming)
+}
+
+fn with_status(object: Object, status: serde_json::Value) -> Object {
+    Object { status: Arc::new(serde_json::from_value(status).unwrap()), ..object }
+}
+
+fn conflict() -> serde_json::Value {
+    json!([{"type": "Stalled", "status": "True", "reason": "Conflict", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"}])
+}
+
+/// Two objects at one instance, the other one older; the status of each, and whether the term has found them.
+fn two(one: serde_json::Value, other: serde_json::Value, found: bool) -> (Registry, Object, Object) {
+    let registry = Registry::default();
+    let one = with_status(object("one", 2, "a"), one);
+    let other = with_status(object("other", 1, "b"), other);
+    registry.apply(one.clone(), found);
+    registry.apply(other.clone(), found);
+    (registry, one, other)
+}
+
+#[test]
+fn a_status_keeps_nobody_out_unless_the_term_found_it() {
+    let hint = json!({"requestId": "R", "acceptedAs": "a"});
+    let table = [
+        ("found by the term", hint.clone(), true, true),
+        ("written since", hint, false, false),
+        ("of other credentials", json!({"requestId": "R", "acceptedAs": "x"}), true, false),
+        ("of the operator's own identity", json!({"requestId": "R"}), true, false),
+        ("nothing accepted", json!({"acceptedAs": "a"}), true, false),
+    ];
+    for (name, status, found, keeps_out) in table {
+        let (registry, _, other) = two(status, json!({}), found);
+        let owner = registry.owner(&other, |_, _| Relation::OtherIdentity);
+        assert_eq!(owner != Owner::This, keeps_out, "{name}");
+    }
+}
+
+#[test]
+fn an_accepted_call_keeps_others_out_until_the_key_is_another() {
+    let (registry, one, other) = two(json!({}), json!({}), false);
+    let owner = || registry.owner(&other, |_, _| Relation::OtherIdentity);
+    assert_eq!(owner(), Owner::This, "nobody has shown a right yet");
+    registry.accepted(&one, "LTAI1".into());
+    assert_eq!(owner(), Owner::Other(Some("one".to_owned())));
+    assert_eq!(registry.owner(&one, |_, _| Relation::OtherIdentity), Owner::This);
+    let keys = one.credentials().unwrap();
+    registry.credentials_renewed(&keys, "LTAI1");
+    assert_eq!(registry.keeper(&other, |_, _| Relation::OtherIdentity).unwrap().1, Basis::Accepted);
+    registry.credentials_renewed(&keys, "LTAI2");
+    assert_eq!(registry.keeper(&other, |_, _| Relation::OtherIdentity).unwrap().1, Basis::Hint);
+    registry.remember(&one, |memory| memory.claim.refused());
+    assert_eq!(owner(), Owner::This, "the new key has no right");
+}
+
+#[test]
+fn a_hint_is_proven_when_another_identity_contends() {
+    let (registry, one, other) = two(json!({"requestId": "R", "acceptedAs": "a"}), json!({}), true);
+    registry.woken();
+    assert!(!registry.must_prove(&one), "nobody contends");
+    let (keeper, basis) = registry.keeper(&other, |_, _| Relation::OtherIdentity).unwrap();
+    assert_eq!((&keeper.key, basis), (&one.key, Basis::Hint));
+    registry.contested(&keeper, "cn-hangzhou");
+    assert!(registry.must_prove(&one));
+    assert_eq!(registry.woken(), std::slice::from_ref(&one.key));
+    registry.remember(&one, |memory| {
+        memory.claim.proof_ended(Proof::Failed, Some("cn-hangzhou"), Instant::now());
+    });
+    assert_eq!(registry.owner(&other, |_, _| Relation::OtherIdentity), Owner::This);
+    assert_eq!(registry.woken(), [other.key.clone(), one.key.clone()], "the next one may try");
+}
+
+#[test]
+fn an_object_that_is_being_deleted_gives_up_its_claim() {
+    let (registry, one, other) = two(json!({}), json!({}), false);
+    registry.accepted(&one, "LTAI1".into());
+    registry.woken();
+    registry.apply(Object { deleting: true, resource_version: "2".into(), ..one }, false);
+    assert_eq!(registry.owner(&other, |_, _| Relation::SameIdentity), Owner::This);
+    assert!(registry.woken().contains(&other.key));
+}
+
+#[test]
+fn the_last_accepted_call_is_in_effect() {
+    let (registry, one, other) = two(json!({}), json!({}), false);
+    let superseded = |object: &Object| registry.superseded(object, |_, _| Relation::SameIdentity);
+    assert!(!superseded(&one) && !superseded(&other));
+    registry.accepted(&one, "LTAI1".into());
+    assert_eq!((superseded(&one), superseded(&other)), (false, true));
+    registry.accepted(&other, "LTAI2".into());
+    assert_eq!((superseded(&one), superseded(&other)), (true, false));
+    assert!(!registry.superseded(&one, |_, _| Relation::OtherAccount), "another account's instance");
+    registry.delete(&other.key, &other.uid);
+    assert!(superseded(&one), "also when the other one is gone");
+    registry.accepted(&one, "LTAI1".into());
+    assert!(!superseded(&one));
+}
+
+#[test]
+fn a_process_before_the_term_may_have_called_for_others() {
+    let soon = Timestamp::now().checked_add(jiff::SignedDuration::from_mins(5)).unwrap();
+    let soon = Timestamp::from_second(soon.as_second()).unwrap();
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let term = Term { settled: soon.checked_add(jiff::SignedDuration::from_mins(11)).unwrap() };
+    let applied = json!({"secretUid": "u", "secretResourceVersion": "1", "time": at(10)});
+    let denied = |until: Value| {
+        json!({"retry": {"unsettledUntil": until}, "conditions": [{"type": "Stalled", "status": "True",
+            "reason": "CredentialsNotFound", "message": "", "lastTransitionTime": at(0)}]})
+    };
+    let stood_back = |until: Value| json!({"conditions": conflict(), "retry": {"unsettledUntil": until}});
+    let last = |time: Value| json!({"requestId": "R", "acceptedAs": "b", "conditions": conflict(), "lastRotationTime": time});
+    let called = json!({"requestId": "R", "acceptedAs": "b"});
+    let (new, own) = (json!({}), json!({"requestId": "R", "acceptedAs": "a", "applied": applied}));
+    let now = Timestamp::now();
+    let table = [
+        ("another, for a new object", &new, called.clone(), Some(term.settled)),
+        ("another that stood back, for a new object", &new, stood_back(Value::Null), Some(term.settled)),
+        ("nobody", &new, json!({}), None),
+        ("refused for its rights", &new, denied(Value::Null), None),
+        ("refused, and settled since", &new, denied(json!(at(10))), None),
+        ("both", &own, called, Some(term.settled)),
+        ("another that stood back", &own, stood_back(Value::Null), None),
+        ("another that stood back with a late call", &own, stood_back(json!(soon)), Some(soon)),
+        ("with a forged time", &own, stood_back(json!("9999-01-02T03:04:05Z")), Some(term.settled)),
+        ("another that lost its credentials", &own, denied(json!(soon)), Some(soon)),
+        ("another whose call was accepted later", &own, last(json!(at(20))), Some(at(20))),
+        ("another whose call was accepted earlier", &own, last(json!(at(5))), None),
+        ("with a forged time of acceptance", &own, last(json!("9999-01-02T03:04:05Z")), Some(now)),
+    ];
+    for (name, own, other, expected) in table {
+        let (registry, one, _) = two(own.clone(), other, true);
+        let (until, strangers) = registry.others_before(&one, term, now, |_, _| Relation::OtherIdentity);
+        assert_eq!((until, strangers.len()), (expected, usize::from(expected.is_some())), "{name}");
+        let (until, _) = registry.others_before(&one, term, now, |_, _| Relation::OtherAccount);
+        assert_eq!(until, None, "{name}: another account");
+        for stranger in strangers {
+            registry.disregard_status(&stranger);
+        }
+        let (until, _) = registry.others_before(&one, term, now, |_, _| Relation::OtherIdentity);
+        assert_eq!(until, None, "{name}: the cloud refuses its identity");
+    }
+}
+
+#[test]
+fn a_refusal_ends_the_hints_of_all_objects_of_that_identity() {
+    let registry = Registry::default();
+    let hint = json!({"requestId": "R", "acceptedAs": "a"});
+    let forged: Vec<Object> = (0..40)
+        .map(|number| with_status(object(&number.to_string(), 1, "a"), hint.clone()))
+        .inspect(|object| drop(registry.apply(object.clone(), true)))
+        .collect();
+    let other = object("other", 2, "b");
+    registry.apply(other.clone(), true);
+    let owner = || registry.owner(&other, |_, _| Relation::OtherIdentity);
+    assert_ne!(owner(), Owner::This);
+    registry.refused(&forged[0]);
+    assert_eq!(owner(), Owner::This, "one call, not forty");
+}
+
+#[test]
+fn a_call_that_is_accepted_after_its_object_was_deleted_counts() {
+    let (registry, one, other) = two(json!({}), json!({}), false);
+    registry.accepted(&other, "LTAI2".into());
+    registry.delete(&one.key, &one.uid);
+    registry.woken();
+    registry.accepted(&one, "LTAI1".into());
+    assert!(registry.superseded(&other, |_, _| Relation::SameIdentity));
+    assert!(registry.woken().contains(&other.key));
+}
+
+/// 3,000 objects that name one instance: nobody is woken before all are listed, and afterwards a change wakes the crowd
+/// once a tick.
+#[test]
+fn wake_ups_of_a_crowd_do_not_grow_with_its_square() {
+    const OBJECTS: usize = 3000;
+    let registry = Registry::default();
+    for number in 0..OBJECTS {
+        registry.apply(object(&number.to_string(), 1, "a"), true);
+    }
+    assert_eq!(registry.woken().len(), OBJECTS, "each one for itself");
+    for number in 0..OBJECTS {
+        let claimed = object(&number.to_string(), 1, "a");
+        registry.accepted(&claimed, "LTAI1".into());
+    }
+    assert_eq!(registry.woken(), []);
+    assert_eq!(registry.woken_crowds().len(), OBJECTS);
+    assert_eq!(registry.woken_crowds(), []);
+}
+
+#[test]
+fn one_of_those_that_generate_into_a_key_owns_it() {
+    let registry = Registry::default();
+    let generator = |name: &str, second, instance: &str| {
+        let mut object = object(name, second, "a");
+        let spec = Arc::make_mut(object.spec.as_mut().unwrap());
+        spec.instance_id = instance.into();
+        spec.secret_ref.name = "shared".into();
+        spec.rotation = Some(Box::default());
+        registry.apply(object.clone(), false);
+        object
+    };
+    let (old, young) = (generator("old", 1, "i-1"), generator("young", 2, "i-2"));
+    let owner = |object: &Object| registry.owner(object, |_, _| Relation::SameIdentity);
+    assert_eq!((owner(&old), owner(&young)), (Owner::This, Owner::OtherOfSecret("old".to_owned())));
+    registry.accepted(&young, "LTAI1".into());
+    assert_eq!((owner(&old), owner(&young)), (Owner::OtherOfSecret("young".to_owned()), Owner::This));
+    registry.delete(&young.key, &young.uid);
+    assert_eq!(owner(&old), Owner::This);
+}
+
+#[test]
+fn a_secret_with_credentials_is_released_by_the_last_who_names_it() {
+    let registry = Registry::default();
+    let (one, other) = (object("one", 1, "keys"), object("other", 2, "keys"));
+    let keys = one.credentials().unwrap();
+    registry.apply(one.clone(), false);
+    registry.apply(other.clone(), false);
+    assert_eq!(registry.credential_users(&keys).len(), 2);
+    assert_eq!(registry.delete(&one.key, &one.uid).released, None);
+    assert_eq!(registry.apply(object("other", 2, "new"), false).released, Some(keys.clone()));
+    assert!(!registry.has_credential_users(&keys));
+}
