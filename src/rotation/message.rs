@@ -1,5 +1,7 @@
 //! The texts of conditions: what happened, to what, and what to do. Stable, without times and counters.
 
+use jiff::Timestamp;
+
 use super::{
     contents::Slot,
     facts::{Access, Observed},
@@ -56,7 +58,6 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
             "the ECS API refused the signature of a call for instance {instance} (code {code}); it is signed \
              afresh; check the operator's clock if this stays"
         ),
-        Reason::RebootRequired => reboot_required(observed, &observed.status),
         Reason::Generating => {
             format!("the first password of instance {instance} is drawn and written to Secret {secret}")
         }
@@ -131,7 +132,8 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
         ),
         Reason::Suspended => "spec.suspend is set: nothing is done until it is removed".to_owned(),
         // Written elsewhere, by others, or of a fleet alone.
-        Reason::InvalidObject
+        Reason::RebootRequired
+        | Reason::InvalidObject
         | Reason::InvalidSchedule
         | Reason::Unrecognized
         | Reason::NothingSelected
@@ -194,7 +196,7 @@ fn refused_value(observed: &Observed, code: &str) -> String {
 }
 
 /// What a password that waits for a restart needs.
-pub(super) fn reboot_required(observed: &Observed, status: &VncPasswordStatus) -> String {
+pub(super) fn reboot_required(observed: &Observed, status: &VncPasswordStatus, now: Timestamp) -> String {
     let spec = &observed.spec;
     let (instance, secret) = (&spec.instance_id, &spec.secret_ref.name);
     let key = format!("{}{}", spec.secret_ref.key, if observed.generated() { ".next" } else { "" });
@@ -213,7 +215,7 @@ pub(super) fn reboot_required(observed: &Observed, status: &VncPasswordStatus) -
         Activation::Reboot if observed.plan.is_err() => {
             "spec.rotation or spec.window cannot be read: mend it, or restart it yourself"
         }
-        Activation::Reboot if !restart::will_reboot(observed, status) => {
+        Activation::Reboot if !restart::will_reboot(observed, status, now) => {
             "two requests to restart it moved nothing: restart it yourself"
         }
         Activation::Reboot if spec.window.is_some() => "the operator restarts it in spec.window",

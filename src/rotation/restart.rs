@@ -147,18 +147,35 @@ enum Reboot {
     Now(RebootRequest),
 }
 
-/// Whether the operator restarts the instance, sooner or later.
-pub(super) fn will_reboot(observed: &Observed, status: &VncPasswordStatus) -> bool {
+/// Whether the operator restarts the instance, sooner or later, or may have just made the instance restart.
+pub(super) fn will_reboot(observed: &Observed, status: &VncPasswordStatus, now: Timestamp) -> bool {
     let Some(accepted) = &status.accepted else { return false };
     observed.spec.activation == Activation::Reboot
         && observed.allow_reboot
         && observed.plan.is_ok()
         && !accepted.unchanged
-        && requests(status, accepted).is_none_or(|request| request.requests < MOST_REQUESTS)
+        && !moved_nothing(observed, status, accepted, now)
 }
 
 /// A second request only where the first moved nothing.
 const MOST_REQUESTS: i32 = 2;
+
+/// Whether the instance still runs as before although the last of the requests was made so long ago that it can no longer
+/// arrive. Until then the restart may come, so the instance counts as one that the operator restarts.
+fn moved_nothing(
+    observed: &Observed,
+    status: &VncPasswordStatus,
+    accepted: &Accepted,
+    now: Timestamp,
+) -> bool {
+    let Some(last) = requests(status, accepted).filter(|last| last.requests >= MOST_REQUESTS) else {
+        return false;
+    };
+    let settled = settled_at(last.time.0, observed.settle);
+    let running = status.instance.as_ref().and_then(|it| it.status.as_deref()) == Some(RUNNING);
+    // A process that has not looked yet believes what the one before it saw.
+    running && settled <= now && observed.look.as_ref().is_none_or(|look| look.at >= settled)
+}
 
 fn requests<'a>(status: &'a VncPasswordStatus, accepted: &Accepted) -> Option<&'a RebootRequest> {
     status.reboot_requested_at.as_deref().filter(|request| request.rotation == accepted.rotation)
@@ -171,12 +188,15 @@ fn reboot(observed: &Observed, status: &VncPasswordStatus, look: &Look, now: Tim
     };
     // Without a start time to compare with, a restart would not be seen.
     let Some(baseline) = accepted.start_time.as_ref().map(|start| start.0) else { return Reboot::Never };
-    if !will_reboot(observed, status) || seen.status != RUNNING || seen.locked {
+    if !will_reboot(observed, status, now) || seen.status != RUNNING || seen.locked {
         return Reboot::Never;
     }
     let former = requests(status, accepted);
     // Times are kept to the second, cut off.
     let settled = former.map(|former| settled_at(former.time.0, observed.settle));
+    if former.is_some_and(|former| former.requests >= MOST_REQUESTS) {
+        return settled.filter(|settled| *settled > now).map_or(Reboot::Look, Reboot::At);
+    }
     // Start times are told to the minute: a restart within the same minute would not be seen either.
     let earliest = Some(after(baseline, Duration::from_secs(60))).max(settled).max(observed.reboot_opens);
     let earliest = earliest.map_or(now, |earliest| earliest.max(now));
@@ -245,8 +265,8 @@ pub(super) fn waiting(
     look: Timestamp,
     now: Timestamp,
 ) -> Verdict {
-    let text = reboot_required(observed, &status);
-    let progress = if will_reboot(observed, &status) { Progress::Reconciling } else { Progress::Rest };
+    let text = reboot_required(observed, &status, now);
+    let progress = if will_reboot(observed, &status, now) { Progress::Reconciling } else { Progress::Rest };
     let (ready, ready_reason) = ready(observed, &status);
     let outlook = Outlook { ready_reason, ..Outlook::new(ready, progress, Reason::RebootRequired, text) };
     conclude(observed, status, &outlook, now, Effects { look: Some(look), ..effects })

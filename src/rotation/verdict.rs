@@ -154,7 +154,7 @@ pub(super) fn conclude(
     let at = (observed.generation, now);
     let ready_reason = outlook.ready_reason.unwrap_or(outlook.reason);
     let ready_message = match outlook.ready_reason {
-        Some(Reason::RebootRequired) => reboot_required(observed, &status),
+        Some(Reason::RebootRequired) => reboot_required(observed, &status, now),
         Some(reason) => message(reason, observed, None),
         None => outlook.message.clone(),
     };
@@ -169,7 +169,7 @@ pub(super) fn conclude(
         Progress::Stalled => flag(ConditionType::Stalled, outlook.reason, outlook.message.clone()),
     }
     if status.accepted.is_some() {
-        let text = reboot_required(observed, &status);
+        let text = reboot_required(observed, &status, now);
         flag(ConditionType::RebootRequired, Reason::RebootRequired, text);
     }
     if observed.spec.suspend {

@@ -574,6 +574,20 @@ fn a_restart_is_announced_and_asked_for_once_and_once_more_where_nothing_moved()
     play.observed.look = Some(look(1070, "Running", false, -60));
     assert_eq!(play.run(1070), ["read", "announce Reboot", "reboot"]);
     assert_eq!(play.status().reboot_requested_at, Some(Box::new(request(1070, 2))));
+    assert_eq!(play.status().reason(ConditionType::Reconciling), Some(Reason::RebootRequired), "just asked");
+    play.observed.look = Some(look(1080, "Stopping", false, -60));
+    assert_eq!(play.run(1080), [""; 0]);
+    play.observed.look = None;
+    assert_eq!(play.run(9000), [""; 0]);
+    assert_eq!(play.status().reason(ConditionType::Reconciling), Some(Reason::RebootRequired), "it moves");
+    // It stopped and started within a look: that would be a restart. Here the look before was of another moment.
+    let mut play = waiting_for_a_restart(Activation::Reboot, true);
+    play.run(102);
+    play.observed.look = Some(look(1070, "Running", false, -60));
+    play.run(1070);
+    play.observed.look = Some(look(2000, "Running", false, -60));
+    assert_eq!(play.run(2000), [""; 0]);
+    assert_eq!(play.status().reason(ConditionType::Reconciling), Some(Reason::RebootRequired), "it may still come");
     play.observed.look = Some(look(9000, "Running", false, -60));
     assert_eq!(play.run(9000), [""; 0]);
     assert_eq!(play.status().reason(ConditionType::Reconciling), None);
