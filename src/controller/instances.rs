@@ -59,7 +59,9 @@ impl Instances {
         Some(Turn { instances: self, id: id.into(), caller })
     }
 
-    /// Notes that a call of `value` (`None`: of any), made for the object with the uid `by`, may still arrive until then.
+    /// Notes that a call of `value` (`None`: of any), made for the object with the uid `by`, may still arrive until then;
+    /// whether that is news. It is none while a former call of the same value may still arrive: whom that concerns is in
+    /// doubt already, and looks again when the former call can no longer arrive.
     pub fn unsettle(
         &self,
         id: &str,
@@ -67,13 +69,18 @@ impl Instances {
         caller: Caller,
         value: Option<Fingerprint>,
         until: Timestamp,
-    ) {
+        now: Timestamp,
+    ) -> bool {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = table.entry(id.into()).or_insert_with(|| Vec::with_capacity(1));
         let same = |late: &&mut Late| late.by == *by && late.caller == caller && late.value == value;
-        match calls.iter_mut().find(same) {
-            Some(late) => late.until = late.until.max(until),
-            None => calls.push(Late { by: Arc::clone(by), caller, value, until }),
+        if let Some(late) = calls.iter_mut().find(same) {
+            let former = late.until;
+            late.until = former.max(until);
+            former <= now
+        } else {
+            calls.push(Late { by: Arc::clone(by), caller, value, until });
+            true
         }
     }
 
@@ -144,8 +151,9 @@ mod tests {
     fn what_is_unsettled_is_forgotten_in_time() {
         let instances = Instances::default();
         let operator = Caller { identity: "operator".into(), account: None };
-        for until in [10, 30, 20] {
-            instances.unsettle("i-1", &"a".into(), operator.clone(), None, at(until));
+        for (now, until, news) in [(0, 10, true), (5, 30, false), (7, 20, false), (30, 30, true)] {
+            let is_news = instances.unsettle("i-1", &"a".into(), operator.clone(), None, at(until), at(now));
+            assert_eq!(is_news, news, "at {now}");
         }
         assert_eq!(instances.unsettled("i-1", "a", at(30 + 3599), |_| true).len(), 1);
         assert!(instances.unsettled("i-1", "a", at(30 + 3599), |who| *who != operator).is_empty());
@@ -157,7 +165,7 @@ mod tests {
     fn a_call_outlives_its_object_and_is_another_objects_then() {
         let instances = Instances::default();
         let operator = Caller { identity: "operator".into(), account: None };
-        instances.unsettle("i-1", &"former".into(), operator, None, at(10));
+        instances.unsettle("i-1", &"former".into(), operator, None, at(10), at(0));
         let by_other = |uid| instances.unsettled("i-1", uid, at(0), |_| true)[0].by_other;
         assert_eq!((by_other("former"), by_other("successor")), (false, true));
     }

@@ -395,7 +395,7 @@ impl<'a> Pass<'a> {
     fn end_proof(&self, ended: bool) {
         let Some(mut proof) = self.proof else { return };
         if proof == Proof::Failed && self.observed.limiter_opens.is_some() {
-            proof = Proof::Unanswered;
+            proof = Proof::Throttled;
         }
         let region = self.observed.region.as_deref();
         self.context.registry.remember(&self.object, |memory| {

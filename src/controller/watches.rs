@@ -198,9 +198,10 @@ fn follow_up(context: &Context, change: Change) {
     if let Some(Gone { uid, instance_id, identity, before, unclaimed }) = gone {
         // A process before this one may have made a call for it that this one does not know of.
         let until = context.term().and_then(|term| before.until(term, true));
-        if let Some(until) = until.filter(|until| *until > Timestamp::now()) {
+        let now = Timestamp::now();
+        if let Some(until) = until.filter(|until| *until > now) {
             let caller = context.identities.caller(&identity);
-            context.instances.unsettle(&instance_id, &uid, caller, None, until);
+            context.instances.unsettle(&instance_id, &uid, caller, None, until, now);
         }
         // Others of the same identity ask again.
         context.lookout.forget(&identity, &instance_id);

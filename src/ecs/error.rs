@@ -192,16 +192,33 @@ impl Error {
         };
         match classify_code(code, *http_status) {
             // With one of these, an unknown code also means throttling.
-            Class::Refused if *http_status == 429 || retry_after.is_some() => FailureKind::Unanswered,
+            Class::Refused if *http_status == 429 || retry_after.is_some() => FailureKind::Throttled,
+            Class::Throttled => FailureKind::Throttled,
             Class::Credentials | Class::Denied | Class::NotFound | Class::InvalidInput | Class::Refused => {
                 FailureKind::Refused
             }
             Class::Accepted
             | Class::Waiting
-            | Class::Throttled
             | Class::OutcomeUnknown
             | Class::Unreachable
             | Class::Signing => FailureKind::Unanswered,
+        }
+    }
+
+    /// Whether the cloud answered that the account of the identity has used up its calls, be it to the call or
+    /// to the request for credentials.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        match self {
+            Self::Api { code, http_status, .. } => classify_code(code, *http_status) == Class::Throttled,
+            Self::Credentials(error) => error.kind == FailureKind::Throttled,
+            Self::NoCredentials
+            | Self::CredentialsRest { .. }
+            | Self::Timeout { .. }
+            | Self::NotSent { .. }
+            | Self::Interrupted { .. }
+            | Self::UnreadableReply { .. }
+            | Self::Invalid { .. } => false,
         }
     }
 
@@ -330,9 +347,9 @@ mod tests {
             (api("AuthenticationFail.OIDCToken.Expired", 400), FailureKind::Refused),
             (api(UNRECOGNIZED_CODE, 400), FailureKind::Refused),
             (api(UNRECOGNIZED_CODE, 500), FailureKind::Unanswered),
-            (api("Throttling.User", 400), FailureKind::Unanswered),
-            (throttled(429, None), FailureKind::Unanswered),
-            (throttled(400, Some(Duration::from_secs(1))), FailureKind::Unanswered),
+            (api("Throttling.User", 400), FailureKind::Throttled),
+            (throttled(429, None), FailureKind::Throttled),
+            (throttled(400, Some(Duration::from_secs(1))), FailureKind::Throttled),
             (api("InternalError", 500), FailureKind::Unanswered),
             (api("SignatureNonceUsed", 400), FailureKind::Unanswered),
             (Error::Timeout { action }, FailureKind::Unanswered),

@@ -21,6 +21,10 @@ use crate::{
 /// at the longest.
 const UNANSWERED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
+/// How long an object whose account has used up its calls may keep another one waiting for its proof. Whoever can call in that
+/// account can use them up without end.
+const THROTTLED: Duration = Duration::from_secs(600);
+
 /// What this process knows of an object's claim to its instance. It is never read from a status or a Secret, except for the
 /// hint, so nobody can forge it.
 #[derive(Default)]
@@ -31,8 +35,8 @@ pub(in crate::controller) struct Claim {
     hint: bool,
     /// The API refused the last call for credentials or rights.
     refused: bool,
-    /// The region of an object of another identity that contends for the instance.
-    contested_in: Option<Box<str>>,
+    /// The region of an object of another identity that contends for the instance, and since when it does.
+    contested: Option<(Box<str>, Instant)>,
     /// When to prove the claim again after calls without an answer.
     prove_at: Option<Instant>,
     unanswered: u32,
@@ -69,6 +73,8 @@ pub(in crate::controller) enum Proof {
     Pending,
     /// The cloud was silent.
     Unanswered,
+    /// The cloud answered that the account of the object has used up its calls, or this process knows that it has.
+    Throttled,
     /// The instance was in a state that takes no password: that says nothing of credentials and rights.
     Inconclusive,
     /// The object could not make its call, or the API refused it.
@@ -119,7 +125,7 @@ impl Claim {
     pub fn give_up(&mut self) {
         self.accepted_as = None;
         self.hint = false;
-        self.contested_in = None;
+        self.contested = None;
         self.prove_at = None;
         self.unanswered = 0;
     }
@@ -148,35 +154,38 @@ impl Claim {
     /// An object of another identity, which calls in that region, contends for the instance. Whether this object must prove
     /// its claim now.
     pub fn contested(&mut self, region: &str, now: Instant) -> bool {
-        if self.basis() == Basis::Hint && self.contested_in.is_none() {
-            self.contested_in = Some(region.into());
+        if self.basis() == Basis::Hint && self.contested.is_none() {
+            self.contested = Some((region.into(), now));
         }
         self.must_prove(now)
     }
 
     pub fn must_prove(&self, now: Instant) -> bool {
         self.basis() == Basis::Hint
-            && self.contested_in.is_some()
+            && self.contested.is_some()
             && self.prove_at.is_none_or(|prove_at| prove_at <= now)
     }
 
     /// Takes in how an attempt to prove the claim ended, made in that region. Where the contender calls in another region, the
     /// cloud's silence in this one is no reason to keep it waiting.
     pub fn proof_ended(&mut self, proof: Proof, region: Option<&str>, now: Instant) {
-        if self.basis() != Basis::Hint {
+        let Some((contested_in, since)) = self.contested.as_ref().filter(|_| self.basis() == Basis::Hint)
+        else {
             return;
+        };
+        let stands = match proof {
+            Proof::Pending => return,
+            Proof::Unanswered => region == Some(&**contested_in),
+            Proof::Throttled => now < *since + THROTTLED,
+            Proof::Inconclusive => true,
+            Proof::Failed => false,
+        };
+        if !stands {
+            return self.give_up();
         }
-        match proof {
-            Proof::Pending => {}
-            Proof::Unanswered | Proof::Inconclusive
-                if proof == Proof::Inconclusive || region == self.contested_in.as_deref() =>
-            {
-                let wait = UNANSWERED.0.saturating_mul(1 << self.unanswered.min(10)).min(UNANSWERED.1);
-                self.prove_at = Some(now + wait);
-                self.unanswered += 1;
-            }
-            Proof::Unanswered | Proof::Inconclusive | Proof::Failed => self.give_up(),
-        }
+        let wait = UNANSWERED.0.saturating_mul(1 << self.unanswered.min(10)).min(UNANSWERED.1);
+        self.prove_at = Some(now + wait);
+        self.unanswered += 1;
     }
 }
 
@@ -377,6 +386,13 @@ mod tests {
             assert_eq!((claim.basis(), claim.must_prove(now)), (basis, again), "{name}");
             assert_eq!(claim.must_prove(now + UNANSWERED.0), basis == Basis::Hint, "{name}: later");
         }
+        let mut throttled = claim(true);
+        throttled.contested("cn-hangzhou", now);
+        throttled.proof_ended(Proof::Throttled, Some("cn-hangzhou"), now);
+        assert_eq!(throttled.basis(), Basis::Hint, "throttled");
+        throttled.contested("cn-hangzhou", now + THROTTLED);
+        throttled.proof_ended(Proof::Throttled, Some("cn-hangzhou"), now + THROTTLED);
+        assert_eq!(throttled.basis(), Basis::None, "throttled for too long");
         let mut elsewhere = claim(true);
         elsewhere.contested("cn-hangzhou", now);
         elsewhere.proof_ended(Proof::Unanswered, Some("cn-nowhere"), now);

@@ -404,8 +404,7 @@ impl<'a> Pass<'a> {
         let opens = self.note_call(route, ticket, class, result.as_ref().err());
         self.observed.limiter_opens = opens.or(self.observed.limiter_opens);
         // Before anything is written: the object or its Secret may be gone by then.
-        let refused = result.as_ref().err().is_some_and(ecs::Error::refuses_identity);
-        self.take_in_reply(class, refused, value, at);
+        self.take_in_reply(class, result.as_ref().err(), value, at);
         self.observed.attempt = Some(Attempt {
             purpose,
             version,
@@ -423,15 +422,15 @@ impl<'a> Pass<'a> {
     }
 
     /// Takes in what a reply says of the object's claim to the instance, and of calls that may still arrive.
-    /// `refused`: the identity was.
-    fn take_in_reply(&mut self, class: Class, refused: bool, value: Fingerprint, at: Timestamp) {
+    fn take_in_reply(&mut self, class: Class, error: Option<&ecs::Error>, value: Fingerprint, at: Timestamp) {
         let (context, object) = (self.context, &self.object);
         let instance = &self.observed.spec.instance_id;
         if class == Class::OutcomeUnknown {
             let caller = context.identities.caller(&Identities::name(object));
             let until = rotation::settled_at(at, context.config.settle);
-            context.instances.unsettle(instance, &object.uid, caller, Some(value), until);
-            context.registry.wake_contenders(object);
+            if context.instances.unsettle(instance, &object.uid, caller, Some(value), until, at) {
+                context.registry.wake_contenders(object);
+            }
             self.observed.history.unsettled = context.unsettled(object);
         }
         let proof = if class == Class::Accepted {
@@ -444,13 +443,15 @@ impl<'a> Pass<'a> {
             }
             self.observed.superseded = false;
             None
-        } else if refused {
+        } else if error.is_some_and(ecs::Error::refuses_identity) {
             context.registry.refused(object);
             None
         } else if matches!(class, Class::InvalidInput | Class::Refused) {
             Some(Proof::Failed)
         } else if class == Class::Waiting {
             Some(Proof::Inconclusive)
+        } else if error.is_some_and(ecs::Error::is_throttled) {
+            Some(Proof::Throttled)
         } else {
             Some(Proof::Unanswered)
         };

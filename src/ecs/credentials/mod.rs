@@ -94,8 +94,10 @@ pub enum FailureKind {
     /// The identity was refused, or its configuration cannot be used. A retry without a change gives the same
     /// result.
     Refused,
-    /// There was no usable answer: no connection, a timeout, a server error, an unreadable reply, or
-    /// throttling. A retry may succeed.
+    /// The cloud answered that the account has used up its calls. A retry may succeed.
+    Throttled,
+    /// There was no usable answer: no connection, a timeout, a server error or an unreadable reply. A retry may
+    /// succeed.
     Unanswered,
 }
 

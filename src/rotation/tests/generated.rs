@@ -587,7 +587,11 @@ fn a_restart_is_announced_and_asked_for_once_and_once_more_where_nothing_moved()
     play.run(1070);
     play.observed.look = Some(look(2000, "Running", false, -60));
     assert_eq!(play.run(2000), [""; 0]);
-    assert_eq!(play.status().reason(ConditionType::Reconciling), Some(Reason::RebootRequired), "it may still come");
+    assert_eq!(
+        play.status().reason(ConditionType::Reconciling),
+        Some(Reason::RebootRequired),
+        "it may still come"
+    );
     play.observed.look = Some(look(9000, "Running", false, -60));
     assert_eq!(play.run(9000), [""; 0]);
     assert_eq!(play.status().reason(ConditionType::Reconciling), None);

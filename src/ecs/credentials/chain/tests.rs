@@ -216,7 +216,7 @@ type FailureRow<'a> = (Vec<(&'a str, &'a str)>, Vec<Act>, FailureKind);
 
 #[tokio::test]
 async fn a_failure_says_whether_the_identity_was_refused_or_nobody_answered() {
-    use FailureKind::{Refused, Unanswered};
+    use FailureKind::{Refused, Throttled, Unanswered};
 
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
@@ -245,7 +245,7 @@ async fn a_failure_says_whether_the_identity_was_refused_or_nobody_answered() {
         ([oidc(), vec![(oidc::OIDC_TOKEN_FILE, "/none")]].concat(), vec![], Refused),
         (oidc(), refuse("NoPermission"), Refused),
         (oidc(), refuse("AuthenticationFail.OIDCToken.Expired"), Refused),
-        (oidc(), refuse("Throttling.User"), Unanswered),
+        (oidc(), refuse("Throttling.User"), Throttled),
         (oidc(), vec![say(503, "busy")], Unanswered),
         (oidc(), vec![Act::Reset(String::new())], Unanswered),
         (oidc(), vec![say(200, &sts_reply(3))], Unanswered),
