@@ -139,7 +139,7 @@ fn rotated(before: &ClusterVncPasswordStatus, now: &ClusterVncPasswordStatus) ->
 
 /// Restarts, as a person does, the instances whose two requests were both lost because the operator was killed between
 /// announcing them and making them; which these are.
-async fn restart_by_hand(fleet: &Fleet, cloud: &Cloud) -> BTreeSet<String> {
+async fn restart_by_hand(fleet: &Fleet<'_>, cloud: &Cloud) -> BTreeSet<String> {
     let mut by_hand = BTreeSet::new();
     let deadline = Instant::now() + CONVERGENCE;
     loop {
