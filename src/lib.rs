@@ -9,6 +9,7 @@
 //! | [`ecs`] | the cloud client; knows no Kubernetes |
 //! | [`controller`] | the Kubernetes side: watches, and one pass over one object |
 //! | [`runtime`] | settings, logs, metrics, traces, probes, shutdown |
+//! | [`kube_client`] | the client of the API server: deadlines, HTTP/2 with PING; knows no room |
 //! | [`cli`] | the plugin of kubectl: one file a command |
 //! | [`emulator`] | the double of the ECS API that tests and the demo run against |
 
@@ -17,5 +18,6 @@ pub mod cli;
 pub mod controller;
 pub mod ecs;
 pub mod emulator;
+pub mod kube_client;
 pub mod rotation;
 pub mod runtime;

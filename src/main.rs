@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use vncpassword::{
     api::definitions,
+    kube_client::{self, Deadlines, Retries},
     runtime::{
         Output, RamPolicyArgs, RunArgs, Settings, Shutdown, WhoamiArgs, init_telemetry, ram_policy, run,
-        whoami, without_retries,
+        whoami,
     },
 };
 
@@ -80,8 +81,8 @@ async fn operate(arguments: RunArgs) -> Result<(), Failure> {
 }
 
 async fn run_until_signalled(settings: Settings) -> Result<(), Failure> {
-    let config = without_retries(kube::Config::infer().await?);
-    let client = kube::Client::try_from(config)?;
+    let config = kube::Config::infer().await?;
+    let client = kube_client::client(config, Deadlines::default(), Retries::Never)?;
     let (stop, shutdown) = Shutdown::new();
     let signals = tokio::spawn(stop.on_signal());
     run(settings, client, |name| std::env::var_os(name), shutdown).await?;
@@ -92,7 +93,9 @@ async fn run_until_signalled(settings: Settings) -> Result<(), Failure> {
 #[allow(clippy::print_stdout, reason = "the output of this command")]
 async fn tell_identity(arguments: WhoamiArgs) -> Result<ExitCode, Failure> {
     // Outside of a cluster there is an answer as well.
-    let client = kube::Client::try_default().await.ok();
+    let config = kube::Config::infer().await.ok();
+    let client = config
+        .and_then(|config| kube_client::client(config, Deadlines::default(), Retries::WhereHarmless).ok());
     let output = arguments.output;
     let answer = whoami(arguments, client, |name| std::env::var_os(name)).await?;
     match output {

@@ -9,6 +9,7 @@ use kube::{
 };
 
 use super::{Error, Lookup};
+use crate::kube_client::{self, Deadlines, Retries};
 
 /// The flags that kubectl has, too. They may stand before the command or after it.
 #[derive(Args, Clone, Debug, Default)]
@@ -123,7 +124,13 @@ impl ConnectArgs {
     pub async fn connect(&self) -> Result<Connection, Error> {
         let config = self.config().await?;
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(|error| Error::Client(Box::new(error)))?;
+        // As with kubectl: a time of the flag is for every request but a watch.
+        let deadlines = match self.request_timeout {
+            Duration::ZERO => Deadlines::default(),
+            all => Deadlines { single: all, list: all, ..Deadlines::default() },
+        };
+        let client = kube_client::client(config, deadlines, Retries::WhereHarmless)
+            .map_err(|error| Error::Client(Box::new(error)))?;
         Ok(Connection { client, namespace })
     }
 
@@ -170,8 +177,6 @@ impl ConnectArgs {
         }
         if !self.request_timeout.is_zero() {
             config.connect_timeout = Some(self.request_timeout);
-            config.read_timeout = Some(self.request_timeout);
-            config.reset_reader_on_write = true;
         }
         if self.as_user.is_none() && (!self.as_group.is_empty() || self.as_uid.is_some()) {
             return Err(Error::Usage("--as-group and --as-uid need --as".to_owned()));
@@ -254,7 +259,6 @@ mod tests {
         };
         arguments.override_in(&mut config).unwrap();
         assert_eq!(config.cluster_url.to_string(), "https://other.example:8443/");
-        assert_eq!(config.read_timeout, Some(Duration::from_secs(7)));
         assert_eq!(config.auth_info.impersonate.as_deref(), Some("jane"));
         assert_eq!(config.auth_info.impersonate_groups, Some(vec!["devs".to_owned(), "ops".to_owned()]));
     }

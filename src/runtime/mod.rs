@@ -3,7 +3,6 @@
 mod cloud;
 mod cluster;
 mod http;
-mod kube_client;
 mod leader;
 mod lease;
 mod metrics;
@@ -17,7 +16,6 @@ mod traces;
 mod whoami;
 
 pub use cloud::{CloudError, cloud};
-pub use kube_client::without_retries;
 pub use leader::LEASE;
 pub use lease::{Holding, Lease};
 pub use metrics::{

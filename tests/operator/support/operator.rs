@@ -13,14 +13,15 @@ use std::{
 };
 
 use http::{Method, Request};
-use kube::client::{Body, ClientBuilder};
+use kube::client::Body;
 use tokio::task::JoinHandle;
 use tower::{Layer, Service};
 use vncpassword::{
     controller::{self, Ambient},
     ecs::{self, Endpoint, Rates, Region},
     emulator::AccessKey,
-    runtime::{CloudSettings, Lease, Settings, Shutdown, StartError, Stop, run, without_retries},
+    kube_client::{self, Deadlines, Retries},
+    runtime::{CloudSettings, Lease, Settings, Shutdown, StartError, Stop, run},
 };
 
 /// A running operator.
@@ -157,7 +158,10 @@ impl Operator {
     /// Starts one in this environment.
     pub fn start_as(config: kube::Config, settings: Settings, variables: Variables) -> Self {
         let requests = Requests::default();
-        let client = ClientBuilder::try_from(without_retries(config)).unwrap().with_layer(&requests).build();
+        let client = kube_client::builder(config, Deadlines::default(), Retries::Never)
+            .unwrap()
+            .with_layer(&requests)
+            .build();
         let (stop, shutdown) = Shutdown::new();
         let task =
             tokio::spawn(run(settings, client, move |name| variables.0.get(name).map(Into::into), shutdown));

@@ -1,0 +1,80 @@
+//! The client of the API server, for operator and plugin. kube's own stack sets no deadline, notices no silent connection and
+//! sleeps as long as a server's `Retry-After` says.
+
+mod deadline;
+mod request;
+mod retry_after;
+mod transport;
+
+use kube::{
+    Client, Config,
+    client::{Body, ClientBuilder, ConfigExt},
+};
+use tower::{
+    BoxError, Layer, ServiceExt,
+    util::{BoxService, option_layer},
+};
+
+use self::{
+    deadline::{Bounded, Deadline},
+    retry_after::{Retry, TellRetryAfter},
+    transport::Transport,
+};
+pub use self::{
+    deadline::{Deadlines, NoAnswer},
+    retry_after::{LONGEST, retry_after},
+};
+
+/// The body of a reply: bounded in time, or an error that was read already.
+pub type ReplyBody =
+    http_body_util::Either<Bounded<hyper::body::Incoming>, http_body_util::Full<bytes::Bytes>>;
+
+/// What makes requests.
+pub type Requests = BoxService<http::Request<Body>, http::Response<ReplyBody>, BoxError>;
+
+/// Whether a request is made again by the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retries {
+    /// Never. A write that is repeated out of sight can land minutes after the Lease was checked, and a status write whose
+    /// reply was lost is made twice. The work queue repeats a reconcile instead, on what is so by then.
+    Never,
+    /// Where nothing can be done twice: for a command that a person has entered.
+    WhereHarmless,
+}
+
+/// A client of that configuration.
+///
+/// # Errors
+/// The configuration cannot be used.
+pub fn client(config: Config, deadlines: Deadlines, retries: Retries) -> Result<Client, kube::Error> {
+    Ok(builder(config, deadlines, retries)?.build())
+}
+
+/// The same, for further layers.
+///
+/// # Errors
+/// See [`client()`].
+pub fn builder(
+    config: Config,
+    deadlines: Deadlines,
+    retries: Retries,
+) -> Result<ClientBuilder<Requests>, kube::Error> {
+    if let Some(proxy) = config.proxy_url {
+        let problem =
+            format!("the kubeconfig names the proxy {proxy}, which is not supported; remove proxy-url");
+        return Err(kube::Error::Service(problem.into()));
+    }
+    let bounded = TellRetryAfter(Deadline::new(Transport::new(&config)?, deadlines));
+    let headers = config.extra_headers_layer()?.layer(bounded);
+    // Credentials of a kubeconfig may be asked for at a person: that takes as long as it takes.
+    let authorized = option_layer(config.auth_layer()?).layer(headers).map_err(BoxError::from);
+    let service = config.base_uri_layer().layer(authorized);
+    let service = match retries {
+        Retries::Never => service.boxed(),
+        Retries::WhereHarmless => Retry(service).boxed(),
+    };
+    Ok(ClientBuilder::new(service, config.default_namespace))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! `Retry-After`: how long a server asks to wait before the next request. Nobody waits for it in here but the plugin; the
+//! operator's queue does.
+
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body::Body as HttpBody;
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper_util::client::legacy;
+use kube::{
+    client::Body,
+    core::{Status, response::StatusDetails},
+};
+use tower::{BoxError, Service, ServiceExt};
+
+use super::request::Kind;
+
+/// The longest that a server's `Retry-After` is honored.
+pub const LONGEST: Duration = Duration::from_secs(30);
+/// How often a request of the plugin is made again.
+const RETRIES: u32 = 5;
+/// How long it waits where the server does not say, doubling.
+const WAIT: Duration = Duration::from_millis(500);
+/// The longest reply that is read for its error, in bytes.
+const LONGEST_ERROR: usize = 1024 * 1024;
+
+/// How long the API server asked to wait in its reply, 30 s at most.
+#[must_use]
+pub fn retry_after(error: &kube::Error) -> Option<Duration> {
+    let kube::Error::Api(status) = error else { return None };
+    let seconds = u64::from(status.details.as_ref()?.retry_after_seconds);
+    (seconds > 0).then(|| Duration::from_secs(seconds).min(LONGEST))
+}
+
+fn seconds(headers: &HeaderMap) -> Option<u32> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Puts the header of an error into its `Status`, which is all that kube shows of a reply.
+#[derive(Clone)]
+pub(super) struct TellRetryAfter<S>(pub S);
+
+impl<S, B> Service<Request<Body>> for TellRetryAfter<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
+    S::Future: Send + 'static,
+    B: HttpBody<Data = Bytes, Error = BoxError> + Send + 'static,
+{
+    type Response = Response<Either<B, Full<Bytes>>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let reply = self.0.call(request);
+        async move {
+            let reply = reply.await?;
+            let Some(seconds) = seconds(reply.headers()).filter(|_| reply.status().as_u16() >= 400) else {
+                return Ok(reply.map(Either::Left));
+            };
+            let (mut parts, body) = reply.into_parts();
+            let text = Limited::new(body, LONGEST_ERROR).collect().await?.to_bytes();
+            let told = serde_json::to_vec(&status(&text, parts.status, seconds))?;
+            parts.headers.remove(header::CONTENT_LENGTH);
+            parts.headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+            Ok(Response::from_parts(parts, Either::Right(Full::new(told.into()))))
+        }
+        .boxed()
+    }
+}
+
+/// The `Status` of an error reply. A server under load, or a proxy, answers in plain text, which is not shown: nobody knows
+/// what is in it.
+fn status(text: &[u8], code: StatusCode, seconds: u32) -> Status {
+    let said = serde_json::from_slice::<Status>(text).ok().filter(|status| status.code != 0);
+    let mut status = said.unwrap_or_else(|| {
+        let reason = code.canonical_reason().unwrap_or_default();
+        Status::failure(reason, reason).with_code(code.as_u16())
+    });
+    let none = || StatusDetails {
+        name: String::new(),
+        group: String::new(),
+        kind: String::new(),
+        uid: String::new(),
+        causes: Vec::new(),
+        retry_after_seconds: 0,
+    };
+    status.details.get_or_insert_with(none).retry_after_seconds = seconds;
+    status
+}
+
+/// Makes a request again that was not answered, or that the server asks to make again: for a command that a person has
+/// entered.
+#[derive(Clone)]
+pub(super) struct Retry<S>(pub S);
+
+impl<S, B> Service<Request<Body>> for Retry<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Send + 'static,
+{
+    type Response = Response<B>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let service = self.0.clone();
+        async move {
+            let mut request = request;
+            let mut tries = 0;
+            loop {
+                let next = (tries < RETRIES).then(|| copy(&request)).flatten();
+                let method = request.method().clone();
+                let reply = service.clone().oneshot(request).await;
+                let (Some(wait), Some(next)) = (wait(&method, &reply, tries), next) else { return reply };
+                tokio::time::sleep(wait).await;
+                (request, tries) = (next, tries + 1);
+            }
+        }
+        .boxed()
+    }
+}
+
+fn copy(request: &Request<Body>) -> Option<Request<Body>> {
+    if Kind::of(request.method(), request.uri(), request.headers()) == Kind::Upgrade {
+        return None;
+    }
+    let mut copy = Request::new(request.body().try_clone()?);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    Some(copy)
+}
+
+/// How long to wait before the same request is made again; `None`: its reply is final.
+fn wait<B>(method: &Method, reply: &Result<Response<B>, BoxError>, tries: u32) -> Option<Duration> {
+    let otherwise = WAIT.saturating_mul(1 << tries.min(10));
+    match reply {
+        // Whatever was asked for: the server has not begun with it.
+        Ok(reply) => match reply.status() {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                let seconds = seconds(reply.headers())?;
+                Some(Duration::from_secs(seconds.into()).clamp(otherwise, LONGEST))
+            }
+            _ => None,
+        },
+        // A connection that cannot be opened is a mistake of the kubeconfig more often than not.
+        Err(error) if is_connect(error) => None,
+        Err(_) => (*method == Method::GET).then_some(otherwise),
+    }
+}
+
+fn is_connect(error: &BoxError) -> bool {
+    error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect)
+}

@@ -1,0 +1,134 @@
+//! The client against servers that answer late, never, or with errors.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    http::{HeaderName, StatusCode, header},
+};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Config,
+    api::{ListParams, WatchParams},
+};
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// Serves these replies, one after the other, the last again and again; how many requests there were.
+async fn serve(replies: Vec<(StatusCode, &'static str, &'static str)>) -> (Config, Arc<AtomicUsize>) {
+    let count = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&count);
+    let handler = move || {
+        let number = counted.fetch_add(1, SeqCst).min(replies.len() - 1);
+        let (status, retry_after, body) = replies[number];
+        let headers: Vec<(HeaderName, &str)> = Some((header::RETRY_AFTER, retry_after))
+            .filter(|(_, text)| !text.is_empty())
+            .into_iter()
+            .collect();
+        std::future::ready((status, axum::response::AppendHeaders(headers), body))
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, Router::new().fallback(handler)).into_future());
+    (Config::new(url.parse().unwrap()), count)
+}
+
+const NAMESPACE: &str = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a"}}"#;
+
+#[tokio::test]
+async fn the_operator_makes_each_request_once_and_is_told_how_long_to_wait() {
+    let status =
+        r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"m","reason":"r","code":503}"#;
+    let table = [
+        (StatusCode::SERVICE_UNAVAILABLE, "3600", "busy", 503, Some(30)),
+        (StatusCode::TOO_MANY_REQUESTS, "1", "Too many requests, please try again later.", 429, Some(1)),
+        (StatusCode::SERVICE_UNAVAILABLE, "7", status, 503, Some(7)),
+        (StatusCode::SERVICE_UNAVAILABLE, "soon", status, 503, None),
+        (StatusCode::INTERNAL_SERVER_ERROR, "", status, 503, None),
+    ];
+    for (code, retry, body, expected, wait) in table {
+        let (config, count) = serve(vec![(code, retry, body)]).await;
+        let client = client(config, Deadlines::default(), Retries::Never).unwrap();
+        let error = Api::<Namespace>::all(client).get("a").await.unwrap_err();
+        let kube::Error::Api(status) = &error else { panic!("{error:?}") };
+        assert_eq!(status.code, expected, "{code} {retry}");
+        assert_eq!(retry_after(&error), wait.map(Duration::from_secs), "{code} {retry}");
+        assert_eq!(count.load(SeqCst), 1, "{code} {retry}");
+    }
+}
+
+#[tokio::test]
+async fn the_plugin_makes_a_request_again_where_the_server_asks_for_it() {
+    let busy = (StatusCode::TOO_MANY_REQUESTS, "1", "busy");
+    let table = [
+        ("asked to wait", vec![busy, (StatusCode::OK, "", NAMESPACE)], true, 2),
+        ("a refusal is final", vec![(StatusCode::FORBIDDEN, "", "no")], false, 1),
+        ("an error without Retry-After too", vec![(StatusCode::SERVICE_UNAVAILABLE, "", "no")], false, 1),
+    ];
+    for (name, replies, served, expected) in table {
+        let (config, count) = serve(replies).await;
+        let client = client(config, Deadlines::default(), Retries::WhereHarmless).unwrap();
+        let found = Api::<Namespace>::all(client).get("a").await;
+        assert_eq!(found.is_ok(), served, "{name}: {found:?}");
+        assert_eq!(count.load(SeqCst), expected, "{name}");
+    }
+}
+
+const SHORT: Deadlines = Deadlines {
+    single: Duration::from_millis(300),
+    list: Duration::from_millis(300),
+    short_watch: Duration::ZERO,
+};
+
+/// A server that accepts connections and says this on each, and nothing after it.
+async fn says(head: &'static str) -> Config {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                while connection.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    connection.write_all(head.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    Config::new(url.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_reply_that_does_not_come_or_does_not_end_is_given_up() {
+    for head in ["", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"] {
+        let client = client(says(head).await, SHORT, Retries::Never).unwrap();
+        let api = Api::<Namespace>::all(client);
+        for error in [api.get("a").await.unwrap_err(), api.list(&ListParams::default()).await.unwrap_err()] {
+            let mut causes =
+                std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+            assert!(
+                causes.any(|cause| cause.to_string().contains("did not answer within")),
+                "{head:?}: {error:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_on_http_1_is_given_up_when_it_does_not_end() {
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let client = client(says(head).await, SHORT, Retries::Never).unwrap();
+    let api = Api::<Namespace>::all(client);
+    api.list(&ListParams::default()).await.unwrap_err();
+    let events = api.watch(&WatchParams::default(), "1").await.unwrap();
+    let last = std::pin::pin!(events).next().await.unwrap();
+    assert!(last.is_err(), "{last:?}");
+}
