@@ -22,12 +22,25 @@ pub(super) struct Instances {
 }
 
 /// A call of unknown outcome.
-struct Late {
+#[derive(Clone, Debug)]
+pub(super) struct Late {
     /// `metadata.uid` of the object that it was made for.
-    by: Arc<str>,
-    caller: Caller,
-    value: Option<Fingerprint>,
-    until: Timestamp,
+    pub by: Arc<str>,
+    /// Who made it.
+    pub caller: Caller,
+    /// The region that it went to, where that is known. An instance is in one region.
+    pub region: Option<Box<str>>,
+    /// The value that it carried; `None`: any.
+    pub value: Option<Fingerprint>,
+    /// Until when it may still arrive.
+    pub until: Timestamp,
+}
+
+impl Late {
+    fn is_repeated_by(&self, other: &Self) -> bool {
+        (&self.by, &self.caller, &self.region, self.value)
+            == (&other.by, &other.caller, &other.region, other.value)
+    }
 }
 
 /// Who made a call. The account outlives what is known of the identity: that is forgotten with its last object.
@@ -59,44 +72,34 @@ impl Instances {
         Some(Turn { instances: self, id: id.into(), caller })
     }
 
-    /// Notes that a call of `value` (`None`: of any), made for the object with the uid `by`, may still arrive until then;
-    /// whether that is news. It is none while a former call of the same value may still arrive: whom that concerns is in
-    /// doubt already, and looks again when the former call can no longer arrive.
-    pub fn unsettle(
-        &self,
-        id: &str,
-        by: &Arc<str>,
-        caller: Caller,
-        value: Option<Fingerprint>,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> bool {
+    /// Notes a call that may still arrive. Returns false if an earlier call of the same object and value is still unsettled:
+    /// the objects that it concerns already wait for it.
+    pub fn unsettle(&self, id: &str, call: Late, now: Timestamp) -> bool {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = table.entry(id.into()).or_insert_with(|| Vec::with_capacity(1));
-        let same = |late: &&mut Late| late.by == *by && late.caller == caller && late.value == value;
-        if let Some(late) = calls.iter_mut().find(same) {
+        if let Some(late) = calls.iter_mut().find(|late| late.is_repeated_by(&call)) {
             let former = late.until;
-            late.until = former.max(until);
+            late.until = former.max(call.until);
             former <= now
         } else {
-            calls.push(Late { by: Arc::clone(by), caller, value, until });
+            calls.push(call);
             true
         }
     }
 
-    /// What may still arrive, or might have until lately, by calls of those whom `concerns` names, as the object with that
-    /// uid sees it.
+    /// What may still arrive, or might have until lately, by the calls that `concerns` names, as the object with that uid
+    /// sees it.
     pub fn unsettled(
         &self,
         id: &str,
         uid: &str,
         now: Timestamp,
-        concerns: impl Fn(&Caller) -> bool,
+        concerns: impl Fn(&Late) -> bool,
     ) -> Vec<Unsettled> {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(calls) = table.get_mut(id) else { return Vec::new() };
         calls.retain(|late| late.until > now - KEPT);
-        let concerning = calls.iter().filter(|late| concerns(&late.caller));
+        let concerning = calls.iter().filter(|late| concerns(late));
         let concerning = concerning
             .map(|late| Unsettled { value: late.value, until: late.until, by_other: *late.by != *uid })
             .collect();
@@ -128,6 +131,11 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn late(by: &str, until: i64) -> Late {
+        let caller = Caller { identity: "operator".into(), account: None };
+        Late { by: by.into(), caller, region: None, value: None, until: at(until) }
+    }
+
     #[test]
     fn one_at_a_time() {
         let instances = Instances::default();
@@ -150,13 +158,12 @@ mod tests {
     #[test]
     fn what_is_unsettled_is_forgotten_in_time() {
         let instances = Instances::default();
-        let operator = Caller { identity: "operator".into(), account: None };
         for (now, until, news) in [(0, 10, true), (5, 30, false), (7, 20, false), (30, 30, true)] {
-            let is_news = instances.unsettle("i-1", &"a".into(), operator.clone(), None, at(until), at(now));
+            let is_news = instances.unsettle("i-1", late("a", until), at(now));
             assert_eq!(is_news, news, "at {now}");
         }
         assert_eq!(instances.unsettled("i-1", "a", at(30 + 3599), |_| true).len(), 1);
-        assert!(instances.unsettled("i-1", "a", at(30 + 3599), |who| *who != operator).is_empty());
+        assert!(instances.unsettled("i-1", "a", at(30 + 3599), |late| late.region.is_some()).is_empty());
         assert!(instances.unsettled("i-1", "a", at(30 + 3600), |_| true).is_empty());
         assert!(instances.unsettled.lock().unwrap().is_empty());
     }
@@ -164,8 +171,7 @@ mod tests {
     #[test]
     fn a_call_outlives_its_object_and_is_another_objects_then() {
         let instances = Instances::default();
-        let operator = Caller { identity: "operator".into(), account: None };
-        instances.unsettle("i-1", &"former".into(), operator, None, at(10), at(0));
+        instances.unsettle("i-1", late("former", 10), at(0));
         let by_other = |uid| instances.unsettled("i-1", uid, at(0), |_| true)[0].by_other;
         assert_eq!((by_other("former"), by_other("successor")), (false, true));
     }

@@ -57,7 +57,7 @@ use events::Events;
 use fleets::Fleets;
 use identities::Identities;
 pub use identities::{Ambient, OPERATOR};
-use instances::{Caller, Instances, KEPT};
+use instances::{Instances, KEPT, Late};
 use nodes::Nodes;
 use object::Key;
 use registry::{Registry, Term};
@@ -338,7 +338,11 @@ impl Context {
     fn unsettled(&self, object: &object::Object) -> Vec<Unsettled> {
         let Ok(spec) = &object.spec else { return Vec::new() };
         let (own, now) = (Identities::name(object), Timestamp::now());
-        let concerns = |caller: &Caller| !self.identities.is_apart(caller, &own);
+        let region = spec.region_id.as_deref().or(self.config.region.as_ref().map(ecs::Region::as_str));
+        let concerns = |late: &Late| {
+            let elsewhere = late.region.as_deref().zip(region).is_some_and(|(one, other)| one != other);
+            !elsewhere && !self.identities.is_apart(&late.caller, &own)
+        };
         let mut unsettled = self.instances.unsettled(&spec.instance_id, &object.uid, now, concerns);
         let (before, _) = self.others_before(object);
         unsettled.extend(before.map(|until| Unsettled { value: None, until, by_other: true }));
@@ -350,6 +354,15 @@ impl Context {
     /// The identity that an object calls under, read where it is not known.
     async fn identity_of(&self, object: &object::Object) -> Result<Option<Arc<ecs::Identity>>, Error> {
         self.access_of(object).await.map(|(_, identity)| identity)
+    }
+
+    /// Whether STS refuses the identity of an object, or it has none. An identity in a Secret that the operator may not read
+    /// may exist.
+    async fn is_refused(&self, object: &object::Object) -> Result<bool, Error> {
+        Ok(match self.access_of(object).await? {
+            (_, Some(identity)) => self.identities.learn_account(&identity).await == ecs::Standing::Refused,
+            (access, None) => access != Access::Forbidden,
+        })
     }
 
     /// The same, and why there is none.

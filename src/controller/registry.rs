@@ -40,7 +40,7 @@ pub(super) struct Memory {
     /// Until when a call may still arrive that no reply tells of (`rotation::doubt`), and whether another object made it.
     /// Other objects read `Before::until` of its claim instead.
     pub doubt: Option<(Timestamp, bool)>,
-    /// It was not, and this process has made no call for it.
+    /// The object is younger than the watch of this process, and this process has made no call for it.
     pub untouched: bool,
     /// Reconciles in a row that failed on the Kubernetes side.
     pub failures: u32,
@@ -142,8 +142,10 @@ pub(super) struct Gone {
     pub instance_id: String,
     /// The name of the identity that it acted under.
     pub identity: String,
-    /// What a process before this term may have done for it; what this one did it knows.
+    /// Calls that a former process may have made for it. Those of this process are in `Instances`.
     pub before: Before,
+    /// Until when a call may still arrive, as its status says.
+    pub unsettled: Option<Timestamp>,
     /// Nobody else names the instance.
     pub unclaimed: bool,
 }
@@ -296,12 +298,31 @@ impl Registry {
     }
 
     /// An object of another identity, which calls in that region, contends for the instance of this one. If this one rests
-    /// on a hint, it is woken to prove its claim.
+    /// on a hint, it is woken to prove its claim. The time of the other hints begins now as well: else each of them would
+    /// keep the contender waiting for its own.
     pub fn contested(&self, object: &Object, region: &str) {
-        let proves = self.remember(object, |memory| memory.claim.contested(region, Instant::now()));
-        if proves == Some(true) {
-            self.tables().woken.push(object.key.clone());
+        let now = Instant::now();
+        let mut tables = self.tables();
+        let Some((_, seats, own)) = tables.seats_of(object) else { return };
+        let hints = seats.iter().filter(|seat| seat.contender.basis == Basis::Hint && seat.key != own.key);
+        let hints: Vec<Key> = hints.map(|seat| seat.key.clone()).collect();
+        for other in hints {
+            if let Some(entry) = tables.entries.get_mut(&other) {
+                entry.memory.claim.contested(region, now);
+            }
         }
+        let entry = tables.entries.get_mut(&object.key).filter(|entry| entry.object.uid == object.uid);
+        if entry.is_some_and(|entry| entry.memory.claim.contested(region, now)) {
+            tables.woken.push(object.key.clone());
+        }
+    }
+
+    /// Whether the API refused a call at the instance that this object names, made under that key or role.
+    pub fn is_refused(&self, object: &Object, principal: &str) -> bool {
+        let tables = self.tables();
+        let Some((_, seats, _)) = tables.seats_of(object) else { return false };
+        let claim = |seat: &Seat| tables.entries.get(&seat.key).map(|entry| &entry.memory.claim);
+        !principal.is_empty() && seats.iter().filter_map(claim).any(|claim| claim.is_refused(principal))
     }
 
     /// Whether an object is to send its value to prove its claim to the instance.
@@ -440,7 +461,7 @@ impl Registry {
     }
 
     /// The API refused the identity of this object: all others of that identity have no claim either.
-    pub fn refused(&self, object: &Object) {
+    pub fn refused(&self, object: &Object, principal: Option<Arc<str>>) {
         let same: Vec<Key> = {
             let tables = self.tables();
             let seats = tables.seats_of(object);
@@ -449,7 +470,7 @@ impl Registry {
             });
             same.filter(|seat| seat.contender.basis == Basis::Hint).map(|seat| seat.key.clone()).collect()
         };
-        self.remember(object, |memory| memory.claim.refused());
+        self.remember(object, |memory| memory.claim.refused(principal));
         for other in same.iter().filter_map(|key| self.newest(key)) {
             self.remember(&other, |memory| memory.claim.give_up());
         }
@@ -726,6 +747,7 @@ impl Tables {
         Some(Gone {
             uid: Arc::clone(&newest.uid),
             before: entry.memory.claim.before(),
+            unsettled: newest.status.unsettled_until(),
             unclaimed,
             instance_id: spec.instance_id.clone(),
             identity: Identities::name(&newest).into_owned(),

@@ -96,11 +96,12 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Agai
     };
     let mut pass = Pass::observe(context, object, spec);
     let result = pass.run().await;
-    pass.end_proof(result.is_ok());
+    let prove_after = pass.end_proof(result.is_ok());
     if result.is_err() {
         pass.keep_attempt();
     }
-    result
+    let prove = prove_after.map(|after| Again { after, why: Requeue::Reconciling });
+    Ok(result?.into_iter().chain(prove).min_by_key(|again| again.after))
 }
 
 /// The spec cannot be read: says so, and leaves the object alone until it is mended.
@@ -160,6 +161,7 @@ impl<'a> Pass<'a> {
             .unwrap_or((false, History::default(), None));
         let (generation, attempt) =
             unrecorded.map_or((object.generation, None), |recorded| (recorded.0, Some(recorded.1)));
+        let owner = context.owner(&object);
         let mut observed = Observed {
             generation,
             created: object.created,
@@ -169,10 +171,10 @@ impl<'a> Pass<'a> {
             plan: Plan::new(spec.rotation.as_deref(), spec.window.as_deref()),
             rotate_at: object.rotate_at,
             spread: spec.rotation.as_ref().map_or(0.0, |_| spread(&object.uid)),
-            owner: context.owner(&object),
             superseded: context.superseded(&object),
             deleting: object.deleting,
-            prove_claim: context.registry.must_prove(&object),
+            prove_claim: owner == Owner::This && context.registry.must_prove(&object),
+            owner,
             in_fleet: object.membership.is_some(),
             access,
             credentials_changed: failed
@@ -307,6 +309,8 @@ impl<'a> Pass<'a> {
             (Some(due), Some(region), Some(identity)) => {
                 context.lookout.want(identity, instance, region, due);
             }
+            // It has no part in the identity of that name: what others of it wait for is none of its business.
+            _ if self.observed.access == Access::AmbientDenied => {}
             _ if self.observed.owner == Owner::This || !context.registry.has_peer(&self.object) => {
                 context.lookout.forget(&Identities::name(&self.object), instance);
             }
@@ -314,10 +318,13 @@ impl<'a> Pass<'a> {
             _ => {}
         }
         let told = self.line_up(&verdict);
-        let silent =
-            matches!(self.observed.look.as_ref().map(|look| &look.found), None | Some(Found::Failed));
-        if verdict.deferred && silent && self.proof == Some(Proof::Failed) {
-            self.proof = Some(Proof::Unanswered);
+        if verdict.deferred && self.proof == Some(Proof::Failed) {
+            self.proof = match self.observed.look.as_ref().map(|look| &look.found) {
+                // Looks may be throttled: whoever can call in an account can use its looks up as well.
+                None => Some(Proof::Throttled),
+                Some(Found::Failed) => Some(Proof::Unanswered),
+                Some(_) => self.proof,
+            };
         }
         let reply = self.observed.attempt.as_ref().map(|attempt| &attempt.reply);
         let why = requeue(&verdict.status, reply, told.is_some());
@@ -392,18 +399,20 @@ impl<'a> Pass<'a> {
 
     /// Takes in how the attempt to prove the object's claim has ended. A failure on the Kubernetes side leaves it to the next
     /// reconcile, but not for ever: an object whose Secret cannot be read or written must not hold an instance.
-    fn end_proof(&self, ended: bool) {
-        let Some(mut proof) = self.proof else { return };
+    /// Returns when the claim is to be proven again.
+    fn end_proof(&self, ended: bool) -> Option<Duration> {
+        let mut proof = self.proof?;
         if proof == Proof::Failed && self.observed.limiter_opens.is_some() {
             proof = Proof::Throttled;
         }
         let region = self.observed.region.as_deref();
-        self.context.registry.remember(&self.object, |memory| {
-            if !ended && proof == Proof::Failed && memory.failures < MAX_PROOF_FAILURES {
+        let ended = self.context.registry.remember(&self.object, |memory| {
+            if !ended && proof == Proof::Failed && memory.failures + 1 < MAX_PROOF_FAILURES {
                 proof = Proof::Pending;
             }
-            memory.claim.proof_ended(proof, region, Instant::now());
+            memory.claim.proof_ended(proof, region, Instant::now())
         });
+        ended.flatten()
     }
 
     /// The outcome of a call could not be written: the next pass writes it, instead of calling again.

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Context,
+    instances::Late,
     object::{FleetObject, Incoming, IncomingFleet, Key, NodeMetadata, Object, SecretMetadata},
     registry::{Change, Concerned, Gone},
 };
@@ -195,13 +196,15 @@ async fn objects(context: &Context, namespace: Option<String>, readiness: &Readi
 
 fn follow_up(context: &Context, change: Change) {
     let Change { gone, released, former, fleets } = change;
-    if let Some(Gone { uid, instance_id, identity, before, unclaimed }) = gone {
-        // A process before this one may have made a call for it that this one does not know of.
-        let until = context.term().and_then(|term| before.until(term, true));
+    if let Some(Gone { uid, instance_id, identity, before, unsettled, unclaimed }) = gone {
+        // Another process may have made a call for it that this one does not know of. As long as another leads, its status
+        // is all that tells.
+        let until = context.term().map_or(unsettled, |term| before.until(term, true));
         let now = Timestamp::now();
         if let Some(until) = until.filter(|until| *until > now) {
             let caller = context.identities.caller(&identity);
-            context.instances.unsettle(&instance_id, &uid, caller, None, until, now);
+            let call = Late { by: uid, caller, region: None, value: None, until };
+            context.instances.unsettle(&instance_id, call, now);
         }
         // Others of the same identity ask again.
         context.lookout.forget(&identity, &instance_id);

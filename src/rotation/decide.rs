@@ -98,7 +98,10 @@ fn with_call(observed: &Observed, attempt: &Attempt) -> Observed {
 /// `None`: there is nothing to change.
 fn normalised(observed: &Observed, now: Timestamp) -> Option<Observed> {
     let mut status = (*observed.status).clone();
-    if observed.superseded {
+    let attempt = observed.attempt.as_ref();
+    let replaced_before_call =
+        attempt.is_some_and(|attempt| attempt.superseded && !reply::is_recorded(observed, attempt));
+    if observed.superseded || replaced_before_call {
         status.applied = None;
         status.accepted = None;
     }

@@ -353,6 +353,8 @@ pub struct Attempt {
     pub rotation: Option<String>,
     /// The record says that the value is the one in effect: sent once more, it is no rotation.
     pub repeats: bool,
+    /// Another object's call had replaced what this object last had in effect.
+    pub superseded: bool,
     /// Whether a password takes effect immediately at the instance, as it was known when the call was made. Renewed
     /// credentials void what is known of an instance, but not what this call was made with.
     pub io_optimized: Option<bool>,

@@ -86,7 +86,7 @@ fn accepted(observed: &Observed, attempt: &Attempt, now: Timestamp) -> Verdict {
 }
 
 /// Whether the status has this very call already: it was written, and the reply to that write was lost.
-fn is_recorded(observed: &Observed, attempt: &Attempt) -> bool {
+pub(super) fn is_recorded(observed: &Observed, attempt: &Attempt) -> bool {
     let status = &observed.status;
     let at = Some(seconds(attempt.at));
     match &attempt.reply {
@@ -121,7 +121,8 @@ fn await_restart(observed: &Observed, attempt: &Attempt, status: &mut VncPasswor
     let value = Some(attempt.value);
     let applied = observed.history.applied.as_ref().map(|(_, value)| *value);
     // That it was never applied before is known of the object, that it differs is known to who has seen both.
-    let new = observed.status.request_id.is_none() || applied.is_some() && applied != value;
+    let new =
+        observed.status.request_id.is_none() || applied.is_some() && applied != value || attempt.superseded;
     let rotation = attempt.version.resource_version.to_string();
     // Sent once more, a value that waits already goes on waiting as it did.
     let unchanged = match &observed.status.accepted {

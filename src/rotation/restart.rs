@@ -174,7 +174,8 @@ fn moved_nothing(
     let settled = settled_at(last.time.0, observed.settle);
     let running = status.instance.as_ref().and_then(|it| it.status.as_deref()) == Some(RUNNING);
     // A process that has not looked yet believes what the one before it saw.
-    running && settled <= now && observed.look.as_ref().is_none_or(|look| look.at >= settled)
+    let seen = |look: &Look| look.at >= settled && matches!(look.found, Found::Seen(_));
+    running && settled <= now && observed.look.as_ref().is_none_or(seen)
 }
 
 fn requests<'a>(status: &'a VncPasswordStatus, accepted: &Accepted) -> Option<&'a RebootRequest> {

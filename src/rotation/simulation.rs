@@ -264,7 +264,7 @@ impl World {
                     if delete {
                         self.delete();
                     }
-                    let attempt = self.call(purpose, tries);
+                    let attempt = Attempt { superseded: observed.superseded, ..self.call(purpose, tries) };
                     let class = classify(&attempt.reply);
                     if class == Class::OutcomeUnknown {
                         let until = settled_at(at(self.now), SETTLE);
@@ -299,6 +299,7 @@ impl World {
             value,
             rotation: None,
             repeats: false,
+            superseded: false,
             io_optimized: Some(self.optimized),
             look: self.look.clone(),
             all_classes: true,

@@ -154,6 +154,7 @@ fn call(observed: &mut Observed, purpose: Purpose, reply: Reply, second: i64) ->
         value,
         rotation: None,
         repeats: false,
+        superseded: observed.superseded,
         io_optimized: observed.io_optimized(),
         look: observed.look.clone(),
         all_classes: true,

@@ -80,6 +80,7 @@ fn modify(
         value,
         rotation: record.map(|record| record.id.as_str().into()),
         repeats: record.is_some_and(|record| record.repeats()),
+        superseded: pass.view.superseded,
         optimized: known.or(memory.look.as_ref().map(|_| check.setting.optimized)),
         look: memory.look.clone(),
         tries: former.map_or(1, |attempt| attempt.tries + 1),

@@ -17,13 +17,12 @@ use crate::{
     },
 };
 
-/// How long an object whose call was not answered waits before it tries to prove its claim again: at first, doubling, and
-/// at the longest.
-const UNANSWERED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// How long an object whose call proved nothing waits before it tries to prove its claim again: at first, doubling, and at
+/// the longest.
+const PROOF_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
-/// How long an object whose account has used up its calls may keep another one waiting for its proof. Whoever can call in that
-/// account can use them up without end.
-const THROTTLED: Duration = Duration::from_secs(600);
+/// How long after the first contention throttling keeps a hint. A tenant can throttle its own account without end.
+const MAX_THROTTLED: Duration = Duration::from_secs(600);
 
 /// What this process knows of an object's claim to its instance. It is never read from a status or a Secret, except for the
 /// hint, so nobody can forge it.
@@ -33,10 +32,10 @@ pub(in crate::controller) struct Claim {
     accepted_as: Option<Arc<str>>,
     /// The status named an accepted call when the term began, or the key or role was renewed since one.
     hint: bool,
-    /// The API refused the last call for credentials or rights.
-    refused: bool,
-    /// The region of an object of another identity that contends for the instance, and since when it does.
-    contested: Option<(Box<str>, Instant)>,
+    /// The API refused the last call for credentials or rights: the key or role that it was made with, empty where that is
+    /// not known.
+    refused: Option<Arc<str>>,
+    contested: Option<Contested>,
     /// When to prove the claim again after calls without an answer.
     prove_at: Option<Instant>,
     unanswered: u32,
@@ -44,6 +43,13 @@ pub(in crate::controller) struct Claim {
     accepted_order: u64,
     /// What a process before this term may have done for it.
     before: Before,
+}
+
+/// Objects of other identities contend for the instance.
+struct Contested {
+    /// The region that they call in; `None`: they call in several.
+    region: Option<Box<str>>,
+    since: Instant,
 }
 
 /// The leadership term of this process.
@@ -59,8 +65,8 @@ pub(in crate::controller) enum Before {
     /// Nothing: the object is younger than the term, or no call was ever made for it.
     #[default]
     New,
-    /// It stood back for another object, or was suspended, or had no right. If the process began to act for it in its last
-    /// moments, the status does not show that yet. `unsettled`: until when a call may still arrive, as the status says.
+    /// It stood back for another object, or was suspended, or had no right. The former process may still have started a call
+    /// that the status does not show. `unsettled`: until when a call may still arrive, as the status says.
     StoodBack { unsettled: Option<Timestamp> },
     /// It may have made a call just before it ended.
     Acted,
@@ -71,13 +77,13 @@ pub(in crate::controller) enum Before {
 pub(in crate::controller) enum Proof {
     /// It is still to come: the object could not make its call yet, for a reason that is not its own.
     Pending,
-    /// The cloud was silent.
+    /// The call got no reply that says anything about credentials or rights.
     Unanswered,
     /// The cloud answered that the account of the object has used up its calls, or this process knows that it has.
     Throttled,
     /// The instance was in a state that takes no password: that says nothing of credentials and rights.
     Inconclusive,
-    /// The object could not make its call, or the API refused it.
+    /// The object could not make its call, or the API refused the value.
     Failed,
 }
 
@@ -116,9 +122,14 @@ impl Claim {
     }
 
     /// The API refused a call for credentials or rights: what was accepted before is worth nothing any more.
-    pub fn refused(&mut self) {
+    pub fn refused(&mut self, principal: Option<Arc<str>>) {
         self.give_up();
-        self.refused = true;
+        self.refused = Some(principal.unwrap_or_default());
+    }
+
+    /// Whether the API refused the last call, made under that key or role.
+    pub fn is_refused(&self, principal: &str) -> bool {
+        self.refused.as_deref() == Some(principal)
     }
 
     /// The object has no part in the instance as far as this process knows.
@@ -130,10 +141,10 @@ impl Claim {
         self.unanswered = 0;
     }
 
-    /// The object's Secret with credentials holds another key or role now. A claim does not survive that, but as a hint: keys
-    /// are renewed every so often.
+    /// The object's Secret with credentials holds another key or role now. A claim becomes a hint, because keys are
+    /// renewed routinely.
     pub fn renewed(&mut self, principal: &str) {
-        self.refused = false;
+        self.refused = None;
         if self.accepted_as.as_deref().is_some_and(|accepted_as| accepted_as != principal) {
             self.accepted_as = None;
             self.hint = true;
@@ -143,19 +154,22 @@ impl Claim {
     /// The object names other credentials now.
     pub fn other_credentials(&mut self) {
         self.give_up();
-        self.refused = false;
+        self.refused = None;
     }
 
     /// The object's spec has changed: what was refused may be accepted now.
     pub fn spec_changed(&mut self) {
-        self.refused = false;
+        self.refused = None;
     }
 
     /// An object of another identity, which calls in that region, contends for the instance. Whether this object must prove
     /// its claim now.
     pub fn contested(&mut self, region: &str, now: Instant) -> bool {
-        if self.basis() == Basis::Hint && self.contested.is_none() {
-            self.contested = Some((region.into(), now));
+        if self.basis() == Basis::Hint {
+            let contested =
+                self.contested.get_or_insert_with(|| Contested { region: Some(region.into()), since: now });
+            // Two objects of one tenant could otherwise agree on a region where nobody answers.
+            contested.region.take_if(|other| **other != *region);
         }
         self.must_prove(now)
     }
@@ -166,26 +180,26 @@ impl Claim {
             && self.prove_at.is_none_or(|prove_at| prove_at <= now)
     }
 
-    /// Takes in how an attempt to prove the claim ended, made in that region. Where the contender calls in another region, the
-    /// cloud's silence in this one is no reason to keep it waiting.
-    pub fn proof_ended(&mut self, proof: Proof, region: Option<&str>, now: Instant) {
-        let Some((contested_in, since)) = self.contested.as_ref().filter(|_| self.basis() == Basis::Hint)
-        else {
-            return;
-        };
+    /// Takes in how an attempt to prove the claim ended, made in that region; when to make the next one. Where the contender
+    /// calls in another region, the cloud's silence in this one is no reason to keep it waiting.
+    pub fn proof_ended(&mut self, proof: Proof, region: Option<&str>, now: Instant) -> Option<Duration> {
+        let contested = self.contested.as_ref().filter(|_| self.basis() == Basis::Hint)?;
+        let same_region = contested.region.is_some() && region == contested.region.as_deref();
         let stands = match proof {
-            Proof::Pending => return,
-            Proof::Unanswered => region == Some(&**contested_in),
-            Proof::Throttled => now < *since + THROTTLED,
+            Proof::Pending => return None,
+            Proof::Unanswered => same_region,
+            Proof::Throttled => same_region && now < contested.since + MAX_THROTTLED,
             Proof::Inconclusive => true,
             Proof::Failed => false,
         };
         if !stands {
-            return self.give_up();
+            self.give_up();
+            return None;
         }
-        let wait = UNANSWERED.0.saturating_mul(1 << self.unanswered.min(10)).min(UNANSWERED.1);
+        let wait = PROOF_BACKOFF.0.saturating_mul(1 << self.unanswered.min(10)).min(PROOF_BACKOFF.1);
         self.prove_at = Some(now + wait);
         self.unanswered += 1;
+        Some(wait)
     }
 }
 
@@ -317,7 +331,7 @@ pub(super) fn contender(object: &Object, claim: &Claim) -> Contender {
     let disowned = object.deleting || stalled == Some(Reason::AmbientCredentialsDenied);
     Contender {
         basis: if disowned { Basis::None } else { claim.basis() },
-        idle: stopped || suspended || object.deleting || claim.refused,
+        idle: stopped || suspended || object.deleting || claim.refused.is_some(),
         deleting: object.deleting,
         created: object.created,
         uid: Arc::clone(&object.uid),
@@ -363,7 +377,7 @@ mod tests {
         claim.renewed("LTAI2");
         assert_eq!(claim.basis(), Basis::Hint, "another key");
         claim.accepted("LTAI2".into(), 2);
-        claim.refused();
+        claim.refused(None);
         assert_eq!(claim.basis(), Basis::None);
         claim.accepted("LTAI2".into(), 3);
         claim.other_credentials();
@@ -374,25 +388,34 @@ mod tests {
     fn a_hint_lasts_for_one_call_or_as_long_as_the_cloud_is_silent() {
         let now = Instant::now();
         let table = [
-            ("not made yet", Proof::Pending, Basis::Hint, true),
-            ("silent", Proof::Unanswered, Basis::Hint, false),
-            ("refused, or not made", Proof::Failed, Basis::None, false),
+            ("not made yet", Proof::Pending, Basis::Hint, true, None),
+            ("silent", Proof::Unanswered, Basis::Hint, false, Some(PROOF_BACKOFF.0)),
+            ("refused, or not made", Proof::Failed, Basis::None, false, None),
         ];
-        for (name, proof, basis, again) in table {
+        for (name, proof, basis, again, wait) in table {
             let mut claim = claim(true);
             assert!(!claim.must_prove(now), "{name}: nobody contends");
             assert!(claim.contested("cn-hangzhou", now), "{name}");
-            claim.proof_ended(proof, Some("cn-hangzhou"), now);
+            assert_eq!(claim.proof_ended(proof, Some("cn-hangzhou"), now), wait, "{name}");
             assert_eq!((claim.basis(), claim.must_prove(now)), (basis, again), "{name}");
-            assert_eq!(claim.must_prove(now + UNANSWERED.0), basis == Basis::Hint, "{name}: later");
+            assert_eq!(claim.must_prove(now + PROOF_BACKOFF.0), basis == Basis::Hint, "{name}: later");
         }
         let mut throttled = claim(true);
         throttled.contested("cn-hangzhou", now);
         throttled.proof_ended(Proof::Throttled, Some("cn-hangzhou"), now);
         assert_eq!(throttled.basis(), Basis::Hint, "throttled");
-        throttled.contested("cn-hangzhou", now + THROTTLED);
-        throttled.proof_ended(Proof::Throttled, Some("cn-hangzhou"), now + THROTTLED);
+        throttled.contested("cn-hangzhou", now + MAX_THROTTLED);
+        throttled.proof_ended(Proof::Throttled, Some("cn-hangzhou"), now + MAX_THROTTLED);
         assert_eq!(throttled.basis(), Basis::None, "throttled for too long");
+        let mut several = claim(true);
+        several.contested("cn-nowhere", now);
+        several.contested("cn-hangzhou", now);
+        several.proof_ended(Proof::Unanswered, Some("cn-nowhere"), now);
+        assert_eq!(
+            several.basis(),
+            Basis::None,
+            "the silence of a region that one of two contenders does not call"
+        );
         let mut elsewhere = claim(true);
         elsewhere.contested("cn-hangzhou", now);
         elsewhere.proof_ended(Proof::Unanswered, Some("cn-nowhere"), now);

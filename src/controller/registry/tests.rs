@@ -66,7 +66,7 @@ fn an_accepted_call_keeps_others_out_until_the_key_is_another() {
     assert_eq!(registry.keeper(&other, |_, _| Relation::OtherIdentity).unwrap().1, Basis::Accepted);
     registry.credentials_renewed(&keys, "LTAI2");
     assert_eq!(registry.keeper(&other, |_, _| Relation::OtherIdentity).unwrap().1, Basis::Hint);
-    registry.remember(&one, |memory| memory.claim.refused());
+    registry.remember(&one, |memory| memory.claim.refused(None));
     assert_eq!(owner(), Owner::This, "the new key has no right");
 }
 
@@ -170,7 +170,7 @@ fn a_refusal_ends_the_hints_of_all_objects_of_that_identity() {
     registry.apply(other.clone(), true);
     let owner = || registry.owner(&other, |_, _| Relation::OtherIdentity);
     assert_ne!(owner(), Owner::This);
-    registry.refused(&forged[0]);
+    registry.refused(&forged[0], None);
     assert_eq!(owner(), Owner::This, "one call, not forty");
 }
 

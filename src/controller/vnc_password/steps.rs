@@ -10,7 +10,7 @@ use crate::{
     controller::{
         Error,
         identities::Identities,
-        instances::Caller,
+        instances::{Caller, Late},
         object::{Key, Object},
         random_id,
         registry::{MAX_STRANGERS, Proof},
@@ -67,36 +67,45 @@ impl<'a> Pass<'a> {
             self.observed.owner = context.owner(&self.object);
             self.observed.superseded = context.superseded(&self.object);
             self.observed.history.unsettled = context.unsettled(&self.object);
+            self.observed.prove_claim =
+                self.observed.owner == Owner::This && context.registry.must_prove(&self.object);
+            self.proof = self.observed.prove_claim.then_some(Proof::Failed);
         }
         // There may be more of them.
         self.context.wake(self.object.key.clone());
         Ok(())
     }
 
-    /// A status says that a process before this one may have called for an object of another identity. It counts only if
-    /// that identity could have: asks the cloud.
+    /// A status says that a process before this one may have called for an object of another identity. Asks STS whether that
+    /// identity exists: if STS refuses it, its status is ignored. All are asked at once, so that silence costs the worker
+    /// the time of one call.
     pub(super) async fn ask_strangers(&mut self) -> Result<(), Error> {
         let context = self.context;
-        if self.observed.deleting || !self.observed.history.unsettled.iter().any(|late| late.by_other) {
+        let acts =
+            self.observed.owner == Owner::This && !self.observed.spec.suspend && !self.observed.deleting;
+        if !acts || !self.observed.history.unsettled.iter().any(|late| late.by_other) {
             return Ok(());
         }
         let (_, strangers) = context.others_before(&self.object);
-        for stranger in strangers.into_iter().take(MAX_STRANGERS) {
-            let refused = match context.identity_of(&stranger).await? {
-                None => true,
-                Some(theirs) => context.identities.learn_account(&theirs).await == Standing::Refused,
-            };
-            if refused {
-                context.registry.disregard_status(&stranger);
-                continue;
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        if self.observed.access == Access::Unread {
+            self.read_credentials().await?;
+        }
+        let asked = strangers.iter().take(MAX_STRANGERS).map(|stranger| async move {
+            if context.is_refused(stranger).await? {
+                context.registry.disregard_status(stranger);
             }
-            if self.observed.access == Access::Unread {
-                self.read_credentials().await?;
-            }
+            Ok::<_, Error>(())
+        });
+        let learned = async {
             if let Some(own) = &self.identity {
                 context.identities.learn_account(own).await;
             }
-        }
+        };
+        let (asked, ()) = futures::join!(futures::future::try_join_all(asked), learned);
+        asked?;
         self.observed.history.unsettled = context.unsettled(&self.object);
         Ok(())
     }
@@ -123,7 +132,8 @@ impl<'a> Pass<'a> {
         }
         // What was accepted in this term may be refused from now on, but the next call shows that.
         if basis == Basis::Hint {
-            if standing == Standing::Refused {
+            let refused = context.registry.is_refused(keeper, theirs.principal());
+            if refused || standing == Standing::Refused {
                 give_up();
                 return Ok(true);
             }
@@ -230,16 +240,16 @@ impl<'a> Pass<'a> {
         match written.await? {
             secrets::Written::Done(contents) => {
                 if let Some(key) = self.object.secret() {
-                    // The watch may be behind what was read: what it had still to tell others is told now, since it will
-                    // be taken for an echo.
-                    let told = context.secrets.version(&key) == replaced;
+                    // If the watch has not reported the replaced version yet, its other readers are woken now: the watch
+                    // event of this write is dropped as an echo.
+                    let is_current = context.secrets.version(&key) == replaced;
                     if !writing.wrote(contents.version.clone()) {
                         self.observed.drawn = None;
                         self.read_secret().await?;
                         return Ok(true);
                     }
                     let readers = context.registry.readers(&key).into_iter();
-                    let others = readers.filter(|reader| !told && *reader != self.object.key);
+                    let others = readers.filter(|reader| !is_current && *reader != self.object.key);
                     others.for_each(|reader| context.wake(reader));
                     context.wake_credential_users(&key);
                 }
@@ -403,6 +413,8 @@ impl<'a> Pass<'a> {
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
         let opens = self.note_call(route, ticket, class, result.as_ref().err());
         self.observed.limiter_opens = opens.or(self.observed.limiter_opens);
+        let superseded = self.observed.superseded;
+        self.observed.superseded &= class != Class::Accepted;
         // Before anything is written: the object or its Secret may be gone by then.
         self.take_in_reply(class, result.as_ref().err(), value, at);
         self.observed.attempt = Some(Attempt {
@@ -411,6 +423,7 @@ impl<'a> Pass<'a> {
             value,
             rotation,
             repeats,
+            superseded,
             io_optimized: self.observed.io_optimized(),
             look: self.observed.look.clone(),
             all_classes,
@@ -427,8 +440,14 @@ impl<'a> Pass<'a> {
         let instance = &self.observed.spec.instance_id;
         if class == Class::OutcomeUnknown {
             let caller = context.identities.caller(&Identities::name(object));
-            let until = rotation::settled_at(at, context.config.settle);
-            if context.instances.unsettle(instance, &object.uid, caller, Some(value), until, at) {
+            let call = Late {
+                by: Arc::clone(&object.uid),
+                caller,
+                region: self.observed.region.as_deref().map(Into::into),
+                value: Some(value),
+                until: rotation::settled_at(at, context.config.settle),
+            };
+            if context.instances.unsettle(instance, call, at) {
                 context.registry.wake_contenders(object);
             }
             self.observed.history.unsettled = context.unsettled(object);
@@ -441,10 +460,10 @@ impl<'a> Pass<'a> {
             if let Some(now) = now {
                 context.registry.remember(object, |memory| memory.claim.renewed(&now));
             }
-            self.observed.superseded = false;
             None
         } else if error.is_some_and(ecs::Error::refuses_identity) {
-            context.registry.refused(object);
+            let used = self.identity.as_ref().map(|identity| Arc::clone(identity.principal()));
+            context.registry.refused(object, used);
             None
         } else if matches!(class, Class::InvalidInput | Class::Refused) {
             Some(Proof::Failed)
