@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason},
+    api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus},
     emulator::{AccessKey, Action, Fault, Instance, Reply, Status},
     runtime::Settings,
 };
@@ -300,7 +300,7 @@ async fn three_thousand_objects_that_name_one_instance_cost_little_memory() {
     .await;
     let program = Program::run_with(&shared_kubeconfig(), &world.namespace, &world.emulator, &[]).await;
     world.until_console(&instance, "Abc123").await;
-    let conflict = |status: &vncpassword::api::VncPasswordStatus| {
+    let conflict = |status: &VncPasswordStatus| {
         status.reason(ConditionType::Stalled) == Some(Reason::Conflict)
     };
     until("all of them stand back", async || {
@@ -358,5 +358,60 @@ async fn a_status_of_an_identity_that_the_cloud_refuses_disturbs_nobody() {
     let status = owner.status("a").await;
     assert_eq!(status.ready(), ConditionStatus::True, "{status:#?}");
     assert_eq!(owner.calls(&instance).len(), 1, "the first one");
+    operator.stop().await;
+}
+
+/// It names the instance, and may not use the operator's identity, under which the owner waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_without_an_identity_ends_no_look_that_the_owner_waits_for() {
+    let (owner, tenant) = (World::new().await, World::new().await);
+    let mut settings = settings(&owner);
+    settings.controller.namespaces.push(tenant.namespace.clone());
+    settings.controller.ambient = vncpassword::controller::Ambient::In(vec![owner.namespace.clone()]);
+    let operator = owner.operator_before(settings).await;
+    let instance = instance_of(&owner, "a");
+    owner.cloud().put_instance(Instance::new(&instance).not_optimized());
+    owner.secret("a", "Abc123").await;
+    owner.object_with("a", json!({"instanceId": instance, "secretRef": {"name": "a"}})).await;
+    let followed = |status: &VncPasswordStatus| {
+        status.accepted.as_ref().is_some_and(|accepted| accepted.start_time.is_some())
+    };
+    owner.until("a", "followed", followed).await;
+    tenant.secret("t", "Xyz789").await;
+    tenant.object_with("t", json!({"instanceId": instance, "secretRef": {"name": "t"}})).await;
+    tenant.until_stalled("t", Reason::AmbientCredentialsDenied).await;
+    // One more reconcile of it, after the owner has asked for its next look.
+    tenant.change("t", json!({"spec": {"secretRef": {"key": "password"}, "enforceInterval": "1h"}})).await;
+    tenant.until("t", "reconciled", |status| status.observed_generation == Some(2)).await;
+    owner.cloud().restart(&instance);
+    owner.until_ready("a").await;
+    operator.stop().await;
+}
+
+/// One reply that is lost must not leave the claim unproven: the rival would wait for ten minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_whose_reply_was_lost_is_tried_again_soon() {
+    let (owner, rival) = (World::new().await, World::new().await);
+    let mut settings = settings(&owner);
+    settings.controller.namespaces.push(rival.namespace.clone());
+    owner.cloud().put_access_key(AccessKey::new("LTAIrival", "rival"));
+    credentials_secret(&rival, "keys", &[("access-key-id", "LTAIrival"), ("access-key-secret", "rival")])
+        .await;
+    let operator = owner.operator_before(settings.clone()).await;
+    let instance = instance_of(&owner, "a");
+    owner.cloud().put_instance(Instance::new(&instance));
+    owner.secret("a", "Abc123").await;
+    owner.object_with("a", json!({"instanceId": instance, "secretRef": {"name": "a"}})).await;
+    owner.until_ready("a").await;
+    operator.stop().await;
+    let operator = owner.operator_before(settings).await;
+    owner.cloud().inject(Fault::reset_before().on(MODIFY).instance(&instance).times(1));
+    rival.secret("b", "Rival2").await;
+    let spec =
+        json!({"instanceId": instance, "secretRef": {"name": "b"}, "credentialsRef": {"name": "keys"}});
+    rival.object_with("b", spec).await;
+    rival.until_stalled("b", Reason::Conflict).await;
+    until("it is proven", async || owner.calls(&instance).iter().filter(|call| call.applied()).count() == 2)
+        .await;
     operator.stop().await;
 }

@@ -237,3 +237,15 @@ fn a_secret_with_credentials_is_released_by_the_last_who_names_it() {
     assert_eq!(registry.apply(object("other", 2, "new"), false).released, Some(keys.clone()));
     assert!(!registry.has_credential_users(&keys));
 }
+
+#[test]
+fn two_objects_of_one_tenant_cannot_agree_on_a_region_where_nobody_answers() {
+    let (registry, one, other) = two(json!({"requestId": "R", "acceptedAs": "a"}), json!({}), true);
+    let (keeper, _) = registry.keeper(&other, |_, _| Relation::OtherIdentity).unwrap();
+    registry.contested(&keeper, "cn-nowhere");
+    registry.contested(&keeper, "cn-hangzhou");
+    registry.remember(&one, |memory| {
+        memory.claim.proof_ended(Proof::Unanswered, Some("cn-nowhere"), Instant::now());
+    });
+    assert_eq!(registry.owner(&other, |_, _| Relation::OtherIdentity), Owner::This);
+}
