@@ -174,8 +174,7 @@ impl Life<'_> {
     /// Whether the password came by a call that was on its way when people deleted the object and its Secret, and the
     /// operator was killed before the call had settled, or has healed that in time.
     fn lost_with_object(&self, change: &ConsoleChange, from: Timestamp, to: Timestamp) -> bool {
-        let forgotten =
-            is_forgotten(&change.password, &self.calls, self.deletions, self.kills, self.settle);
+        let forgotten = is_forgotten(&change.password, &self.calls, self.deletions, self.kills, self.settle);
         self.deletions.iter().any(|deletion| {
             let on_its_way = deletion.from <= change.at && change.at <= deletion.to + LAST_CALL + LATEST;
             let settled = deletion.to + LAST_CALL + self.settle;

@@ -232,9 +232,11 @@ async fn a_lost_call_is_known_where_nothing_could_be_written_of_it() {
     operator.requests().lose_requests(Access::Write, &secret_at("a"), usize::MAX);
     let instance = world.generated("a", json!({})).await;
     until("the write is lost", async || {
-        operator.requests().all().iter().any(|(method, path)| {
-            *method != http::Method::GET && path.ends_with(&secret_at("a"))
-        })
+        operator
+            .requests()
+            .all()
+            .iter()
+            .any(|(method, path)| *method != http::Method::GET && path.ends_with(&secret_at("a")))
     })
     .await;
     operator.requests().lose_requests(Access::Write, &status_of("a"), usize::MAX);
@@ -271,7 +273,9 @@ async fn a_lost_call_of_a_users_value_is_known_where_its_status_could_not_be_wri
 async fn a_call_of_a_former_process_is_not_forgotten_with_its_object() {
     let world = World::new().await;
     let operator = world.operator_before(settings(&world)).await;
-    world.cloud().inject(Fault::late(Duration::from_secs(4), Reply::Hang { for_ms: None }).on(MODIFY).times(1));
+    world
+        .cloud()
+        .inject(Fault::late(Duration::from_secs(4), Reply::Hang { for_ms: None }).on(MODIFY).times(1));
     let instance = world.generated("a", json!({})).await;
     until("the call is under way", async || world.calls(&instance).len() == 1).await;
     operator.kill().await;
@@ -292,7 +296,8 @@ async fn an_object_whose_secret_cannot_be_read_gives_up_the_instance() {
     let instance = instance_of(&victim, "v");
     victim.cloud().put_instance(Instance::new(&instance));
     victim.cloud().put_access_key(AccessKey::new("LTAIweak", "weak").only(["i-another"]));
-    credentials_secret(&tenant, "weak", &[("access-key-id", "LTAIweak"), ("access-key-secret", "weak")]).await;
+    credentials_secret(&tenant, "weak", &[("access-key-id", "LTAIweak"), ("access-key-secret", "weak")])
+        .await;
     tenant.secret("unread", "Abc123").await;
     let spec =
         json!({"instanceId": instance, "secretRef": {"name": "unread"}, "credentialsRef": {"name": "weak"}});

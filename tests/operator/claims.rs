@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
-    emulator::{AccessKey, Action, Fault, Instance, Reply, Status},
+    emulator::{AccessKey, Action, Entry, Fault, Instance, Reply, Status},
     runtime::Settings,
 };
 
@@ -29,7 +29,7 @@ use super::{
 const SETTLE: Duration = Duration::from_secs(6);
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;
 /// From when a tenant writes a `rotate-at` until it falls due.
-const SHORTLY: SignedDuration = SignedDuration::from_secs(3);
+const SHORTLY: SignedDuration = SignedDuration::from_secs(1);
 
 fn settings(world: &World) -> Settings {
     let mut settings = world.settings();
@@ -107,11 +107,14 @@ async fn assert_worthless(
     let owner = victim.status(&format!("v{number}")).await;
     assert_ne!(owner.reason(ConditionType::Stalled), Some(Reason::Conflict), "{name}");
     let calls = victim.calls(instance);
-    let (owners, tenants): (Vec<_>, Vec<_>) =
-        calls.iter().partition(|call| call.access_key_id.as_deref() == Some(AccessKey::DEFAULT_ID));
-    assert_eq!(owners.last().unwrap().vnc_password.as_deref(), Some(applied), "{name}: {calls:?}");
-    assert!(tenants.len() <= 1, "{name}: {tenants:?}");
-    assert!(tenants.iter().all(|call| !call.applied()), "{name}: {tenants:?}");
+    let owners = |call: &&Entry| call.access_key_id.as_deref() == Some(AccessKey::DEFAULT_ID);
+    assert!(calls.iter().filter(|call| !owners(call)).all(|call| !call.applied()), "{name}: {calls:?}");
+    let before: Vec<_> = calls.iter().take_while(|call| !owners(call)).collect();
+    // One that proves the claim. A refused key is tried once more at once; and where the region is a wrong one, a call may
+    // have been made before anybody contended, which proved nothing.
+    let code = before.first().and_then(|call| call.code.as_deref());
+    let again = matches!(code, Some("InvalidAccessKeyId.NotFound" | "InvalidRegionId.NotFound"));
+    assert!(before.len() <= 1 + usize::from(again), "{name}: {before:?}");
     assert_eq!(victim.console(instance).as_deref(), Some(applied), "{name}");
     // Whoever may write the status may write there that the object is Ready.
     if !status {
@@ -148,7 +151,7 @@ async fn no_forgery_keeps_an_owner_from_its_instance() {
         let mut spec = json!({"instanceId": instance, "secretRef": {"name": name}});
         spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         tenant.object_with(&name, spec).await;
-        // It falls due while the operator runs.
+        // It falls due before the operator starts: else it asks for a call of its own, at a time by chance.
         rotate_at(&tenant, &name, now() + SHORTLY).await;
         if *status {
             let keys = extra["credentialsRef"]["name"].as_str().unwrap_or_default();

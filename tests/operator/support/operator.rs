@@ -157,9 +157,9 @@ impl Requests {
     fn fault_of(&self, method: &Method, path: &str) -> Option<Effect> {
         let access = if *method == Method::GET { Access::Read } else { Access::Write };
         let mut faults = self.faults.lock().unwrap();
-        let fault = faults.iter_mut().find(|fault| {
-            fault.remaining > 0 && fault.access == access && path.ends_with(&fault.suffix)
-        })?;
+        let fault = faults
+            .iter_mut()
+            .find(|fault| fault.remaining > 0 && fault.access == access && path.ends_with(&fault.suffix))?;
         fault.remaining -= 1;
         Some(match &mut fault.effect {
             Effect::LoseRequest => Effect::LoseRequest,
@@ -223,7 +223,11 @@ where
                 Some(Effect::LoseRequest) => lost(),
                 Some(Effect::LoseReply) => reply.await.and_then(|_| lost()),
                 Some(Effect::HoldRequest(holding)) => {
-                    if passes(holding).await { reply.await } else { lost() }
+                    if passes(holding).await {
+                        reply.await
+                    } else {
+                        lost()
+                    }
                 }
                 Some(Effect::HoldReply(holding)) => {
                     let reply = reply.await;
