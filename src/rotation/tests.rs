@@ -229,6 +229,30 @@ fn a_new_value_is_read_sent_and_recorded() {
     assert_eq!(verdict.notes.len(), 1);
 }
 
+/// The status was written, but the reply to that write was lost: the same call is recorded once more.
+#[test]
+fn a_call_that_the_status_has_already_is_not_counted_again() {
+    let table = [
+        ("accepted", accepted("R-1")),
+        ("refused", refused("Forbidden.RAM")),
+        ("no readable reply", Reply::Unknown),
+    ];
+    for (name, reply) in table {
+        for io_optimized in [true, false] {
+            let mut observed = new();
+            edit(&mut observed, |status| {
+                status.instance.get_or_insert_default().io_optimized = Some(io_optimized);
+            });
+            observed.read = Some(read(1, "Abc123"));
+            let verdict = call(&mut observed, Purpose::Deliver, reply.clone(), 0);
+            observed.status = Arc::new(verdict.status.clone());
+            let again = resting(&observed, 1);
+            assert_eq!(again.status, verdict.status, "{name}, {io_optimized}");
+            assert_eq!(again.notes, [], "{name}, {io_optimized}");
+        }
+    }
+}
+
 #[test]
 fn an_object_in_sync_rests_and_its_status_stays() {
     let observed = applied();

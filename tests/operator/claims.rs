@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus},
-    emulator::{AccessKey, Action, Fault, Instance, Reply, Status},
+    emulator::{AccessKey, Action, Entry, Fault, Instance, Reply, Status},
     runtime::Settings,
 };
 
@@ -21,12 +21,15 @@ use super::{
     support::{
         World,
         control_plane::shared_kubeconfig,
+        rotation::{age, now, rotate_at, rotate_now, until_rotated},
         world::{PATIENCE, quiet, until},
     },
 };
 
 const SETTLE: Duration = Duration::from_secs(6);
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;
+/// From when a tenant writes a `rotate-at` until it falls due.
+const SHORTLY: SignedDuration = SignedDuration::from_secs(1);
 
 fn settings(world: &World) -> Settings {
     let mut settings = world.settings();
@@ -55,7 +58,7 @@ fn forged_status(keys: &str) -> Value {
         "retry": {"nextAttemptTime": "2036-01-02T03:04:05Z", "unsettledUntil": "2036-01-02T03:04:05Z"}})
 }
 
-async fn forge_status(tenant: &World, name: &str, keys: &str) {
+pub(super) async fn forge_status(tenant: &World, name: &str, keys: &str) {
     let status = Patch::Merge(json!({"status": forged_status(keys)}));
     tenant.objects().patch_status(name, &PatchParams::default(), &status).await.unwrap();
 }
@@ -68,6 +71,10 @@ fn forgeries() -> Vec<Forgery> {
     let users = |keys: &str| json!({"credentialsRef": {"name": keys}});
     vec![
         ("a record", generates("garbage"), true, false),
+        ("a record of a user's object", users("garbage"), true, false),
+        ("a record, a key without the right", generates("weak"), true, false),
+        ("a record, no credentials", generates("missing"), true, false),
+        ("a record, the operator's own identity", json!({"rotation": {}}), true, false),
         ("a record and a status", generates("garbage"), true, true),
         ("a status of a user's object", users("garbage"), true, true),
         ("a status, and no Secret", users("garbage"), false, true),
@@ -86,6 +93,34 @@ fn forgeries() -> Vec<Forgery> {
         ("a status, the operator's own identity", json!({"rotation": {}}), true, true),
         ("a status, suspended", json!({"suspend": true, "credentialsRef": {"name": "weak"}}), true, true),
     ]
+}
+
+/// After what the owner has applied: the forgery has kept it out for one call at the most, and has got the tenant nothing.
+async fn assert_worthless(
+    victim: &World,
+    tenant: &World,
+    number: usize,
+    instance: &str,
+    (name, _, _, status): &Forgery,
+    applied: &str,
+) {
+    let owner = victim.status(&format!("v{number}")).await;
+    assert_ne!(owner.reason(ConditionType::Stalled), Some(Reason::Conflict), "{name}");
+    let calls = victim.calls(instance);
+    let owners = |call: &&Entry| call.access_key_id.as_deref() == Some(AccessKey::DEFAULT_ID);
+    assert!(calls.iter().filter(|call| !owners(call)).all(|call| !call.applied()), "{name}: {calls:?}");
+    let before: Vec<_> = calls.iter().take_while(|call| !owners(call)).collect();
+    // One that proves the claim. A refused key is tried once more at once; and where the region is a wrong one, a call may
+    // have been made before anybody contended, which proved nothing.
+    let code = before.first().and_then(|call| call.code.as_deref());
+    let again = matches!(code, Some("InvalidAccessKeyId.NotFound" | "InvalidRegionId.NotFound"));
+    assert!(before.len() <= 1 + usize::from(again), "{name}: {before:?}");
+    assert_eq!(victim.console(instance).as_deref(), Some(applied), "{name}");
+    // Whoever may write the status may write there that the object is Ready.
+    if !status {
+        let status = tenant.status(&format!("t{number}")).await;
+        assert_ne!(status.ready(), ConditionStatus::True, "{name}: {status:#?}");
+    }
 }
 
 /// Everything that a tenant can write, against an owner of another identity: each forgery is older than the owner's object and
@@ -116,12 +151,8 @@ async fn no_forgery_keeps_an_owner_from_its_instance() {
         let mut spec = json!({"instanceId": instance, "secretRef": {"name": name}});
         spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         tenant.object_with(&name, spec).await;
-        tenant
-            .change(
-                &name,
-                json!({"metadata": {"annotations": {"vncpassword.dev/rotate-at": "2036-01-02T03:04:05Z"}}}),
-            )
-            .await;
+        // It falls due before the operator starts: else it asks for a call of its own, at a time by chance.
+        rotate_at(&tenant, &name, now() + SHORTLY).await;
         if *status {
             let keys = extra["credentialsRef"]["name"].as_str().unwrap_or_default();
             forge_status(&tenant, &name, keys).await;
@@ -143,18 +174,25 @@ async fn no_forgery_keeps_an_owner_from_its_instance() {
         victim.until_console(instance, "Victim").await;
         victim.until_ready(&format!("v{number}")).await;
     }
-    // The same once more while the operator runs: a status that somebody writes changes nothing.
-    for (number, (name, extra, ..)) in table.iter().enumerate() {
-        let keys = extra["credentialsRef"]["name"].as_str().unwrap_or_default();
-        forge_status(&tenant, &format!("t{number}"), keys).await;
+    for (number, forgery) in table.iter().enumerate() {
+        assert_worthless(&victim, &tenant, number, &instances[number], forgery, "Victim").await;
+    }
+    // The same once more while the operator runs: what somebody writes into status and annotation changes nothing.
+    for (number, (_, extra, _, status)) in table.iter().enumerate() {
+        let name = format!("t{number}");
+        if *status {
+            let keys = extra["credentialsRef"]["name"].as_str().unwrap_or_default();
+            forge_status(&tenant, &name, keys).await;
+        }
+        rotate_at(&tenant, &name, now() + SHORTLY).await;
+    }
+    tokio::time::sleep(Duration::try_from(SHORTLY).unwrap()).await;
+    for (number, instance) in instances.iter().enumerate() {
         victim.secret(&format!("v{number}"), "Later1").await;
-        victim.until_console(&instances[number], "Later1").await;
-        let status = victim.status(&format!("v{number}")).await;
-        assert_ne!(status.reason(ConditionType::Stalled), Some(Reason::Conflict), "{name}");
-        let calls = victim.calls(&instances[number]);
-        let tried =
-            calls.iter().filter(|call| !["Victim", "Later1"].contains(&sent(std::slice::from_ref(call))[0]));
-        assert!(tried.clone().all(|call| !call.applied()), "{name}: {calls:?}");
+        victim.until_console(instance, "Later1").await;
+    }
+    for (number, forgery) in table.iter().enumerate() {
+        assert_worthless(&victim, &tenant, number, &instances[number], forgery, "Later1").await;
     }
     operator.stop().await;
 }
@@ -193,7 +231,7 @@ async fn an_owner_proves_its_claim_once_after_a_restart() {
 }
 
 /// As long as the object is not Ready, anything may open the console; when it is, its value does.
-async fn until_ready_and_right(world: &World, name: &str, instance: &str) {
+pub(super) async fn until_ready_and_right(world: &World, name: &str, instance: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let status = world.status(name).await;
@@ -266,14 +304,14 @@ async fn an_object_that_is_being_deleted_gives_up_its_claim() {
     let operator = world.operator_before(settings(&world)).await;
     let instance = world.generated("a", json!({})).await;
     world.until_ready("a").await;
+    age(&world, "a", SignedDuration::from_mins(5)).await;
     world.change("a", json!({"metadata": {"finalizers": ["example.com/hold"]}})).await;
     world.secret("b", "Young2").await;
     world.object_with("b", json!({"instanceId": instance, "secretRef": {"name": "b"}})).await;
     world.until_stalled("b", Reason::Conflict).await;
     world.delete("a").await;
     world.until_console(&instance, "Young2").await;
-    let asked = json!({"metadata": {"annotations": {"vncpassword.dev/rotate-at": "2026-01-02T03:04:05Z"}}});
-    world.change("a", asked).await;
+    rotate_now(&world, "a").await;
     until_ready_and_right(&world, "b", &instance).await;
     assert_ne!(world.status("a").await.ready(), ConditionStatus::True, "the console has another password");
     assert_eq!(
@@ -281,6 +319,31 @@ async fn an_object_that_is_being_deleted_gives_up_its_claim() {
         1
     );
     world.change("a", json!({"metadata": {"finalizers": null}})).await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_being_deleted_starts_nothing_more() {
+    let world = World::new().await;
+    let operator = world.operator_before(settings(&world)).await;
+    let (held, free) = (world.generated("a", json!({})).await, world.generated("b", json!({})).await);
+    for name in ["a", "b"] {
+        world.until_ready(name).await;
+        age(&world, name, SignedDuration::from_mins(5)).await;
+        world.change(name, json!({"metadata": {"finalizers": ["example.com/hold"]}})).await;
+    }
+    world.delete("a").await;
+    let before = world.values("a").await;
+    for name in ["a", "b"] {
+        rotate_now(&world, name).await;
+    }
+    // What was asked for later is done.
+    until_rotated(&world, "b", 2).await;
+    assert_eq!((world.calls(&held).len(), world.calls(&free).len()), (1, 2));
+    assert_eq!(world.values("a").await, before);
+    for name in ["a", "b"] {
+        world.change(name, json!({"metadata": {"finalizers": null}})).await;
+    }
     operator.stop().await;
 }
 
@@ -300,9 +363,8 @@ async fn three_thousand_objects_that_name_one_instance_cost_little_memory() {
     .await;
     let program = Program::run_with(&shared_kubeconfig(), &world.namespace, &world.emulator, &[]).await;
     world.until_console(&instance, "Abc123").await;
-    let conflict = |status: &VncPasswordStatus| {
-        status.reason(ConditionType::Stalled) == Some(Reason::Conflict)
-    };
+    let conflict =
+        |status: &VncPasswordStatus| status.reason(ConditionType::Stalled) == Some(Reason::Conflict);
     until("all of them stand back", async || {
         let objects = world.objects().list(&kube::api::ListParams::default()).await.unwrap();
         let objects = objects.items.iter().filter_map(|object| object.status.as_ref());

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod adoption;
+mod api_server_faults;
 mod canary;
 mod claims;
 mod conflict;

@@ -1,4 +1,4 @@
-//! An operator in this process, whose requests to the API server can be counted.
+//! An operator in this process, whose requests to the API server can be counted, lost and held.
 
 use std::{
     collections::HashMap,
@@ -14,8 +14,8 @@ use std::{
 
 use http::{Method, Request};
 use kube::client::Body;
-use tokio::task::JoinHandle;
-use tower::{Layer, Service};
+use tokio::{sync::oneshot, task::JoinHandle};
+use tower::{BoxError, Layer, Service};
 use vncpassword::{
     controller::{self, Ambient},
     ecs::{self, Endpoint, Rates, Region},
@@ -37,8 +37,79 @@ pub struct Requests {
     noted: Arc<Mutex<Vec<(Method, String)>>>,
     /// Whether the API server is out of reach.
     cut: Arc<AtomicBool>,
+    faults: Arc<Mutex<Vec<Fault>>>,
 }
 
+/// Which requests a fault hits: reads or writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "some binaries inject no faults")]
+pub enum Access {
+    Read,
+    Write,
+}
+
+/// What becomes of the next requests of that kind whose path ends so.
+struct Fault {
+    access: Access,
+    suffix: String,
+    remaining: usize,
+    effect: Effect,
+}
+
+enum Effect {
+    LoseRequest,
+    LoseReply,
+    HoldRequest(Option<Holding>),
+    HoldReply(Option<Holding>),
+}
+
+/// The operator's side of a [`Held`].
+struct Holding {
+    arrived: oneshot::Sender<()>,
+    end: oneshot::Receiver<bool>,
+}
+
+/// A request, or the reply to one, that is held.
+#[must_use]
+pub struct Held {
+    arrived: oneshot::Receiver<()>,
+    end: oneshot::Sender<bool>,
+}
+
+#[allow(dead_code, reason = "some binaries hold nothing")]
+impl Held {
+    /// Waits until there is one to hold: a request that was made, or a reply that has come.
+    pub async fn arrived(&mut self) {
+        let arrived = tokio::time::timeout(super::world::PATIENCE, &mut self.arrived).await;
+        arrived.expect("no such request in time").unwrap();
+    }
+
+    /// Lets it pass.
+    pub fn release(self) {
+        self.end.send(true).ok();
+    }
+
+    /// Loses it.
+    pub fn lose(self) {
+        self.end.send(false).ok();
+    }
+}
+
+impl Holding {
+    fn pair() -> (Held, Self) {
+        let (arrived_sender, arrived) = oneshot::channel();
+        let (end_sender, end) = oneshot::channel();
+        (Held { arrived, end: end_sender }, Self { arrived: arrived_sender, end })
+    }
+
+    /// Holds on; whether it passes in the end.
+    async fn passes(self) -> bool {
+        self.arrived.send(()).ok();
+        self.end.await.unwrap_or(true)
+    }
+}
+
+#[allow(dead_code, reason = "some binaries inject no faults")]
 impl Requests {
     pub fn all(&self) -> Vec<(Method, String)> {
         self.noted.lock().unwrap().clone()
@@ -47,6 +118,56 @@ impl Requests {
     /// How many there were of that method whose path ends so.
     pub fn count(&self, method: &Method, suffix: &str) -> usize {
         self.all().iter().filter(|(other, path)| other == method && path.ends_with(suffix)).count()
+    }
+
+    /// The next requests of that kind whose path ends so never reach the API server.
+    pub fn lose_requests(&self, access: Access, suffix: &str, times: usize) {
+        self.inject(access, suffix, times, Effect::LoseRequest);
+    }
+
+    /// The next requests of that kind whose path ends so reach the API server, but their replies are lost.
+    pub fn lose_replies(&self, access: Access, suffix: &str, times: usize) {
+        self.inject(access, suffix, times, Effect::LoseReply);
+    }
+
+    /// The next request of that kind whose path ends so is held before it reaches the API server.
+    pub fn hold_request(&self, access: Access, suffix: &str) -> Held {
+        let (held, holding) = Holding::pair();
+        self.inject(access, suffix, 1, Effect::HoldRequest(Some(holding)));
+        held
+    }
+
+    /// The next request of that kind whose path ends so reaches the API server, and its reply is held.
+    pub fn hold_reply(&self, access: Access, suffix: &str) -> Held {
+        let (held, holding) = Holding::pair();
+        self.inject(access, suffix, 1, Effect::HoldReply(Some(holding)));
+        held
+    }
+
+    /// Ends the faults; what is held stays held.
+    pub fn clear_faults(&self) {
+        self.faults.lock().unwrap().clear();
+    }
+
+    fn inject(&self, access: Access, suffix: &str, times: usize, effect: Effect) {
+        let fault = Fault { access, suffix: suffix.to_owned(), remaining: times, effect };
+        self.faults.lock().unwrap().push(fault);
+    }
+
+    /// What becomes of a request.
+    fn fault_of(&self, method: &Method, path: &str) -> Option<Effect> {
+        let access = if *method == Method::GET { Access::Read } else { Access::Write };
+        let mut faults = self.faults.lock().unwrap();
+        let fault = faults
+            .iter_mut()
+            .find(|fault| fault.remaining > 0 && fault.access == access && path.ends_with(&fault.suffix))?;
+        fault.remaining -= 1;
+        Some(match &mut fault.effect {
+            Effect::LoseRequest => Effect::LoseRequest,
+            Effect::LoseReply => Effect::LoseReply,
+            Effect::HoldRequest(holding) => Effect::HoldRequest(holding.take()),
+            Effect::HoldReply(holding) => Effect::HoldReply(holding.take()),
+        })
     }
 }
 
@@ -67,13 +188,13 @@ pub struct Counted<S> {
 
 impl<S> Service<Request<Body>> for Counted<S>
 where
-    S: Service<Request<Body>, Response: 'static, Error: 'static, Future: Send + 'static>,
+    S: Service<Request<Body>, Response: Send + 'static, Error = BoxError, Future: Send + 'static>,
 {
     type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(context)
     }
 
@@ -81,21 +202,47 @@ where
         let query = request.uri().query().unwrap_or_default();
         // Nor the one with which each process asks which cluster it is in.
         let cluster = request.uri().path() == "/api/v1/namespaces/kube-system";
-        if !cluster && !query.contains("limit=") && !query.contains("watch=") {
-            self.requests
-                .noted
-                .lock()
-                .unwrap()
-                .push((request.method().clone(), request.uri().path().to_owned()));
-        }
+        let counts = !cluster && !query.contains("limit=") && !query.contains("watch=");
+        let fault = if counts {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let fault = self.requests.fault_of(&method, &path);
+            self.requests.noted.lock().unwrap().push((method, path));
+            fault
+        } else {
+            None
+        };
+        // A future that is not polled makes no request.
         let (reply, cut) = (self.inner.call(request), Arc::clone(&self.requests.cut));
         Box::pin(async move {
             // As in a network that loses packets: nothing comes, not even an error.
             while cut.load(Relaxed) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            reply.await
+            let lost = || Err("lost in a test".into());
+            match fault {
+                None => reply.await,
+                Some(Effect::LoseRequest) => lost(),
+                Some(Effect::LoseReply) => reply.await.and_then(|_| lost()),
+                Some(Effect::HoldRequest(holding)) => {
+                    if passes(holding).await {
+                        reply.await
+                    } else {
+                        lost()
+                    }
+                }
+                Some(Effect::HoldReply(holding)) => {
+                    let reply = reply.await;
+                    if passes(holding).await { reply } else { lost() }
+                }
+            }
         })
+    }
+}
+
+async fn passes(holding: Option<Holding>) -> bool {
+    match holding {
+        Some(holding) => holding.passes().await,
+        None => true,
     }
 }
 
