@@ -76,10 +76,7 @@ async fn what_was_left_in_a_status_goes_with_the_next_write_and_keeps_no_passwor
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outcome_that_was_unknown_is_not_unknown_for_ever_where_managed_fields_are_stripped() {
     let world = World::new().await;
-    let settings = world.settings();
-    let controller =
-        vncpassword::controller::Config { settle: Duration::from_secs(6), ..settings.controller };
-    let operator = world.operator_before(Settings { controller, ..settings }).await;
+    let operator = world.operator_before(soon_settled(&world)).await;
     let lost = Fault::reset_after();
     world.cloud().inject(lost.on(Action::ModifyInstanceVncPasswd).times(1));
     world.generated("drawn", json!({})).await;
@@ -113,9 +110,9 @@ async fn what_was_left_in_the_status_of_a_fleet_goes_with_the_next_write() {
 async fn know_one_more_type(world: &World) {
     let crds = Api::<CustomResourceDefinition>::all(world.client.clone());
     for name in ["vncpasswords.vncpassword.dev", "clustervncpasswords.vncpassword.dev"] {
-        let path = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/conditions/items\
+        let types = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/conditions/items\
             /properties/type/enum/-";
-        let patch = json!([{"op": "add", "path": path, "value": "OfANewerOperator"}]);
+        let patch = json!([{"op": "add", "path": types, "value": "OfANewerOperator"}]);
         let patch = Patch::Json::<()>(serde_json::from_value(patch).unwrap());
         crds.patch(name, &PatchParams::default(), &patch).await.unwrap();
     }
