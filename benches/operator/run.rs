@@ -220,7 +220,8 @@ impl Stage {
         figures.restart_peak = mebibytes(memory.peak);
         figures.restart_settled = mebibytes(memory.resident);
         figures.restart_requests = requests.total() as f64;
-        figures.restart_writes = requests.of("PATCH vncpasswords/status") as f64;
+        figures.restart_writes =
+            (requests.of("PUT vncpasswords/status") + requests.of("PATCH vncpasswords/status")) as f64;
         figures.restart_calls = self.cloud.calls(calls).await?.len() as f64;
         figures.restart_afterwards = after.total() as f64;
         println!(

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 
 /// One aspect of the object's state. The meaning follows kstatus: a tool that knows kstatus reads it right.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +32,22 @@ impl Condition {
     pub fn is_false(&self) -> bool {
         self.status == ConditionStatus::False
     }
+}
+
+/// Reads a list of conditions. Those that cannot be read, such as one of an unknown type, are skipped one by one.
+pub(super) fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Condition>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Entry {
+        Known(Condition),
+        Unknown(IgnoredAny),
+    }
+    let entries = Option::<Vec<Entry>>::deserialize(deserializer)?.unwrap_or_default();
+    let known = entries.into_iter().filter_map(|entry| match entry {
+        Entry::Known(condition) => Some(condition),
+        Entry::Unknown(IgnoredAny) => None,
+    });
+    Ok(known.collect())
 }
 
 /// The aspects. All but `Ready` exist only while they are true.

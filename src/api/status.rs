@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, ConditionStatus, ConditionType, Reason};
+use super::{Condition, ConditionStatus, ConditionType, Reason, conditions::readable};
 
 /// Status of a `VncPassword`. Nothing derived from a password is ever written here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -16,7 +16,7 @@ pub struct VncPasswordStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Ready always; Reconciling, Stalled, RebootRequired and Suspended only while they are true.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "readable")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
     /// RequestId of the last accepted call of ModifyInstanceVncPasswd: the key to ActionTrail and to support.

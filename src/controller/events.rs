@@ -24,7 +24,7 @@ const QUEUE: usize = 4096;
 const SENDERS: usize = 2;
 /// How long a stop waits for events that are queued.
 pub(super) const FLUSH: Duration = Duration::from_secs(2);
-/// Longest part of the object's name that fits an event's, in characters: 253 less a dot and a time in hex.
+/// Longest part of the object's name that fits an event's, in bytes: 253 less a dot and a time in hex.
 const LONGEST_NAME: usize = 220;
 /// Longest note that the API server takes, in bytes.
 const LONGEST_NOTE: usize = 1024;
@@ -95,13 +95,19 @@ impl Events {
     }
 }
 
+/// As client-go names them: the object, and when. What is left of a long name must not end in a dash or a dot.
+fn event_name(object: &str, at: Timestamp) -> String {
+    let object = &object[..object.floor_char_boundary(LONGEST_NAME)];
+    let object = object.trim_end_matches(|end: char| !end.is_ascii_alphanumeric());
+    format!("{object}.{:x}", at.as_nanosecond())
+}
+
 fn event(told: &Told, reporter: &str) -> Event {
     let Told { at, namespace, name, uid, note } = told;
     let text = &note.text[..note.text.floor_char_boundary(LONGEST_NOTE)];
     Event {
         metadata: ObjectMeta {
-            // As client-go names them: the object, and when.
-            name: Some(format!("{name:.LONGEST_NAME$}.{:x}", at.as_nanosecond())),
+            name: Some(event_name(name, *at)),
             namespace: Some(told.namespace().to_owned()),
             ..ObjectMeta::default()
         },
@@ -121,5 +127,53 @@ fn event(told: &Told, reporter: &str) -> Event {
         reporting_instance: Some(reporter.to_owned()),
         type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
         ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Whether the API server takes it as an object's name: RFC 1123.
+    fn is_valid(name: &str) -> bool {
+        let label = |label: &str| {
+            let ends = label.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && label.ends_with(|c: char| c.is_ascii_alphanumeric());
+            ends && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        };
+        name.len() <= 253 && name.split('.').all(label)
+    }
+
+    #[test]
+    fn a_long_name_is_cut_where_it_leaves_a_valid_one() {
+        let at = Timestamp::from_second(1).unwrap();
+        let head = |length: usize| "a".repeat(length);
+        let table = [
+            ("vm".to_owned(), "vm".to_owned()),
+            (head(220), head(220)),
+            (head(221), head(220)),
+            (format!("{}-b", head(219)), head(219)),
+            (format!("{}.b", head(219)), head(219)),
+            (format!("{}---b", head(217)), head(217)),
+        ];
+        for (object, expected) in table {
+            let name = event_name(&object, at);
+            assert_eq!(name, format!("{expected}.3b9aca00"));
+            assert!(is_valid(&name), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_of_an_event_is_valid(
+            object in "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?){0,6}",
+            nanosecond in 0..i64::MAX,
+        ) {
+            prop_assume!(object.len() <= 253);
+            let name = event_name(&object, Timestamp::from_nanosecond(nanosecond.into()).unwrap());
+            prop_assert!(is_valid(&name), "{}", name);
+        }
     }
 }

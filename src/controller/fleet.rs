@@ -17,27 +17,19 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::{
-    Client,
-    api::{Patch, PatchParams},
-    core::Request,
-};
-use serde_json::json;
 use tracing::Instrument;
 
 use super::{
     Context, Error,
-    object::{FleetObject, IncomingFleet, Object},
+    object::{FleetObject, Object},
+    status::{self, Written},
 };
 use crate::{
-    api::{
-        ClusterVncPasswordSpec, ClusterVncPasswordStatus, ConditionType, FIELD_MANAGER, GROUP, Rollout,
-        VERSION,
-    },
+    api::{ClusterVncPasswordSpec, ClusterVncPasswordStatus, ConditionType, Rollout},
     ecs::Region,
     rotation::fleet::{
         Answer, Child, Discovery, Facts, Fleet, Member, Observation, Plan, Selection, Wanted, blind,
-        invalid_fleet, plan, select, status,
+        invalid_fleet, plan, select, status as status_of,
     },
     runtime::{Kind, PassResult, Requeue},
 };
@@ -115,9 +107,9 @@ async fn reconcile(context: &Context, fleet: Arc<FleetObject>) -> Result<Option<
         Ok(spec) => Arc::clone(spec),
         Err(problem) => {
             let verdict = invalid_fleet(&fleet.status, fleet.generation, Timestamp::now());
-            if verdict != *fleet.status {
+            if verdict != *fleet.status || fleet.status_unread {
                 tracing::warn!(problem, "the fleet does not fit the schema of this operator");
-                write_status(context, &fleet, &verdict).await?;
+                status::write_fleet(&context.client, &fleet, &verdict).await?;
             }
             return Ok(None);
         }
@@ -218,22 +210,22 @@ impl Pass<'_> {
         let discovery = Discovery { skipped, doubt: selection.doubt.clone(), failed: known.failed.clone() };
         let told = trouble.as_ref().map(|troubled| &troubled.trouble);
         let describe = |member: usize| describe(&children, &instances[member]);
-        let (status, notes) = status(&seen, &plan, &discovery, told, describe, now);
-        let recount = self.due(&status, &plan);
-        if status != *fleet.status && recount.is_none() {
+        let (verdict, notes) = status_of(&seen, &plan, &discovery, told, describe, now);
+        let recount = self.due(&verdict, &plan);
+        if (verdict != *fleet.status || fleet.status_unread) && recount.is_none() {
             if !context.config.lease.holds() {
                 return Ok(Next::after(RETRY.0));
             }
-            match write_status(context, &fleet, &status).await? {
-                Some(written) => {
+            match status::write_fleet(&context.client, &fleet, &verdict).await? {
+                Written::Done(written) => {
                     for note in notes {
                         context.events.tell_fleet(&fleet, note);
                     }
                     self.fleet = Arc::new(written);
                     memory.written(&self.fleet);
                 }
-                // Somebody changed it: the watch brings it.
-                None => return Ok(Next::after(RETRY.0)),
+                // The watch brings the change.
+                Written::Conflict | Written::Gone => return Ok(Next::after(RETRY.0)),
             }
         }
         if plan.turns {
@@ -410,32 +402,4 @@ fn counts_alone(one: &ClusterVncPasswordStatus, other: &ClusterVncPasswordStatus
         }
     };
     bare(one) == bare(other)
-}
-
-/// Writes the status of this version of the fleet; `None`: it has changed since, or is gone.
-async fn write_status(
-    context: &Context,
-    fleet: &FleetObject,
-    status: &ClusterVncPasswordStatus,
-) -> Result<Option<FleetObject>, Error> {
-    let failed = |source| Error::WriteFleet { fleet: Arc::clone(&fleet.name), source: Box::new(source) };
-    let body = json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"),
-        "kind": "ClusterVncPassword",
-        "metadata": {"name": &*fleet.name, "uid": &*fleet.uid, "resourceVersion": &*fleet.resource_version},
-        "status": status,
-    });
-    let request = Request::new(format!("/apis/{GROUP}/{VERSION}/clustervncpasswords")).patch_subresource(
-        "status",
-        &fleet.name,
-        &PatchParams::apply(FIELD_MANAGER).force(),
-        &Patch::Apply(body),
-    );
-    let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-    let client: &Client = &context.client;
-    match client.request::<IncomingFleet>(request).await {
-        Ok(incoming) => Ok(Some(incoming.into())),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
-        Err(source) => Err(failed(source)),
-    }
 }

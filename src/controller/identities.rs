@@ -152,11 +152,9 @@ impl Identities {
         self.known().entry(key.clone()).or_default().changed = Some(Timestamp::now());
     }
 
-    /// Whether the Secret with the object's credentials has changed since.
-    pub fn changed_since(&self, object: &Object, then: Timestamp) -> bool {
-        let Some(key) = object.credentials() else { return false };
-        let changed = self.known().get(&key).and_then(|known| known.changed);
-        changed.is_some_and(|changed| changed >= then)
+    /// When the Secret with the object's credentials was last seen to change.
+    pub fn changed_at(&self, object: &Object) -> Option<Timestamp> {
+        self.known().get(&object.credentials()?).and_then(|known| known.changed)
     }
 
     /// No object names that Secret any more: nothing of it is kept.

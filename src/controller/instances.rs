@@ -8,6 +8,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::shrink;
 use crate::rotation::facts::{Fingerprint, Unsettled};
 
 /// How long a call of unknown outcome is remembered after it can no longer arrive: long enough for every object that it
@@ -98,7 +99,7 @@ impl Instances {
     ) -> Vec<Unsettled> {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(calls) = table.get_mut(id) else { return Vec::new() };
-        calls.retain(|late| late.until > now - KEPT);
+        calls.retain(|late| late.is_remembered(now));
         let concerning = calls.iter().filter(|late| concerns(late));
         let concerning = concerning
             .map(|late| Unsettled { value: late.value, until: late.until, by_other: *late.by != *uid })
@@ -107,6 +108,34 @@ impl Instances {
             table.remove(id);
         }
         concerning
+    }
+
+    /// Forgets what is over, also at instances that no object names any more. To be called every minute or so.
+    pub fn prune(&self, now: Timestamp) {
+        let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+        table.retain(|_, calls| {
+            calls.retain(|late| late.is_remembered(now));
+            !calls.is_empty()
+        });
+        shrink(&mut table);
+    }
+
+    /// How many instances there is something to remember of.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.unsettled.lock().unwrap().len() + self.busy.lock().unwrap().len()
+    }
+
+    /// For how many there is room.
+    #[cfg(test)]
+    pub fn room(&self) -> usize {
+        self.unsettled.lock().unwrap().capacity() + self.busy.lock().unwrap().capacity()
+    }
+}
+
+impl Late {
+    fn is_remembered(&self, now: Timestamp) -> bool {
+        self.until > now - KEPT
     }
 }
 
@@ -166,6 +195,21 @@ mod tests {
         assert!(instances.unsettled("i-1", "a", at(30 + 3599), |late| late.region.is_some()).is_empty());
         assert!(instances.unsettled("i-1", "a", at(30 + 3600), |_| true).is_empty());
         assert!(instances.unsettled.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_nobody_asks_about_is_forgotten_too() {
+        let instances = Instances::default();
+        let operator = Caller { identity: "operator".into(), account: None };
+        for (id, by, until) in [("i-1", "a", 10), ("i-1", "b", 20), ("i-2", "c", 30)] {
+            instances.unsettle(id, &by.into(), operator.clone(), None, at(until), at(0));
+        }
+        for (now, left) in [(10 + 3599, 3), (10 + 3600, 2), (20 + 3600, 1), (30 + 3600, 0)] {
+            instances.prune(at(now));
+            let table = instances.unsettled.lock().unwrap();
+            assert_eq!(table.values().map(Vec::len).sum::<usize>(), left, "at {now}");
+            assert!(table.values().all(|calls| !calls.is_empty()), "at {now}");
+        }
     }
 
     #[test]

@@ -33,8 +33,10 @@ mod vnc_password;
 mod watches;
 
 use std::{
+    collections::HashMap,
+    hash::Hash,
     sync::{Arc, OnceLock, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{
@@ -239,6 +241,8 @@ pub async fn run(
 
 /// Fleets that are passed over at the same time.
 const FLEETS: usize = 4;
+/// How often what is over is forgotten.
+const PRUNE: Duration = Duration::from_mins(1);
 /// How often those are called up that can call earlier than they were told.
 const CALL_UP: Duration = Duration::from_secs(1);
 
@@ -246,8 +250,13 @@ const CALL_UP: Duration = Duration::from_secs(1);
 async fn turns(context: Arc<Context>) {
     let mut pause = tokio::time::interval(CALL_UP);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut pruned = Instant::now();
     loop {
         pause.tick().await;
+        if pruned.elapsed() >= PRUNE {
+            context.instances.prune(Timestamp::now());
+            pruned = Instant::now();
+        }
         context.wake_all(context.registry.woken_crowds());
         let now = Timestamp::now();
         // The lookout, which belongs to no namespace, comes by itself.
@@ -257,6 +266,16 @@ async fn turns(context: Arc<Context>) {
         }
     }
 }
+
+/// Gives back the room of a table that has become much too large: a table alone never does.
+fn shrink<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
+    if table.capacity() > SMALL && table.len() < table.capacity() / 8 {
+        table.shrink_to(table.len() * 2);
+    }
+}
+
+/// Room that is not worth giving back.
+const SMALL: usize = 1024;
 
 /// An id that no other process or rotation has: 64 random bits in hex.
 pub(crate) fn random_id() -> Result<String, Error> {
@@ -295,6 +314,13 @@ impl Context {
             self.wake_fleet(&name);
             self.wake_discovery(&name);
         }
+    }
+
+    /// An object that is gone waits no longer for what it wanted to see of its instance. Others of its identity ask again.
+    fn forget_looks(&self, object: &object::Object) {
+        let Ok(spec) = &object.spec else { return };
+        self.lookout.forget(&Identities::name(object), &spec.instance_id);
+        self.registry.wake_instance(&spec.instance_id);
     }
 
     /// Who owns the instance that the object names.

@@ -15,7 +15,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -61,6 +64,8 @@ pub(super) struct Object {
     /// Why the spec cannot be read, where it cannot: an older schema let it pass, say.
     pub spec: Result<Arc<VncPasswordSpec>, Box<str>>,
     pub status: Arc<VncPasswordStatus>,
+    /// The status holds something that cannot be read: the next reconcile replaces it.
+    pub status_unread: bool,
     /// The fleet that it says it belongs to.
     pub membership: Option<Box<Membership>>,
 }
@@ -119,6 +124,7 @@ pub(super) struct Incoming {
     metadata: ObjectMeta,
     spec: Result<Arc<VncPasswordSpec>, Box<str>>,
     status: Arc<VncPasswordStatus>,
+    status_unread: bool,
     membership: Option<Box<Membership>>,
 }
 
@@ -220,22 +226,42 @@ impl<'de> Deserialize<'de> for Incoming {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Wire { metadata, spec, status } = Wire::<Metadata>::deserialize(deserializer)?;
         let spec = spec.as_deref().map_or("null", RawValue::get);
-        // A status that cannot be read is rebuilt: it is a copy of what can be found out again.
-        let status = status.and_then(|status| serde_json::from_str(status.get()).ok());
-        let mut status: VncPasswordStatus = status.unwrap_or_default();
+        let (mut status, status_unread) =
+            read_status(status.as_deref(), |status: &VncPasswordStatus| status.conditions.len());
         status.conditions.shrink_to_fit();
         Ok(Self {
             membership: metadata.as_ref().and_then(Metadata::membership),
             metadata: metadata.map_or_else(ObjectMeta::default, Into::into),
             spec: serde_json::from_str(spec).map(Arc::new).map_err(|error| error.to_string().into()),
             status: Arc::new(status),
+            status_unread,
         })
     }
 }
 
+/// Reads a status; whether it holds something that cannot be read. If none of it can, it is rebuilt: it is a copy of what
+/// can be found out again. `conditions`: how many were read.
+fn read_status<S: DeserializeOwned + Default>(
+    status: Option<&RawValue>,
+    conditions: impl Fn(&S) -> usize,
+) -> (S, bool) {
+    #[derive(Deserialize)]
+    struct Written {
+        #[serde(default)]
+        conditions: Option<Vec<IgnoredAny>>,
+    }
+    let Some(status) = status.map(RawValue::get) else { return (S::default(), false) };
+    let (Ok(read), Ok(written)) = (serde_json::from_str(status), serde_json::from_str::<Written>(status))
+    else {
+        return (S::default(), true);
+    };
+    let unread = written.conditions.map_or(0, |written| written.len()) != conditions(&read);
+    (read, unread)
+}
+
 impl From<Incoming> for Object {
     fn from(incoming: Incoming) -> Self {
-        let Incoming { metadata, spec, status, membership } = incoming;
+        let Incoming { metadata, spec, status, status_unread, membership } = incoming;
         let rotate_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_AT));
         Self {
             rotate_at: RotateAt::parse(rotate_at.map(String::as_str)),
@@ -247,6 +273,7 @@ impl From<Incoming> for Object {
             deleting: metadata.deletion_timestamp.is_some(),
             spec,
             status,
+            status_unread,
             membership,
         }
     }
@@ -358,6 +385,8 @@ pub(super) struct FleetObject {
     /// Why the spec cannot be read, where it cannot.
     pub spec: Result<Arc<ClusterVncPasswordSpec>, Box<str>>,
     pub status: Arc<ClusterVncPasswordStatus>,
+    /// The status holds something that cannot be read: the next reconcile replaces it.
+    pub status_unread: bool,
 }
 
 impl FleetObject {
@@ -376,24 +405,27 @@ pub(super) struct IncomingFleet {
     metadata: ObjectMeta,
     spec: Result<Arc<ClusterVncPasswordSpec>, Box<str>>,
     status: Arc<ClusterVncPasswordStatus>,
+    status_unread: bool,
 }
 
 impl<'de> Deserialize<'de> for IncomingFleet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Wire { metadata, spec, status } = Wire::<Metadata>::deserialize(deserializer)?;
         let spec = spec.as_deref().map_or("null", RawValue::get);
-        let status = status.and_then(|status| serde_json::from_str(status.get()).ok());
+        let (status, status_unread) =
+            read_status(status.as_deref(), |status: &ClusterVncPasswordStatus| status.conditions.len());
         Ok(Self {
             metadata: metadata.map_or_else(ObjectMeta::default, Into::into),
             spec: serde_json::from_str(spec).map(Arc::new).map_err(|error| error.to_string().into()),
-            status: Arc::new(status.unwrap_or_default()),
+            status: Arc::new(status),
+            status_unread,
         })
     }
 }
 
 impl From<IncomingFleet> for FleetObject {
     fn from(incoming: IncomingFleet) -> Self {
-        let IncomingFleet { metadata, spec, status } = incoming;
+        let IncomingFleet { metadata, spec, status, status_unread } = incoming;
         let rotate_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_AT));
         Self {
             rotate_at: RotateAt::parse(rotate_at.map(String::as_str)),
@@ -405,6 +437,7 @@ impl From<IncomingFleet> for FleetObject {
             deleting: metadata.deletion_timestamp.is_some(),
             spec,
             status,
+            status_unread,
         }
     }
 }
@@ -525,6 +558,38 @@ mod tests {
         assert!(objects[1].spec.is_err());
         assert_eq!(*objects[1].status, VncPasswordStatus::default());
         assert!(objects[2].spec.is_err());
+        let unread: Vec<bool> = objects.iter().map(|object| object.status_unread).collect();
+        assert_eq!(unread, [false, true, false]);
+    }
+
+    #[test]
+    fn a_condition_that_cannot_be_read_makes_nothing_else_unreadable() {
+        let condition = |type_: &str, status: &str| {
+            format!(
+                r#"{{"type":"{type_}","status":"{status}","reason":"R","message":"","lastTransitionTime":"2026-01-02T03:04:05Z"}}"#
+            )
+        };
+        let (ready, stalled) = (condition("Ready", "True"), condition("Stalled", "True"));
+        let table = [
+            ("all are known", format!("[{ready},{stalled}]"), 2, false),
+            ("of an unknown type", format!("[{},{ready}]", condition("Verified", "True")), 1, true),
+            ("of unknown status", format!("[{ready},{}]", condition("Stalled", "Maybe")), 1, true),
+            ("no condition at all", format!("[5,null,{{}},{ready},{stalled}]"), 2, true),
+            ("nothing known", format!("[{}]", condition("Verified", "True")), 0, true),
+            ("none", "[]".to_owned(), 0, false),
+            ("null", "null".to_owned(), 0, false),
+        ];
+        for (name, conditions, read, unread) in table {
+            let body = format!(
+                r#"{{"metadata":{{"name":"a"}},"status":{{"conditions":{conditions},"observedGeneration":3}}}}"#
+            );
+            let object = Object::from(serde_json::from_str::<Incoming>(&body).unwrap());
+            assert_eq!((object.status.conditions.len(), object.status_unread), (read, unread), "{name}");
+            assert_eq!(object.status.observed_generation, Some(3), "{name}");
+            let fleet = FleetObject::from(serde_json::from_str::<IncomingFleet>(&body).unwrap());
+            assert_eq!((fleet.status.conditions.len(), fleet.status_unread), (read, unread), "{name}: fleet");
+            assert_eq!(fleet.status.observed_generation, Some(3), "{name}: fleet");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::{SMALL, shrink};
 use crate::runtime::{QueueGauges, Shutdown};
 
 /// Runs until shutdown is asked for, then until the passes that run have ended. A pass returns when it wants to run
@@ -109,6 +110,7 @@ impl<K: Clone + Eq + Hash> Schedule<K> {
         }
         if let Some(at) = self.later_at.remove(&key) {
             self.later.remove(&at);
+            shrink(&mut self.later_at);
         }
         if self.queued.insert(key.clone()) {
             self.ready.push_back(key);
@@ -119,6 +121,10 @@ impl<K: Clone + Eq + Hash> Schedule<K> {
     fn start(&mut self) -> Option<K> {
         let key = self.ready.pop_front()?;
         self.queued.remove(&key);
+        if self.ready.is_empty() {
+            self.ready.shrink_to(SMALL);
+            self.queued.shrink_to(SMALL);
+        }
         self.running.insert(key.clone(), false);
         Some(key)
     }
@@ -132,6 +138,13 @@ impl<K: Clone + Eq + Hash> Schedule<K> {
             self.later.insert((at, self.count), key.clone());
             self.later_at.insert(key.clone(), (at, self.count));
         }
+    }
+
+    /// For how many keys there is room.
+    #[cfg(test)]
+    fn room(&self) -> usize {
+        let Self { ready, queued, running, later: _, later_at, count: _ } = self;
+        ready.capacity() + queued.capacity() + running.capacity() + later_at.capacity()
     }
 
     /// When the next falls due.
@@ -158,10 +171,19 @@ mod tests {
     };
 
     use futures::channel::mpsc::unbounded;
+    use jiff::Timestamp;
+    use serde_json::json;
     use tokio::time::sleep;
 
     use super::*;
-    use crate::runtime::{Metrics, Queue};
+    use crate::{
+        controller::{
+            instances::{Caller, Instances, KEPT},
+            object::{Incoming, Key, Object},
+            registry::Registry,
+        },
+        runtime::{Metrics, Queue},
+    };
 
     /// Counts passes that run, and the most that ran at once.
     #[derive(Default)]
@@ -245,5 +267,74 @@ mod tests {
         schedule.fall_due(now + Duration::from_secs(2));
         assert_eq!((schedule.start(), schedule.start()), (Some(2), None));
         assert_eq!(schedule.next_due(), Some(now + Duration::from_secs(3)));
+    }
+
+    /// An object like this one, with everything of its own, of a fleet of a thousand.
+    fn object(like: &Object, number: usize) -> Object {
+        let name: Arc<str> = format!("vm-{number}").into();
+        let mut object = Object { key: Key::new("n", &name), uid: Arc::clone(&name), ..like.clone() };
+        let spec = Arc::make_mut(object.spec.as_mut().unwrap());
+        spec.instance_id = format!("i-{number}");
+        spec.secret_ref.name = name.as_ref().into();
+        spec.credentials_ref.as_mut().unwrap().name = format!("keys-{number}");
+        object.membership.as_mut().unwrap().uid = format!("fleet-{}", number / 1000).into();
+        object
+    }
+
+    /// Runs those that were woken: who is still there comes again in half a year.
+    fn reconcile(registry: &Registry, schedule: &mut Schedule<Key>) {
+        registry.woken().into_iter().for_each(|key| schedule.wake(key));
+        while let Some(key) = schedule.start() {
+            let again = registry.newest(&key).map(|_| Instant::now() + LONGEST_WAIT);
+            schedule.ended(&key, again);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_of_100_000_objects_that_are_gone_is_kept() {
+        let (registry, instances, mut schedule) =
+            (Registry::default(), Instances::default(), Schedule::default());
+        let (now, operator) = (Timestamp::now(), Caller { identity: "operator".into(), account: None });
+        let like: Incoming = serde_json::from_value(json!({
+            "metadata": {
+                "name": "vm", "namespace": "n", "uid": "vm", "resourceVersion": "1", "generation": 1,
+                "ownerReferences": [{
+                    "apiVersion": "vncpassword.dev/v1alpha1", "kind": "ClusterVncPassword", "controller": true,
+                    "name": "fleet", "uid": "fleet",
+                }],
+            },
+            "spec": {
+                "instanceId": "i-0", "secretRef": {"name": "vm"}, "rotation": {},
+                "credentialsRef": {"name": "keys"},
+            },
+        }))
+        .unwrap();
+        let like = Object::from(like);
+        let mut number = 0;
+        // Many at once leave large tables behind, and many one after the other leave what is forgotten to forget.
+        for batch in std::iter::once(50_000).chain([1000; 50]) {
+            let objects: Vec<Object> = (number..number + batch).map(|number| object(&like, number)).collect();
+            number += batch;
+            for object in &objects {
+                registry.apply(object.clone(), false);
+                registry.accepted(object, "LTAI1".into());
+                let id = &object.spec.as_ref().unwrap().instance_id;
+                instances.unsettle(id, &object.uid, operator.clone(), None, now, now);
+            }
+            reconcile(&registry, &mut schedule);
+            assert_eq!(schedule.later.len(), batch);
+            for object in &objects {
+                registry.delete(&object.key, &object.uid);
+            }
+            reconcile(&registry, &mut schedule);
+            let scheduled = (schedule.later.len(), schedule.later_at.len(), schedule.running.len());
+            assert_eq!(scheduled, (0, 0, 0), "timers go with their objects");
+            assert_eq!(registry.len(), 0);
+        }
+        assert_eq!((number, instances.len()), (100_000, 100_000));
+        instances.prune(now + KEPT);
+        assert_eq!(instances.len(), 0);
+        let room = registry.room() + schedule.room() + instances.room();
+        assert!(room < 10 * 2 * SMALL, "room is kept for {room} entries");
     }
 }

@@ -15,6 +15,7 @@ use self::contest::{Claim, Contests, Seat, contender};
 use super::{
     identities::Identities,
     object::{Key, Object},
+    shrink,
 };
 use crate::{
     api::VncPasswordStatus,
@@ -42,10 +43,21 @@ pub(super) struct Memory {
     pub doubt: Option<(Timestamp, bool)>,
     /// The object is younger than the watch of this process, and this process has made no call for it.
     pub untouched: bool,
+    /// The last call that failed.
+    pub failure: Option<Failure>,
     /// Reconciles in a row that failed on the Kubernetes side.
     pub failures: u32,
     /// What its claim to the instance rests on.
     pub claim: Claim,
+}
+
+/// A call that failed, by times that are not cut to the second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    /// When the reconcile began that made it: credentials that changed later were not those of the call.
+    pub began: Timestamp,
+    /// When it failed.
+    pub at: Timestamp,
 }
 
 struct Entry {
@@ -213,6 +225,8 @@ impl Registry {
         }
         let object = tables.entries.get(key).map(|entry| Arc::clone(&entry.object));
         let gone = tables.remove(key);
+        // What waits for a time under its name would wait for months: the queue and the limiter let it go now.
+        tables.woken.push(key.clone());
         let fleets = Concerned::of(object.as_deref(), None);
         let released = object.and_then(|object| tables.released(&object));
         Change { gone, released, former: None, fleets }
@@ -509,6 +523,29 @@ impl Registry {
         }
     }
 
+    /// How much is kept in all tables.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        let tables = self.tables();
+        let Tables { entries, contests, by_secret, by_credentials, by_fleet, .. } = &*tables;
+        let Tables { generators, departed, woken, crowds, accepted: _, .. } = &*tables;
+        [entries.len(), contests.len(), by_secret.len(), by_credentials.len(), by_fleet.len()]
+            .into_iter()
+            .chain([generators.len(), departed.len(), woken.len(), crowds.len()])
+            .sum()
+    }
+
+    /// For how many there is room in the tables that hold something of each object.
+    #[cfg(test)]
+    pub fn room(&self) -> usize {
+        let Tables { entries, contests, by_secret, by_credentials, woken, .. } = &*self.tables();
+        entries.capacity()
+            + contests.room()
+            + by_secret.capacity()
+            + by_credentials.capacity()
+            + woken.capacity()
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -736,6 +773,7 @@ impl Tables {
 
     fn remove(&mut self, key: &Key) -> Option<Gone> {
         let entry = self.entries.remove(key)?;
+        shrink(&mut self.entries);
         self.unindex(&entry.object);
         self.wake_crowds_of(&entry.object);
         let newest = entry.newest();
@@ -785,6 +823,7 @@ where
         keys.retain(|other| other != key);
         if keys.is_empty() {
             table.remove(at);
+            shrink(table);
         }
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::{error::Error, object::Key};
+use super::{error::Error, object::Key, shrink};
 use crate::{
     api::{FIELD_MANAGER, FLEET, INSTANCE_ID, SecretRef, WRITABLE},
     rotation::{
@@ -120,6 +120,7 @@ impl Secrets {
         let is_known = known.versions.get(key).is_some_and(|version| *version.uid == *uid);
         if is_known {
             known.versions.remove(key);
+            shrink(&mut known.versions);
         }
         is_known
     }

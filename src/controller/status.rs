@@ -1,35 +1,32 @@
-//! Writing the status: by server-side apply, under the version that was decided on.
+//! Replacing the status: by PUT, under the version that was decided on (DESIGN.md, R58).
 
-use kube::{
-    Client,
-    api::{Patch, PatchParams},
-    core::Request,
-};
-use serde::Serialize;
+use kube::{Client, api::PostParams, core::Request};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     error::Error,
-    object::{Incoming, Key, Object},
+    object::{FleetObject, Incoming, IncomingFleet, Key, Object},
 };
-use crate::api::{FIELD_MANAGER, GROUP, VERSION, VncPasswordStatus};
+use crate::api::{ClusterVncPasswordStatus, FIELD_MANAGER, GROUP, VERSION, VncPasswordStatus};
 
 /// How a write ended.
-pub(super) enum Written {
+pub(super) enum Written<T = Object> {
     /// The object as it is now.
-    Done(Object),
+    Done(T),
     /// Somebody else has changed the object since.
     Conflict,
     /// The object is gone.
     Gone,
 }
 
+/// The object whose status is replaced. The API server takes the spec and the rest of the metadata from what it has.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Apply<'a> {
+struct Replacement<'a, S> {
     api_version: String,
     kind: &'static str,
     metadata: Precondition<'a>,
-    status: &'a VncPasswordStatus,
+    status: &'a S,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,36 +37,53 @@ struct Precondition<'a> {
     resource_version: &'a str,
 }
 
-/// Writes the status of this version of the object.
+/// Replaces the status of this version of the object.
 pub(super) async fn write(
     client: &Client,
     object: &Object,
     status: &VncPasswordStatus,
 ) -> Result<Written, Error> {
-    let apply = Apply {
-        api_version: format!("{GROUP}/{VERSION}"),
-        kind: "VncPassword",
-        metadata: Precondition {
-            name: &object.key.name,
-            uid: &object.uid,
-            resource_version: &object.resource_version,
-        },
-        status,
-    };
-    let failed = |source| Error::WriteStatus { object: object.key.clone(), source: Box::new(source) };
-    let request = Request::new(path(&object.key))
-        .patch_subresource(
-            "status",
-            &object.key.name,
-            &PatchParams::apply(FIELD_MANAGER).force(),
-            &Patch::Apply(apply),
-        )
-        .map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-    match client.request::<Incoming>(request).await {
+    let metadata =
+        Precondition { name: &object.key.name, uid: &object.uid, resource_version: &object.resource_version };
+    let written = replace::<Incoming, _>(client, path(&object.key), "VncPassword", metadata, status).await;
+    written.map_err(|source| Error::WriteStatus { object: object.key.clone(), source: Box::new(source) })
+}
+
+/// Replaces the status of this version of the fleet.
+pub(super) async fn write_fleet(
+    client: &Client,
+    fleet: &FleetObject,
+    status: &ClusterVncPasswordStatus,
+) -> Result<Written<FleetObject>, Error> {
+    let metadata =
+        Precondition { name: &fleet.name, uid: &fleet.uid, resource_version: &fleet.resource_version };
+    let path = format!("/apis/{GROUP}/{VERSION}/clustervncpasswords");
+    let written = replace::<IncomingFleet, _>(client, path, "ClusterVncPassword", metadata, status).await;
+    written.map_err(|source| Error::WriteFleet { fleet: fleet.name.clone(), source: Box::new(source) })
+}
+
+async fn replace<I, O>(
+    client: &Client,
+    path: String,
+    kind: &'static str,
+    metadata: Precondition<'_>,
+    status: &(impl Serialize + Sync),
+) -> Result<Written<O>, kube::Error>
+where
+    I: Into<O> + DeserializeOwned,
+{
+    let name = metadata.name;
+    let body = Replacement { api_version: format!("{GROUP}/{VERSION}"), kind, metadata, status };
+    let body = serde_json::to_vec(&body).map_err(kube::Error::SerdeError)?;
+    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let request = Request::new(path)
+        .replace_subresource("status", name, &parameters, body)
+        .map_err(kube::Error::BuildRequest)?;
+    match client.request::<I>(request).await {
         Ok(incoming) => Ok(Written::Done(incoming.into())),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Written::Conflict),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(Written::Gone),
-        Err(source) => Err(failed(source)),
+        Err(source) => Err(source),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     Context, Error,
     identities::Identities,
     object::{Key, Object},
-    registry::Proof,
+    registry::{Failure, Proof},
     status::{self, Written},
 };
 use crate::{
@@ -47,7 +47,11 @@ pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
         context.limiter.forget(&asker(&key));
         return None;
     };
-    let again = pass_over(&context, &key, object).await;
+    let again = pass_over(&context, &key, Arc::clone(&object)).await;
+    if context.registry.newest(&key).is_none_or(|newest| newest.uid != object.uid) {
+        // It was deleted meanwhile, after which this pass may have asked for a look once more.
+        context.forget_looks(&object);
+    }
     context.wake_all(context.registry.woken());
     again
 }
@@ -107,7 +111,7 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Agai
 /// The spec cannot be read: says so, and leaves the object alone until it is mended.
 async fn malformed(context: &Context, object: &Object, problem: &str) -> Result<Option<Again>, Error> {
     let verdict = rotation::invalid_object(&object.status, object.generation, Timestamp::now());
-    if verdict != *object.status {
+    if verdict != *object.status || object.status_unread {
         tracing::warn!(problem, "the object does not fit the schema of this operator");
         status::write(&context.client, object, &verdict).await?;
     }
@@ -122,6 +126,8 @@ struct Pass<'a> {
     region: Option<Region>,
     /// Who calls; `None`: nobody can, or it is not known yet.
     identity: Option<Arc<Identity>>,
+    /// When the credentials were taken: what changes later is not what a call was made with.
+    began: Timestamp,
     /// Taken before the Secret is read: a call that is held up in between is refused as too old.
     dated: Dated,
     turn: Option<super::instances::Turn<'a>>,
@@ -149,16 +155,17 @@ impl<'a> Pass<'a> {
         let secret = version(object.secret());
         let (access, identity) = context.identities.access(&object, version(object.credentials()).as_ref());
         let failed = object.status.retry.as_ref().and_then(|retry| retry.last_failure_time.as_ref());
+        let changed = context.identities.changed_at(&object);
         let can_act = matches!(access, Access::Granted | Access::Unread);
-        let (inherited, history, unrecorded) = context
+        let (inherited, history, unrecorded, failure) = context
             .registry
             .remember(&object, |memory| {
                 // Doubt is of use to those only who can act: it waits until they can.
                 let inherited = memory.inherited && can_act;
                 memory.inherited &= !can_act;
-                (inherited, memory.history(), memory.unrecorded.take())
+                (inherited, memory.history(), memory.unrecorded.take(), memory.failure)
             })
-            .unwrap_or((false, History::default(), None));
+            .unwrap_or((false, History::default(), None, None));
         let (generation, attempt) =
             unrecorded.map_or((object.generation, None), |recorded| (recorded.0, Some(recorded.1)));
         let owner = context.owner(&object);
@@ -177,8 +184,9 @@ impl<'a> Pass<'a> {
             owner,
             in_fleet: object.membership.is_some(),
             access,
-            credentials_changed: failed
-                .is_some_and(|failed| context.identities.changed_since(&object, failed.0)),
+            credentials_changed: changed
+                .zip(failed)
+                .is_some_and(|(changed, failed)| is_later(changed, failed.0, failure)),
             secret,
             read: None,
             history,
@@ -204,8 +212,19 @@ impl<'a> Pass<'a> {
         observed.history.unsettled = context.unsettled(&object);
         let (turn, looked, conflicts, dated) = (None, false, 0, context.ecs.clock().dated());
         let proof = observed.prove_claim.then_some(Proof::Failed);
-        let mut pass =
-            Self { context, object, observed, region, identity, dated, turn, looked, conflicts, proof };
+        let mut pass = Self {
+            context,
+            object,
+            observed,
+            region,
+            identity,
+            began: now,
+            dated,
+            turn,
+            looked,
+            conflicts,
+            proof,
+        };
         // What was accepted and is not written yet is nobody else's to change until it is.
         if pass.observed.attempt.is_some() {
             pass.turn = pass.take_turn();
@@ -329,7 +348,7 @@ impl<'a> Pass<'a> {
         let reply = self.observed.attempt.as_ref().map(|attempt| &attempt.reply);
         let why = requeue(&verdict.status, reply, told.is_some());
         let end = End { again: told.or(verdict.wake).map(|at| Again { after: until(at), why }) };
-        if verdict.status == *self.observed.status {
+        if verdict.status == *self.observed.status && !self.object.status_unread {
             self.remember(verdict, None);
             return Ok(Some(end));
         }
@@ -424,6 +443,15 @@ impl<'a> Pass<'a> {
     }
 }
 
+/// Whether credentials have changed since a call failed. The status keeps that time to the second only, and what is cut is
+/// not compared with what is not: `failure` is the last one as this process remembers it.
+fn is_later(changed: Timestamp, failed: Timestamp, failure: Option<Failure>) -> bool {
+    match failure.filter(|failure| failure.at.as_second() == failed.as_second()) {
+        Some(failure) => changed >= failure.began,
+        None => changed.as_second() > failed.as_second(),
+    }
+}
+
 /// Why an object with that status comes again: what the cloud answered in this pass says most.
 fn requeue(status: &VncPasswordStatus, reply: Option<&Reply>, waits_for_turn: bool) -> Requeue {
     let stands = |type_| status.condition(type_).is_some();
@@ -458,6 +486,26 @@ pub(super) fn until(at: Timestamp) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_that_changed_before_the_call_failed_bypass_no_backoff() {
+        let at = |millisecond| Timestamp::from_millisecond(millisecond).unwrap();
+        let failure = |began, failed| Some(Failure { began: at(began), at: at(failed) });
+        let table = [
+            ("changed before the reconcile, in the same second", 5_200, failure(5_300, 5_700), false),
+            ("changed during the call", 5_500, failure(5_300, 5_700), true),
+            ("changed after the call, in the same second", 5_900, failure(5_300, 5_700), true),
+            ("changed later", 6_100, failure(5_300, 5_700), true),
+            ("began in the second before", 4_950, failure(4_900, 5_700), true),
+            ("of a former process, in the same second", 5_200, None, false),
+            ("of a former process", 6_000, None, true),
+            ("of a former process, later", 4_999, None, false),
+            ("another failure is remembered", 5_200, failure(1_000, 1_100), false),
+        ];
+        for (name, changed, failure, later) in table {
+            assert_eq!(is_later(at(changed), at(5_000), failure), later, "{name}");
+        }
+    }
 
     #[test]
     fn the_answer_says_most_of_why_an_object_comes_again() {

@@ -74,15 +74,22 @@ async fn fleets(context: &Context, readiness: &Readiness) {
                     context.wake_fleet(&name);
                 }
             }
-            Event::Delete(fleet) => context.fleets.delete(&FleetObject::from(fleet).name),
+            Event::Delete(fleet) => forget_fleet(context, &FleetObject::from(fleet).name),
             Event::InitDone => {
                 for name in unseen.drain() {
-                    context.fleets.delete(&name);
+                    forget_fleet(context, &name);
                 }
                 readiness.arrived();
             }
         }
     }
+}
+
+/// A fleet is gone. What its name waits for in the queues goes too.
+fn forget_fleet(context: &Context, name: &Arc<str>) {
+    context.fleets.delete(name);
+    context.wake_fleet(name);
+    context.wake_discovery(name);
 }
 
 async fn nodes(context: &Context) {

@@ -22,6 +22,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 const CHART: &str = "charts/vncpassword-operator";
+/// The last released chart.
+const LAST_RELEASE: &str = "tests/e2e/charts/vncpassword-operator-0.1.0.tgz";
 const NAME: &str = "vncpassword-operator";
 const NAMESPACE: &str = "vncpassword-system";
 
@@ -270,8 +272,43 @@ fn where_namespaces_are_named_no_right_to_secrets_reaches_further() {
 
 #[test]
 fn the_rights_are_those_that_the_readme_tells() {
-    let mut rights = BTreeMap::<(String, String), BTreeSet<String>>::new();
-    for role in objects(&[]) {
+    let told: Rights = read("README.md")
+        .lines()
+        .skip_while(|line| !line.contains("| group | resource | verbs |"))
+        .skip(2)
+        .map_while(|line| line.trim().strip_prefix('|'))
+        .map(|row| {
+            let cells: Vec<&str> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+            let group = if cells[0] == "core" { "" } else { cells[0] };
+            ((group.to_owned(), cells[1].to_owned()), cells[2].split(", ").map(str::to_owned).collect())
+        })
+        .collect();
+    assert_eq!(rights(objects(&[])), told);
+}
+
+/// Helm changes the roles before it replaces the Pods, which must go on until then.
+#[test]
+fn the_pods_of_the_last_release_have_their_rights_during_an_upgrade() {
+    for values in [&[][..], &[r#"watchNamespaces=["team-a"]"#]] {
+        let (former, now) = (rights(objects_of(LAST_RELEASE, values)), rights(objects(values)));
+        // What else it granted and this one does not, no release has used.
+        let statuses = former.into_iter().filter(|((_, resource), _)| resource.ends_with("/status"));
+        for (resource, verbs) in statuses {
+            let granted = now.get(&resource).cloned().unwrap_or_default();
+            assert!(verbs.is_subset(&granted), "{resource:?}: {verbs:?}, and now {granted:?}");
+        }
+        let status = ("vncpassword.dev".to_owned(), "vncpasswords/status".to_owned());
+        assert!(now[&status].contains("update"), "{:?}", now[&status]);
+    }
+}
+
+/// Verbs by group and resource.
+type Rights = BTreeMap<(String, String), BTreeSet<String>>;
+
+/// What the operator itself may do.
+fn rights(objects: Vec<Value>) -> Rights {
+    let mut rights = Rights::new();
+    for role in objects {
         let name = role["metadata"]["name"].as_str().unwrap_or_default();
         let theirs = name.ends_with("-viewer") || name.ends_with("-editor");
         if theirs || !["Role", "ClusterRole"].contains(&role["kind"].as_str().unwrap()) {
@@ -284,18 +321,7 @@ fn the_rights_are_those_that_the_readme_tells() {
             }
         }
     }
-    let told: BTreeMap<_, BTreeSet<String>> = read("README.md")
-        .lines()
-        .skip_while(|line| !line.contains("| group | resource | verbs |"))
-        .skip(2)
-        .map_while(|line| line.trim().strip_prefix('|'))
-        .map(|row| {
-            let cells: Vec<&str> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
-            let group = if cells[0] == "core" { "" } else { cells[0] };
-            ((group.to_owned(), cells[1].to_owned()), cells[2].split(", ").map(str::to_owned).collect())
-        })
-        .collect();
-    assert_eq!(rights, told);
+    rights
 }
 
 #[test]
@@ -416,13 +442,21 @@ fn helm(arguments: &[&str]) -> Output {
 }
 
 fn template(values: &[&str]) -> Output {
-    let mut arguments = vec!["template", NAME, CHART, "--namespace", NAMESPACE, "--skip-tests"];
+    template_of(CHART, values)
+}
+
+fn template_of(chart: &str, values: &[&str]) -> Output {
+    let mut arguments = vec!["template", NAME, chart, "--namespace", NAMESPACE, "--skip-tests"];
     arguments.extend(values.iter().flat_map(|value| ["--set-json", value]));
     helm(&arguments)
 }
 
 fn objects(values: &[&str]) -> Vec<Value> {
-    let output = template(values);
+    objects_of(CHART, values)
+}
+
+fn objects_of(chart: &str, values: &[&str]) -> Vec<Value> {
+    let output = template_of(chart, values);
     assert!(output.status.success(), "{values:?}: {}", text(&output));
     let manifest = String::from_utf8(output.stdout).unwrap();
     let documents: Vec<Value> = serde_saphyr::from_multiple(&manifest).unwrap();

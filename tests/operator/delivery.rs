@@ -56,8 +56,8 @@ async fn a_changed_secret_takes_one_call_and_three_requests() {
     assert_eq!(status.request_id.as_deref(), Some(calls[1].request_id.as_str()));
     let requests = operator.requests().all().split_off(before);
     let methods: Vec<_> = requests.iter().map(|(method, _)| method.clone()).collect();
-    assert_eq!(methods.len(), 3, "one GET of the Secret, one PATCH of the status, one Event: {requests:?}");
-    for method in [Method::GET, Method::PATCH, Method::POST] {
+    assert_eq!(methods.len(), 3, "one GET of the Secret, one PUT of the status, one Event: {requests:?}");
+    for method in [Method::GET, Method::PUT, Method::POST] {
         assert!(methods.contains(&method), "{requests:?}");
     }
     operator.stop().await;

@@ -102,7 +102,7 @@ async fn a_rotation_costs_one_call_two_writes_of_the_secret_and_one_of_the_statu
         .collect();
     requests.retain(|request| !request.ends_with("/events"));
     let (read, write) = ("GET /secrets/a", "PATCH /secrets/a");
-    assert_eq!(requests, [read, write, write, "PATCH /vncpasswords/a/status"]);
+    assert_eq!(requests, [read, write, write, "PUT /vncpasswords/a/status"]);
     assert_eq!(world.calls(&instance).len(), 2);
     assert_eq!(world.calls_of(Action::DescribeInstances).len(), 1, "it was looked at once, for the first");
     operator.stop().await;

@@ -35,7 +35,7 @@ async fn pair(world: &World) -> (Operator, Operator) {
 }
 
 fn statuses(operator: &Operator) -> usize {
-    operator.requests().count(&Method::PATCH, "/status")
+    operator.requests().count(&Method::PUT, "/status")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,7 +97,7 @@ async fn a_crowd_uses_most_of_the_limit_and_one_of_another_namespace_gets_throug
         assert!(*passed >= 51, "at least 85 % of 60 in minute {minute} of {minutes:?}");
     }
     // A status is written when the wait begins and when it ends, not at each look.
-    let patches = operator.requests().count(&http::Method::PATCH, "/status");
+    let patches = operator.requests().count(&http::Method::PUT, "/status");
     assert!(patches <= 2 * 301 + 40, "{patches} status writes");
     operator.stop().await;
 }

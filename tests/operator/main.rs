@@ -33,6 +33,7 @@ mod scale;
 mod schedule;
 mod secrets;
 mod settle;
+mod status;
 mod support;
 mod telemetry;
 mod tenant;

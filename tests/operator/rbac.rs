@@ -1,7 +1,7 @@
-//! The chart's rights are those that the operator uses: nothing is missing, nothing is unused. The API server's audit log
+//! The chart's rights are those that the operator uses: nothing is missing, nothing is unused but what an upgrade needs. The API server's audit log
 //! is the witness.
 
-use std::{collections::BTreeSet, path::Path, process::Command};
+use std::{collections::BTreeSet, path::Path, process::Command, time::Duration};
 
 use k8s_openapi::api::{
     authorization::v1::SubjectAccessReview,
@@ -64,7 +64,9 @@ async fn assert_used(values: &[&str], settings: impl Fn(&World) -> Settings) {
     until_in_force(&world, &account, &here).await;
     let mut config = world.config();
     config.auth_info.impersonate = Some(account.clone());
-    let settings = Settings { leader_elect: true, ..settings(&world) };
+    let mut settings = Settings { leader_elect: true, ..settings(&world) };
+    // What is made before it leads counts as another process's, and settles first.
+    settings.controller.settle = Duration::from_secs(6);
     let fleets = settings.controller.fleets;
     let operator = Operator::start(config, settings);
     work(&world, fleets).await;
@@ -72,9 +74,14 @@ async fn assert_used(values: &[&str], settings: impl Fn(&World) -> Settings) {
 
     let (used, refused) = used(&plane.audit_log(), &account);
     assert!(refused.is_empty(), "missing: {refused:?}");
-    let unused: Vec<&Right> = granted.difference(&used).collect();
+    let unused: Vec<&Right> = granted.difference(&used).filter(|right| !of_the_last_release(right)).collect();
     assert!(unused.is_empty(), "granted and never used: {unused:?}");
     assert_eq!(used.difference(&granted).collect::<Vec<_>>(), [] as [&Right; 0], "used without a rule");
+}
+
+/// What Pods of the last release use, which run on under the new roles during an upgrade (DESIGN.md, R59).
+fn of_the_last_release((_, resource, verb): &Right) -> bool {
+    verb == "patch" && resource.ends_with("/status")
 }
 
 /// The API server takes in new roles at its own pace; what it refuses until then is no right that is missing.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::{api::events::v1::Event, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, PostParams},
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -80,13 +80,11 @@ pub(super) fn is_after(status: &VncPasswordStatus, seconds: i64) -> bool {
 /// Changes the status in the operator's name, which is how these tests let hours pass.
 pub(super) async fn rewrite_status(world: &World, name: &str, change: impl Fn(&mut VncPasswordStatus)) {
     loop {
-        let object = world.objects().get(name).await.unwrap();
-        let mut status = object.status.unwrap();
-        change(&mut status);
-        let apply = json!({"apiVersion": "vncpassword.dev/v1alpha1", "kind": "VncPassword", "status": status,
-            "metadata": {"name": name, "resourceVersion": object.metadata.resource_version}});
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        match world.objects().patch_status(name, &parameters, &Patch::Apply(apply)).await {
+        let mut object = world.objects().get(name).await.unwrap();
+        change(object.status.as_mut().unwrap());
+        let parameters =
+            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match world.objects().replace_status(name, &parameters, &object).await {
             Err(kube::Error::Api(conflict)) if conflict.code == 409 => {}
             written => return drop(written.unwrap()),
         }

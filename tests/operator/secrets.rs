@@ -115,7 +115,7 @@ async fn a_refused_value_leaves_no_trace_of_what_it_was() {
     }
     world.secret("a", "Abc123").await;
     world.until_ready("a").await;
-    let writes = operator.requests().count(&Method::PATCH, "/vncpasswords/a/status");
+    let writes = operator.requests().count(&Method::PUT, "/vncpasswords/a/status");
     assert_eq!(writes, 2, "the first refusal and the healing");
     let applied = |event: &Event| event.reason.as_deref() == Some("Applied");
     until("an Event", async || events(&world, "a").await.iter().any(applied)).await;

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::view::{EventSeen, FleetView, ObjectView, SecretSeen};
 use crate::{
-    api::{ClusterVncPassword, Condition, ConditionType, FIELD_MANAGER, Reason, VncPassword, WRITABLE},
+    api::{ClusterVncPassword, ConditionType, FIELD_MANAGER, Reason, VncPassword, WRITABLE},
     cli::{Connection, Doing, Error, known::Known, read},
 };
 
@@ -71,21 +71,12 @@ where
         Err(error) => Err(kube::Error::BuildRequest(error)),
     };
     let object = doing.object();
-    readable(read.map_err(|error| Error::of(doing, error))?).map_err(|error| {
+    serde_json::from_value(read.map_err(|error| Error::of(doing, error))?).map_err(|error| {
         Error::Failed(format!(
             "{object} does not fit the kinds that this plugin knows ({error}); see which of them is older: kubectl vncpassword \
              doctor"
         ))
     })
-}
-
-/// Leaves out conditions of a type that a newer operator may have.
-fn readable<K: DeserializeOwned>(mut object: Value) -> Result<K, serde_json::Error> {
-    let conditions = object.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
-    if let Some(conditions) = conditions {
-        conditions.retain(|condition| Condition::deserialize(condition).is_ok());
-    }
-    serde_json::from_value(object)
 }
 
 /// The keys of a map, whose values are not kept.
@@ -229,10 +220,10 @@ mod tests {
         };
         let object = json!({"metadata": {"name": "a"}, "spec": {"instanceId": "i-a", "secretRef": {"name": "a"}},
             "status": {"conditions": [condition("Ready"), condition("OfANewerOperator")]}});
-        let read: VncPassword = readable(object).unwrap();
+        let read: VncPassword = serde_json::from_value(object).unwrap();
         assert_eq!(read.status.unwrap().conditions.len(), 1);
         let broken = json!({"metadata": {"name": "a"}, "spec": {}});
-        assert!(readable::<VncPassword>(broken).is_err());
+        assert!(serde_json::from_value::<VncPassword>(broken).is_err());
     }
 
     #[test]

@@ -111,7 +111,9 @@ impl Pass<'_> {
     pub(super) fn chosen(&self, plan: &Plan, instances: &[Instance]) -> Vec<Action> {
         let generation = self.fleet.generation;
         let mended = self.context.fleets.remember(&self.fleet, |memory| {
-            memory.mended.retain(|_, (of, _)| *of == generation);
+            // `instances` are in the order of their ids.
+            let is_member = |id: &str| instances.binary_search_by(|instance| (*instance.id).cmp(id)).is_ok();
+            memory.mended.retain(|id, (of, _)| *of == generation && is_member(id));
             memory.mended.clone()
         });
         let mended = mended.unwrap_or_default();

@@ -386,6 +386,7 @@ pub(super) fn stand_in(fleet: &FleetObject, spec: &ClusterVncPasswordSpec) -> Ob
         rotate_at: RotateAt::Never,
         spec: Ok(Arc::new(children.spec("i-", None))),
         status: Arc::default(),
+        status_unread: false,
         membership: None,
     }
 }

@@ -10,7 +10,10 @@ use jiff::Timestamp;
 
 use crate::{
     api::{ConditionType, Reason, VncPasswordStatus},
-    controller::object::{Key, Object},
+    controller::{
+        object::{Key, Object},
+        shrink,
+    },
     rotation::{
         outcome::{self, Class},
         ownership::{Basis, Contender},
@@ -313,8 +316,21 @@ impl Contests {
             seats.retain(|seat| seat.key != *key);
             if seats.is_empty() {
                 self.0.remove(instance);
+                shrink(&mut self.0);
             }
         }
+    }
+
+    /// How many instances are named.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// For how many there is room.
+    #[cfg(test)]
+    pub fn room(&self) -> usize {
+        self.0.capacity()
     }
 }
 

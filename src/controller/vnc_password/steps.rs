@@ -13,7 +13,7 @@ use crate::{
         instances::{Caller, Late},
         object::{Key, Object},
         random_id,
-        registry::{MAX_STRANGERS, Proof},
+        registry::{Failure, MAX_STRANGERS, Proof},
         secrets,
         status::{self, Written},
     },
@@ -148,6 +148,7 @@ impl<'a> Pass<'a> {
         let context = self.context;
         // Without a reference there is nothing to read, and nothing unread.
         let Some(secret) = self.object.credentials() else { return Ok(()) };
+        self.began = Timestamp::now();
         (self.observed.access, self.identity) = context.read_credentials(&secret).await?;
         if let Some(identity) = &self.identity {
             // What was seen with other keys is void, whichever pass was the first to read the new ones.
@@ -438,6 +439,10 @@ impl<'a> Pass<'a> {
     fn take_in_reply(&mut self, class: Class, error: Option<&ecs::Error>, value: Fingerprint, at: Timestamp) {
         let (context, object) = (self.context, &self.object);
         let instance = &self.observed.spec.instance_id;
+        if !matches!(class, Class::Accepted | Class::Throttled) {
+            let failure = Some(Failure { began: self.began, at });
+            context.registry.remember(object, |memory| memory.failure = failure);
+        }
         if class == Class::OutcomeUnknown {
             let caller = context.identities.caller(&Identities::name(object));
             let call = Late {

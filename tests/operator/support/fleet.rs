@@ -409,10 +409,13 @@ async fn written<K>(api: &Api<K>, name: &str, version: Option<String>, status: V
 where
     K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
-    let apply = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "status": status,
+    let object = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "status": status,
         "metadata": {"name": name, "resourceVersion": version}});
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    match api.patch_status(name, &parameters, &Patch::Apply(apply)).await {
+    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let body = serde_json::to_vec(&object).unwrap();
+    let request = kube::core::Request::new(api.resource_url());
+    let request = request.replace_subresource("status", name, &parameters, body).unwrap();
+    match api.clone().into_client().request::<K>(request).await {
         Err(kube::Error::Api(conflict)) if conflict.code == 409 => false,
         written => written.map(|_| true).unwrap(),
     }
