@@ -47,6 +47,10 @@ pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
         context.limiter.forget(&asker(&key));
         return None;
     };
+    // Woken again when its Secrets are known.
+    if !context.namespaces.serve(&key.namespace) {
+        return None;
+    }
     let again = pass_over(&context, &key, object).await;
     context.wake_all(context.registry.woken());
     again
@@ -96,8 +100,10 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Agai
     };
     let mut pass = Pass::observe(context, object, spec);
     let result = pass.run().await;
-    pass.end_proof(result.is_ok());
-    if result.is_err() {
+    let failed = result.is_err() || pass.observed.refused.is_some();
+    let transient = pass.observed.refused.as_ref().is_some_and(|refused| refused.refusal.is_transient());
+    pass.end_proof(result.is_ok() && !transient);
+    if failed {
         pass.keep_attempt();
     }
     result
@@ -187,6 +193,7 @@ impl<'a> Pass<'a> {
             drawn: None,
             announced: None,
             rebooted: None,
+            refused: None,
             attempt,
             writer: Arc::clone(&context.writer),
             allow_reboot: context.config.allow_reboot,
@@ -399,7 +406,8 @@ impl<'a> Pass<'a> {
         }
         let region = self.observed.region.as_deref();
         self.context.registry.remember(&self.object, |memory| {
-            if !ended && proof == Proof::Failed && memory.failures < MAX_PROOF_FAILURES {
+            let refused = memory.refused.as_ref().map_or(0, |refused| refused.attempts);
+            if !ended && proof == Proof::Failed && memory.failures.max(refused) < MAX_PROOF_FAILURES {
                 proof = Proof::Pending;
             }
             memory.claim.proof_ended(proof, region, Instant::now());
