@@ -48,7 +48,8 @@ impl Namespaces {
             some => some.iter().map(|name| Some(name.as_str().into())).collect(),
         };
         let watches = scopes.into_iter().flat_map(|scope| {
-            [Resource::Objects, Resource::Secrets].map(|resource| ((scope.clone(), resource), Progress::default()))
+            [Resource::Objects, Resource::Secrets]
+                .map(|resource| ((scope.clone(), resource), Progress::default()))
         });
         Self(Mutex::new(watches.collect()))
     }
@@ -106,9 +107,7 @@ impl Namespaces {
 }
 
 fn is_served(watches: &BTreeMap<Watch, Progress>, scope: Option<&Arc<str>>) -> bool {
-    let listed = |resource| {
-        watches.get(&(scope.cloned(), resource)).is_some_and(|progress| progress.listed)
-    };
+    let listed = |resource| watches.get(&(scope.cloned(), resource)).is_some_and(|progress| progress.listed);
     listed(Resource::Objects) && listed(Resource::Secrets)
 }
 

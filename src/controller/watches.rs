@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 
 use super::{
     Context,
-    object::{FleetObject, Incoming, IncomingFleet, Key, NodeMetadata, Object, SecretMetadata},
     namespaces::{News, Resource},
+    object::{FleetObject, Incoming, IncomingFleet, Key, NodeMetadata, Object, SecretMetadata},
     registry::{Change, Concerned, Gone},
 };
 use crate::runtime::Readiness;

@@ -214,8 +214,7 @@ pub(super) fn not_written(observed: &Observed, refused: &RefusedWrite, now: Time
         // Stays until the Secret is there: each attempt may be the one that creates it.
         ready_reason = Some(Reason::Generating);
     }
-    let progress =
-        if refused.refusal.is_transient() { Progress::Reconciling } else { Progress::Stalled };
+    let progress = if refused.refusal.is_transient() { Progress::Reconciling } else { Progress::Stalled };
     let text = message::not_written(observed, refused);
     let outlook = Outlook::new(truth, progress, refused.refusal.reason(), text);
     let effects = Effects { wake: Some(after(now, refused.retry_after)), ..Effects::default() };

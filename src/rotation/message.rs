@@ -168,7 +168,9 @@ pub(super) fn not_written(observed: &Observed, refused: &RefusedWrite) -> String
             )
         }
         Refusal::Quota => {
-            format!("a quota of this namespace does not let the operator write Secret {secret}; raise the quota")
+            format!(
+                "a quota of this namespace does not let the operator write Secret {secret}; raise the quota"
+            )
         }
         Refusal::Policy => format!(
             "an admission policy does not let the operator write Secret {secret}; change the policy, or exempt the operator"
@@ -189,14 +191,19 @@ pub(super) fn not_written(observed: &Observed, refused: &RefusedWrite) -> String
              write is tried again"
         ),
         Refusal::Unavailable(status) => {
-            format!("the API server did not write Secret {secret} (status {status}); the write is tried again")
+            format!(
+                "the API server did not write Secret {secret} (status {status}); the write is tried again"
+            )
         }
         Refusal::Other(status) => format!(
             "the API server refuses to write Secret {secret} (status {status}); the audit log of the API server shows why"
         ),
     };
-    let found =
-        if refused.promotes { format!("; the password in effect is in key {key}.next") } else { String::new() };
+    let found = if refused.promotes {
+        format!("; the password in effect is in key {key}.next")
+    } else {
+        String::new()
+    };
     let said = refused.said.as_ref().map(|said| format!(". The API server says: {said}")).unwrap_or_default();
     format!("{what}{found}{said}")
 }

@@ -94,10 +94,10 @@ impl Refusal {
         }
         // secrets "a" is forbidden: ...
         let forbidden = message.split_once(" is forbidden: ").map(|(_, why)| why);
-        let begins = |words: &[&str]| {
-            forbidden.is_some_and(|why| words.iter().any(|word| why.starts_with(word)))
-        };
-        let causes = answer.details.as_ref().and_then(|details| details.causes.as_deref()).unwrap_or_default();
+        let begins =
+            |words: &[&str]| forbidden.is_some_and(|why| words.iter().any(|word| why.starts_with(word)));
+        let causes =
+            answer.details.as_ref().and_then(|details| details.causes.as_deref()).unwrap_or_default();
         let caused = |reason: &str, field: &str| {
             let is = |cause: &Cause| {
                 cause.reason.as_deref() == Some(reason) && cause.field.as_deref() == Some(field)
@@ -261,7 +261,8 @@ mod tests {
         let forbidden = |why: &str| format!("secrets \"a\" is forbidden: {why}");
         let policy = "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: ";
         let webhook = "admission webhook \"w.example.com\" denied the request: ";
-        let calling = "Internal error occurred: failed calling webhook \"w.example.com\": failed to call webhook: Post";
+        let calling =
+            "Internal error occurred: failed calling webhook \"w.example.com\": failed to call webhook: Post";
         let too_long = json!([{"reason": "FieldValueTooLong", "message": "Too long", "field": "data"}]);
         let too_long_name = json!([{"reason": "FieldValueTooLong", "field": "metadata.annotations"}]);
         let ending = json!([{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]);
@@ -286,9 +287,19 @@ mod tests {
             (404, format!("{webhook}no"), &none, denied(404)),
             (500, format!("{webhook}failed calling webhook \"x\""), &none, denied(500)),
             (403, format!("{webhook}secrets \"a\" is forbidden: User \"o\" cannot"), &none, denied(403)),
-            (403, "admission webhook \"w.example.com\" denied the request without explanation".into(), &none, denied(403)),
+            (
+                403,
+                "admission webhook \"w.example.com\" denied the request without explanation".into(),
+                &none,
+                denied(403),
+            ),
             (500, format!("{calling}: context deadline exceeded"), &none, failed()),
-            (500, "Internal error occurred: failed calling webhook \"a b\": x".into(), &none, Some(Unavailable(500))),
+            (
+                500,
+                "Internal error occurred: failed calling webhook \"a b\": x".into(),
+                &none,
+                Some(Unavailable(500)),
+            ),
             (500, "etcdserver: no leader".into(), &none, Some(Unavailable(500))),
             (503, String::new(), &none, Some(Unavailable(503))),
             (504, "Timeout: request did not complete".into(), &none, Some(Unavailable(504))),
@@ -304,7 +315,11 @@ mod tests {
             assert_eq!(of(status, &message, causes, true), expected, "{status} {message}");
         }
         assert_eq!(of(404, "namespaces \"n\" not found", &none, false), Some(Other(404)));
-        assert_eq!(Refusal::of(500, &Answer::default(), true), Some(Unavailable(500)), "a body that is no Status");
+        assert_eq!(
+            Refusal::of(500, &Answer::default(), true),
+            Some(Unavailable(500)),
+            "a body that is no Status"
+        );
     }
 
     #[test]

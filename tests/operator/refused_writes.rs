@@ -140,7 +140,8 @@ async fn a_policy_is_quoted_unless_it_quotes_the_password() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_in_effect_that_cannot_be_promoted_is_sent_once_and_found_in_next() {
     let world = World::new().await;
-    let validation = json!({"expression": "!has(object.data) || !('password' in object.data)", "message": "no"});
+    let validation =
+        json!({"expression": "!has(object.data) || !('password' in object.data)", "message": "no"});
     let (policies, bindings) = policy(&world, validation).await;
     let operator = world.operator();
     let instance = world.generated("a", json!({})).await;
@@ -247,7 +248,8 @@ async fn review(
     let body = request.into_body().collect().await?.to_bytes();
     let review: Value = serde_json::from_slice(&body).unwrap();
     let Some(status) = status else { return std::future::pending().await };
-    let denied = json!({"code": status, "reason": "Conflict", "message": review["request"]["object"].to_string()});
+    let denied =
+        json!({"code": status, "reason": "Conflict", "message": review["request"]["object"].to_string()});
     let answer = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "response": {"uid": review["request"]["uid"], "allowed": false, "status": denied}});
     let reply = Response::builder().header("content-type", "application/json");
@@ -283,7 +285,10 @@ async fn a_webhook_that_times_out_is_named_and_the_write_is_tried_again() {
     let instance = world.generated("a", json!({})).await;
     let status = world.until_reconciling("a", Reason::WebhookFailed).await;
     let text = message(&status, ConditionType::Reconciling);
-    assert!(text.starts_with("admission webhook guard.example.com, which is asked about Secret a,"), "{text}");
+    assert!(
+        text.starts_with("admission webhook guard.example.com, which is asked about Secret a,"),
+        "{text}"
+    );
     assert!(status.condition(ConditionType::Stalled).is_none() && world.calls(&instance).is_empty());
     delete(&webhooks, &world).await;
     world.until_healed("a").await;

@@ -341,7 +341,8 @@ async fn a_secret_that_may_not_be_written_is_told_and_nothing_is_sent() {
     for name in ["a", "b"] {
         let status = world.until_stalled(name, Reason::SecretForbidden).await;
         let text = &status.condition(ConditionType::Stalled).unwrap().message;
-        let told = format!("the operator may not write Secret {name}; grant it get, create and patch on secrets");
+        let told =
+            format!("the operator may not write Secret {name}; grant it get, create and patch on secrets");
         assert!(text.starts_with(&told) && text.contains("User \"operator-of-"), "{text}");
     }
     assert!(world.calls(&missing).is_empty() && world.calls(&there).is_empty());

@@ -438,7 +438,11 @@ fn namespaces(watched: &[WatchedNamespace]) -> Vec<Finding> {
         }
     }
     let all = served.into_iter().map(|(operator, names)| {
-        told(Level::Ok, format!("Deployment {operator} may read what it watches: {}", some_of(&names, 5)), vec![])
+        told(
+            Level::Ok,
+            format!("Deployment {operator} may read what it watches: {}", some_of(&names, 5)),
+            vec![],
+        )
     });
     found.extend(all);
     found

@@ -240,7 +240,8 @@ async fn exists(client: &Client, name: &str) -> Known<bool> {
 /// What the operator needs for its watches, and may not do.
 async fn lacks(client: &Client, deployment: &DeploymentSeen, namespace: &str) -> Known<Vec<String>> {
     let DeploymentSeen { namespace: home, account, .. } = deployment;
-    let groups = ["system:serviceaccounts", &format!("system:serviceaccounts:{home}"), "system:authenticated"];
+    let groups =
+        ["system:serviceaccounts", &format!("system:serviceaccounts:{home}"), "system:authenticated"];
     let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
     let mut lacks = Vec::new();
     for (group, resource) in [("", "secrets"), (GROUP, "vncpasswords")] {

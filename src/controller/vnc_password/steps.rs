@@ -298,12 +298,14 @@ impl<'a> Pass<'a> {
             "the API server did not write the Secret; the write is tried again"
         );
         let registry = &self.context.registry;
-        let before = registry.remember(&self.object, |memory| memory.refused.as_ref().map(|last| last.attempts));
+        let before =
+            registry.remember(&self.object, |memory| memory.refused.as_ref().map(|last| last.attempts));
         let attempts = before.flatten().unwrap_or(0).saturating_add(1);
         let retry_after = rotation::backoff::refused_write(attempts, self.observed.jitter);
         let creation = creates && refusal.is_certain();
         let write = RefusedWrite { refusal, said, creates, promotes, retry_after };
-        let last = LastRefusal { write: write.clone(), attempts, until: Instant::now() + retry_after, creation };
+        let last =
+            LastRefusal { write: write.clone(), attempts, until: Instant::now() + retry_after, creation };
         registry.remember(&self.object, |memory| memory.refused = Some(Box::new(last)));
         self.observed.refused = Some(write);
     }

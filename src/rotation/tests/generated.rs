@@ -50,7 +50,17 @@ impl Play {
         change(&mut observed, |spec| spec.rotation = Some(Box::default()));
         observed.secret = None;
         let (replies, now) = (VecDeque::new(), at(0));
-        Self { observed, secret: None, replies, refusal: None, refuse_after: None, kept: None, draws: 0, now, verdict: None }
+        Self {
+            observed,
+            secret: None,
+            replies,
+            refusal: None,
+            refuse_after: None,
+            kept: None,
+            draws: 0,
+            now,
+            verdict: None,
+        }
     }
 
     /// An object that has generated Drawn1 at second 0.

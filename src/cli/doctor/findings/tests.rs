@@ -218,6 +218,7 @@ fn all_is_well() -> Facts {
             leases: Known::Yes(vec![lease]),
             ..of_operator(Known::Yes(vec![deployment()]), vec![pod()])
         },
+        namespaces: vec![],
         identity: Identity::Told(Box::new(told())),
         rights: vec![],
         ahead: Known::Yes(0),
@@ -449,7 +450,11 @@ fn a_watched_namespace_that_is_gone_or_forbidden_is_named() {
     let table = [
         (watched(Known::Yes(true), lacks(&[])), Level::Ok, "may read what it watches: b"),
         (watched(denied("get namespaces"), lacks(&[])), Level::Ok, "may read what it watches: b"),
-        (watched(Known::Yes(false), lacks(&["list secrets"])), Level::Warn, "namespace b of --watch-namespaces is not there"),
+        (
+            watched(Known::Yes(false), lacks(&["list secrets"])),
+            Level::Warn,
+            "namespace b of --watch-namespaces is not there",
+        ),
         (
             watched(Known::Yes(true), lacks(&["list secrets", "watch secrets"])),
             Level::Fail,
