@@ -120,8 +120,24 @@ pub enum Reason {
     SecretNotFound,
     /// The Secret has no such key.
     SecretKeyNotFound,
-    /// The operator may not read the Secret.
+    /// The operator may not read the Secret, or not write it: it lacks a right in the cluster.
     SecretForbidden,
+    /// A quota does not let the operator write the Secret.
+    QuotaExceeded,
+    /// An admission policy does not let the operator write the Secret.
+    PolicyDenied,
+    /// An admission webhook does not let the operator write the Secret.
+    WebhookDenied,
+    /// An admission webhook that is asked about the Secret cannot be called, or does not answer in time.
+    WebhookFailed,
+    /// With the passwords in it the Secret would be larger than the API server takes.
+    SecretTooLarge,
+    /// The namespace is being deleted, so no Secret can be created in it.
+    NamespaceTerminating,
+    /// The API server did not manage to write the Secret.
+    SecretWriteFailed,
+    /// The API server refuses to write the Secret for a reason that the operator does not know.
+    SecretWriteRefused,
     /// The operator may not write the Secret: it neither made it for this instance nor was it let in by a label.
     SecretNotWritable,
     /// The value is no VNC password.
@@ -196,6 +212,14 @@ impl Reason {
             Self::SecretNotFound => "SecretNotFound",
             Self::SecretKeyNotFound => "SecretKeyNotFound",
             Self::SecretForbidden => "SecretForbidden",
+            Self::QuotaExceeded => "QuotaExceeded",
+            Self::PolicyDenied => "PolicyDenied",
+            Self::WebhookDenied => "WebhookDenied",
+            Self::WebhookFailed => "WebhookFailed",
+            Self::SecretTooLarge => "SecretTooLarge",
+            Self::NamespaceTerminating => "NamespaceTerminating",
+            Self::SecretWriteFailed => "SecretWriteFailed",
+            Self::SecretWriteRefused => "SecretWriteRefused",
             Self::SecretNotWritable => "SecretNotWritable",
             Self::InvalidPassword => "InvalidPassword",
             Self::InvalidSchedule => "InvalidSchedule",

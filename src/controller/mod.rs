@@ -8,6 +8,7 @@
 //! | `watches` | the watches, and whom an event concerns |
 //! | `queue` | runs passes: each object once at a time, so many at once, again when asked |
 //! | `registry` | the objects, and what this process remembers of each |
+//! | `namespaces` | which of the watched namespaces can be read |
 //! | `identities` | who calls for which object |
 //! | `secrets` | versions of all Secrets; the contents of one, when needed |
 //! | `instances` | what is under way or unsettled at each instance |
@@ -22,6 +23,7 @@ mod fleet;
 mod fleets;
 mod identities;
 mod instances;
+mod namespaces;
 mod nodes;
 mod object;
 mod queue;
@@ -60,6 +62,7 @@ use fleets::Fleets;
 use identities::Identities;
 pub use identities::{Ambient, OPERATOR};
 use instances::{Instances, KEPT, Late};
+use namespaces::Namespaces;
 use nodes::Nodes;
 use object::Key;
 use registry::{Registry, Term};
@@ -113,6 +116,7 @@ struct Context {
     fleets: Fleets,
     nodes: Nodes,
     secrets: Secrets,
+    namespaces: Namespaces,
     instances: Instances,
     /// When this process began to lead: what a process before it did was done by then.
     term_start: OnceLock<Timestamp>,
@@ -160,6 +164,7 @@ pub async fn run(
         ecs,
         identities: Identities::new(operator, config.ambient.clone(), sts, clock, cluster),
         limiter,
+        namespaces: Namespaces::new(&config.namespaces),
         config,
         registry: Registry::default(),
         fleets: Fleets::default(),
@@ -425,10 +430,9 @@ impl Context {
         Duration::try_from_secs_f64(a_second.recip()).ok()
     }
 
-    /// Whether the objects of a namespace are watched.
+    /// Whether the objects of a namespace are known.
     fn watches(&self, namespace: &str) -> bool {
-        let watched = &self.config.namespaces;
-        watched.is_empty() || watched.iter().any(|watched| watched == namespace)
+        self.namespaces.serve(namespace)
     }
 
     fn wake_fleet(&self, name: &Arc<str>) {

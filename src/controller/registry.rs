@@ -22,6 +22,7 @@ use crate::{
     rotation::{
         facts::{Attempt, Fingerprint, History, Owner, SecretVersion},
         ownership::{Basis, Relation},
+        refusal::RefusedWrite,
     },
 };
 
@@ -47,6 +48,8 @@ pub(super) struct Memory {
     pub failure: Option<Failure>,
     /// Reconciles in a row that failed on the Kubernetes side.
     pub failures: u32,
+    /// The last write of the Secret, where the API server did not take it.
+    pub refused: Option<Box<LastRefusal>>,
     /// What its claim to the instance rests on.
     pub claim: Claim,
 }
@@ -58,6 +61,17 @@ pub(super) struct Failure {
     pub began: Timestamp,
     /// When it failed.
     pub at: Timestamp,
+}
+
+/// The last write of a Secret, which the API server did not take.
+pub(super) struct LastRefusal {
+    pub write: RefusedWrite,
+    /// How many there were in a row.
+    pub attempts: u32,
+    /// Nothing is written before this time.
+    pub until: Instant,
+    /// It was to create the Secret, it certainly did not, and the operator has found none since.
+    pub creation: bool,
 }
 
 struct Entry {
@@ -565,6 +579,7 @@ impl Memory {
             applied: self.applied.clone(),
             examined: self.examined.clone(),
             untouched: self.untouched,
+            creation_refused: self.refused.as_ref().is_some_and(|refused| refused.creation),
             unsettled: Vec::new(),
         }
     }

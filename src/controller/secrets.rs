@@ -24,6 +24,7 @@ use crate::{
         Password,
         contents::{Change, Contents, Record, SecretRead, SecretWrite, Slot},
         facts::{FingerprintKey, SecretVersion},
+        refusal::{self, Answer, Refusal},
     },
 };
 
@@ -206,8 +207,8 @@ pub(super) enum Written {
     Done(Box<Contents>),
     /// It is not in the version that was to be replaced, or it is there already.
     Conflict,
-    /// The operator may not write it.
-    Forbidden,
+    /// The API server did not write it: why, and what of its message may be shown.
+    Refused(Refusal, Option<String>),
 }
 
 /// Writes values and record of one Secret, in the version that the write replaces only.
@@ -234,19 +235,49 @@ pub(super) async fn write(
         requests.create(&parameters, body).map_err(invalid)?
     };
     let response = client.send(request.map(Into::into)).await.map_err(failed)?;
-    match (response.status(), replaces) {
-        (http::StatusCode::OK | http::StatusCode::CREATED, _) => {}
-        (http::StatusCode::CONFLICT, _) | (http::StatusCode::NOT_FOUND, Some(_)) => {
-            return Ok(Written::Conflict);
-        }
-        (http::StatusCode::FORBIDDEN, _) => return Ok(Written::Forbidden),
-        (status, _) => return Err(failed(unexpected(status))),
-    }
+    let status = response.status();
     let body = response.into_body().collect().await.map_err(failed)?.to_bytes();
     let body = Zeroizing::new(Vec::from(body));
+    if !status.is_success() {
+        let answer: Answer = serde_json::from_slice(&body).unwrap_or_default();
+        let Some(refusal) = Refusal::of(status.as_u16(), &answer, replaces.is_some()) else {
+            return Ok(Written::Conflict);
+        };
+        let message = answer.message.filter(|_| refusal.may_be_quoted()).map(Zeroizing::new);
+        let said = match message {
+            Some(message) => quotable(client, &key, &outgoing, &message).await,
+            None => None,
+        };
+        return Ok(Written::Refused(refusal, said));
+    }
     let contents = parse(&body, &secret.key, fingerprints);
     Ok(Written::Done(Box::new(contents.ok_or(Error::UnreadableSecret { secret: key })?)))
 }
+
+/// The API server's message, where it shows nothing of what was to be written, nor of what is in the Secret: a policy can
+/// quote both.
+async fn quotable(client: &Client, secret: &Key, outgoing: &Outgoing, message: &str) -> Option<String> {
+    let body = match fetch(client, secret).await {
+        Ok(Body::Found(body)) => body,
+        Ok(Body::Missing) => Zeroizing::default(),
+        Ok(Body::Forbidden) | Err(_) => return None,
+    };
+    let is_own = |name: &str| outgoing.data.contains_key(name);
+    let stored = if body.is_empty() { HashMap::new() } else { data(&body)?.1 };
+    let mut values = Vec::new();
+    for name in stored.keys() {
+        let value = value(&stored, name)??;
+        // Short values of other keys, such as `true`, are in every message.
+        if name.starts_with(&outgoing.key) || is_own(name) || value.len() >= SHORTEST_SECRET {
+            values.push(value);
+        }
+    }
+    let written = outgoing.data.values().flatten().map(|value| value.0.as_slice());
+    refusal::quotable(message, values.iter().map(|value| value.as_slice()).chain(written))
+}
+
+/// So many bytes a value of another key has at least that messages must not contain.
+const SHORTEST_SECRET: usize = 6;
 
 /// A Secret as it is written: what is not named stays as it is.
 #[derive(Serialize)]
@@ -258,6 +289,9 @@ struct Outgoing {
     type_: Option<&'static str>,
     metadata: OutgoingMetadata,
     data: BTreeMap<String, Option<ByteString>>,
+    /// The key of the value in effect.
+    #[serde(skip)]
+    key: String,
 }
 
 // No derived Debug may ever show the data; kube asks for one.
@@ -321,7 +355,7 @@ impl Outgoing {
             replaces.map(|version| (version.uid.to_string(), version.resource_version.to_string())).unzip();
         let metadata = OutgoingMetadata { name: secret.name.clone(), uid, resource_version, labels };
         let type_ = metadata.uid.is_none().then_some("Opaque");
-        Self { api_version: "v1", kind: "Secret", type_, metadata, data }
+        Self { api_version: "v1", kind: "Secret", type_, metadata, data, key: key.clone() }
     }
 }
 

@@ -17,6 +17,7 @@ impl Source for Context {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             leads: self.config.lease.holds(),
+            unreadable: self.namespaces.unreadable(),
             gates: self.limiter.states(Timestamp::now()),
             identities: self.identities.all().iter().map(|identity| view_identity(identity)).collect(),
             objects: self.registry.all().iter().map(|object| view_object(object)).collect(),

@@ -47,6 +47,10 @@ pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
         context.limiter.forget(&asker(&key));
         return None;
     };
+    // Woken again when its Secrets are known.
+    if !context.namespaces.serve(&key.namespace) {
+        return None;
+    }
     let again = pass_over(&context, &key, Arc::clone(&object)).await;
     if context.registry.newest(&key).is_none_or(|newest| newest.uid != object.uid) {
         // It was deleted meanwhile, after which this pass may have asked for a look once more.
@@ -100,8 +104,10 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Agai
     };
     let mut pass = Pass::observe(context, object, spec);
     let result = pass.run().await;
-    let prove_after = pass.end_proof(result.is_ok());
-    if result.is_err() {
+    let failed = result.is_err() || pass.observed.refused.is_some();
+    let transient = pass.observed.refused.as_ref().is_some_and(|refused| refused.refusal.is_transient());
+    let prove_after = pass.end_proof(result.is_ok() && !transient);
+    if failed {
         pass.keep_attempt();
     }
     let prove = prove_after.map(|after| Again { after, why: Requeue::Reconciling });
@@ -197,6 +203,7 @@ impl<'a> Pass<'a> {
             drawn: None,
             announced: None,
             rebooted: None,
+            refused: None,
             attempt,
             writer: Arc::clone(&context.writer),
             allow_reboot: context.config.allow_reboot,
@@ -426,7 +433,9 @@ impl<'a> Pass<'a> {
         }
         let region = self.observed.region.as_deref();
         let ended = self.context.registry.remember(&self.object, |memory| {
-            if !ended && proof == Proof::Failed && memory.failures + 1 < MAX_PROOF_FAILURES {
+            let refused = memory.refused.as_ref().map_or(0, |refused| refused.attempts);
+            let failures = memory.failures.saturating_add(1).max(refused);
+            if !ended && proof == Proof::Failed && failures < MAX_PROOF_FAILURES {
                 proof = Proof::Pending;
             }
             memory.claim.proof_ended(proof, region, Instant::now())

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::{
     Context,
     instances::Late,
+    namespaces::{News, Resource},
     object::{FleetObject, Incoming, IncomingFleet, Key, NodeMetadata, Object, SecretMetadata},
     registry::{Change, Concerned, Gone},
 };
@@ -25,13 +26,9 @@ use crate::runtime::Readiness;
 
 /// Starts the watches; they end when what is returned is dropped.
 pub(super) fn spawn(context: &Arc<Context>, readiness: &Readiness) -> JoinSet<()> {
-    let namespaces: Vec<Option<String>> = match context.config.namespaces.as_slice() {
-        [] => vec![None],
-        some => some.iter().cloned().map(Some).collect(),
-    };
-    readiness.expect(2 * namespaces.len());
+    readiness.expect(1);
     let mut watches = JoinSet::new();
-    for namespace in namespaces {
+    for namespace in context.namespaces.scopes() {
         let (this, ready) = (Arc::clone(context), readiness.clone());
         let scope = namespace.clone();
         watches.spawn(async move { objects(&this, scope, &ready).await });
@@ -161,44 +158,131 @@ where
         + Send
         + 'static,
 {
-    let plural = K::plural(&()).into_owned();
-    watcher(api, watcher::Config::default().page_size(PAGE)).backoff(Restart::default()).filter_map(
-        move |event| {
-            let event = event
-                .inspect_err(
-                    |error| tracing::warn!(resource = %plural, %error, "watch failed; it is started again"),
-                )
-                .ok();
-            std::future::ready(event)
-        },
-    )
+    results(api).filter_map(|event| std::future::ready(event.inspect_err(failed::<K>).ok()))
 }
 
-async fn objects(context: &Context, namespace: Option<String>, readiness: &Readiness) {
-    let mut events = std::pin::pin!(events(api::<Incoming>(&context.client, namespace.as_deref())));
-    let mut listing = Listing::default();
-    while let Some(event) = events.next().await {
-        match event {
-            Event::Init => listing.start(),
-            Event::InitApply(object) | Event::Apply(object) => {
-                let object = Object::from(object);
-                listing.found(&object.key);
-                follow_up(context, context.registry.apply(object, listing.is_first()));
-            }
-            Event::Delete(object) => {
-                let object = Object::from(object);
-                follow_up(context, context.registry.delete(&object.key, &object.uid));
-            }
-            Event::InitDone => {
-                for (key, uid) in listing.missing(context.registry.keys(namespace.as_deref())) {
-                    follow_up(context, context.registry.delete(&key, &uid));
+fn results<K>(api: Api<K>) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + use<K>
+where
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + 'static,
+{
+    watcher(api, watcher::Config::default().page_size(PAGE)).backoff(Restart::default())
+}
+
+fn failed<K: kube::Resource<DynamicType = ()>>(error: &watcher::Error) {
+    tracing::warn!(resource = %K::plural(&()), %error, "watch failed; it is started again");
+}
+
+/// How long to wait before a namespace that the API server refused to show is listed again.
+const REFUSED: Duration = Duration::from_secs(5);
+
+/// Takes in the events of one watch, in a namespace or in all, for ever. One that the API server refuses begins anew with a
+/// list: without it nothing shows that it is no longer refused.
+async fn watch<K>(
+    context: &Context,
+    scope: Option<Arc<str>>,
+    resource: Resource,
+    readiness: &Readiness,
+    mut take: impl FnMut(Event<K>),
+) where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + 'static,
+{
+    loop {
+        let mut results = std::pin::pin!(results(api::<K>(&context.client, scope.as_deref())));
+        while let Some(result) = results.next().await {
+            match (result, &scope) {
+                (Ok(event), _) => {
+                    let listed = matches!(event, Event::InitDone);
+                    take(event);
+                    if listed {
+                        let news = context.namespaces.listed(scope.as_ref(), resource);
+                        follow_namespace::<K>(context, scope.as_ref(), news, readiness);
+                    }
                 }
-                if listing.first() {
-                    readiness.arrived();
+                (Err(error), Some(namespace)) if is_refused(&error) => {
+                    let news = context.namespaces.refused(namespace, resource);
+                    follow_namespace::<K>(context, scope.as_ref(), news, readiness);
+                    break;
                 }
+                (Err(error), _) => failed::<K>(&error),
             }
         }
+        tokio::time::sleep(REFUSED).await;
     }
+}
+
+/// The operator may not read the namespace. Where its rights are those of the namespace, they are gone together with it.
+fn is_refused(error: &watcher::Error) -> bool {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status,
+        _ => return false,
+    };
+    status.code == 403
+}
+
+fn follow_namespace<K: kube::Resource<DynamicType = ()>>(
+    context: &Context,
+    scope: Option<&Arc<str>>,
+    news: News,
+    readiness: &Readiness,
+) {
+    let namespace = scope.map(|scope| &**scope);
+    let resource = K::plural(&());
+    if news.refused {
+        tracing::warn!(
+            namespace, %resource,
+            "the operator may not read this namespace, or it is gone; the others are served, and this one when it can be read"
+        );
+    }
+    if news.restored {
+        tracing::info!(namespace, %resource, "the operator can read this namespace again");
+    }
+    let was_ready = readiness.is_ready();
+    if !was_ready && context.namespaces.are_ready() {
+        readiness.arrived();
+    } else if was_ready && news.served {
+        // Nobody has decided on its objects yet.
+        context.registry.keys(namespace).into_iter().for_each(|(key, _)| context.wake(key));
+        for name in context.fleets.names() {
+            context.wake_fleet(&name);
+            context.wake_discovery(&name);
+        }
+    }
+}
+
+async fn objects(context: &Context, namespace: Option<Arc<str>>, readiness: &Readiness) {
+    let mut listing = Listing::default();
+    let scope = namespace.clone();
+    let take = |event: Event<Incoming>| match event {
+        Event::Init => listing.start(),
+        Event::InitApply(object) | Event::Apply(object) => {
+            let object = Object::from(object);
+            listing.found(&object.key);
+            follow_up(context, context.registry.apply(object, listing.is_first()));
+        }
+        Event::Delete(object) => {
+            let object = Object::from(object);
+            follow_up(context, context.registry.delete(&object.key, &object.uid));
+        }
+        Event::InitDone => {
+            for (key, uid) in listing.missing(context.registry.keys(namespace.as_deref())) {
+                follow_up(context, context.registry.delete(&key, &uid));
+            }
+            listing.end();
+        }
+    };
+    watch(context, scope, Resource::Objects, readiness, take).await;
 }
 
 fn follow_up(context: &Context, change: Change) {
@@ -237,44 +321,41 @@ fn follow_up(context: &Context, change: Change) {
     }
 }
 
-async fn secrets(context: &Context, namespace: Option<String>, readiness: &Readiness) {
-    let mut events = std::pin::pin!(events(api::<SecretMetadata>(&context.client, namespace.as_deref())));
+async fn secrets(context: &Context, namespace: Option<Arc<str>>, readiness: &Readiness) {
     let mut listing = Listing::default();
-    while let Some(event) = events.next().await {
-        match event {
-            Event::Init => listing.start(),
-            Event::InitApply(secret) => {
-                let (key, version) = secret.into_version();
-                listing.found(&key);
-                if context.secrets.list(key.clone(), version) && !listing.is_first() {
-                    wake_readers(context, &key);
-                }
-            }
-            Event::Apply(secret) => {
-                let (key, version) = secret.into_version();
-                if context.secrets.apply(key.clone(), version) {
-                    wake_readers(context, &key);
-                }
-            }
-            Event::Delete(secret) => {
-                let (key, version) = secret.into_version();
-                if context.secrets.delete(&key, &version.uid) {
-                    wake_readers(context, &key);
-                }
-            }
-            Event::InitDone => {
-                context.secrets.listed();
-                for (key, uid) in listing.missing(context.secrets.keys(namespace.as_deref())) {
-                    if context.secrets.delete(&key, &uid) {
-                        wake_readers(context, &key);
-                    }
-                }
-                if listing.first() {
-                    readiness.arrived();
-                }
+    let scope = namespace.clone();
+    let take = |event: Event<SecretMetadata>| match event {
+        Event::Init => listing.start(),
+        Event::InitApply(secret) => {
+            let (key, version) = secret.into_version();
+            listing.found(&key);
+            if context.secrets.list(key.clone(), version) && !listing.is_first() {
+                wake_readers(context, &key);
             }
         }
-    }
+        Event::Apply(secret) => {
+            let (key, version) = secret.into_version();
+            if context.secrets.apply(key.clone(), version) {
+                wake_readers(context, &key);
+            }
+        }
+        Event::Delete(secret) => {
+            let (key, version) = secret.into_version();
+            if context.secrets.delete(&key, &version.uid) {
+                wake_readers(context, &key);
+            }
+        }
+        Event::InitDone => {
+            context.secrets.listed();
+            for (key, uid) in listing.missing(context.secrets.keys(namespace.as_deref())) {
+                if context.secrets.delete(&key, &uid) {
+                    wake_readers(context, &key);
+                }
+            }
+            listing.end();
+        }
+    };
+    watch(context, scope, Resource::Secrets, readiness, take).await;
 }
 
 /// Wakes whom a change of a Secret concerns: by the password in it, or by the credentials.
@@ -320,8 +401,8 @@ impl Listing {
         !self.listed
     }
 
-    /// The list is complete; whether it is the first.
-    fn first(&mut self) -> bool {
-        !std::mem::replace(&mut self.listed, true)
+    /// The list is complete.
+    fn end(&mut self) {
+        self.listed = true;
     }
 }

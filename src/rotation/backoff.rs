@@ -10,6 +10,8 @@ pub const FIRST: Duration = Duration::from_secs(5);
 pub const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// How often a stalled object is looked at.
 pub const STALLED: Duration = Duration::from_secs(10 * 60);
+/// Longest delay between two attempts to write a Secret that the API server does not take.
+pub const LONGEST_REFUSED_WRITE: Duration = Duration::from_secs(60);
 /// How often refused credentials are tried again.
 pub const CREDENTIALS: Duration = Duration::from_secs(60);
 /// The longest of them all: no stored time may ask for more.
@@ -35,6 +37,13 @@ pub fn delay(class: Class, attempts: u32, jitter: f64) -> Option<Duration> {
     }
 }
 
+/// The delay after that many writes of a Secret in a row that the API server did not take. `jitter` as in [`delay`].
+#[must_use]
+pub fn refused_write(attempts: u32, jitter: f64) -> Duration {
+    let delay = doubled(FIRST, attempts.saturating_sub(1)).min(LONGEST_REFUSED_WRITE);
+    delay.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 5.0)
+}
+
 /// The delay until the next look at an instance that has been waited for since `age`: 15 s at first, growing with
 /// the age of the wait to 5 minutes.
 #[must_use]
@@ -57,6 +66,13 @@ mod tests {
         let delays: Vec<_> =
             (1..=9).map(|attempts| delay(Class::OutcomeUnknown, attempts, 0.0).unwrap().as_secs()).collect();
         assert_eq!(delays, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+    }
+
+    #[test]
+    fn refused_writes_double_from_five_seconds_to_a_minute() {
+        let delays: Vec<_> = (0..=7).map(|attempts| refused_write(attempts, 0.0).as_secs()).collect();
+        assert_eq!(delays, [5, 5, 10, 20, 40, 60, 60, 60]);
+        assert_eq!(refused_write(u32::MAX, 1.0), Duration::from_secs(48));
     }
 
     #[test]

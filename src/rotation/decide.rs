@@ -11,7 +11,7 @@ use super::{
     contents::{Change, Record, State},
     facts::{Access, Attempt, Observed, Owner, Unsettled},
     generated,
-    hold::{conflicted, stalled, without_identity},
+    hold::{conflicted, not_written, stalled, without_identity},
     message::message,
     outcome::{self, Class},
     reply, users,
@@ -65,6 +65,9 @@ fn leads_to_a_call(decision: &Decision) -> bool {
 }
 
 pub(super) fn step(observed: &Observed, now: Timestamp) -> Decision {
+    if let Some(refused) = &observed.refused {
+        return rest(not_written(observed, refused, now));
+    }
     if let Some(attempt) = &observed.attempt {
         let observed = &with_call(observed, attempt);
         return match attempt.rotation {

@@ -11,6 +11,7 @@ use super::{
     contents::{Contents, Slot, State},
     outcome::Reply,
     password::Password,
+    refusal::RefusedWrite,
     rotate_at::RotateAt,
     schedule::{InvalidSchedule, Plan},
 };
@@ -75,6 +76,8 @@ pub struct Observed {
     pub announced: Option<Announcement>,
     /// The reply to this pass's RebootInstance.
     pub rebooted: Option<Reply>,
+    /// The API server did not take this pass's write of the Secret.
+    pub refused: Option<RefusedWrite>,
     /// The call that was just made; absent until one was.
     pub attempt: Option<Attempt>,
     /// This process, in records that it writes: random.
@@ -271,6 +274,8 @@ pub struct History {
     pub examined: Option<SecretVersion>,
     /// This process has known the object since it was made, and has made no call for it.
     pub untouched: bool,
+    /// The API server has refused to create the Secret, and this process has found none and written none since.
+    pub creation_refused: bool,
     /// Values that may still reach the instance through a call whose outcome is unknown.
     pub unsettled: Vec<Unsettled>,
 }

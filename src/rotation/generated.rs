@@ -17,7 +17,7 @@ use super::{
     backoff,
     contents::{Contents, Record, SecretRead, SecretWrite, Slot, State},
     facts::{Announcement, Fingerprint, Observed, Purpose},
-    hold::{conflicted, held, held_again, look_first, stalled, throttled, unchanged},
+    hold::{announced, conflicted, held, held_again, look_first, stalled, throttled, unchanged},
     message::message,
     password::Password,
     restart::{self, Followed},
@@ -93,12 +93,17 @@ fn missing(observed: &Observed, now: Timestamp) -> Decision {
     let last_seen = observed.history.examined.as_ref();
     let last_applied = status.applied.as_ref();
     let nothing_since = last_applied.is_some_and(|applied| last_seen.is_some_and(|seen| seen.is(applied)));
-    if !waited && !nothing_since && !observed.history.untouched && !never_drawn(status) {
+    let history = &observed.history;
+    let clear = waited || nothing_since || history.untouched || history.creation_refused;
+    if !clear && !never_drawn(status) {
         let until = settled_at(now, observed.settle);
         return rest(settling(observed, (**status).clone(), until, now));
     }
     if let Some(verdict) = look_first(observed, now) {
         return rest(verdict);
+    }
+    if announced(status) && !waited {
+        return begin(observed, None, Start::Draw, now);
     }
     // Whoever comes after this process is to know that a password may have been drawn and sent.
     let text = message(Reason::Generating, observed, None);
@@ -127,7 +132,7 @@ fn never_drawn(status: &VncPasswordStatus) -> bool {
     ];
     let standing = [ConditionType::Stalled, ConditionType::Reconciling, ConditionType::Ready];
     let standing = standing.into_iter().find_map(|type_| status.reason(type_));
-    let new = status.request_id.is_none() && status.retry.is_none();
+    let new = status.request_id.is_none() && status.retry.is_none() && !announced(status);
     new && standing.map_or(status.conditions.is_empty(), |reason| before.contains(&reason))
 }
 

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use super::{
     backoff,
     facts::{Found, Look, Observed, RUNNING, SecretVersion},
-    message::{message, provider_failed},
+    message::{self, message, provider_failed},
     outcome::{self, Class, Reply},
+    refusal::RefusedWrite,
     users,
     verdict::{
         Effects, Outlook, Progress, Verdict, after, conclude, ready, seconds, settled_at, standing,
@@ -188,6 +189,44 @@ pub(super) fn stalled(
     conclude(observed, status, &outlook, now, effects)
 }
 
+/// The API server did not take a write of the Secret. A call that this pass made is recorded as far as the status can.
+pub(super) fn not_written(observed: &Observed, refused: &RefusedWrite, now: Timestamp) -> Verdict {
+    let mut status = (*observed.status).clone();
+    let mut unsettled = status.unsettled_until().filter(|until| *until > now);
+    let attempt = observed.attempt.as_ref();
+    if let Some(Reply::Accepted { request_id }) = attempt.map(|attempt| &attempt.reply) {
+        status.request_id = Some(request_id.clone());
+    }
+    let unknown = attempt.filter(|attempt| outcome::classify(&attempt.reply) == Class::OutcomeUnknown);
+    if let Some(attempt) = unknown {
+        unsettled = unsettled.max(Some(settled_at(attempt.at, observed.settle)));
+    }
+    status.retry = Retry::unsettled(unsettled);
+    if refused.promotes {
+        // `<key>` no longer holds the value in effect, and a process after this one must not take it for that.
+        status.applied = None;
+    }
+    let (mut truth, mut ready_reason) = ready(observed, &status);
+    if unknown.is_some_and(|attempt| !attempt.repeats) {
+        (truth, ready_reason) = (ConditionStatus::Unknown, Some(Reason::OutcomeUnknown));
+    }
+    if refused.creates {
+        // Stays until the Secret is there: each attempt may be the one that creates it.
+        ready_reason = Some(Reason::Generating);
+    }
+    let progress = if refused.refusal.is_transient() { Progress::Reconciling } else { Progress::Stalled };
+    let text = message::not_written(observed, refused);
+    let outlook = Outlook::new(truth, progress, refused.refusal.reason(), text);
+    let effects = Effects { wake: Some(after(now, refused.retry_after)), ..Effects::default() };
+    conclude(observed, status, &Outlook { ready_reason, ..outlook }, now, effects)
+}
+
+/// Whether the status says that the first password may have been drawn.
+pub(super) fn announced(status: &VncPasswordStatus) -> bool {
+    let says = |type_| status.reason(type_) == Some(Reason::Generating);
+    says(ConditionType::Ready) || says(ConditionType::Reconciling)
+}
+
 /// There is nobody to call as. What was set stays set: `Ready` tells of that still.
 pub(super) fn without_identity(observed: &Observed, reason: Reason, now: Timestamp) -> Verdict {
     let (ready, ready_reason) = match observed.status.condition(ConditionType::Ready) {
@@ -199,7 +238,7 @@ pub(super) fn without_identity(observed: &Observed, reason: Reason, now: Timesta
     let mut status = (*observed.status).clone();
     let unsettled = status.unsettled_until();
     // What these said is lost with the reason: that a password may have been drawn and sent, or another's call be late.
-    let forgotten = matches!(standing_reason(&status), Some(Reason::Generating | Reason::Conflict));
+    let forgotten = announced(&status) || standing_reason(&status) == Some(Reason::Conflict);
     let until = forgotten.then(|| settled_at(now, observed.settle)).max(unsettled);
     status.retry = Retry::unsettled(until);
     let text = message(reason, observed, None);

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::{
     contents::Slot,
     facts::{Access, Observed},
+    refusal::{Refusal, RefusedWrite},
     restart,
 };
 use crate::api::{Activation, ROTATE_AT, Reason, VncPasswordStatus, WRITABLE};
@@ -135,6 +136,14 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
         Reason::RebootRequired
         | Reason::InvalidObject
         | Reason::InvalidSchedule
+        | Reason::QuotaExceeded
+        | Reason::PolicyDenied
+        | Reason::WebhookDenied
+        | Reason::WebhookFailed
+        | Reason::SecretTooLarge
+        | Reason::NamespaceTerminating
+        | Reason::SecretWriteFailed
+        | Reason::SecretWriteRefused
         | Reason::Unrecognized
         | Reason::NothingSelected
         | Reason::RollingOut
@@ -147,6 +156,56 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
         | Reason::NamespaceNotFound
         | Reason::MemberRefused => String::new(),
     }
+}
+
+/// The text of a write that the API server did not take.
+pub(super) fn not_written(observed: &Observed, refused: &RefusedWrite) -> String {
+    let (secret, key) = (&observed.spec.secret_ref.name, &observed.spec.secret_ref.key);
+    let what = match &refused.refusal {
+        Refusal::Forbidden => {
+            format!(
+                "the operator may not write Secret {secret}; grant it get, create and patch on secrets in this namespace"
+            )
+        }
+        Refusal::Quota => {
+            format!(
+                "a quota of this namespace does not let the operator write Secret {secret}; raise the quota"
+            )
+        }
+        Refusal::Policy => format!(
+            "an admission policy does not let the operator write Secret {secret}; change the policy, or exempt the operator"
+        ),
+        Refusal::Webhook(name, status) => format!(
+            "admission webhook {name} does not let the operator write Secret {secret} (status {status}); change its rules, or \
+             exempt the operator"
+        ),
+        Refusal::TooLarge => format!(
+            "Secret {secret} is too large to take the passwords; remove other keys from it, or name another Secret in a new \
+             VncPassword"
+        ),
+        Refusal::Terminating => {
+            format!("this namespace is being deleted, so Secret {secret} cannot be created")
+        }
+        Refusal::WebhookFailed(name) => format!(
+            "admission webhook {name}, which is asked about Secret {secret}, cannot be called or does not answer in time; the \
+             write is tried again"
+        ),
+        Refusal::Unavailable(status) => {
+            format!(
+                "the API server did not write Secret {secret} (status {status}); the write is tried again"
+            )
+        }
+        Refusal::Other(status) => format!(
+            "the API server refuses to write Secret {secret} (status {status}); the audit log of the API server shows why"
+        ),
+    };
+    let found = if refused.promotes {
+        format!("; the password in effect is in key {key}.next")
+    } else {
+        String::new()
+    };
+    let said = refused.said.as_ref().map(|said| format!(". The API server says: {said}")).unwrap_or_default();
+    format!("{what}{found}{said}")
 }
 
 fn credentials_secret(observed: &Observed) -> Option<&str> {

@@ -13,6 +13,7 @@ mod message;
 pub mod outcome;
 pub mod ownership;
 mod password;
+pub mod refusal;
 mod reply;
 mod restart;
 pub mod rotate_at;

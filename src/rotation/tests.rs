@@ -99,6 +99,7 @@ pub(super) fn new() -> Observed {
         drawn: None,
         announced: None,
         rebooted: None,
+        refused: None,
         attempt: None,
         writer: "writer".into(),
         allow_reboot: false,

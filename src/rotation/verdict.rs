@@ -279,7 +279,13 @@ fn transition(old: &VncPasswordStatus, outlook: &Outlook) -> Option<Note> {
     let (type_, warning) = match outlook.progress {
         Progress::Rest => return None,
         Progress::Stalled => (ConditionType::Stalled, true),
-        Progress::Reconciling => (ConditionType::Reconciling, outlook.reason == Reason::OutcomeUnknown),
+        Progress::Reconciling => {
+            let warning = matches!(
+                outlook.reason,
+                Reason::OutcomeUnknown | Reason::WebhookFailed | Reason::SecretWriteFailed
+            );
+            (ConditionType::Reconciling, warning)
+        }
     };
     (old.reason(type_) != Some(outlook.reason) && outlook.reason != Reason::Settling).then(|| Note {
         warning,

@@ -341,9 +341,20 @@ async fn a_secret_that_may_not_be_written_is_told_and_nothing_is_sent() {
     for name in ["a", "b"] {
         let status = world.until_stalled(name, Reason::SecretForbidden).await;
         let text = &status.condition(ConditionType::Stalled).unwrap().message;
-        assert!(text.ends_with("grant it get, create and patch on secrets in this namespace"), "{text}");
+        let told =
+            format!("the operator may not write Secret {name}; grant it get, create and patch on secrets");
+        assert!(text.starts_with(&told) && text.contains("User \"operator-of-"), "{text}");
     }
     assert!(world.calls(&missing).is_empty() && world.calls(&there).is_empty());
+    let all = ["get", "list", "watch", "create", "patch"];
+    let rules = json!([
+        {"apiGroups": ["vncpassword.dev"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": all},
+    ]);
+    grant(&world, &rules).await;
+    world.until_healed("a").await;
+    world.until_healed("b").await;
     operator.stop().await;
 }
 

@@ -414,6 +414,7 @@ fn template(setting: &Setting, kind: Kind) -> Observed {
         drawn: None,
         announced: None,
         rebooted: None,
+        refused: None,
         attempt: None,
         writer: "".into(),
         allow_reboot: setting.reboots,

@@ -173,6 +173,7 @@ fn observed(check: &Check, world: &World, (r, o): (usize, usize), pass: &Pass) -
             applied: view.applied.map(|(version, value)| (named(version), fingerprint(value))),
             examined: view.examined.map(named),
             untouched: view.untouched,
+            creation_refused: false,
             unsettled: view.unsettled(object.uid),
         },
         look: replica.memories[o].look.as_ref().map(|look| look.shown(optimized)),

@@ -14,6 +14,8 @@ pub struct Facts {
     pub kinds: Vec<KindFacts>,
     /// The operator in the cluster.
     pub operator: OperatorFacts,
+    /// The namespaces of its `--watch-namespaces`.
+    pub namespaces: Vec<WatchedNamespace>,
     /// Who it is to the cloud.
     pub identity: Identity,
     /// What the caller may do.
@@ -89,6 +91,23 @@ pub struct DeploymentSeen {
     pub version: Option<String>,
     /// Whether its replicas agree on a leader.
     pub elects: bool,
+    /// Its service account.
+    pub account: String,
+    /// The namespaces that it watches; none: all.
+    pub watched: Vec<String>,
+}
+
+/// A namespace that an operator watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchedNamespace {
+    /// The operator, as `namespace/name` of its Deployment.
+    pub operator: String,
+    /// The namespace.
+    pub name: String,
+    /// Whether there is such a namespace.
+    pub exists: Known<bool>,
+    /// What the operator may not do there, such as `list secrets`.
+    pub lacks: Known<Vec<String>>,
 }
 
 /// A Pod.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::facts::{
     CommandRights, DeploymentSeen, Facts, Identity, KindFacts, KindSeen, LeaseSeen, Leftover, OperatorFacts,
-    PodSeen, Right, SchemaDifference, Told,
+    PodSeen, Right, SchemaDifference, Told, WatchedNamespace,
 };
 use crate::{
     api::VERSION,
@@ -42,6 +42,8 @@ pub enum Check {
     Operator,
     /// Who leads.
     Leader,
+    /// The namespaces that the operator watches.
+    Watched,
     /// Who the operator is to the cloud, and what it may do there.
     Identity,
     /// What the caller may do.
@@ -59,6 +61,7 @@ impl Check {
             Self::Kinds => "kinds",
             Self::Operator => "operator",
             Self::Leader => "leader",
+            Self::Watched => "watched",
             Self::Identity => "identity",
             Self::Rights => "rights",
             Self::Clock => "clock",
@@ -109,6 +112,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = facts.kinds.iter().map(kind).collect();
     found.extend(operator(&facts.operator));
     found.push(leader(facts));
+    found.extend(namespaces(&facts.namespaces));
     found.extend(identity(&facts.identity, &facts.operator));
     found.extend(facts.rights.iter().map(rights));
     found.push(clock(&facts.ahead));
@@ -394,6 +398,54 @@ fn holder(lease: &LeaseSeen, facts: &Facts) -> Finding {
         // No age: the same state is told in the same words.
         told(Level::Ok, format!("{holder} leads, and renews its Lease"), vec![])
     }
+}
+
+/// One finding for each namespace that is not served, and one for all others of an operator.
+fn namespaces(watched: &[WatchedNamespace]) -> Vec<Finding> {
+    let told = |level, text: String, remedy| finding(Check::Watched, level, text, remedy);
+    let mut found = Vec::new();
+    let mut served: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for WatchedNamespace { operator, name, exists, lacks } in watched {
+        let of = format!("namespace {name} of --watch-namespaces");
+        let home = operator.split_once('/').map_or("", |(namespace, _)| namespace);
+        let upgrade = format!(
+            "helm upgrade vncpassword-operator charts/vncpassword-operator --namespace {} --reuse-values",
+            quoted(home)
+        );
+        match (exists, lacks) {
+            (Known::Yes(false), _) => found.push(told(
+                Level::Warn,
+                format!("{of} is not there; Deployment {operator} serves the others"),
+                vec![format!("kubectl create namespace {}", quoted(name)), upgrade],
+            )),
+            (_, Known::Yes(lacks)) if !lacks.is_empty() => found.push(told(
+                Level::Fail,
+                format!(
+                    "Deployment {operator} may not {} in {of}: it serves nothing there",
+                    some_of(lacks, 4)
+                ),
+                vec![upgrade],
+            )),
+            (_, Known::Yes(_)) => served.entry(operator).or_default().push(name),
+            (_, lacks) => found.push(told(
+                Level::Unknown,
+                format!(
+                    "whether Deployment {operator} may read {of} is not known: {}",
+                    lacks.problem().unwrap_or_default()
+                ),
+                vec![],
+            )),
+        }
+    }
+    let all = served.into_iter().map(|(operator, names)| {
+        told(
+            Level::Ok,
+            format!("Deployment {operator} may read what it watches: {}", some_of(&names, 5)),
+            vec![],
+        )
+    });
+    found.extend(all);
+    found
 }
 
 fn identity(identity: &Identity, operator: &OperatorFacts) -> Vec<Finding> {

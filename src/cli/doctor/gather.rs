@@ -11,9 +11,12 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::Deployment,
-        authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+        authorization::v1::{
+            ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+            SubjectAccessReviewSpec,
+        },
         coordination::v1::Lease,
-        core::v1::{Container, Pod, Secret},
+        core::v1::{Container, Namespace, Pod, Secret},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -26,7 +29,7 @@ use serde::de::DeserializeOwned;
 use super::{
     facts::{
         CommandRights, DeploymentSeen, Facts, Identity, KindFacts, KindSeen, LeaseSeen, Leftover,
-        OperatorFacts, PodSeen, Right,
+        OperatorFacts, PodSeen, Right, WatchedNamespace,
     },
     rights::COMMANDS,
     schema::difference,
@@ -78,8 +81,8 @@ pub async fn facts(
     // The time of the Leases: what is asked of the Pod may take longer than one lasts.
     let off = ahead.value().copied().unwrap_or_default();
     let now = at.checked_sub(jiff::SignedDuration::from_secs(off)).unwrap_or(at);
-    let identity = identity(client, &operator).await;
-    Ok(Facts { kinds, operator, identity, rights, ahead, leftovers, now })
+    let (identity, namespaces) = futures::join!(identity(client, &operator), watched(client, &operator));
+    Ok(Facts { kinds, operator, namespaces, identity, rights, ahead, leftovers, now })
 }
 
 async fn kinds(client: &Client) -> Vec<KindFacts> {
@@ -192,7 +195,83 @@ fn deployment(found: &Deployment) -> DeploymentSeen {
         ready: found.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or_default(),
         version: found.labels().get("app.kubernetes.io/version").cloned(),
         elects: containers.unwrap_or_default().iter().any(elects),
+        account: spec
+            .and_then(|spec| spec.template.spec.as_ref()?.service_account_name.clone())
+            .unwrap_or_else(|| "default".to_owned()),
+        watched: containers.unwrap_or_default().iter().flat_map(watches).collect(),
     }
+}
+
+/// The namespaces that a container is told to watch.
+fn watches(container: &Container) -> Vec<String> {
+    const FLAG: &str = "--watch-namespaces";
+    let arguments: Vec<&String> = container.args.iter().flatten().collect();
+    let joined = arguments.iter().filter_map(|argument| argument.strip_prefix(FLAG)?.strip_prefix('='));
+    let apart = arguments.windows(2).filter(|pair| pair[0] == FLAG).map(|pair| pair[1].as_str());
+    let variables = container.env.iter().flatten().filter(|variable| variable.name == "WATCH_NAMESPACES");
+    let by_flag: Vec<&str> = joined.chain(apart).collect();
+    let by_variable = variables.filter_map(|variable| variable.value.as_deref());
+    // As clap does: the flag comes before the variable.
+    let lists = if by_flag.is_empty() { by_variable.collect() } else { by_flag };
+    let names = lists.into_iter().flat_map(|list| list.split(',')).filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
+}
+
+/// What the operators watch, and whether they can.
+async fn watched(client: &Client, operator: &OperatorFacts) -> Vec<WatchedNamespace> {
+    let deployments = operator.deployments.value().map(Vec::as_slice).unwrap_or_default();
+    let asked = deployments.iter().flat_map(|deployment| {
+        deployment.watched.iter().map(move |name| async move {
+            let (exists, lacks) = futures::join!(exists(client, name), lacks(client, deployment, name));
+            let operator = format!("{}/{}", deployment.namespace, deployment.name);
+            WatchedNamespace { operator, name: name.clone(), exists, lacks }
+        })
+    });
+    join_all(asked).await
+}
+
+async fn exists(client: &Client, name: &str) -> Known<bool> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let found = namespaces.get_metadata_opt(name).await;
+    let found = found.map_err(|error| Error::of(Doing::core("get", "namespaces"), error));
+    Known::of(found, "get namespaces").map(|found| found.is_some())
+}
+
+/// What the operator needs for its watches, and may not do.
+async fn lacks(client: &Client, deployment: &DeploymentSeen, namespace: &str) -> Known<Vec<String>> {
+    let DeploymentSeen { namespace: home, account, .. } = deployment;
+    let groups =
+        ["system:serviceaccounts", &format!("system:serviceaccounts:{home}"), "system:authenticated"];
+    let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
+    let mut lacks = Vec::new();
+    for (group, resource) in [("", "secrets"), (GROUP, "vncpasswords")] {
+        for verb in ["list", "watch"] {
+            let attributes = ResourceAttributes {
+                verb: Some(verb.to_owned()),
+                group: Some(group.to_owned()),
+                resource: Some(resource.to_owned()),
+                namespace: Some(namespace.to_owned()),
+                ..ResourceAttributes::default()
+            };
+            let spec = SubjectAccessReviewSpec {
+                user: Some(format!("system:serviceaccount:{home}:{account}")),
+                groups: Some(groups.map(str::to_owned).to_vec()),
+                resource_attributes: Some(attributes),
+                ..SubjectAccessReviewSpec::default()
+            };
+            let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+            let doing = Doing::of("create", "subjectaccessreviews", "authorization.k8s.io");
+            let answer = reviews.create(&PostParams::default(), &review).await;
+            let answer = answer.map_err(|error| Error::of(doing, error));
+            match Known::of(answer, "create subjectaccessreviews") {
+                Known::Yes(review) if review.status.as_ref().is_some_and(|status| status.allowed) => {}
+                Known::Yes(_) => lacks.push(format!("{verb} {resource}")),
+                Known::Denied(right) => return Known::Denied(right),
+                Known::Failed(why) => return Known::Failed(why),
+            }
+        }
+    }
+    Known::Yes(lacks)
 }
 
 fn elects(container: &Container) -> bool {

@@ -321,6 +321,51 @@ pub fn advice(reason: Reason, subject: &Subject) -> Advice {
             "The chart grants the operator what it needs; in a namespace that it was not installed for, grant it there:",
             subject.grant(if generated { "get,create,patch" } else { "get" }),
         ),
+        Reason::QuotaExceeded => person(
+            "The operator tries again by itself, within a minute. Raise the quota, or delete what the namespace does not need:",
+            vec![format!("kubectl -n {} describe resourcequota", subject.home())],
+        ),
+        Reason::PolicyDenied => person(
+            "The operator tries again by itself, within a minute. The message names the policy. Change it, or exempt the \
+             operator's service account in its matchConditions:",
+            vec!["kubectl get validatingadmissionpolicies,validatingadmissionpolicybindings".to_owned()],
+        ),
+        Reason::WebhookDenied => person(
+            "The operator tries again by itself, within a minute. What the webhook said is in its own log: the operator does \
+             not show it, because it can quote the Secret. Change its rules, or exempt the operator's service account:",
+            vec!["kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations".to_owned()],
+        ),
+        Reason::WebhookFailed => itself(
+            "An admission webhook is asked about each write of a Secret, and does not answer. The operator tries again \
+             within a minute. If it stays, look after the webhook that the message names:",
+            vec!["kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations".to_owned()],
+        ),
+        Reason::SecretTooLarge => person(
+            format!("A Secret holds 1 MiB at most. See what else is in it, and take out what need not be beside {key}:"),
+            vec![format!(
+                "kubectl -n {} get secret {} -o json | jq '.data | map_values(length)'",
+                subject.home(),
+                quoted(secret)
+            )],
+        ),
+        Reason::NamespaceTerminating => person(
+            "No object can be created in a namespace that is being deleted. If the namespace stays for long, see what holds it:",
+            vec![format!("kubectl get namespace {} -o jsonpath='{{.status.conditions}}'", subject.home())],
+        ),
+        Reason::SecretWriteFailed => itself(
+            "The API server answered the write of the Secret with an error of its own. The operator tries again within a \
+             minute. If it stays, look at the API server:",
+            vec!["kubectl get --raw '/readyz?verbose'".to_owned()],
+        ),
+        Reason::SecretWriteRefused => person(
+            "The API server refuses the write for a reason that the operator does not know. The operator tries again by \
+             itself, within a minute. The API server's audit log shows the reason; so may a write of your own:",
+            vec![format!(
+                "kubectl -n {} label secret {} vncpassword.dev/try=1 --dry-run=server",
+                subject.home(),
+                quoted(secret)
+            )],
+        ),
         Reason::SecretNotWritable => person(
             format!(
                 "The operator writes only to Secrets that it made for this instance, so that it overwrites nobody's. If the \
@@ -557,7 +602,7 @@ pub(super) mod tests {
     #[test]
     fn every_reason_of_the_api_is_looked_at() {
         let all = every_reason();
-        assert_eq!(all.len(), 40, "{all:?}");
+        assert_eq!(all.len(), 48, "{all:?}");
         assert_eq!(all.iter().filter(|reason| **reason == Reason::Unrecognized).count(), 1);
     }
 

@@ -1,6 +1,6 @@
 //! The steps of a pass that ask somebody: the API server for Secrets, the cloud for looks and calls.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 use rand::{TryRng, rngs::SysRng};
@@ -13,7 +13,7 @@ use crate::{
         instances::{Caller, Late},
         object::{Key, Object},
         random_id,
-        registry::{Failure, MAX_STRANGERS, Proof},
+        registry::{Failure, LastRefusal, MAX_STRANGERS, Proof},
         secrets,
         status::{self, Written},
     },
@@ -24,6 +24,7 @@ use crate::{
         facts::{Access, Announcement, Attempt, Drawn, Fingerprint, Owner, Purpose, SecretRead},
         outcome::{self, Class, Reply},
         ownership::{Basis, Relation},
+        refusal::{self, Refusal, RefusedWrite},
     },
 };
 
@@ -165,7 +166,14 @@ impl<'a> Pass<'a> {
         let namespace = &self.object.key.namespace;
         let read =
             secrets::read(&context.client, &context.fingerprints, namespace, &self.observed.spec.secret_ref);
-        self.observed.read = Some(read.await?);
+        let read = read.await?;
+        if read.contents().is_some() && self.observed.history.creation_refused {
+            self.observed.history.creation_refused = false;
+            context.registry.remember(&self.object, |memory| {
+                memory.refused.as_mut().map(|refused| refused.creation = false)
+            });
+        }
+        self.observed.read = Some(read);
         Ok(())
     }
 
@@ -232,14 +240,20 @@ impl<'a> Pass<'a> {
             }
         }
         let context = self.context;
+        if let Some(refused) = self.still_refused(&write) {
+            self.observed.refused = Some(refused);
+            return Ok(true);
+        }
         let namespace = &self.object.key.namespace;
         let secret = &self.observed.spec.secret_ref;
         let replaced = write.replaces.clone();
+        let promotes = refusal::promotes(&write, self.observed.contents());
         let fleet = self.object.membership.as_ref().map(|member| &*member.fleet);
         let writing = context.secrets.write(Key::new(namespace, &secret.name));
         let written = secrets::write(&context.client, &context.fingerprints, namespace, secret, write, fleet);
         match written.await? {
             secrets::Written::Done(contents) => {
+                context.registry.remember(&self.object, |memory| memory.refused = None);
                 if let Some(key) = self.object.secret() {
                     // If the watch has not reported the replaced version yet, its other readers are woken now: the watch
                     // event of this write is dropped as an echo.
@@ -258,7 +272,9 @@ impl<'a> Pass<'a> {
                 // A password that was drawn is used once.
                 self.observed.drawn = None;
             }
-            secrets::Written::Forbidden => self.observed.read = Some(SecretRead::Forbidden),
+            secrets::Written::Refused(refusal, said) => {
+                self.take_in_refusal(refusal, said, replaced.is_none(), promotes);
+            }
             secrets::Written::Conflict => {
                 self.conflicts += 1;
                 if self.conflicts > MOST_CONFLICTS {
@@ -268,6 +284,41 @@ impl<'a> Pass<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// The last write was not taken, and it is too early for the next.
+    fn still_refused(&self, write: &SecretWrite) -> Option<RefusedWrite> {
+        let promotes = refusal::promotes(write, self.observed.contents());
+        let held = self.context.registry.remember(&self.object, |memory| {
+            let last = memory.refused.as_ref()?;
+            let left = last.until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            let creates = write.replaces.is_none();
+            Some(RefusedWrite { retry_after: left, creates, promotes, ..last.write.clone() })
+        });
+        held.flatten()
+    }
+
+    /// Takes in that the API server did not write the Secret.
+    fn take_in_refusal(&mut self, refusal: Refusal, said: Option<String>, creates: bool, promotes: bool) {
+        tracing::warn!(
+            secret = %self.observed.spec.secret_ref.name,
+            reason = refusal.reason().as_str(),
+            webhook = refusal.webhook(),
+            status = refusal.status(),
+            said,
+            "the API server did not write the Secret; the write is tried again"
+        );
+        let registry = &self.context.registry;
+        let before =
+            registry.remember(&self.object, |memory| memory.refused.as_ref().map(|last| last.attempts));
+        let attempts = before.flatten().unwrap_or(0).saturating_add(1);
+        let retry_after = rotation::backoff::refused_write(attempts, self.observed.jitter);
+        let creation = creates && refusal.is_certain();
+        let write = RefusedWrite { refusal, said, creates, promotes, retry_after };
+        let last =
+            LastRefusal { write: write.clone(), attempts, until: Instant::now() + retry_after, creation };
+        registry.remember(&self.object, |memory| memory.refused = Some(Box::new(last)));
+        self.observed.refused = Some(write);
     }
 
     /// Writes what is going to be done into the status; `Some`: this pass ends here.

@@ -10,6 +10,7 @@ use crate::{
     rotation::{
         contents::{Change, Record, SecretWrite},
         facts::{Drawn, History},
+        refusal::{self, Refusal, RefusedWrite},
     },
 };
 
@@ -18,6 +19,12 @@ struct Play {
     observed: Observed,
     secret: Option<Stored>,
     replies: VecDeque<Reply>,
+    /// Why the API server does not take writes of the Secret.
+    refusal: Option<Refusal>,
+    /// It begins to refuse after so many writes.
+    refuse_after: Option<(u32, Refusal)>,
+    /// A call whose outcome could not be written.
+    kept: Option<Attempt>,
     draws: u32,
     now: Timestamp,
     verdict: Option<Verdict>,
@@ -42,7 +49,18 @@ impl Play {
         let mut observed = new();
         change(&mut observed, |spec| spec.rotation = Some(Box::default()));
         observed.secret = None;
-        Self { observed, secret: None, replies: VecDeque::new(), draws: 0, now: at(0), verdict: None }
+        let (replies, now) = (VecDeque::new(), at(0));
+        Self {
+            observed,
+            secret: None,
+            replies,
+            refusal: None,
+            refuse_after: None,
+            kept: None,
+            draws: 0,
+            now,
+            verdict: None,
+        }
     }
 
     /// An object that has generated Drawn1 at second 0.
@@ -93,6 +111,7 @@ impl Play {
         self.now = at(second);
         let mut observed = self.observed.clone();
         observed.secret = self.secret.as_ref().map(|stored| version(stored.version));
+        observed.attempt = self.kept.take();
         let mut steps = Vec::new();
         for _ in 0..20 {
             match decide(&observed, at(second)) {
@@ -107,7 +126,26 @@ impl Play {
                     let password = Password::parse(password.as_bytes()).unwrap();
                     observed.drawn = Some(Drawn { id: format!("id{}", self.draws), password });
                 }
+                Decision::WriteSecret(write) if let Some(refusal) = self.refusal.clone() => {
+                    steps.push("refused".to_owned());
+                    let (creates, certain) = (write.replaces.is_none(), refusal.is_certain());
+                    self.observed.history.creation_refused = creates && certain;
+                    observed.refused = Some(RefusedWrite {
+                        refusal,
+                        said: None,
+                        creates,
+                        promotes: refusal::promotes(&write, observed.contents()),
+                        retry_after: Duration::from_secs(5),
+                    });
+                    self.kept.clone_from(&observed.attempt);
+                }
                 Decision::WriteSecret(write) => {
+                    self.observed.history.creation_refused = false;
+                    if let Some((writes, refusal)) = self.refuse_after.take() {
+                        let left = writes - 1;
+                        self.refusal = (left == 0).then(|| refusal.clone());
+                        self.refuse_after = (left > 0).then_some((left, refusal));
+                    }
                     steps.push(self.write(&write));
                     observed.read = Some(self.read());
                     observed.drawn = None;
@@ -245,6 +283,99 @@ fn the_first_password_is_written_before_it_is_sent() {
     assert_eq!(reasons(play.status()), (True, None, None));
     assert_eq!((play.status().rotations, play.status().request_id.as_deref()), (Some(1), Some("R")));
     assert_eq!(play.run(100), [""; 0], "in sync nothing is read");
+}
+
+#[test]
+fn a_refused_creation_is_reported_and_retried_without_another_announcement() {
+    for younger in [true, false] {
+        let mut play = Play::new();
+        play.observed.history.untouched = younger;
+        play.refusal = Some(Refusal::Quota);
+        assert_eq!(play.run(0), ["read", "announce FirstPassword", "refused"]);
+        let told = (False, Some(Reason::Generating), Some(Reason::QuotaExceeded));
+        let ready = play.status().reason(ConditionType::Ready);
+        assert_eq!((play.status().ready(), ready, reason(&play)), told);
+        assert_eq!(play.verdict.as_ref().unwrap().wake, Some(at(5)));
+        let status = play.status().clone();
+        assert_eq!(play.run(5), ["read", "refused"]);
+        assert_eq!(*play.status(), status, "nothing is written again");
+        play.refusal = None;
+        let steps = ["read", "make next=Drawn3 drawn", "send Drawn3", "write key=Drawn3 -next done"];
+        assert_eq!(play.run(10), steps);
+        assert_eq!(reasons(play.status()), (True, None, None));
+    }
+}
+
+#[test]
+fn after_a_refused_creation_a_new_process_settles_since_the_next_attempt_may_have_succeeded() {
+    let mut play = Play::new();
+    play.refusal = Some(Refusal::Quota);
+    play.run(0);
+    play.observed.history = History::default();
+    assert_eq!(play.run(100), ["read"]);
+    assert_eq!(reason(&play), Some(Reason::Settling));
+    // Nor is it lost with the access to the cloud.
+    let mut play = Play::new();
+    play.refusal = Some(Refusal::Quota);
+    play.run(0);
+    play.observed.history = History::default();
+    play.observed.access = Access::Missing;
+    play.run(100);
+    play.observed.access = Access::Granted;
+    assert_eq!(play.run(200), ["read"]);
+    assert_eq!(reason(&play), Some(Reason::Settling));
+}
+
+#[test]
+fn a_creation_of_unknown_outcome_is_no_refusal() {
+    let mut play = Play::new();
+    play.observed.history.untouched = false;
+    play.refusal = Some(Refusal::Unavailable(503));
+    assert_eq!(play.run(0), ["read", "announce FirstPassword", "refused"]);
+    assert_eq!(play.status().reason(ConditionType::Reconciling), Some(Reason::SecretWriteFailed));
+    assert_eq!(play.run(5), ["read"]);
+    assert_eq!(reason(&play), Some(Reason::Settling));
+}
+
+#[test]
+fn a_rotation_that_may_not_begin_leaves_ready_as_it_was() {
+    let mut play = Play::settled();
+    play.asked(100);
+    play.refusal = Some(Refusal::Webhook("w".to_owned(), 400));
+    assert_eq!(play.run(100), ["read", "refused"]);
+    assert_eq!(reasons(play.status()), (True, None, Some(Reason::WebhookDenied)));
+    play.refusal = None;
+    play.run(105);
+    assert_eq!(reasons(play.status()), (True, None, None));
+    assert_eq!(play.status().rotations, Some(2));
+}
+
+#[test]
+fn a_promotion_that_is_refused_costs_ready_and_no_second_call() {
+    let mut play = Play::settled();
+    play.asked(100);
+    // The policy comes between the two writes.
+    play.refuse_after = Some((1, Refusal::Policy));
+    assert_eq!(play.run(100), ["read", "write next=Drawn2 drawn", "send Drawn2", "refused"]);
+    let text = &play.status().condition(ConditionType::Stalled).unwrap().message;
+    assert!(text.ends_with("the password in effect is in key password.next"), "{text}");
+    assert_eq!(reasons(play.status()), (False, None, Some(Reason::PolicyDenied)));
+    assert_eq!(play.status().applied, None, "nor does a process after this one take it for that");
+    assert_eq!(play.run(105), ["read", "refused"]);
+    play.refusal = None;
+    assert_eq!(play.run(110), ["read", "write key=Drawn2 -next previous=Drawn1 done"]);
+    assert_eq!((reasons(play.status()), play.status().rotations), ((True, None, None), Some(2)));
+}
+
+#[test]
+fn an_unknown_outcome_that_cannot_be_recorded_is_in_the_status() {
+    let mut play = Play::settled().reply([Reply::Unknown]);
+    play.asked(100);
+    play.refuse_after = Some((1, Refusal::Policy));
+    assert_eq!(play.run(100), ["read", "write next=Drawn2 drawn", "send Drawn2", "refused"]);
+    assert_eq!(reasons(play.status()).2, Some(Reason::PolicyDenied));
+    assert_eq!(play.status().ready(), Unknown);
+    assert_eq!(play.status().unsettled_until(), Some(settled_at(at(100), play.observed.settle)));
 }
 
 #[test]

@@ -73,13 +73,19 @@ impl fmt::Debug for Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Snapshot { leads, gates, identities, objects, fleets } = self.snapshot();
+        let Snapshot { leads, unreadable, gates, identities, objects, fleets } = self.snapshot();
         let mut families = Families { encoder, per_object: self.per_object };
         families.one(
             "vncpassword_operator_leader",
             "Whether this replica may act: 1 on one replica, 0 on those that stand by",
             None,
             Some(i64::from(leads)),
+        )?;
+        families.gauge(
+            "vncpassword_operator_namespace_unreadable",
+            "1 while the operator may not read a namespace of --watch-namespaces, or it is gone",
+            None,
+            unreadable.iter().map(|namespace| ([("watched_namespace", &**namespace)], 1_i64)),
         )?;
         families.gates(&gates)?;
         // Replicas that stand by see the same objects, and what they know of credentials is old: one speaks for all.

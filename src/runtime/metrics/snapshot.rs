@@ -19,6 +19,8 @@ pub trait Source: Send + Sync {
 pub struct Snapshot {
     /// Whether this process may act. Only then it speaks for objects and identities: of several replicas one does.
     pub leads: bool,
+    /// The namespaces of `--watch-namespaces` that the operator cannot read.
+    pub unreadable: Vec<Arc<str>>,
     /// The limiter's gates.
     pub gates: Vec<State>,
     /// Who calls the cloud.

@@ -197,6 +197,16 @@ impl World {
         .await
     }
 
+    /// Waits until the object is Ready again without being touched: longer than the longest backoff of a minute.
+    pub async fn until_healed(&self, name: &str) {
+        let deadline = Instant::now() + 3 * PATIENCE;
+        while self.status(name).await.ready() != ConditionStatus::True {
+            assert!(Instant::now() < deadline, "{name} is not Ready in time: {:#?}", self.status(name).await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.until_ready(name).await;
+    }
+
     /// Waits until the object is stalled for that reason.
     pub async fn until_stalled(&self, name: &str, reason: Reason) -> VncPasswordStatus {
         self.until(name, reason.as_str(), |status| status.reason(ConditionType::Stalled) == Some(reason))

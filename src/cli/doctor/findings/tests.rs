@@ -122,6 +122,8 @@ fn deployment() -> DeploymentSeen {
         ready: 2,
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         elects: true,
+        account: "operator".to_owned(),
+        watched: vec![],
     }
 }
 
@@ -216,6 +218,7 @@ fn all_is_well() -> Facts {
             leases: Known::Yes(vec![lease]),
             ..of_operator(Known::Yes(vec![deployment()]), vec![pod()])
         },
+        namespaces: vec![],
         identity: Identity::Told(Box::new(told())),
         rights: vec![],
         ahead: Known::Yes(0),
@@ -433,4 +436,38 @@ fn leftovers_are_told_by_namespace_and_never_swept_unseen() {
     assert_eq!(found[0].remedy[1].split_whitespace().count(), 5 + 10, "{:?}", found[0].remedy);
     assert_found("one", &found[1], Level::Warn, "1 Secret in namespace b is of instances");
     assert_eq!(found[1].remedy[1], "kubectl delete secret -n b vnc-01");
+}
+
+#[test]
+fn a_watched_namespace_that_is_gone_or_forbidden_is_named() {
+    let watched = |exists, lacks| WatchedNamespace {
+        operator: "vnc/operator".to_owned(),
+        name: "b".to_owned(),
+        exists,
+        lacks,
+    };
+    let lacks = |names: &[&str]| Known::Yes(names.iter().map(ToString::to_string).collect());
+    let table = [
+        (watched(Known::Yes(true), lacks(&[])), Level::Ok, "may read what it watches: b"),
+        (watched(denied("get namespaces"), lacks(&[])), Level::Ok, "may read what it watches: b"),
+        (
+            watched(Known::Yes(false), lacks(&["list secrets"])),
+            Level::Warn,
+            "namespace b of --watch-namespaces is not there",
+        ),
+        (
+            watched(Known::Yes(true), lacks(&["list secrets", "watch secrets"])),
+            Level::Fail,
+            "may not list secrets, watch secrets in namespace b",
+        ),
+        (watched(Known::Yes(true), denied("create x")), Level::Unknown, "is not known: you may not create x"),
+    ];
+    for (watched, level, text) in table {
+        let found = namespaces(&[watched]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_found(text, &found[0], level, text);
+    }
+    assert_eq!(namespaces(&[]), []);
+    let both = [watched(Known::Yes(true), lacks(&[])), watched(Known::Yes(true), lacks(&[]))];
+    assert_eq!(namespaces(&both).len(), 1, "one for all that are served");
 }
