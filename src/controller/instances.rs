@@ -84,6 +84,14 @@ impl Instances {
         }
     }
 
+    /// The wall clock was set back by so much, a negative time.
+    pub fn set_back(&self, by: SignedDuration) {
+        let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+        for late in table.values_mut().flatten() {
+            late.until = late.until.saturating_add(by).unwrap_or(late.until);
+        }
+    }
+
     /// What may still arrive, or might have until lately, by calls of those whom `concerns` names, as the object with that
     /// uid sees it.
     pub fn unsettled(

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::{
     Context,
     object::{FleetObject, Object},
@@ -17,7 +15,7 @@ impl Source for Context {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             leads: self.config.lease.holds(),
-            gates: self.limiter.states(Timestamp::now()),
+            gates: self.limiter.states(self.now()),
             identities: self.identities.all().iter().map(|identity| view_identity(identity)).collect(),
             objects: self.registry.all().iter().map(|object| view_object(object)).collect(),
             fleets: self.fleets.all().iter().map(|fleet| view_fleet(fleet)).collect(),

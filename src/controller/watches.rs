@@ -4,19 +4,19 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
-use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
     runtime::{
         WatchStreamExt,
         utils::Backoff,
-        watcher::{self, Event, watcher},
+        watcher::{self, Event},
     },
 };
 use tokio::task::JoinSet;
 
 use super::{
     Context,
+    list_watch::list_watch,
     object::{FleetObject, Incoming, IncomingFleet, Key, NodeMetadata, Object, SecretMetadata},
     registry::{Change, Concerned, Gone},
 };
@@ -108,9 +108,6 @@ async fn nodes(context: &Context) {
     }
 }
 
-/// Objects a page of a list: client-go's number as well. A page is in memory twice, as text and cut down.
-const PAGE: u32 = 500;
-
 /// How long to wait before a watch is started again: kube's default, which goes up to 30 s, but no longer than this.
 /// After an outage a watch needs two tries as a rule, since its version has expired: a password would wait a minute.
 const LONGEST_RESTART: Duration = Duration::from_secs(8);
@@ -154,16 +151,14 @@ where
         + 'static,
 {
     let plural = K::plural(&()).into_owned();
-    watcher(api, watcher::Config::default().page_size(PAGE)).backoff(Restart::default()).filter_map(
-        move |event| {
-            let event = event
-                .inspect_err(
-                    |error| tracing::warn!(resource = %plural, %error, "watch failed; it is started again"),
-                )
-                .ok();
-            std::future::ready(event)
-        },
-    )
+    list_watch(api, watcher::Config::default()).backoff(Restart::default()).filter_map(move |event| {
+        let event = event
+            .inspect_err(
+                |error| tracing::warn!(resource = %plural, %error, "watch failed; it is started again"),
+            )
+            .ok();
+        std::future::ready(event)
+    })
 }
 
 async fn objects(context: &Context, namespace: Option<String>, readiness: &Readiness) {
@@ -198,7 +193,7 @@ fn follow_up(context: &Context, change: Change) {
     if let Some(Gone { uid, instance_id, identity, before, unclaimed }) = gone {
         // A process before this one may have made a call for it that this one does not know of.
         let until = context.term().and_then(|term| before.until(term, true));
-        let now = Timestamp::now();
+        let now = context.now();
         if let Some(until) = until.filter(|until| *until > now) {
             let caller = context.identities.caller(&identity);
             context.instances.unsettle(&instance_id, &uid, caller, None, until, now);

@@ -4,6 +4,7 @@
 mod adoption;
 mod canary;
 mod claims;
+mod clock;
 mod conflict;
 mod crd;
 mod delivery;
@@ -21,6 +22,7 @@ mod identity;
 mod knobs;
 mod leader;
 mod limits;
+mod memory;
 mod mishaps;
 mod on_demand;
 mod process;
