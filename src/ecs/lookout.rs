@@ -529,7 +529,7 @@ mod tests {
         let mut wanted = wanted([hours + 1, hours + 20, hours + 60]);
         let (batches, _) = wanted.plan(at(hours + 1), 16, open);
         wanted.record(&batches[0], Ok((at(hours + 1), HashMap::new(), Found::Unseen)));
-        wanted.want(&identity("own"), "i-0", &region("cn-hangzhou"), at(hours + 16));
+        wanted.want(&batches[0].identity, "i-0", &region("cn-hangzhou"), at(hours + 16));
         wanted.set_back(SignedDuration::from_secs(-hours));
         let look = wanted.groups["own"].entries["i-0"].look.clone();
         assert_eq!(look.map(|look| look.at), Some(at(1)), "no look is of a time to come");

@@ -202,6 +202,6 @@ fn a_stepped_clock_closes_no_gate_for_long() {
         let opens = limiter.throttled(ROUTE, &asker("a"), ticket, None, time(70));
         assert!(opens.duration_since(time(70)).as_secs() <= 60, "{name}: {opens}");
         let made = calls(130..190);
-        assert!(made > 15, "{name}: {made} calls after it was throttled");
+        assert!(made > 5, "{name}: {made} calls after it was throttled");
     }
 }
