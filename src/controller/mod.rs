@@ -187,16 +187,7 @@ pub async fn run(
     if context.config.fleets {
         watches::spawn_fleets(&context, &fleets, &mut tasks);
     }
-    tasks.spawn({
-        let context = Arc::clone(&context);
-        async move {
-            let seen = |instance: &str| {
-                context.registry.wake_instance(instance);
-                context.wake_all(context.registry.woken());
-            };
-            context.lookout.run(seen).await;
-        }
-    });
+    tasks.spawn(poll_instances(Arc::clone(&context)));
     tasks.spawn(turns(Arc::clone(&context)));
     let work = async {
         // Nobody decides before everything is listed: the owner of an instance may be in the list that is still to
@@ -262,7 +253,16 @@ const FLEETS: usize = 4;
 /// How often those are called up that can call earlier than they were told.
 const CALL_UP: Duration = Duration::from_secs(1);
 
-/// Wakes whoever can call earlier than it was told, for ever.
+/// Polls the instances that objects wait for, and wakes these, for ever.
+async fn poll_instances(context: Arc<Context>) {
+    let seen = |instance: &str| {
+        context.registry.wake_instance(instance);
+        context.wake_all(context.registry.woken());
+    };
+    context.lookout.run(seen).await;
+}
+
+/// Wakes whoever can call earlier than it was told, and follows the wall clock, for ever.
 async fn turns(context: Arc<Context>) {
     let mut pause = tokio::time::interval(CALL_UP);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
