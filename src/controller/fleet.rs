@@ -106,7 +106,7 @@ async fn reconcile(context: &Context, fleet: Arc<FleetObject>) -> Result<Option<
     let spec = match &fleet.spec {
         Ok(spec) => Arc::clone(spec),
         Err(problem) => {
-            let verdict = invalid_fleet(&fleet.status, fleet.generation, Timestamp::now());
+            let verdict = invalid_fleet(&fleet.status, fleet.generation, context.now());
             if verdict != *fleet.status || fleet.status_unread {
                 tracing::warn!(problem, "the fleet does not fit the schema of this operator");
                 status::write_fleet(&context.client, &fleet, &verdict).await?;
@@ -156,12 +156,12 @@ struct Known {
 }
 
 impl Known {
-    fn now(answer: Answer) -> Self {
-        Self { answer: Some(answer), at: Timestamp::now(), failed: None }
+    fn of(answer: Answer, at: Timestamp) -> Self {
+        Self { answer: Some(answer), at, failed: None }
     }
 
-    fn nothing(failed: impl Into<String>) -> Self {
-        Self { answer: None, at: Timestamp::now(), failed: Some(failed.into()) }
+    fn nothing(failed: impl Into<String>, at: Timestamp) -> Self {
+        Self { answer: None, at, failed: Some(failed.into()) }
     }
 }
 
@@ -191,7 +191,7 @@ impl Pass<'_> {
     /// Decides once, tells it, and acts.
     async fn turn(&mut self) -> Result<Next, Error> {
         let Some(known) = self.known() else { return Ok(Next::after(ASKED)) };
-        let (context, spec, now) = (self.context, Arc::clone(&self.spec), Timestamp::now());
+        let (context, spec, now) = (self.context, Arc::clone(&self.spec), self.context.now());
         let (fleet, memory) = (Arc::clone(&self.fleet), &context.fleets);
         let children = Children::new(&fleet, &spec);
         let selection = self.select(&known, &children, now);
@@ -250,8 +250,9 @@ impl Pass<'_> {
             return Ok(Next::after(GATHER));
         }
         let unseen = memory.remember(&fleet, |memory| memory.issued.forgotten_at()).flatten();
-        let unseen = unseen.map(super::vnc_password::until);
-        let wake = plan.wake.map(super::vnc_password::until);
+        let until = |at| super::vnc_password::until(at, context.now());
+        let unseen = unseen.map(until);
+        let wake = plan.wake.map(until);
         // What others have at instances changes without a word to this fleet.
         let again = Some(discovery::interval(&spec));
         Ok(Next::Rest(wake.into_iter().chain(recount).chain(unseen).chain(again).min()))
@@ -259,15 +260,15 @@ impl Pass<'_> {
 
     /// What is known of which instances there are; `None`: it is asked for.
     fn known(&self) -> Option<Known> {
-        let (context, spec) = (self.context, &self.spec);
+        let (context, spec, now) = (self.context, &self.spec, self.context.now());
         let own = answer_without_tags(context, spec);
         if own.is_none() && spec.node_selector.is_some() {
             let text =
                 "the Nodes of this cluster cannot be listed: grant the operator get, list and watch on nodes";
-            return context.nodes.are_late().then(|| Known::nothing(text));
+            return context.nodes.are_late().then(|| Known::nothing(text, now));
         }
         if !discovery::needed(spec) {
-            return own.map(Known::now);
+            return own.map(|answer| Known::of(answer, now));
         }
         let (found, asking) = context
             .fleets
@@ -276,14 +277,16 @@ impl Pass<'_> {
         if asking.is_none() && found.as_ref().is_none_or(|found| !found.answers(spec)) {
             context.wake_discovery(&self.fleet.name);
         }
-        let found = found.filter(|found| found.answers(spec) && !found.is_stale(spec, Timestamp::now()));
+        let found = found.filter(|found| found.answers(spec) && !found.is_stale(spec, now));
         let Some(found) = found else {
             let late = asking.is_some_and(|since| since.elapsed() > PATIENCE);
             let text = "the cloud was asked which instances there are, and has not answered yet; calls may be throttled";
-            return late.then(|| Known::nothing(text));
+            return late.then(|| Known::nothing(text, now));
         };
         let answer = match found.tagged() {
-            _ if found.is_empty() => return Some(Known::nothing(found.failed.clone().unwrap_or_default())),
+            _ if found.is_empty() => {
+                return Some(Known::nothing(found.failed.clone().unwrap_or_default(), now));
+            }
             Some(tagged) => tagged.clone().less(&spec.exclude),
             None => own?,
         };

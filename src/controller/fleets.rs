@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use jiff::SignedDuration;
+
 use super::{fleet::discovery::Found, object::FleetObject};
 use crate::rotation::fleet::{Issued, Trouble};
 
@@ -74,6 +76,14 @@ impl Fleets {
     /// A fleet was deleted.
     pub fn delete(&self, name: &str) {
         self.fleets().remove(name);
+    }
+
+    /// The wall clock was set back by so much, a negative time. What the cloud has answered is asked anew.
+    pub fn set_back(&self, by: SignedDuration) {
+        for entry in self.fleets().values_mut() {
+            entry.memory.found = None;
+            entry.memory.issued.set_back(by);
+        }
     }
 
     /// The names of all fleets.

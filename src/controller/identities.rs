@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use zeroize::Zeroizing;
 
@@ -149,7 +149,14 @@ impl Identities {
 
     /// Notes that a Secret with credentials has changed.
     pub fn changed(&self, key: &Key) {
-        self.known().entry(key.clone()).or_default().changed = Some(Timestamp::now());
+        self.known().entry(key.clone()).or_default().changed = Some(self.clock.local());
+    }
+
+    /// The wall clock was set back by so much, a negative time.
+    pub fn set_back(&self, by: SignedDuration) {
+        for changed in self.known().values_mut().filter_map(|known| known.changed.as_mut()) {
+            *changed = changed.saturating_add(by).unwrap_or(*changed);
+        }
     }
 
     /// When the Secret with the object's credentials was last seen to change.

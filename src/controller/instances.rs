@@ -88,6 +88,14 @@ impl Instances {
         }
     }
 
+    /// The wall clock was set back by so much, a negative time.
+    pub fn set_back(&self, by: SignedDuration) {
+        let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+        for late in table.values_mut().flatten() {
+            late.until = late.until.saturating_add(by).unwrap_or(late.until);
+        }
+    }
+
     /// What may still arrive, or might have until lately, by the calls that `concerns` names, as the object with that uid
     /// sees it.
     pub fn unsettled(
@@ -200,9 +208,8 @@ mod tests {
     #[test]
     fn what_nobody_asks_about_is_forgotten_too() {
         let instances = Instances::default();
-        let operator = Caller { identity: "operator".into(), account: None };
         for (id, by, until) in [("i-1", "a", 10), ("i-1", "b", 20), ("i-2", "c", 30)] {
-            instances.unsettle(id, &by.into(), operator.clone(), None, at(until), at(0));
+            instances.unsettle(id, late(by, until), at(0));
         }
         for (now, left) in [(10 + 3599, 3), (10 + 3600, 2), (20 + 3600, 1), (30 + 3600, 0)] {
             instances.prune(at(now));

@@ -5,6 +5,7 @@
 //! | `vnc_password` | one pass over one object: observe, decide, act, record |
 //! | `fleet` | one pass over one fleet: its instances, its children, what is next |
 //! | `fleets`, `nodes` | the fleets and the Nodes, and what this process remembers of each |
+//! | `list_watch` | lists a kind in pages that fit into memory, then watches it |
 //! | `watches` | the watches, and whom an event concerns |
 //! | `queue` | runs passes: each object once at a time, so many at once, again when asked |
 //! | `registry` | the objects, and what this process remembers of each |
@@ -15,14 +16,17 @@
 //! | `status` | writing the status |
 //! | `events` | Events, sent beside the passes |
 //! | `snapshot` | what a scrape of the metrics is told |
+//! | `clock_steps` | tells when the wall clock was stepped |
 //! | `object` | the objects as this process keeps them |
 
+mod clock_steps;
 mod error;
 mod events;
 mod fleet;
 mod fleets;
 mod identities;
 mod instances;
+mod list_watch;
 mod namespaces;
 mod nodes;
 mod object;
@@ -37,7 +41,7 @@ mod watches;
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -45,8 +49,9 @@ use futures::{
     StreamExt,
     channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::Client;
+use tokio::time::Instant;
 
 use crate::{
     ecs::{self, Action, Asker, Limiter, Lookout, Region, Route},
@@ -56,6 +61,7 @@ use crate::{
     },
     runtime::{Lease, Metrics, Queue, Readiness, Shutdown, Source},
 };
+use clock_steps::ClockSteps;
 pub use error::Error;
 use events::Events;
 use fleets::Fleets;
@@ -119,7 +125,7 @@ struct Context {
     namespaces: Namespaces,
     instances: Instances,
     /// When this process began to lead: what a process before it did was done by then.
-    term_start: OnceLock<Timestamp>,
+    term_start: Mutex<Option<Timestamp>>,
     events: Events,
     fingerprints: FingerprintKey,
     /// This process, in the records that it writes.
@@ -171,7 +177,7 @@ pub async fn run(
         nodes: Nodes::default(),
         secrets: Secrets::default(),
         instances: Instances::default(),
-        term_start: OnceLock::new(),
+        term_start: Mutex::default(),
         events,
         fingerprints: FingerprintKey::new(&random),
         writer: random_id()?.into(),
@@ -188,16 +194,7 @@ pub async fn run(
     if context.config.fleets {
         watches::spawn_fleets(&context, &fleets, &mut tasks);
     }
-    tasks.spawn({
-        let context = Arc::clone(&context);
-        async move {
-            let seen = |instance: &str| {
-                context.registry.wake_instance(instance);
-                context.wake_all(context.registry.woken());
-            };
-            context.lookout.run(seen).await;
-        }
-    });
+    tasks.spawn(poll_instances(Arc::clone(&context)));
     tasks.spawn(turns(Arc::clone(&context)));
     let work = async {
         // Nobody decides before everything is listed: the owner of an instance may be in the list that is still to
@@ -211,23 +208,37 @@ pub async fn run(
             () = context.stand_by(&mut woken, &mut woken_fleets, &mut woken_discoveries) => {}
             () = stop.requested() => {}
         }
-        context.term_start.get_or_init(Timestamp::now);
+        context.begin_term();
         let gauges = |queue| context.metrics.queue(queue);
-        let objects = queue::run(woken, concurrency, gauges(Queue::Objects), shutdown.clone(), |key| {
-            vnc_password::pass(Arc::clone(&context), key)
-        });
+        let objects = queue::run(
+            woken,
+            concurrency,
+            gauges(Queue::Objects),
+            shutdown.clone(),
+            || context.now(),
+            |key| vnc_password::pass(Arc::clone(&context), key),
+        );
         let fleets = async {
             tokio::select! {
                 () = fleets.ready() => {}
                 () = stop.requested() => {}
             }
-            let passes = queue::run(woken_fleets, FLEETS, gauges(Queue::Fleets), shutdown.clone(), |name| {
-                fleet::pass(Arc::clone(&context), name)
-            });
-            let discoveries =
-                queue::run(woken_discoveries, FLEETS, gauges(Queue::Discoveries), shutdown.clone(), |name| {
-                    fleet::discovery::discover(Arc::clone(&context), name)
-                });
+            let passes = queue::run(
+                woken_fleets,
+                FLEETS,
+                gauges(Queue::Fleets),
+                shutdown.clone(),
+                || context.now(),
+                |name| fleet::pass(Arc::clone(&context), name),
+            );
+            let discoveries = queue::run(
+                woken_discoveries,
+                FLEETS,
+                gauges(Queue::Discoveries),
+                shutdown.clone(),
+                || context.now(),
+                |name| fleet::discovery::discover(Arc::clone(&context), name),
+            );
             tokio::join!(passes, discoveries);
         };
         tokio::join!(objects, fleets);
@@ -251,11 +262,21 @@ const PRUNE: Duration = Duration::from_mins(1);
 /// How often those are called up that can call earlier than they were told.
 const CALL_UP: Duration = Duration::from_secs(1);
 
-/// Wakes whoever can call earlier than it was told, for ever.
+/// Polls the instances that objects wait for, and wakes these, for ever.
+async fn poll_instances(context: Arc<Context>) {
+    let seen = |instance: &str| {
+        context.registry.wake_instance(instance);
+        context.wake_all(context.registry.woken());
+    };
+    context.lookout.run(seen).await;
+}
+
+/// Wakes whoever can call earlier than it was told, and follows the wall clock, for ever.
 async fn turns(context: Arc<Context>) {
     let mut pause = tokio::time::interval(CALL_UP);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut pruned = Instant::now();
+    let mut steps = ClockSteps::new(context.now(), Instant::now());
     loop {
         pause.tick().await;
         if pruned.elapsed() >= PRUNE {
@@ -263,7 +284,10 @@ async fn turns(context: Arc<Context>) {
             pruned = Instant::now();
         }
         context.wake_all(context.registry.woken_crowds());
-        let now = Timestamp::now();
+        let now = context.now();
+        if let Some(step) = steps.step(now, Instant::now()) {
+            context.clock_stepped(step);
+        }
         // The lookout, which belongs to no namespace, comes by itself.
         let called = context.limiter.called_up(now).into_iter().filter(|asker| !asker.namespace.is_empty());
         for Asker { namespace, name } in called {
@@ -313,7 +337,7 @@ impl Context {
         }
         // Another process acted until now: what it began may still be on its way, and nothing seen meanwhile is this
         // process's own.
-        self.registry.inherit();
+        self.registry.inherit(self.now());
         self.wake_all(self.registry.woken());
         for name in self.fleets.names() {
             self.wake_fleet(&name);
@@ -326,6 +350,47 @@ impl Context {
         let Ok(spec) = &object.spec else { return };
         self.lookout.forget(&Identities::name(object), &spec.instance_id);
         self.registry.wake_instance(&spec.instance_id);
+    }
+
+    /// The wall clock.
+    fn now(&self) -> Timestamp {
+        self.ecs.clock().local()
+    }
+
+    /// The wall clock was stepped, or the machine slept. Times in memory that the clock has shown before it was set back go back
+    /// with it, and everything is decided on anew: stored times that cannot be are cut then. What a step forward has made due is
+    /// found by itself.
+    fn clock_stepped(&self, by: SignedDuration) {
+        tracing::warn!(
+            seconds = by.as_secs(),
+            "the clock was stepped by so many seconds, or the machine slept"
+        );
+        if !by.is_negative() {
+            return;
+        }
+        self.lookout.set_back(by);
+        self.instances.set_back(by);
+        self.registry.set_back(by);
+        self.identities.set_back(by);
+        self.fleets.set_back(by);
+        let mut term_start = self.term_start.lock().unwrap_or_else(PoisonError::into_inner);
+        *term_start = term_start.map(|start| start.saturating_add(by).unwrap_or(start));
+        drop(term_start);
+        self.wake_all(self.registry.keys(None).into_iter().map(|(key, _)| key).collect());
+        for name in self.fleets.names() {
+            self.wake_fleet(&name);
+            self.wake_discovery(&name);
+        }
+    }
+
+    fn begin_term(&self) {
+        let now = self.now();
+        self.term_start.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
+    }
+
+    /// When this process began to lead.
+    fn term_start(&self) -> Option<Timestamp> {
+        *self.term_start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who owns the instance that the object names.
@@ -350,14 +415,14 @@ impl Context {
 
     /// The term of this process; `None` before it leads.
     fn term(&self) -> Option<Term> {
-        let settled = self.term_start.get()?.checked_add(self.config.settle).ok()?;
+        let settled = self.term_start()?.checked_add(self.config.settle).ok()?;
         Some(Term { settled })
     }
 
     /// Until when a call that a process before this one made for another object may arrive at the object's instance, or may
     /// have arrived, and the objects of other identities that this rests on.
     fn others_before(&self, object: &object::Object) -> (Option<Timestamp>, Vec<Arc<object::Object>>) {
-        let now = Timestamp::now();
+        let now = self.now();
         let Some(term) = self.term().filter(|term| term.settled > now - KEPT) else {
             return (None, Vec::new());
         };
@@ -368,7 +433,7 @@ impl Context {
     /// have made for another object. Calls that are known to be another account's do not concern it.
     fn unsettled(&self, object: &object::Object) -> Vec<Unsettled> {
         let Ok(spec) = &object.spec else { return Vec::new() };
-        let (own, now) = (Identities::name(object), Timestamp::now());
+        let (own, now) = (Identities::name(object), self.now());
         let region = spec.region_id.as_deref().or(self.config.region.as_ref().map(ecs::Region::as_str));
         let concerns = |late: &Late| {
             let elsewhere = late.region.as_deref().zip(region).is_some_and(|(one, other)| one != other);

@@ -7,15 +7,11 @@ use std::{
 };
 
 use futures::StreamExt;
-use kube::{
-    Client, Resource,
-    api::{GetParams, ListParams},
-    core::Request,
-};
+use kube::{Client, Resource, api::GetParams, core::Request};
 use serde::Deserialize;
 use tokio::sync::Notify;
 
-use super::object::NodeMetadata;
+use super::{list_watch::Pages, object::NodeMetadata};
 use crate::{
     api::NodeSelector,
     rotation::fleet::{self, Answer},
@@ -23,8 +19,6 @@ use crate::{
 
 /// More Nodes than this are read by a list.
 const MANY: usize = 20;
-/// Nodes a page of a list.
-const PAGE: u32 = 500;
 /// Nodes that are read at the same time.
 const READERS: usize = 4;
 /// A Node without a providerID is not read again sooner than that.
@@ -202,17 +196,14 @@ impl Nodes {
 
     async fn read_all(&self, client: &Client) -> Result<bool, kube::Error> {
         let mut news = false;
-        let mut parameters = ListParams::default().limit(PAGE);
+        let mut pages = Pages::new("/api/v1/nodes", false);
         loop {
-            let request =
-                Request::new("/api/v1/nodes").list(&parameters).map_err(kube::Error::BuildRequest)?;
-            let page: Page = client.request(request).await?;
-            for node in page.items {
+            let (page, last) = pages.read(client).await?;
+            for node in page.into_items() {
                 news |= self.learn(node);
             }
-            match page.metadata.next.filter(|next| !next.is_empty()) {
-                Some(next) => parameters = parameters.continue_token(&next),
-                None => return Ok(news),
+            if last {
+                return Ok(news);
             }
         }
     }
@@ -252,20 +243,7 @@ fn label<'a>(labels: &'a str, key: &str) -> Option<&'a str> {
         .map(|(_, value)| value)
 }
 
-/// A page of Nodes, of which only what is needed is read.
-#[derive(Clone, Debug, Deserialize)]
-struct Page {
-    #[serde(default)]
-    metadata: PageMetadata,
-    items: Vec<WireNode>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-struct PageMetadata {
-    #[serde(rename = "continue")]
-    next: Option<String>,
-}
-
+/// A Node, of which only what is needed is read.
 #[derive(Clone, Debug, Deserialize)]
 struct WireNode {
     metadata: WireMetadata,

@@ -10,21 +10,20 @@ use std::{
 };
 
 use futures::{StreamExt, channel::mpsc::UnboundedReceiver};
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep_until},
-};
+use jiff::Timestamp;
+use tokio::{task::JoinSet, time::sleep};
 
 use super::{SMALL, shrink};
 use crate::runtime::{QueueGauges, Shutdown};
 
 /// Runs until shutdown is asked for, then until the passes that run have ended. A pass returns when it wants to run
-/// again, if at all.
+/// again, if at all. `now` is the wall clock: the times that passes ask for are times of it.
 pub(super) async fn run<K, F>(
     mut woken: UnboundedReceiver<K>,
     concurrency: usize,
     gauges: QueueGauges,
     mut shutdown: Shutdown,
+    now: impl Fn() -> Timestamp,
     pass: impl Fn(K) -> F,
 ) where
     K: Clone + Eq + Hash + Send + 'static,
@@ -40,14 +39,14 @@ pub(super) async fn run<K, F>(
             passes.spawn(async move { (key, pass.await) });
         }
         gauges.set(schedule.ready.len(), passes.len(), schedule.later.len());
-        let due = schedule.next_due();
+        let pause = schedule.next_due().map(|due| pause(due, now()));
         tokio::select! {
             biased;
             () = shutdown.requested() => break,
             Some(ended) = passes.join_next(), if !passes.is_empty() => match ended {
                 Ok((key, wait)) => {
                     let wait: Option<Duration> = wait;
-                    schedule.ended(&key, wait.map(|wait| Instant::now() + wait.min(LONGEST_WAIT)));
+                    schedule.ended(&key, wait.map(|wait| now() + wait.min(LONGEST_WAIT)));
                 }
                 // A pass that panics takes the process down: nothing may go on in a state that nobody foresaw.
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -59,7 +58,7 @@ pub(super) async fn run<K, F>(
                     schedule.wake(key);
                 }
             }
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => schedule.fall_due(Instant::now()),
+            () = sleep(pause.unwrap_or_default()), if pause.is_some() => schedule.fall_due(now()),
         }
     }
     let finished = async { while passes.join_next().await.is_some() {} };
@@ -75,6 +74,15 @@ const GRACE: Duration = Duration::from_secs(20);
 /// So that no time can be out of range.
 const LONGEST_WAIT: Duration = Duration::from_hours(180 * 24);
 
+/// How often due times are compared with the wall clock (R45). It may be stepped, and while a machine sleeps the clock
+/// that timers go by stands still.
+const COMPARED: Duration = Duration::from_secs(30);
+
+/// How long to sleep where the next key falls due at that time.
+fn pause(due: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(due.duration_since(now)).unwrap_or_default().min(COMPARED)
+}
+
 /// What is to run, what runs, and what is to run later. Each key stands in at most one of the three.
 struct Schedule<K> {
     ready: VecDeque<K>,
@@ -82,8 +90,8 @@ struct Schedule<K> {
     queued: HashSet<K>,
     /// Whether a key that runs was woken meanwhile.
     running: HashMap<K, bool>,
-    later: BTreeMap<(Instant, u64), K>,
-    later_at: HashMap<K, (Instant, u64)>,
+    later: BTreeMap<(Timestamp, u64), K>,
+    later_at: HashMap<K, (Timestamp, u64)>,
     /// Tells apart what is due at the same time.
     count: u64,
 }
@@ -130,7 +138,7 @@ impl<K: Clone + Eq + Hash> Schedule<K> {
     }
 
     /// It has run, and wants to run again at that time.
-    fn ended(&mut self, key: &K, again: Option<Instant>) {
+    fn ended(&mut self, key: &K, again: Option<Timestamp>) {
         if self.running.remove(key).unwrap_or(false) {
             self.wake(key.clone());
         } else if let Some(at) = again {
@@ -148,12 +156,12 @@ impl<K: Clone + Eq + Hash> Schedule<K> {
     }
 
     /// When the next falls due.
-    fn next_due(&self) -> Option<Instant> {
+    fn next_due(&self) -> Option<Timestamp> {
         self.later.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// What is due runs now.
-    fn fall_due(&mut self, now: Instant) {
+    fn fall_due(&mut self, now: Timestamp) {
         while let Some(entry) = self.later.first_entry()
             && entry.key().0 <= now
         {
@@ -193,6 +201,16 @@ mod tests {
         ended: AtomicUsize,
     }
 
+    /// A wall clock that goes with the timers, but was set to another time after half a minute.
+    fn wall(step: i64) -> impl Fn() -> Timestamp {
+        let begun = tokio::time::Instant::now();
+        move || {
+            let elapsed = begun.elapsed();
+            let step = if elapsed < Duration::from_secs(30) { 0 } else { step };
+            Timestamp::UNIX_EPOCH + elapsed + jiff::SignedDuration::from_secs(step)
+        }
+    }
+
     async fn pass(counters: Arc<Counters>, again: Option<Duration>) -> Option<Duration> {
         let running = counters.running.fetch_add(1, SeqCst) + 1;
         counters.most.fetch_max(running, SeqCst);
@@ -214,7 +232,7 @@ mod tests {
             stop.request();
         });
         let gauges = Metrics::new(true).queue(Queue::Objects);
-        run(woken, concurrency, gauges, shutdown, |_| pass(Arc::clone(&counters), again)).await;
+        run(woken, concurrency, gauges, shutdown, wall(0), |_| pass(Arc::clone(&counters), again)).await;
         assert_eq!(counters.running.load(SeqCst), 0, "what runs is finished");
         (counters.ended.load(SeqCst), counters.most.load(SeqCst))
     }
@@ -234,6 +252,30 @@ mod tests {
         assert_eq!(ran(&[1], 3, 1050, Some(Duration::from_millis(400))).await, (3, 1));
     }
 
+    /// A pass asks for ten minutes later. Half a minute after it the clock is stepped, or the machine has slept.
+    #[tokio::test(start_paused = true)]
+    async fn due_times_are_those_of_the_wall_clock() {
+        let hours = 3 * 3600;
+        // The seconds by which the clock is stepped, and those after which the pass runs again.
+        for (step, expected) in [(0, 600), (hours, 30), (300, 300), (-300, 900)] {
+            let (wake, woken) = unbounded();
+            wake.unbounded_send(1).unwrap();
+            let (stop, shutdown) = Shutdown::new();
+            let begun = tokio::time::Instant::now();
+            let ran = Arc::<std::sync::Mutex<Vec<u64>>>::default();
+            let gauges = Metrics::new(true).queue(Queue::Objects);
+            run(woken, 1, gauges, shutdown, wall(step), |_| {
+                ran.lock().unwrap().push(begun.elapsed().as_secs());
+                if ran.lock().unwrap().len() == 2 {
+                    stop.request();
+                }
+                std::future::ready(Some(Duration::from_secs(600)))
+            })
+            .await;
+            assert_eq!(*ran.lock().unwrap(), [0, expected], "{step}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn shutdown_waits_for_what_runs_and_starts_nothing_more() {
         assert_eq!(ran(&[1, 2, 3], 2, 50, None).await, (2, 2));
@@ -247,7 +289,7 @@ mod tests {
         schedule.wake(1);
         schedule.wake(1);
         assert_eq!(schedule.start(), None, "never twice at a time");
-        schedule.ended(&1, Some(Instant::now()));
+        schedule.ended(&1, Some(Timestamp::UNIX_EPOCH));
         assert_eq!((schedule.start(), schedule.next_due()), (Some(1), None));
         schedule.ended(&1, None);
         assert_eq!(schedule.start(), None);
@@ -256,7 +298,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wake_up_takes_the_place_of_a_later_time() {
         let mut schedule = Schedule::default();
-        let now = Instant::now();
+        let now = Timestamp::UNIX_EPOCH;
         for key in [1, 2, 3] {
             schedule.wake(key);
             schedule.start();

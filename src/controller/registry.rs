@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub(super) use self::contest::{Before, Proof, Term};
 use self::contest::{Claim, Contests, Seat, contender};
@@ -215,8 +215,7 @@ impl Registry {
     }
 
     /// Another process acted for all objects until now.
-    pub fn inherit(&self) {
-        let now = Timestamp::now();
+    pub fn inherit(&self, now: Timestamp) {
         let mut tables = self.tables();
         let keys: Vec<Key> = tables.entries.keys().cloned().collect();
         for entry in tables.entries.values_mut() {
@@ -322,6 +321,16 @@ impl Registry {
             if let Some(object) = self.newest(&key) {
                 self.remember(&object, |memory| memory.claim.renewed(principal));
             }
+        }
+    }
+
+    /// The wall clock was set back by so much, a negative time.
+    pub fn set_back(&self, by: SignedDuration) {
+        for entry in self.tables().entries.values_mut() {
+            if let Some((until, _)) = &mut entry.memory.doubt {
+                *until = until.saturating_add(by).unwrap_or(*until);
+            }
+            entry.memory.claim.set_back(by);
         }
     }
 

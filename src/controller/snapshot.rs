@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::{
     Context,
     object::{FleetObject, Object},
@@ -18,7 +16,7 @@ impl Source for Context {
         Snapshot {
             leads: self.config.lease.holds(),
             unreadable: self.namespaces.unreadable(),
-            gates: self.limiter.states(Timestamp::now()),
+            gates: self.limiter.states(self.now()),
             identities: self.identities.all().iter().map(|identity| view_identity(identity)).collect(),
             objects: self.registry.all().iter().map(|object| view_object(object)).collect(),
             fleets: self.fleets.all().iter().map(|fleet| view_fleet(fleet)).collect(),

@@ -116,7 +116,7 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Agai
 
 /// The spec cannot be read: says so, and leaves the object alone until it is mended.
 async fn malformed(context: &Context, object: &Object, problem: &str) -> Result<Option<Again>, Error> {
-    let verdict = rotation::invalid_object(&object.status, object.generation, Timestamp::now());
+    let verdict = rotation::invalid_object(&object.status, object.generation, context.now());
     if verdict != *object.status || object.status_unread {
         tracing::warn!(problem, "the object does not fit the schema of this operator");
         status::write(&context.client, object, &verdict).await?;
@@ -151,7 +151,7 @@ struct End {
 impl<'a> Pass<'a> {
     /// Gathers what is known without asking anybody.
     fn observe(context: &'a Context, object: Arc<Object>, spec: Arc<VncPasswordSpec>) -> Self {
-        let now = Timestamp::now();
+        let now = context.now();
         let region = match &spec.region_id {
             Some(region) => Region::parse(region).ok(),
             None => context.config.region.clone(),
@@ -212,7 +212,7 @@ impl<'a> Pass<'a> {
             spec,
         };
         let others_called = context.others_called(&object);
-        let term_start = context.term_start.get().copied().unwrap_or(now);
+        let term_start = context.term_start().unwrap_or(now);
         if let Some(doubt) = rotation::doubt(&observed, inherited, others_called, term_start, now) {
             context.registry.remember(&object, |memory| memory.doubt(doubt.until, doubt.by_other, now));
         }
@@ -242,7 +242,7 @@ impl<'a> Pass<'a> {
 
     /// Takes down whether the limiter lets this identity call.
     fn ask_limiter(&mut self) {
-        let (asker, now) = (asker(&self.object.key), Timestamp::now());
+        let (asker, now) = (asker(&self.object.key), self.context.now());
         let opens = |action| self.context.limiter.opens(self.route(action)?, &asker, now);
         let (limiter, reboot) = (opens(Action::ModifyInstanceVncPasswd), opens(Action::RebootInstance));
         let route = self.route(Action::ModifyInstanceVncPasswd);
@@ -259,7 +259,8 @@ impl<'a> Pass<'a> {
 
     /// Whoever rests until its turn keeps a place in the line, anybody else none. Returns when the turn comes.
     fn line_up(&self, verdict: &Verdict) -> Option<Timestamp> {
-        let (limiter, asker, now) = (&self.context.limiter, asker(&self.object.key), Timestamp::now());
+        let context = self.context;
+        let (limiter, asker, now) = (&context.limiter, asker(&self.object.key), context.now());
         let turns = [
             (Action::ModifyInstanceVncPasswd, self.observed.limiter_opens),
             (Action::RebootInstance, self.observed.reboot_opens),
@@ -283,7 +284,7 @@ impl<'a> Pass<'a> {
         self.contest_owner().await?;
         self.ask_strangers().await?;
         loop {
-            let now = Timestamp::now();
+            let now = self.context.now();
             match rotation::decide(&self.observed, now) {
                 Decision::ReadCredentials => self.read_credentials().await?,
                 Decision::ReadSecret => self.read_secret().await?,
@@ -354,7 +355,8 @@ impl<'a> Pass<'a> {
         }
         let reply = self.observed.attempt.as_ref().map(|attempt| &attempt.reply);
         let why = requeue(&verdict.status, reply, told.is_some());
-        let end = End { again: told.or(verdict.wake).map(|at| Again { after: until(at), why }) };
+        let end =
+            End { again: told.or(verdict.wake).map(|at| Again { after: until(at, context.now()), why }) };
         if verdict.status == *self.observed.status && !self.object.status_unread {
             self.remember(verdict, None);
             return Ok(Some(end));
@@ -487,8 +489,8 @@ fn spread(uid: &str) -> f64 {
 }
 
 /// How long until then; a little more, so that it has come.
-pub(super) fn until(at: Timestamp) -> Duration {
-    let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+pub(super) fn until(at: Timestamp, now: Timestamp) -> Duration {
+    let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
     left + Duration::from_millis(5)
 }
 

@@ -4,13 +4,12 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
-use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
     runtime::{
         WatchStreamExt,
         utils::Backoff,
-        watcher::{self, Event, watcher},
+        watcher::{self, Event},
     },
 };
 use tokio::task::JoinSet;
@@ -18,6 +17,7 @@ use tokio::task::JoinSet;
 use super::{
     Context,
     instances::Late,
+    list_watch::list_watch,
     namespaces::{News, Resource},
     object::{FleetObject, Incoming, IncomingFleet, Key, NodeMetadata, Object, SecretMetadata},
     registry::{Change, Concerned, Gone},
@@ -113,9 +113,6 @@ async fn nodes(context: &Context) {
     }
 }
 
-/// Objects a page of a list: client-go's number as well. A page is in memory twice, as text and cut down.
-const PAGE: u32 = 500;
-
 /// How long to wait before a watch is started again: kube's default, which goes up to 30 s, but no longer than this.
 /// After an outage a watch needs two tries as a rule, since its version has expired: a password would wait a minute.
 const LONGEST_RESTART: Duration = Duration::from_secs(8);
@@ -170,7 +167,7 @@ where
         + Send
         + 'static,
 {
-    watcher(api, watcher::Config::default().page_size(PAGE)).backoff(Restart::default())
+    list_watch(api, watcher::Config::default()).backoff(Restart::default())
 }
 
 fn failed<K: kube::Resource<DynamicType = ()>>(error: &watcher::Error) {
@@ -291,7 +288,7 @@ fn follow_up(context: &Context, change: Change) {
         // Another process may have made a call for it that this one does not know of. As long as another leads, its status
         // is all that tells.
         let until = context.term().map_or(unsettled, |term| before.until(term, true));
-        let now = Timestamp::now();
+        let now = context.now();
         if let Some(until) = until.filter(|until| *until > now) {
             let caller = context.identities.caller(&identity);
             let call = Late { by: uid, caller, region: None, value: None, until };

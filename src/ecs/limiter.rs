@@ -93,7 +93,15 @@ pub struct State {
     pub waiting: usize,
 }
 
-type Gates = HashMap<(Action, Box<str>, Box<str>), Gate>;
+/// A clock that shows less than before, by more than this, was set back.
+const SET_BACK: Micros = 5_000_000;
+
+#[derive(Debug)]
+struct Gates {
+    table: HashMap<(Action, Box<str>, Box<str>), Gate>,
+    /// The latest time that the cloud's clock has shown.
+    latest: Micros,
+}
 
 /// The gates, by action, scope and region. Those that nobody has used for a while are not kept.
 #[derive(Debug)]
@@ -109,7 +117,8 @@ impl Limiter {
     /// A limiter with these ceilings, which counts the minutes of that clock.
     #[must_use]
     pub fn new(rates: Rates, clock: Clock) -> Self {
-        Self { rates, clock, minute: pace::MINUTE, gates: Mutex::default() }
+        let gates = Gates { table: HashMap::new(), latest: Micros::MIN };
+        Self { rates, clock, minute: pace::MINUTE, gates: Mutex::new(gates) }
     }
 
     /// The same for a cloud that counts for so long: 60 s, but in a test.
@@ -123,8 +132,7 @@ impl Limiter {
     #[must_use]
     pub fn opens(&self, route: Route<'_>, asker: &Asker, now: Timestamp) -> Option<Timestamp> {
         let cloud = self.cloud(now);
-        let mut gates = self.gates();
-        match gates.get_mut(&key(route)) {
+        match self.gates_at(cloud).table.get_mut(&key(route)) {
             Some(gate) => gate.opens(asker, cloud).map(|opens| local(opens, cloud, now)),
             None => None,
         }
@@ -137,43 +145,43 @@ impl Limiter {
     /// It is not this one's turn: it stands in the line, and the time is when to come back.
     pub fn admit(&self, route: Route<'_>, asker: &Asker, now: Timestamp) -> Result<Ticket, Timestamp> {
         let cloud = self.cloud(now);
-        self.with(route, |gate| gate.admit(asker, cloud)).map_err(|opens| local(opens, cloud, now))
+        self.with(route, cloud, |gate| gate.admit(asker, cloud)).map_err(|opens| local(opens, cloud, now))
     }
 
     /// Keeps a place in the line for one that cannot call now. Returns when to come.
     pub fn line_up(&self, route: Route<'_>, asker: &Asker, now: Timestamp) -> Timestamp {
         let cloud = self.cloud(now);
-        local(self.with(route, |gate| gate.line_up(asker, cloud)), cloud, now)
+        local(self.with(route, cloud, |gate| gate.line_up(asker, cloud)), cloud, now)
     }
 
     /// Whether this one stands in the line.
     #[must_use]
     pub fn holds_place(&self, route: Route<'_>, asker: &Asker) -> bool {
-        self.gates().get(&key(route)).is_some_and(|gate| gate.holds_place(asker))
+        self.gates().table.get(&key(route)).is_some_and(|gate| gate.holds_place(asker))
     }
 
     /// This one does not want to call any more: its turn is the next one's.
     pub fn withdraw(&self, route: Route<'_>, asker: &Asker) {
-        if let Some(gate) = self.gates().get_mut(&key(route)) {
+        if let Some(gate) = self.gates().table.get_mut(&key(route)) {
             gate.withdraw(asker);
         }
     }
 
     /// This one is gone.
     pub fn forget(&self, asker: &Asker) {
-        self.gates().values_mut().for_each(|gate| gate.withdraw(asker));
+        self.gates().table.values_mut().for_each(|gate| gate.withdraw(asker));
     }
 
     /// A reply came that was not throttled.
     pub fn passed(&self, route: Route<'_>, ticket: Ticket, now: Timestamp) {
         let cloud = self.cloud(now);
-        self.with(route, |gate| gate.pace.passed(ticket, cloud));
+        self.with(route, cloud, |gate| gate.pace.passed(ticket, cloud));
     }
 
     /// No reply came, or the call was not sent.
     pub fn lost(&self, route: Route<'_>, ticket: Ticket, now: Timestamp) {
         let cloud = self.cloud(now);
-        self.with(route, |gate| gate.pace.lost(ticket, cloud));
+        self.with(route, cloud, |gate| gate.pace.lost(ticket, cloud));
     }
 
     /// A reply was throttled: the gate closes, as long as the reply says or until the cloud's next minute. The caller
@@ -188,7 +196,7 @@ impl Limiter {
     ) -> Timestamp {
         let cloud = self.cloud(now);
         let wait = retry_after.map(|wait| Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX));
-        local(self.with(route, |gate| gate.throttled(asker, ticket, wait, cloud)), cloud, now)
+        local(self.with(route, cloud, |gate| gate.throttled(asker, ticket, wait, cloud)), cloud, now)
     }
 
     /// Those that were told of a later time and can call now, since others left the line or more passes than before.
@@ -196,16 +204,16 @@ impl Limiter {
     #[must_use]
     pub fn called_up(&self, now: Timestamp) -> Vec<Asker> {
         let cloud = self.cloud(now);
-        let mut gates = self.gates();
-        let called = gates.values_mut().flat_map(|gate| gate.called_up(cloud)).collect();
-        gates.retain(|_, gate| !gate.is_idle(cloud));
+        let mut gates = self.gates_at(cloud);
+        let called = gates.table.values_mut().flat_map(|gate| gate.called_up(cloud)).collect();
+        gates.table.retain(|_, gate| !gate.is_idle(cloud));
         called
     }
 
     /// The time between two calls at the pace that is kept to now; `None`: there is none.
     #[must_use]
     pub fn spacing(&self, route: Route<'_>) -> Option<Duration> {
-        let calls = match self.gates().get(&key(route)) {
+        let calls = match self.gates().table.get(&key(route)) {
             Some(gate) => gate.pace.calls(),
             None => self.rates.of(route.action),
         };
@@ -225,12 +233,25 @@ impl Limiter {
             calls: gate.pace.calls(),
             waiting: gate.waiting(),
         };
-        self.gates().iter().map(state).collect()
+        self.gates_at(cloud).table.iter().map(state).collect()
     }
 
-    fn with<T>(&self, route: Route<'_>, change: impl FnOnce(&mut Gate) -> T) -> T {
+    fn with<T>(&self, route: Route<'_>, cloud: Micros, change: impl FnOnce(&mut Gate) -> T) -> T {
         let new = || Gate::new(self.rates.of(route.action)).with_minutes_of(self.minute);
-        change(self.gates().entry(key(route)).or_insert_with(new))
+        change(self.gates_at(cloud).table.entry(key(route)).or_insert_with(new))
+    }
+
+    /// The gates at a time of the cloud's clock. What was known of that clock may have been wrong by hours, as the local clock
+    /// may be: no gate waits for a time that was never to come.
+    fn gates_at(&self, cloud: Micros) -> MutexGuard<'_, Gates> {
+        let mut gates = self.gates();
+        let back = cloud.saturating_sub(gates.latest);
+        if gates.latest != Micros::MIN && back < -SET_BACK {
+            gates.table.values_mut().for_each(|gate| gate.set_back(back));
+            gates.latest = cloud;
+        }
+        gates.latest = gates.latest.max(cloud);
+        gates
     }
 
     fn gates(&self) -> MutexGuard<'_, Gates> {

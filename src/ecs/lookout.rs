@@ -25,8 +25,8 @@ use crate::rotation::{
 const JOIN: SignedDuration = SignedDuration::from_secs(10);
 /// How long to wait for others that ask at the same time.
 const GATHER: Duration = Duration::from_millis(10);
-/// How long to sleep where nothing is wanted.
-const IDLE: Duration = Duration::from_secs(60);
+/// How often due times are compared with the wall clock: it may be stepped, and the machine may sleep.
+const COMPARED: Duration = Duration::from_secs(30);
 /// Most calls under way at a time: each is a connection, and there may be thousands of identities.
 const MOST_CALLS: usize = 16;
 
@@ -97,7 +97,7 @@ impl Lookout {
         region: &Region,
         patience: Duration,
     ) -> Option<Look> {
-        let asked = Timestamp::now();
+        let asked = self.0.now();
         self.want(identity, instance_id, region, asked);
         let fresh = async {
             loop {
@@ -133,6 +133,12 @@ impl Lookout {
         }
     }
 
+    /// The wall clock was set back by so much, a negative time: what is due is due as soon as it would have been.
+    pub fn set_back(&self, by: SignedDuration) {
+        self.wanted().set_back(by);
+        self.0.changed.notify_one();
+    }
+
     /// The newest look of the identity of that name at an instance that is waited for.
     #[must_use]
     pub fn latest(&self, name: &str, instance_id: &str) -> Option<Look> {
@@ -144,7 +150,7 @@ impl Lookout {
     pub async fn run(&self, seen: impl Fn(&str)) {
         let mut calls = JoinSet::new();
         loop {
-            let now = Timestamp::now();
+            let now = self.0.now();
             let room = MOST_CALLS - calls.len();
             let (batches, next) = self.wanted().plan(now, room, |identity, region| {
                 self.0.limiter.admit(route(identity, region), &asker(identity), now)
@@ -156,8 +162,8 @@ impl Lookout {
                     (batch, looks)
                 });
             }
-            let pause =
-                next.map_or(IDLE, |next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
+            let pause = next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
+            let pause = pause.unwrap_or(COMPARED).min(COMPARED);
             tokio::select! {
                 // Who asks is rarely alone: a moment later a call takes many along.
                 () = self.0.changed.notified() => sleep(GATHER).await,
@@ -184,17 +190,23 @@ impl Lookout {
 type Looks = Result<(Timestamp, HashMap<String, Found>, Found), Timestamp>;
 
 impl Shared {
+    fn now(&self) -> Timestamp {
+        self.client.clock().local()
+    }
+
     /// One call of DescribeInstances. The last part of the result is what all ids that it does not name show.
     async fn look(&self, batch: &Batch) -> Looks {
         let Batch { identity, region, ids, .. } = batch;
-        let at = Timestamp::now();
+        let at = self.now();
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let mut reply = self.client.describe_instances(identity, region, &names).await;
         if reply.as_ref().is_err_and(may_pass_at_once) {
             reply = self.client.describe_instances(identity, region, &names).await;
         }
         let route = Route { scope: &batch.scope, ..route(identity, region) };
-        let (ticket, now) = (batch.ticket, Timestamp::now());
+        let (ticket, now) = (batch.ticket, self.now());
+        // The clock may have been set back meanwhile.
+        let at = at.min(now);
         match reply.as_ref().map_err(|error| (error, classify(&error.into()))) {
             Err((error, Class::Throttled)) => {
                 return Err(self.limiter.throttled(
@@ -297,6 +309,18 @@ impl Wanted {
         }
     }
 
+    fn set_back(&mut self, by: SignedDuration) {
+        let shifted = |at: Timestamp| at.saturating_add(by).unwrap_or(at);
+        let queue = std::mem::take(&mut self.queue);
+        self.queue = queue.into_iter().map(|(due, name, id)| (shifted(due), name, id)).collect();
+        for entry in self.groups.values_mut().flat_map(|group| group.entries.values_mut()) {
+            entry.due = entry.due.map(shifted);
+            if let Some(look) = &mut entry.look {
+                look.at = shifted(look.at);
+            }
+        }
+    }
+
     /// The calls to make now, and when the next is due. One call an identity and region at a time; each takes along
     /// what is due soon.
     fn plan(
@@ -375,7 +399,7 @@ impl Wanted {
             Ok(looks) if Arc::ptr_eq(identity, &current) => looks,
             // Throttled, or seen with keys that have been replaced meanwhile.
             looks => {
-                let again_at = looks.err().unwrap_or_else(Timestamp::now);
+                let again_at = looks.err().unwrap_or(Timestamp::UNIX_EPOCH);
                 let waits = |id: &&Arc<str>| {
                     let entry = group.entries.get(*id);
                     entry.is_some_and(|entry| entry.due.is_none() && entry.region == *region)
@@ -497,6 +521,23 @@ mod tests {
         let (batches, next) = waiting.plan(at(10), 16, open);
         assert_eq!(batches[0].ids.len(), 2);
         assert_eq!(next, Some(at(60)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_freezes_no_look() {
+        let hours = 3 * 3600;
+        let mut wanted = wanted([hours + 1, hours + 20, hours + 60]);
+        let (batches, _) = wanted.plan(at(hours + 1), 16, open);
+        wanted.record(&batches[0], Ok((at(hours + 1), HashMap::new(), Found::Unseen)));
+        wanted.want(&batches[0].identity, "i-0", &region("cn-hangzhou"), at(hours + 16));
+        wanted.set_back(SignedDuration::from_secs(-hours));
+        let look = wanted.groups["own"].entries["i-0"].look.clone();
+        assert_eq!(look.map(|look| look.at), Some(at(1)), "no look is of a time to come");
+        assert_eq!(wanted.plan(at(2), 16, open).1, Some(at(16)));
+        assert_eq!(wanted.plan(at(16), 16, open).0[0].ids.len(), 2, "and what is due soon joins");
+        assert_eq!(wanted.plan(at(16), 16, open).1, Some(at(60)));
+        wanted.forget("own", "i-2");
+        assert!(wanted.queue.is_empty());
     }
 
     #[test]

@@ -111,7 +111,13 @@ fn normalised(observed: &Observed, now: Timestamp) -> Option<Observed> {
     cut_to_bounds(observed, &mut status, now);
     take_in_record(observed, &mut status, now);
     take_in_calls_of_others(observed, &mut status, now);
-    (status != *observed.status).then(|| Observed { status: Arc::new(status), ..observed.clone() })
+    // A poll of a time to come was made before the clock was set back: nobody knows how old it is.
+    let from_the_future = observed.look.as_ref().is_some_and(|look| look.at > now);
+    (status != *observed.status || from_the_future).then(|| Observed {
+        status: Arc::new(status),
+        look: observed.look.clone().filter(|_| !from_the_future),
+        ..observed.clone()
+    })
 }
 
 /// After the clock jumped back, stored times ask for more than they can: they are cut to their bounds, once and for
@@ -130,7 +136,19 @@ fn cut_to_bounds(observed: &Observed, status: &mut VncPasswordStatus, now: Times
     if let Some(request) = &mut status.reboot_requested_at {
         past(&mut request.time);
     }
-    if let Some(Retry { next_attempt_time, unsettled_until, .. }) = &mut status.retry {
+    for condition in &mut status.conditions {
+        past(&mut condition.last_transition_time);
+    }
+    if let Some(Retry { last_failure_time, next_attempt_time, unsettled_until, .. }) = &mut status.retry {
+        if let Some(failed) = last_failure_time
+            && failed.0 > now
+        {
+            // The next attempt is due as long after the failure as it was meant to be.
+            let back = now.duration_since(failed.0);
+            let next = next_attempt_time.take().map(|next| next.0.saturating_add(back).unwrap_or(now));
+            *next_attempt_time = next.map(seconds);
+            past(failed);
+        }
         let (longest, settled) = (after(now, backoff::CAP), settled_at(now, observed.settle));
         *next_attempt_time = next_attempt_time.take().map(|next| next.min(seconds(longest)));
         *unsettled_until = unsettled_until.take().map(|until| until.min(Time(settled)));

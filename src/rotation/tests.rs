@@ -992,6 +992,55 @@ fn a_time_in_the_far_future_puts_nothing_off_for_longer_than_it_takes() {
     assert!(!matches!(decide(&observed, at(601)), Decision::Rest(_)), "it is never enforced again");
 }
 
+/// The clock is set back by three hours right after a call.
+#[test]
+fn a_clock_that_was_set_back_delays_no_retry() {
+    let back = -3 * 60 * 60;
+    let table = [
+        ("no readable reply", Reply::Unknown, 5),
+        ("not sent", Reply::NotSent, 5),
+        ("denied", refused("Forbidden.RAM"), 600),
+        ("credentials", refused("InvalidAccessKeyId.NotFound"), 60),
+    ];
+    for (name, reply, delay) in table {
+        let mut observed = new();
+        observed.read = Some(read(1, "Abc123"));
+        let verdict = call(&mut observed, Purpose::Deliver, reply, 0);
+        next(&mut observed, &verdict);
+        let verdict = resting(&observed, back);
+        assert_eq!(verdict.wake, Some(at(back + delay)), "{name}");
+        next(&mut observed, &verdict);
+        assert_eq!(resting(&observed, back + delay - 1).status, *observed.status, "{name}: cut once");
+        assert!(!matches!(decide(&observed, at(back + delay)), Decision::Rest(_)), "{name}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_freezes_no_wait_for_an_instance() {
+    let back = -3 * 60 * 60;
+    let mut observed = waiting("Stopped");
+    // What was seen before the call is of a time to come now.
+    let verdict = resting(&observed, back);
+    assert_eq!((verdict.look, verdict.wake), (Some(at(back + 15)), Some(at(back + 300))));
+    next(&mut observed, &verdict);
+    observed.look = Some(look(back + 15, "Running", true, 0));
+    assert!(matches!(decide(&observed, at(back + 15)), Decision::ReadSecret));
+}
+
+#[test]
+fn a_look_from_before_the_clock_was_set_back_tells_nothing_of_a_restart() {
+    let back = -3 * 60 * 60;
+    let observed = rebooting();
+    assert_eq!(observed.look.as_ref().map(|look| look.at), Some(at(119)), "from before the call");
+    let verdict = resting(&observed, back);
+    assert_eq!(verdict.look, Some(at(back + 1)));
+    assert_eq!(
+        verdict.status.accepted.map(|accepted| accepted.start_time),
+        Some(None),
+        "there is no baseline yet"
+    );
+}
+
 #[test]
 fn a_status_from_before_the_call_invents_no_restart() {
     let mut observed = new();

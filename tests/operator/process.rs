@@ -524,16 +524,16 @@ fn free_address() -> String {
 // ------------------------------------------------------------------------------------------------- a cluster of its own
 
 /// A control plane of its own, for what would disturb the other tests, and a cloud.
-struct Cluster {
+pub struct Cluster {
     plane: ControlPlane,
-    client: Client,
+    pub client: Client,
     emulator: Emulator,
 }
 
 impl Cluster {
     const NAMESPACE: &str = "default";
 
-    async fn start(crd: Value) -> Self {
+    pub async fn start(crd: Value) -> Self {
         let plane = tokio::task::block_in_place(ControlPlane::start);
         let client = Client::try_from(config(&plane.kubeconfig()).await).unwrap();
         let emulator = Emulator::start(Options::default()).await.unwrap();
@@ -550,7 +550,12 @@ impl Cluster {
     }
 
     async fn program(&self) -> Program {
-        Program::run(&self.plane.kubeconfig(), Self::NAMESPACE, &self.emulator).await
+        self.program_for(Self::NAMESPACE).await
+    }
+
+    /// One that watches these namespaces; none: all.
+    pub async fn program_for(&self, namespaces: &str) -> Program {
+        Program::run(&self.plane.kubeconfig(), namespaces, &self.emulator).await
     }
 
     fn say(&mut self, command: &str) {

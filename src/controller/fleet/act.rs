@@ -9,7 +9,6 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
 
 use super::{
     Instance, Pass, backoff,
@@ -76,11 +75,11 @@ impl Pass<'_> {
         let written = match action {
             // Noted before it is sent: what was cut short may have arrived.
             Action::Create { stamp, .. } => {
-                remember(&|memory| memory.issued.created(id, stamp, Timestamp::now()));
+                remember(&|memory| memory.issued.created(id, stamp, context.now()));
                 children.create(client, id, region, stamp).await
             }
             Action::Stamp { stamp, .. } => {
-                remember(&|memory| memory.issued.stamped(id, stamp, Timestamp::now()));
+                remember(&|memory| memory.issued.stamped(id, stamp, context.now()));
                 let fits = |child: &Arc<Object>| children.fits(child, id, &instance.wanted);
                 if instance.child.as_ref().is_some_and(fits) {
                     children.apply(client, id, region, Some(stamp), uid).await.map(|(written, _)| written)

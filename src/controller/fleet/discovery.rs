@@ -29,6 +29,8 @@ const SOON: Duration = Duration::from_secs(1);
 const MOST_PAGES: usize = 1000;
 /// What an answer may be late.
 const STALE: Duration = Duration::from_mins(2);
+/// How often a time that the limiter has named is compared with the wall clock, which may be stepped.
+const COMPARED: Duration = Duration::from_secs(30);
 /// Ids a call.
 const BATCH: usize = 100;
 
@@ -136,7 +138,7 @@ pub(in crate::controller) async fn discover(context: Arc<Context>, name: Arc<str
         Ok(found) => (Some(found), interval),
         Err(Failure::Cloud(failed)) => {
             tracing::warn!(fleet = %name, failed, "cannot find out which instances a fleet has");
-            let (at, carries) = (Timestamp::now(), HashMap::new());
+            let (at, carries) = (context.now(), HashMap::new());
             let found = Found { asked, at, empty: true, tagged: None, carries, failed: Some(failed) };
             (Some(found), interval.min(RETRY))
         }
@@ -174,7 +176,7 @@ impl Asking<'_> {
     ) -> Result<Found, Failure> {
         let identity = self.identity(spec).await?;
         let carries = listed.found.keys().map(|id| (id.clone(), None)).collect();
-        let (asked, at) = (asked.clone(), Timestamp::now());
+        let (asked, at) = (asked.clone(), self.context.now());
         let mut found = Found { asked, at, empty: false, tagged: None, carries, failed: None };
         let mut carries = std::mem::take(&mut found.carries);
         let mut note = |instance: &Instance| {
@@ -287,15 +289,16 @@ impl Asking<'_> {
             }
             let route =
                 Route { action: Action::DescribeInstances, scope: identity.scope(), region: region.as_str() };
-            let ticket = match limiter.admit(route, &asker, Timestamp::now()) {
+            let ticket = match limiter.admit(route, &asker, self.context.now()) {
                 Ok(ticket) => ticket,
                 Err(opens) => {
-                    tokio::time::sleep(crate::controller::vnc_password::until(opens)).await;
+                    let pause = crate::controller::vnc_password::until(opens, self.context.now());
+                    tokio::time::sleep(pause.min(COMPARED)).await;
                     continue;
                 }
             };
             let reply = call().await;
-            let now = Timestamp::now();
+            let now = self.context.now();
             let error = match reply {
                 Ok(reply) => {
                     limiter.passed(route, ticket, now);

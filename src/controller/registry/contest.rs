@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{ConditionType, Reason, VncPasswordStatus},
@@ -100,6 +100,13 @@ impl Claim {
     pub fn disregard_status(&mut self) {
         self.hint = false;
         self.before = Before::New;
+    }
+
+    /// The wall clock was set back by so much, a negative time.
+    pub fn set_back(&mut self, by: SignedDuration) {
+        if let Before::StoodBack { unsettled: Some(until) } = &mut self.before {
+            *until = until.saturating_add(by).unwrap_or(*until);
+        }
     }
 
     pub fn before(&self) -> Before {

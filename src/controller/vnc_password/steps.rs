@@ -366,7 +366,7 @@ impl<'a> Pass<'a> {
         let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
         let action = Action::RebootInstance;
         let Some(route) = self.route(action) else { return false };
-        let admitted = context.limiter.admit(route, &asker(&self.object.key), Timestamp::now());
+        let admitted = context.limiter.admit(route, &asker(&self.object.key), context.now());
         let reply = if let Ok(ticket) = admitted {
             let result = context.ecs.reboot_instance(identity, region, instance, self.dated.at()).await;
             let reply = reply(&result);
@@ -392,7 +392,7 @@ impl<'a> Pass<'a> {
         class: Class,
         error: Option<&ecs::Error>,
     ) -> Option<Timestamp> {
-        let (limiter, now) = (&self.context.limiter, Timestamp::now());
+        let (limiter, now) = (&self.context.limiter, self.context.now());
         if error.is_some_and(ecs::Error::was_not_made) {
             limiter.lost(route, ticket, now);
             return None;
@@ -444,7 +444,7 @@ impl<'a> Pass<'a> {
         let tries = former.map_or(1, |attempt| attempt.tries + 1);
         let action = Action::ModifyInstanceVncPasswd;
         let Some(route) = self.route(action) else { return Ok(false) };
-        let ticket = match context.limiter.admit(route, &asker(&self.object.key), Timestamp::now()) {
+        let ticket = match context.limiter.admit(route, &asker(&self.object.key), context.now()) {
             Ok(ticket) => ticket,
             Err(opens) => {
                 self.observed.limiter_opens = Some(opens);
@@ -461,7 +461,7 @@ impl<'a> Pass<'a> {
         let reply = reply(&result);
         let class = outcome::classify(&reply);
         report(instance, purpose, class, &result);
-        let at = Timestamp::now();
+        let at = context.now();
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
         let opens = self.note_call(route, ticket, class, result.as_ref().err());
         self.observed.limiter_opens = opens.or(self.observed.limiter_opens);

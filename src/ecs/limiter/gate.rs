@@ -81,6 +81,12 @@ impl Gate {
         turns.called_up(now, |rank| pace.slot(rank, now))
     }
 
+    /// The clock was set back by so much, a negative time.
+    pub fn set_back(&mut self, by: Micros) {
+        self.pace.set_back(by);
+        self.turns.set_back(by);
+    }
+
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.turns.len()

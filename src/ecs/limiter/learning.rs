@@ -109,6 +109,15 @@ impl Learning {
         }
     }
 
+    /// The clock was set back by so many minutes, a negative number.
+    pub fn set_back(&mut self, by: Minute) {
+        for (minute, _) in &mut self.passed {
+            *minute = minute.saturating_add(by);
+        }
+        self.throttled = self.throttled.map(|minute| minute.saturating_add(by));
+        self.probe_from = self.probe_from.saturating_add(by);
+    }
+
     fn learn(&mut self, minute: Minute) {
         self.safe = Some(
             (self.count(minute) / 100 * USED_PERCENT + self.count(minute) % 100 * USED_PERCENT / 100).max(1),

@@ -134,10 +134,12 @@ impl Pace {
     pub fn passed(&mut self, ticket: Ticket, now: Micros) {
         self.roll(now);
         self.out.remove(&ticket.id);
-        let took = (now - ticket.sent).clamp(0, LOST);
+        // The clock may have been set back meanwhile.
+        let sent = ticket.sent.min(now);
+        let took = (now - sent).clamp(0, LOST);
         self.latency += (took - self.latency) / 8;
         // The cloud counted it somewhere in between.
-        self.learning.passed(self.minute_of(ticket.sent + took / 2));
+        self.learning.passed(self.minute_of(sent + took / 2));
         if matches!(self.door, Door::Trying { id, .. } if id == ticket.id) {
             self.door = Door::Open;
             self.next = self.next.max(now);
@@ -158,8 +160,10 @@ impl Pace {
         self.out.remove(&ticket.id);
         (self.used, self.throttled) = (now, Some(now));
         let tried = matches!(self.door, Door::Trying { id, .. } if id == ticket.id);
-        let (sent, noise) = (self.minute_of(ticket.sent), self.sixtieths(NOISE));
-        let early = ticket.sent - sent * self.length < noise && self.doubted != Some(sent);
+        // The clock may have been set back meanwhile.
+        let began = ticket.sent.min(now);
+        let (sent, noise) = (self.minute_of(began), self.sixtieths(NOISE));
+        let early = began - sent * self.length < noise && self.doubted != Some(sent);
         let until = match retry_after {
             Some(wait) => now.saturating_add(wait),
             // The first call of a minute: for the cloud that has hardly begun.
@@ -178,6 +182,21 @@ impl Pace {
         };
         self.door = Door::Closed { until };
         until
+    }
+
+    /// The clock was set back by so much, a negative time: what was to come in a while still comes in a while.
+    pub fn set_back(&mut self, by: Micros) {
+        let minutes = by.div_euclid(self.length);
+        self.learning.set_back(minutes);
+        self.minute = self.minute.saturating_add(minutes);
+        self.doubted = self.doubted.map(|minute| minute.saturating_add(minutes));
+        self.throttled = self.throttled.map(|at| at.saturating_add(by));
+        self.next = self.next.saturating_add(by);
+        self.used = self.used.saturating_add(by);
+        self.out.values_mut().for_each(|sent| *sent = sent.saturating_add(by));
+        if let Door::Closed { until } | Door::Trying { until, .. } = &mut self.door {
+            *until = until.saturating_add(by);
+        }
     }
 
     /// Calls a minute that are let through; `None`: any number.

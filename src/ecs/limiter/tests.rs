@@ -131,7 +131,7 @@ fn each_of_a_crowd_is_told_a_time_of_its_own_and_keeps_it() {
     }
     assert_eq!(limiter.called_up(at(90)), [], "the one that is left comes by itself");
     assert!(limiter.called_up(at(7200)).is_empty());
-    assert!(limiter.gates().is_empty(), "nobody waits, and nothing was throttled for long");
+    assert!(limiter.gates().table.is_empty(), "nobody waits, and nothing was throttled for long");
 }
 
 #[test]
@@ -159,4 +159,49 @@ fn a_minute_can_be_shorter_for_a_test() {
     }
     assert_eq!(throttle(&limiter, "a", None, at(21)), at(24));
     assert_eq!(limiter.spacing(ROUTE), Some(Duration::from_secs(6) / 57));
+}
+
+/// Once each second somebody asks for a call, which passes at once.
+#[test]
+fn a_stepped_clock_closes_no_gate_for_long() {
+    const HOURS: i64 = 3 * 3600;
+    // From which second of the minute on, by how much the clock is stepped.
+    let table: [(&str, &[(i64, i64)]); 5] = [
+        ("no step", &[]),
+        ("back", &[(0, -HOURS)]),
+        ("forward", &[(0, HOURS)]),
+        ("forward, and back by the date of the first reply", &[(0, HOURS), (5, 0)]),
+        ("back by hours and a part of a minute", &[(0, -HOURS - 17)]),
+    ];
+    for (name, steps) in table {
+        let limiter = limiter();
+        for number in 0..60 {
+            let ticket = limiter.admit(ROUTE, &asker(&number.to_string()), at(HOURS + 20)).unwrap();
+            limiter.passed(ROUTE, ticket, at(HOURS + 20));
+        }
+        throttle(&limiter, "a", None, at(HOURS + 30));
+        let under_way = limiter.admit(ROUTE, &asker("a"), at(HOURS + 60)).unwrap();
+        let time = |second: i64| {
+            let stepped = steps.iter().rev().find(|(from, _)| *from <= second);
+            at(HOURS + 61 + second + stepped.map_or(0, |(_, step)| *step))
+        };
+        limiter.passed(ROUTE, under_way, time(0));
+        let calls = |seconds: std::ops::Range<i64>| {
+            let admit =
+                |second| limiter.admit(ROUTE, &asker("a"), time(second)).ok().map(|ticket| (second, ticket));
+            let made = seconds
+                .filter_map(admit)
+                .inspect(|(second, ticket)| limiter.passed(ROUTE, *ticket, time(*second)));
+            made.count()
+        };
+        let made = calls(0..60);
+        assert!(made > 40, "{name}: {made} calls");
+        // What is throttled from now on still says how many calls pass.
+        let ticket =
+            (60..70).find_map(|second| limiter.admit(ROUTE, &asker("a"), time(second)).ok()).unwrap();
+        let opens = limiter.throttled(ROUTE, &asker("a"), ticket, None, time(70));
+        assert!(opens.duration_since(time(70)).as_secs() <= 60, "{name}: {opens}");
+        let made = calls(130..190);
+        assert!(made > 5, "{name}: {made} calls after it was throttled");
+    }
 }

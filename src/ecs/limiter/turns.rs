@@ -149,6 +149,11 @@ impl Turns {
         called
     }
 
+    /// The clock was set back by so much, a negative time.
+    pub fn set_back(&mut self, by: Micros) {
+        self.line.values_mut().for_each(|waiter| waiter.told = waiter.told.saturating_add(by));
+    }
+
     fn newcomer(&self, asker: &Asker) -> Place {
         let last = self.shares.get(&asker.namespace).map_or(0, |share| share.round);
         (last.max(self.round) + 1, self.count)

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::member::{Child, Facts, Member, Restart, State};
 use crate::{api::Reason, rotation::verdict::after};
@@ -41,6 +41,13 @@ impl Issued {
     #[must_use]
     pub fn forgotten_at(&self) -> Option<Timestamp> {
         self.writes.values().map(|write| after(write.at, FORGOTTEN)).min()
+    }
+
+    /// The wall clock was set back by so much, a negative time.
+    pub fn set_back(&mut self, by: SignedDuration) {
+        for write in self.writes.values_mut() {
+            write.at = write.at.saturating_add(by).unwrap_or(write.at);
+        }
     }
 
     /// A write came to nothing.

@@ -21,6 +21,7 @@ use crate::{
         Note,
         rotate_at::RotateAt,
         schedule::{self, InvalidSchedule},
+        verdict::seconds,
     },
 };
 
@@ -220,7 +221,7 @@ pub fn plan(fleet: &Fleet, members: &[Member], now: Timestamp) -> Plan {
     let before = fleet.rollout();
     let mut tally = Tally::of(members, before, now);
     let turn = turn(fleet, &tally, now);
-    let mut rollout = turn.applied(fleet, &tally, now);
+    let mut rollout = turn.applied(fleet, &tally, now).map(|rollout| cut_to_bounds(rollout, now));
     if let (Turn::Begin(_), Some(begun)) = (&turn, &mut rollout) {
         tally = Tally::of(members, Some(begun), now);
         begun.tolerated = tally.failing;
@@ -253,6 +254,16 @@ pub fn plan(fleet: &Fleet, members: &[Member], now: Timestamp) -> Plan {
         rollout,
         tally,
     }
+}
+
+/// After the clock was set back, times that have passed are to come: they are cut once and for all, as those of an object.
+fn cut_to_bounds(mut rollout: Rollout, now: Timestamp) -> Rollout {
+    let always = [&mut rollout.started_at, &mut rollout.pace_from.time];
+    let perhaps = rollout.completed_at.iter_mut().chain(&mut rollout.halted_at);
+    for time in always.into_iter().chain(perhaps) {
+        *time = seconds(now).min(time.clone());
+    }
+    rollout
 }
 
 fn actions(

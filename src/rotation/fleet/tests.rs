@@ -580,3 +580,22 @@ fn the_end_is_not_sooner_than_the_limit_of_calls_lets() {
         assert_eq!(eta, Some(Time(at(NOW + left))), "{spacing:?}");
     }
 }
+
+#[test]
+fn times_of_a_rollout_that_are_to_come_are_cut_once() {
+    let rotation = api::Rotation { interval: Some("1h".to_owned()), ..api::Rotation::default() };
+    let plan_at = |rollout: Rollout, second: i64| {
+        let status = status_with(rollout);
+        let schedule = schedule::Plan::new(Some(&rotation), None);
+        let fleet = Fleet { schedule, ..fleet_of(&status, LIMITS) };
+        let plan = plan(&fleet, &[ours(|facts| facts.rotated = Some(now()))], at(second));
+        (plan.rollout.unwrap(), plan.next)
+    };
+    // The clock was set back by three hours.
+    let back = NOW - 3 * 60 * 60;
+    let (cut, next) = plan_at(completed(), back);
+    let times = [Some(&cut.started_at), Some(&cut.pace_from.time), cut.completed_at.as_ref()];
+    assert_eq!(times, [Some(&Time(at(back))); 3]);
+    assert_eq!(next, Some(at(back + 3600)));
+    assert_eq!(plan_at(cut.clone(), back + 1800), (cut, next), "it does not move along with the clock");
+}
