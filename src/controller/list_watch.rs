@@ -295,7 +295,10 @@ mod tests {
     use axum::{Router, extract::Query};
 
     use super::*;
-    use crate::controller::object::SecretMetadata;
+    use crate::{
+        controller::object::SecretMetadata,
+        kube_client::{self, Deadlines, Retries},
+    };
 
     #[test]
     fn pages_adapt_to_the_size_of_what_they_hold() {
@@ -325,8 +328,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(axum::serve(listener, Router::new().fallback(handler)).into_future());
-        let config = crate::runtime::without_retries(kube::Config::new(url.parse().unwrap()));
-        Api::all(Client::try_from(config).unwrap())
+        let config = kube::Config::new(url.parse().unwrap());
+        Api::all(kube_client::client(config, Deadlines::default(), Retries::Never).unwrap())
     }
 
     fn secret(number: usize, version: usize, bytes: usize) -> String {

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
     use crate::{
         controller::{
-            instances::{Caller, Instances, KEPT},
+            instances::{Caller, Instances, KEPT, Late},
             object::{Incoming, Key, Object},
             registry::Registry,
         },
@@ -327,7 +327,7 @@ mod tests {
     fn reconcile(registry: &Registry, schedule: &mut Schedule<Key>) {
         registry.woken().into_iter().for_each(|key| schedule.wake(key));
         while let Some(key) = schedule.start() {
-            let again = registry.newest(&key).map(|_| Instant::now() + LONGEST_WAIT);
+            let again = registry.newest(&key).map(|_| Timestamp::now() + LONGEST_WAIT);
             schedule.ended(&key, again);
         }
     }
@@ -361,7 +361,9 @@ mod tests {
                 registry.apply(object.clone(), false);
                 registry.accepted(object, "LTAI1".into());
                 let id = &object.spec.as_ref().unwrap().instance_id;
-                instances.unsettle(id, &object.uid, operator.clone(), None, now, now);
+                let by = Arc::clone(&object.uid);
+                let call = Late { by, caller: operator.clone(), region: None, value: None, until: now };
+                instances.unsettle(id, call, now);
             }
             reconcile(&registry, &mut schedule);
             assert_eq!(schedule.later.len(), batch);
