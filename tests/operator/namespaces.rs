@@ -17,14 +17,14 @@ async fn grant(world: &World, namespace: &str) {
         {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch", "create", "patch"]},
     ]);
-    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+    let definition = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
         "metadata": {"name": "it", "namespace": namespace}, "rules": rules});
     let user = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user(world)});
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": "it", "namespace": namespace}, "subjects": [user],
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "it"}});
     let roles = Api::<Role>::namespaced(world.client.clone(), namespace);
-    roles.create(&PostParams::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
+    roles.create(&PostParams::default(), &serde_json::from_value(definition).unwrap()).await.unwrap();
     let bindings = Api::<RoleBinding>::namespaced(world.client.clone(), namespace);
     bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
 }
