@@ -7,10 +7,10 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt, api::ListParams, api::PartialObjectMeta};
 
-use super::{Cli, ConnectArgs, Connection, Console, Doing, Error, connect, error::DONE, read};
+use super::{Cli, ConnectArgs, Connection, Console, Error, connect, error::DONE, read};
 use crate::api::{ClusterVncPassword, VncPassword};
 
-/// A person waits at the keyboard.
+/// How long the names are waited for where `--request-timeout` says nothing: a person waits at the keyboard.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What kubectl's script calls.
@@ -47,8 +47,7 @@ pub async fn complete(words: &[OsString], console: &mut Console) -> Result<u8, E
     let directive = if wanted == Wanted::Files { ":0" } else { ":4" };
     let (prefix, value) = split(last);
     let connect = ConnectArgs { places: connect::places(&console.lookup), ..connect_args(before) };
-    let found = tokio::time::timeout(PATIENCE, candidates(wanted, &connect)).await;
-    let mut found = found.ok().and_then(Result::ok).unwrap_or_default();
+    let mut found = candidates(wanted, &connect).await.unwrap_or_default();
     let said = Said::of(before);
     found.retain(|candidate| candidate.starts_with(value) && !said.besides.contains(&candidate.as_str()));
     let mut lines: Vec<String> = found.into_iter().map(|candidate| format!("{prefix}{candidate}")).collect();
@@ -176,36 +175,42 @@ async fn candidates(wanted: Wanted, connect: &ConnectArgs) -> Result<Vec<String>
         Wanted::Clusters => Ok(connect.kubeconfig()?.clusters.into_iter().map(|named| named.name).collect()),
         Wanted::Users => Ok(connect.kubeconfig()?.auth_infos.into_iter().map(|named| named.name).collect()),
         Wanted::Namespaces => {
-            let api: Api<Namespace> = Api::all(connect.connect().await?.client);
-            names(&api, Doing::core("list", "namespaces")).await
+            let api: Api<Namespace> = Api::all(connection(connect).await?.client);
+            Ok(names(&api, connect).await)
         }
         Wanted::Objects { fleets } => {
-            let connection = connect.connect().await?;
-            let mut found = objects(&connection).await.unwrap_or_default();
-            if fleets {
-                let api: Api<ClusterVncPassword> = Api::all(connection.client);
-                let fleets =
-                    names(&api, Doing::ours("list", "clustervncpasswords")).await.unwrap_or_default();
-                found.extend(fleets.into_iter().map(|name| format!("fleet/{name}")));
+            let Connection { client, namespace } = connection(connect).await?;
+            let objects: Api<VncPassword> = Api::namespaced(client.clone(), &namespace);
+            if !fleets {
+                return Ok(names(&objects, connect).await);
             }
+            let fleets: Api<ClusterVncPassword> = Api::all(client);
+            let (mut found, fleets) = futures::join!(names(&objects, connect), names(&fleets, connect));
+            found.extend(fleets.into_iter().map(|name| format!("fleet/{name}")));
             Ok(found)
         }
     }
 }
 
-async fn objects(connection: &Connection) -> Result<Vec<String>, Error> {
-    let api: Api<VncPassword> = Api::namespaced(connection.client.clone(), &connection.namespace);
-    names(&api, Doing::ours("list", "vncpasswords")).await
+fn patience(connect: &ConnectArgs) -> Duration {
+    if connect.request_timeout.is_zero() { PATIENCE } else { connect.request_timeout }
 }
 
-/// Names alone: the API server leaves everything else away.
-async fn names<K>(api: &Api<K>, doing: Doing) -> Result<Vec<String>, Error>
+/// The kubeconfig may name a program that gets the credentials, so this is waited for as well.
+async fn connection(connect: &ConnectArgs) -> Result<Connection, Error> {
+    let connection = tokio::time::timeout(patience(connect), connect.connect()).await;
+    connection.unwrap_or_else(|_| Err(Error::Usage("the credentials did not come in time".to_owned())))
+}
+
+/// Names alone: the API server leaves everything else away. None where they may not be listed or do not come in time.
+async fn names<K>(api: &Api<K>, connect: &ConnectArgs) -> Vec<String>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
-    let listed = api.list_metadata(&ListParams::default().limit(read::PAGE)).await;
-    let listed = listed.map_err(|error| Error::of(doing, error))?;
-    Ok(listed.items.iter().map(PartialObjectMeta::name_any).collect())
+    let parameters = ListParams::default().limit(read::PAGE);
+    let listed = tokio::time::timeout(patience(connect), api.list_metadata(&parameters)).await;
+    let listed = listed.ok().and_then(Result::ok);
+    listed.iter().flatten().map(PartialObjectMeta::name_any).collect()
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub struct ConnectArgs {
     #[arg(long, short, value_name = "URL", global = true)]
     pub server: Option<String>,
 
-    /// How long to wait for one reply of the API server, such as 30s; 0: for ever
+    /// How long to wait for one reply of the API server, such as 1m; 0: 10s, for a list 30s
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration, global = true)]
     pub request_timeout: Duration,
 

@@ -1,6 +1,9 @@
 //! What can go wrong on the Kubernetes side: each variant names the step, and the object through its key.
 
+use std::time::Duration;
+
 use super::object::Key;
+use crate::kube_client;
 
 /// A step that failed. None of these texts holds contents of a Secret.
 #[derive(Debug, thiserror::Error)]
@@ -81,4 +84,38 @@ pub enum Error {
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomNumbers,
+}
+
+impl Error {
+    /// How long the API server asked to wait before the next request, 30 s at most.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::ReadSecret { source, .. }
+            | Self::WriteSecret { source, .. }
+            | Self::ReadObject { source, .. }
+            | Self::WriteStatus { source, .. }
+            | Self::WriteChild { source, .. }
+            | Self::WriteFleet { source, .. }
+            | Self::Request { source } => kube_client::retry_after(source),
+            Self::UnreadableSecret { .. } | Self::Contended { .. } | Self::NoRandomNumbers => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_asks_to_wait_is_heard() {
+        let asks = r#"{"code": 429, "details": {"retryAfterSeconds": 7}}"#;
+        for (status, expected) in [(asks, Some(Duration::from_secs(7))), (r#"{"code": 429}"#, None)] {
+            let status: Box<Status> = serde_json::from_str(status).unwrap();
+            let error =
+                Error::WriteStatus { object: Key::new("n", "a"), source: Box::new(kube::Error::Api(status)) };
+            assert_eq!(error.retry_after(), expected);
+        }
+    }
 }

@@ -80,7 +80,8 @@ pub(super) async fn pass(context: Arc<Context>, name: Arc<str>) -> Option<Durati
             });
             let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             tracing::warn!(fleet = %fleet.name, %error, source, "pass failed; it is tried again");
-            (failures.map(backoff), PassResult::Error, Requeue::Error)
+            let asked = error.retry_after().unwrap_or_default();
+            (failures.map(|failures| backoff(failures).max(asked)), PassResult::Error, Requeue::Error)
         }
     };
     context.fleets.remember(&fleet, |memory| memory.last = Some((Instant::now(), begun.elapsed())));

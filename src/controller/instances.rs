@@ -38,6 +38,11 @@ pub(super) struct Late {
 }
 
 impl Late {
+    /// Whether it may have gone to the instance that is named for this region.
+    pub fn may_reach(&self, region: Option<&str>) -> bool {
+        self.region.as_deref().zip(region).is_none_or(|(one, other)| one == other)
+    }
+
     fn is_repeated_by(&self, other: &Self) -> bool {
         (&self.by, &self.caller, &self.region, self.value)
             == (&other.by, &other.caller, &other.region, other.value)
@@ -190,6 +195,20 @@ mod tests {
         assert!(take("i-1", "1").is_some());
         drop(strangers);
         assert!(instances.busy.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_call_to_another_region_reaches_no_instance_of_this_one() {
+        let table = [
+            (Some("cn-a"), Some("cn-a"), true),
+            (Some("cn-a"), Some("cn-b"), false),
+            (None, Some("cn-a"), true),
+            (Some("cn-a"), None, true),
+        ];
+        for (called, region, expected) in table {
+            let late = Late { region: called.map(Into::into), ..late("a", 10) };
+            assert_eq!(late.may_reach(region), expected, "{called:?} {region:?}");
+        }
     }
 
     #[test]

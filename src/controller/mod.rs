@@ -435,10 +435,7 @@ impl Context {
         let Ok(spec) = &object.spec else { return Vec::new() };
         let (own, now) = (Identities::name(object), self.now());
         let region = spec.region_id.as_deref().or(self.config.region.as_ref().map(ecs::Region::as_str));
-        let concerns = |late: &Late| {
-            let elsewhere = late.region.as_deref().zip(region).is_some_and(|(one, other)| one != other);
-            !elsewhere && !self.identities.is_apart(&late.caller, &own)
-        };
+        let concerns = |late: &Late| late.may_reach(region) && !self.identities.is_apart(&late.caller, &own);
         let mut unsettled = self.instances.unsettled(&spec.instance_id, &object.uid, now, concerns);
         let (before, _) = self.others_before(object);
         unsettled.extend(before.map(|until| Unsettled { value: None, until, by_other: true }));

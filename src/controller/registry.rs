@@ -176,6 +176,14 @@ pub(super) struct Gone {
     pub unclaimed: bool,
 }
 
+impl Gone {
+    /// Until when a call for it may still arrive that this process does not know of. `term`: that of this process; as long as
+    /// another process leads, the status is all that tells.
+    pub fn unsettled_until(&self, term: Option<Term>) -> Option<Timestamp> {
+        term.map_or(self.unsettled, |term| self.before.until(term, true))
+    }
+}
+
 impl Registry {
     /// Takes in an object from the watch; `inherited`: from the first list.
     pub fn apply(&self, object: Object, inherited: bool) -> Change {
@@ -354,12 +362,13 @@ impl Registry {
         }
     }
 
-    /// Whether the API refused a call at the instance that this object names, made under that key or role.
+    /// Whether the API refused a call at the instance that this object names, made in the same region under that key or role.
     pub fn is_refused(&self, object: &Object, principal: &str) -> bool {
         let tables = self.tables();
         let Some((_, seats, _)) = tables.seats_of(object) else { return false };
-        let claim = |seat: &Seat| tables.entries.get(&seat.key).map(|entry| &entry.memory.claim);
-        !principal.is_empty() && seats.iter().filter_map(claim).any(|claim| claim.is_refused(principal))
+        let entries = seats.iter().filter_map(|seat| tables.entries.get(&seat.key));
+        let mut alike = entries.filter(|entry| region(&entry.object) == region(object));
+        !principal.is_empty() && alike.any(|entry| entry.memory.claim.is_refused(principal))
     }
 
     /// Whether an object is to send its value to prove its claim to the instance.
@@ -497,7 +506,8 @@ impl Registry {
         self.remember(object, |memory| memory.claim.disregard_status());
     }
 
-    /// The API refused the identity of this object: all others of that identity have no claim either.
+    /// The API refused the identity of this object: all others of that identity in the same region have no claim either. In
+    /// another region the refusal may only mean that the instance is not there.
     pub fn refused(&self, object: &Object, principal: Option<Arc<str>>) {
         let same: Vec<Key> = {
             let tables = self.tables();
@@ -505,7 +515,12 @@ impl Registry {
             let same = seats.into_iter().flat_map(|(_, seats, own)| {
                 seats.iter().filter(move |seat| seat.key != own.key && seat.shares_credentials(own))
             });
-            same.filter(|seat| seat.contender.basis == Basis::Hint).map(|seat| seat.key.clone()).collect()
+            let hints = same.filter(|seat| seat.contender.basis == Basis::Hint);
+            let alike = hints.filter(|seat| {
+                let entry = tables.entries.get(&seat.key);
+                entry.is_some_and(|entry| region(&entry.object) == region(object))
+            });
+            alike.map(|seat| seat.key.clone()).collect()
         };
         self.remember(object, |memory| memory.claim.refused(principal));
         for other in same.iter().filter_map(|key| self.newest(key)) {
@@ -815,6 +830,11 @@ impl Tables {
             identity: Identities::name(&newest).into_owned(),
         })
     }
+}
+
+/// The region that the spec names.
+fn region(object: &Object) -> Option<&str> {
+    object.spec.as_ref().ok()?.region_id.as_deref()
 }
 
 /// When the API last accepted a call, as a status says.

@@ -74,8 +74,9 @@ async fn pass_over(context: &Context, key: &Key, object: Arc<Object>) -> Option<
                 memory.failures = memory.failures.saturating_add(1);
                 memory.failures
             });
+            let backoff = |failures: u32| RETRY.0.saturating_mul(1 << (failures - 1).min(10)).min(RETRY.1);
             let wait =
-                failures.map(|failures| RETRY.0.saturating_mul(1 << (failures - 1).min(10)).min(RETRY.1));
+                failures.map(|failures| backoff(failures).max(error.retry_after().unwrap_or_default()));
             let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             span.in_scope(|| tracing::warn!(%error, source, "pass failed; it is tried again"));
             (wait.map(|after| Again { after, why: Requeue::Error }), PassResult::Error)
@@ -336,7 +337,7 @@ impl<'a> Pass<'a> {
             (Some(due), Some(region), Some(identity)) => {
                 context.lookout.want(identity, instance, region, due);
             }
-            // It has no part in the identity of that name: what others of it wait for is none of its business.
+            // It may not use the operator's identity, so it must not end the instance polls of objects that do.
             _ if self.observed.access == Access::AmbientDenied => {}
             _ if self.observed.owner == Owner::This || !context.registry.has_peer(&self.object) => {
                 context.lookout.forget(&Identities::name(&self.object), instance);
@@ -347,7 +348,7 @@ impl<'a> Pass<'a> {
         let told = self.line_up(&verdict);
         if verdict.deferred && self.proof == Some(Proof::Failed) {
             self.proof = match self.observed.look.as_ref().map(|look| &look.found) {
-                // Looks may be throttled: whoever can call in an account can use its looks up as well.
+                // DescribeInstances may be throttled, and a tenant can throttle its own account.
                 None => Some(Proof::Throttled),
                 Some(Found::Failed) => Some(Proof::Unanswered),
                 Some(_) => self.proof,
@@ -434,7 +435,7 @@ impl<'a> Pass<'a> {
             proof = Proof::Throttled;
         }
         let region = self.observed.region.as_deref();
-        let ended = self.context.registry.remember(&self.object, |memory| {
+        let again = self.context.registry.remember(&self.object, |memory| {
             let refused = memory.refused.as_ref().map_or(0, |refused| refused.attempts);
             let failures = memory.failures.saturating_add(1).max(refused);
             if !ended && proof == Proof::Failed && failures < MAX_PROOF_FAILURES {
@@ -442,7 +443,7 @@ impl<'a> Pass<'a> {
             }
             memory.claim.proof_ended(proof, region, Instant::now())
         });
-        ended.flatten()
+        again.flatten()
     }
 
     /// The outcome of a call could not be written: the next pass writes it, instead of calling again.

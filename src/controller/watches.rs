@@ -284,12 +284,11 @@ async fn objects(context: &Context, namespace: Option<Arc<str>>, readiness: &Rea
 
 fn follow_up(context: &Context, change: Change) {
     let Change { gone, released, former, fleets } = change;
-    if let Some(Gone { uid, instance_id, identity, before, unsettled, unclaimed }) = gone {
-        // Another process may have made a call for it that this one does not know of. As long as another leads, its status
-        // is all that tells.
-        let until = context.term().map_or(unsettled, |term| before.until(term, true));
+    if let Some(gone) = gone {
         let now = context.now();
-        if let Some(until) = until.filter(|until| *until > now) {
+        let until = gone.unsettled_until(context.term()).filter(|until| *until > now);
+        let Gone { uid, instance_id, identity, unclaimed, .. } = gone;
+        if let Some(until) = until {
             let caller = context.identities.caller(&identity);
             let call = Late { by: uid, caller, region: None, value: None, until };
             context.instances.unsettle(&instance_id, call, now);

@@ -22,7 +22,7 @@ use self::{
 };
 pub use self::{
     deadline::{Deadlines, NoAnswer},
-    retry_after::{LONGEST, retry_after},
+    retry_after::retry_after,
 };
 
 /// The body of a reply: bounded in time, or an error that was read already.
@@ -59,10 +59,11 @@ pub fn builder(
     deadlines: Deadlines,
     retries: Retries,
 ) -> Result<ClientBuilder<Requests>, kube::Error> {
-    if let Some(proxy) = config.proxy_url {
-        let problem =
-            format!("the kubeconfig names the proxy {proxy}, which is not supported; remove proxy-url");
-        return Err(kube::Error::Service(problem.into()));
+    if config.proxy_url.is_some() {
+        // The address may hold a password.
+        return Err(kube::Error::Service(
+            "a proxy is not supported; remove proxy-url from the kubeconfig".into(),
+        ));
     }
     let bounded = TellRetryAfter(Deadline::new(Transport::new(&config)?, deadlines));
     let headers = config.extra_headers_layer()?.layer(bounded);

@@ -1,5 +1,4 @@
-//! `Retry-After`: how long a server asks to wait before the next request. Nobody waits for it in here but the plugin; the
-//! operator's queue does.
+//! `Retry-After`: how long a server asks to wait before the next request. The plugin waits here, the operator in its queues.
 
 use std::{
     task::{Context, Poll},
@@ -21,20 +20,20 @@ use tower::{BoxError, Service, ServiceExt};
 use super::request::Kind;
 
 /// The longest that a server's `Retry-After` is honored.
-pub const LONGEST: Duration = Duration::from_secs(30);
-/// How often a request of the plugin is made again.
-const RETRIES: u32 = 5;
-/// How long it waits where the server does not say, doubling.
-const WAIT: Duration = Duration::from_millis(500);
-/// The longest reply that is read for its error, in bytes.
-const LONGEST_ERROR: usize = 1024 * 1024;
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// How often the plugin makes a request again, at most.
+const MAX_RETRIES: u32 = 5;
+/// How long the plugin waits where the server does not say, doubling.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// How much of an error reply is read, in bytes.
+const MAX_ERROR_BYTES: usize = 1024 * 1024;
 
 /// How long the API server asked to wait in its reply, 30 s at most.
 #[must_use]
 pub fn retry_after(error: &kube::Error) -> Option<Duration> {
     let kube::Error::Api(status) = error else { return None };
     let seconds = u64::from(status.details.as_ref()?.retry_after_seconds);
-    (seconds > 0).then(|| Duration::from_secs(seconds).min(LONGEST))
+    (seconds > 0).then(|| Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
 fn seconds(headers: &HeaderMap) -> Option<u32> {
@@ -67,11 +66,11 @@ where
                 return Ok(reply.map(Either::Left));
             };
             let (mut parts, body) = reply.into_parts();
-            let text = Limited::new(body, LONGEST_ERROR).collect().await?.to_bytes();
-            let told = serde_json::to_vec(&status(&text, parts.status, seconds))?;
+            let text = Limited::new(body, MAX_ERROR_BYTES).collect().await?.to_bytes();
+            let body = serde_json::to_vec(&status(&text, parts.status, seconds))?;
             parts.headers.remove(header::CONTENT_LENGTH);
             parts.headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-            Ok(Response::from_parts(parts, Either::Right(Full::new(told.into()))))
+            Ok(Response::from_parts(parts, Either::Right(Full::new(body.into()))))
         }
         .boxed()
     }
@@ -122,7 +121,7 @@ where
             let mut request = request;
             let mut tries = 0;
             loop {
-                let next = (tries < RETRIES).then(|| copy(&request)).flatten();
+                let next = (tries < MAX_RETRIES).then(|| copy(&request)).flatten();
                 let method = request.method().clone();
                 let reply = service.clone().oneshot(request).await;
                 let (Some(wait), Some(next)) = (wait(&method, &reply, tries), next) else { return reply };
@@ -148,17 +147,17 @@ fn copy(request: &Request<Body>) -> Option<Request<Body>> {
 
 /// How long to wait before the same request is made again; `None`: its reply is final.
 fn wait<B>(method: &Method, reply: &Result<Response<B>, BoxError>, tries: u32) -> Option<Duration> {
-    let otherwise = WAIT.saturating_mul(1 << tries.min(10));
+    let otherwise = RETRY_DELAY.saturating_mul(1 << tries.min(10));
     match reply {
-        // Whatever was asked for: the server has not begun with it.
+        // For every method, as client-go does: with these codes the server asks for the same request once more.
         Ok(reply) => match reply.status() {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 let seconds = seconds(reply.headers())?;
-                Some(Duration::from_secs(seconds.into()).clamp(otherwise, LONGEST))
+                Some(Duration::from_secs(seconds.into()).clamp(otherwise, MAX_RETRY_AFTER))
             }
             _ => None,
         },
-        // A connection that cannot be opened is a mistake of the kubeconfig more often than not.
+        // That is usually a mistake in the kubeconfig, which the user wants to see immediately.
         Err(error) if is_connect(error) => None,
         Err(_) => (*method == Method::GET).then_some(otherwise),
     }

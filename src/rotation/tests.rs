@@ -230,6 +230,23 @@ fn a_new_value_is_read_sent_and_recorded() {
     assert_eq!(verdict.notes.len(), 1);
 }
 
+/// Another object's value was accepted since this one's was, and it takes a restart: that this value was in effect before
+/// says nothing.
+#[test]
+fn a_value_that_another_object_had_replaced_is_restarted_for() {
+    for (superseded, unchanged) in [(false, true), (true, false)] {
+        let mut observed = applied();
+        edit(&mut observed, |status| status.instance.get_or_insert_default().io_optimized = Some(false));
+        observed.read = Some(read(1, "Abc123"));
+        observed.superseded = superseded;
+        call(&mut observed, Purpose::Deliver, accepted("R-2"), 10);
+        // The accepted call has superseded the other object's.
+        observed.superseded = false;
+        let status = resting(&observed, 10).status;
+        assert_eq!(status.accepted.map(|accepted| accepted.unchanged), Some(unchanged), "{superseded}");
+    }
+}
+
 /// The status was written, but the reply to that write was lost: the same call is recorded once more.
 #[test]
 fn a_call_that_the_status_has_already_is_not_counted_again() {

@@ -19,7 +19,8 @@ async fn names_of_objects_are_offered() {
     let fleet = states::fleet(&world).await;
     let plugin = Plugin::of(&world);
     let offered = async |words: &str| {
-        let line = format!("__complete -n {} {words}", world.namespace);
+        // The time of a person at the keyboard is no time for a busy machine.
+        let line = format!("__complete -n {} --request-timeout 2m {words}", world.namespace);
         let ran = plugin.run_exactly(&line.split(' ').collect::<Vec<_>>()).await;
         ran.assert_code(0);
         assert_eq!(ran.err, "");
@@ -72,6 +73,6 @@ async fn kubectl_finds_the_plugin_and_its_completion() {
     let namespace = world.namespace.as_str();
     let table = kubectl(&["vncpassword", "status", "-n", namespace]);
     assert!(table.contains("db-1"), "{table}");
-    let offered = kubectl(&["__complete", "vncpassword", "get", "-n", namespace, ""]);
+    let offered = kubectl(&["__complete", "vncpassword", "get", "-n", namespace, "--request-timeout=2m", ""]);
     assert!(offered.starts_with("db-1\n"), "{offered}");
 }

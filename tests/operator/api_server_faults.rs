@@ -108,7 +108,7 @@ async fn a_promotion_that_fails_while_the_keys_are_renewed_needs_no_restart() {
     let instance = generated_at(&world, "a", Instance::default(), spec).await;
     promotion.arrived().await;
     credentials_secret(&world, "keys", &keys("LTAInew")).await;
-    // Whoever is the first to read the new keys voids what was seen with the old ones.
+    // The first object that reads the new keys voids what was seen with the old ones.
     world.secret("b", "Abc123").await;
     let other = instance_of(&world, "b");
     world.cloud().put_instance(Instance::new(&other));

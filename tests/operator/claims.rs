@@ -197,15 +197,31 @@ async fn no_forgery_keeps_an_owner_from_its_instance() {
     operator.stop().await;
 }
 
-/// A claim that rests on a status is proven by one call when another identity contends.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_owner_proves_its_claim_once_after_a_restart() {
+/// An owner under the operator's identity, a rival in another namespace with a key of the same account in Secret `keys`, and
+/// settings for an operator of both.
+async fn with_rival() -> (World, World, Settings) {
     let (owner, rival) = (World::new().await, World::new().await);
     let mut settings = settings(&owner);
     settings.controller.namespaces.push(rival.namespace.clone());
     owner.cloud().put_access_key(AccessKey::new("LTAIrival", "rival"));
     credentials_secret(&rival, "keys", &[("access-key-id", "LTAIrival"), ("access-key-secret", "rival")])
         .await;
+    (owner, rival, settings)
+}
+
+/// The rival's object `b` names the instance, and is kept out.
+async fn contend(rival: &World, instance: &str) {
+    rival.secret("b", "Rival2").await;
+    let spec =
+        json!({"instanceId": instance, "secretRef": {"name": "b"}, "credentialsRef": {"name": "keys"}});
+    rival.object_with("b", spec).await;
+    rival.until_stalled("b", Reason::Conflict).await;
+}
+
+/// A claim that rests on a status is proven by one call when another identity contends.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_proves_its_claim_once_after_a_restart() {
+    let (owner, rival, settings) = with_rival().await;
     let operator = owner.operator_before(settings.clone()).await;
     let instance = owner.generated("a", json!({})).await;
     let before = owner.until_ready("a").await;
@@ -214,11 +230,7 @@ async fn an_owner_proves_its_claim_once_after_a_restart() {
     let operator = owner.operator_before(settings).await;
     quiet(1).await;
     assert_eq!(owner.calls(&instance).len(), 1, "nobody contends");
-    rival.secret("b", "Rival2").await;
-    let spec =
-        json!({"instanceId": instance, "secretRef": {"name": "b"}, "credentialsRef": {"name": "keys"}});
-    rival.object_with("b", spec).await;
-    rival.until_stalled("b", Reason::Conflict).await;
+    contend(&rival, &instance).await;
     until("it is proven", async || owner.calls(&instance).len() == 2).await;
     owner.until("a", "Ready again", |status| status.request_id != before.request_id).await;
     let status = owner.until_ready("a").await;
@@ -453,12 +465,7 @@ async fn an_object_without_an_identity_ends_no_look_that_the_owner_waits_for() {
 /// One reply that is lost must not leave the claim unproven: the rival would wait for ten minutes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_whose_reply_was_lost_is_tried_again_soon() {
-    let (owner, rival) = (World::new().await, World::new().await);
-    let mut settings = settings(&owner);
-    settings.controller.namespaces.push(rival.namespace.clone());
-    owner.cloud().put_access_key(AccessKey::new("LTAIrival", "rival"));
-    credentials_secret(&rival, "keys", &[("access-key-id", "LTAIrival"), ("access-key-secret", "rival")])
-        .await;
+    let (owner, rival, settings) = with_rival().await;
     let operator = owner.operator_before(settings.clone()).await;
     let instance = instance_of(&owner, "a");
     owner.cloud().put_instance(Instance::new(&instance));
@@ -468,11 +475,7 @@ async fn a_proof_whose_reply_was_lost_is_tried_again_soon() {
     operator.stop().await;
     let operator = owner.operator_before(settings).await;
     owner.cloud().inject(Fault::reset_before().on(MODIFY).instance(&instance).times(1));
-    rival.secret("b", "Rival2").await;
-    let spec =
-        json!({"instanceId": instance, "secretRef": {"name": "b"}, "credentialsRef": {"name": "keys"}});
-    rival.object_with("b", spec).await;
-    rival.until_stalled("b", Reason::Conflict).await;
+    contend(&rival, &instance).await;
     until("it is proven", async || owner.calls(&instance).iter().filter(|call| call.applied()).count() == 2)
         .await;
     operator.stop().await;

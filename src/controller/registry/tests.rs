@@ -1,5 +1,7 @@
 //! Who is found by which name, who owns an instance, and who is woken.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -265,4 +267,52 @@ fn two_objects_of_one_tenant_cannot_agree_on_a_region_where_nobody_answers() {
         memory.claim.proof_ended(Proof::Unanswered, Some("cn-nowhere"), Instant::now());
     });
     assert_eq!(registry.owner(&other, |_, _| Relation::OtherIdentity), Owner::This);
+}
+
+#[test]
+fn a_refusal_counts_for_each_object_with_the_key_in_that_region() {
+    let registry = Registry::default();
+    let in_region = |name: &str, region: &str| {
+        let mut object = object(name, 1, name);
+        Arc::make_mut(object.spec.as_mut().unwrap()).region_id = Some(region.into());
+        registry.apply(object.clone(), false);
+        object
+    };
+    let (refused, same, elsewhere) = (in_region("a", "cn-a"), in_region("b", "cn-a"), in_region("c", "cn-b"));
+    registry.refused(&refused, Some("LTAI1".into()));
+    let table = [(&same, "LTAI1", true), (&same, "LTAI2", false), (&elsewhere, "LTAI1", false)];
+    for (object, principal, expected) in table {
+        assert_eq!(registry.is_refused(object, principal), expected, "{} {principal}", object.key.name);
+    }
+    registry.refused(&refused, None);
+    assert!(!registry.is_refused(&same, ""), "a key that is not known is nobody's");
+}
+
+#[test]
+fn a_refusal_in_another_region_ends_no_hint() {
+    let registry = Registry::default();
+    let hint = json!({"requestId": "R", "acceptedAs": "a"});
+    let owner = with_status(object("owner", 1, "a"), hint);
+    let mut mistaken = object("mistaken", 2, "a");
+    Arc::make_mut(mistaken.spec.as_mut().unwrap()).region_id = Some("cn-b".into());
+    let rival = object("rival", 3, "b");
+    for object in [&owner, &mistaken, &rival] {
+        registry.apply(object.clone(), true);
+    }
+    registry.refused(&mistaken, None);
+    assert_ne!(registry.owner(&rival, |_, _| Relation::OtherIdentity), Owner::This);
+}
+
+/// The one that leads has made a call of unknown outcome, and the object is deleted. A process that stands by knows of it
+/// from the status alone.
+#[test]
+fn a_process_that_stands_by_notes_the_call_of_a_deleted_object() {
+    let (soon, later) =
+        (Timestamp::now() + Duration::from_secs(60), Timestamp::now() + Duration::from_secs(90));
+    let status = json!({"requestId": "R", "retry": {"unsettledUntil": soon}});
+    let (registry, one, _) = two(status, json!({}), true);
+    let gone = registry.delete(&one.key, &one.uid).gone.unwrap();
+    let soon = Timestamp::from_second(soon.as_second()).unwrap();
+    assert_eq!(gone.unsettled_until(None).map(Timestamp::as_second), Some(soon.as_second()));
+    assert_eq!(gone.unsettled_until(Some(Term { settled: later })), Some(later));
 }

@@ -78,8 +78,8 @@ impl<'a> Pass<'a> {
     }
 
     /// A status says that a process before this one may have called for an object of another identity. Asks STS whether that
-    /// identity exists: if STS refuses it, its status is ignored. All are asked at once, so that silence costs the worker
-    /// the time of one call.
+    /// identity exists: if STS refuses it, its status is ignored. The calls run in parallel, so that a silent STS costs the
+    /// worker the time of one call.
     pub(super) async fn ask_strangers(&mut self) -> Result<(), Error> {
         let context = self.context;
         let acts =

@@ -712,7 +712,7 @@ fn a_restart_is_announced_and_asked_for_once_and_once_more_where_nothing_moved()
     play.observed.look = None;
     assert_eq!(play.run(9000), [""; 0]);
     assert_eq!(play.status().reason(ConditionType::Reconciling), Some(Reason::RebootRequired), "it moves");
-    // It stopped and started within a look: that would be a restart. Here the look before was of another moment.
+    // The same again, where the instance never moves.
     let mut play = waiting_for_a_restart(Activation::Reboot, true);
     play.run(102);
     play.observed.look = Some(look(1070, "Running", false, -60));
