@@ -43,9 +43,9 @@ pub struct Cause {
 pub enum Refusal {
     /// The operator lacks the right in the cluster.
     Forbidden,
-    /// A ResourceQuota.
+    /// A `ResourceQuota`.
     Quota,
-    /// A ValidatingAdmissionPolicy or a MutatingAdmissionPolicy.
+    /// A `ValidatingAdmissionPolicy` or a `MutatingAdmissionPolicy`.
     Policy,
     /// The admission webhook of this name, with this HTTP status.
     Webhook(String, u16),
@@ -98,7 +98,7 @@ impl Refusal {
             |words: &[&str]| forbidden.is_some_and(|why| words.iter().any(|word| why.starts_with(word)));
         let causes =
             answer.details.as_ref().and_then(|details| details.causes.as_deref()).unwrap_or_default();
-        let caused = |reason: &str, field: &str| {
+        let is_named = |reason: &str, field: &str| {
             let is = |cause: &Cause| {
                 cause.reason.as_deref() == Some(reason) && cause.field.as_deref() == Some(field)
             };
@@ -107,13 +107,13 @@ impl Refusal {
         // A policy can answer with 401, 403, 413 and 422.
         Some(if begins(&POLICIES) {
             Self::Policy
-        } else if status == 403 && caused("NamespaceTerminating", "metadata.namespace") {
+        } else if status == 403 && is_named("NamespaceTerminating", "metadata.namespace") {
             Self::Terminating
         } else if status == 403 && begins(&QUOTAS) {
             Self::Quota
         } else if status == 403 && begins(&["User \""]) {
             Self::Forbidden
-        } else if status == 413 || status == 422 && caused("FieldValueTooLong", "data") {
+        } else if status == 413 || status == 422 && is_named("FieldValueTooLong", "data") {
             Self::TooLarge
         } else if status >= 500 || [401, 408, 429].contains(&status) {
             Self::Unavailable(status)
