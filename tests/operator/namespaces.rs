@@ -12,13 +12,13 @@ use super::support::{Operator, World, world::until};
 
 /// Lets the operator of a test act in a namespace.
 async fn grant(world: &World, namespace: &str) {
-    let rules: Value = json!([
+    let granted: Value = json!([
         {"apiGroups": ["vncpassword.dev"], "resources": ["*"], "verbs": ["*"]},
         {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch", "create", "patch"]},
     ]);
     let definition = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-        "metadata": {"name": "it", "namespace": namespace}, "rules": rules});
+        "metadata": {"name": "it", "namespace": namespace}, "rules": granted});
     let user = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user(world)});
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": "it", "namespace": namespace}, "subjects": [user],
