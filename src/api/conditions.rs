@@ -92,6 +92,8 @@ pub enum Reason {
     InstanceNotReady,
     /// The API limits the rate of calls; retried when it opens again.
     Throttled,
+    /// The object, its Secrets or its status change so often that the object has used up its own calls.
+    ChangedTooOften,
     /// A call was sent and its outcome is not known; the same password is sent again.
     OutcomeUnknown,
     /// No connection to the API could be made; nothing was sent.
@@ -108,6 +110,8 @@ pub enum Reason {
     SecretForbidden,
     /// The operator may not write the Secret: it neither made it for this instance nor was it let in by a label.
     SecretNotWritable,
+    /// Another writer keeps changing what the operator writes into the Secret.
+    CompetingWriters,
     /// The value is no VNC password.
     InvalidPassword,
     /// `spec.rotation` or `spec.window` holds no schedule, time zone or duration that can be.
@@ -173,6 +177,7 @@ impl Reason {
             Self::IncorrectInstanceStatus => "IncorrectInstanceStatus",
             Self::InstanceNotReady => "InstanceNotReady",
             Self::Throttled => "Throttled",
+            Self::ChangedTooOften => "ChangedTooOften",
             Self::OutcomeUnknown => "OutcomeUnknown",
             Self::Unreachable => "Unreachable",
             Self::SignatureRejected => "SignatureRejected",
@@ -181,6 +186,7 @@ impl Reason {
             Self::SecretKeyNotFound => "SecretKeyNotFound",
             Self::SecretForbidden => "SecretForbidden",
             Self::SecretNotWritable => "SecretNotWritable",
+            Self::CompetingWriters => "CompetingWriters",
             Self::InvalidPassword => "InvalidPassword",
             Self::InvalidSchedule => "InvalidSchedule",
             Self::InvalidRotateAt => "InvalidRotateAt",

@@ -4,6 +4,7 @@
 mod adoption;
 mod canary;
 mod claims;
+mod competition;
 mod conflict;
 mod crd;
 mod delivery;

@@ -15,7 +15,7 @@ use crate::{
         random_id,
         registry::{MAX_STRANGERS, Proof},
         secrets,
-        status::{self, Written},
+        status::Written,
     },
     ecs::{self, Action, Identity, RequestId, Route, Standing, limiter::Ticket},
     rotation::{
@@ -84,7 +84,7 @@ impl<'a> Pass<'a> {
         for stranger in strangers.into_iter().take(MAX_STRANGERS) {
             let refused = match context.identity_of(&stranger).await? {
                 None => true,
-                Some(theirs) => context.identities.learn_account(&theirs).await == Standing::Refused,
+                Some(theirs) => self.learn_account(&theirs).await == Standing::Refused,
             };
             if refused {
                 context.registry.disregard_status(&stranger);
@@ -93,8 +93,8 @@ impl<'a> Pass<'a> {
             if self.observed.access == Access::Unread {
                 self.read_credentials().await?;
             }
-            if let Some(own) = &self.identity {
-                context.identities.learn_account(own).await;
+            if let Some(own) = self.identity.clone() {
+                self.learn_account(&own).await;
             }
         }
         self.observed.history.unsettled = context.unsettled(&self.object);
@@ -103,7 +103,7 @@ impl<'a> Pass<'a> {
 
     /// Whether the keeper's claim may no longer stand after what the cloud says of the two identities.
     async fn dismisses(
-        &self,
+        &mut self,
         keeper: &Arc<Object>,
         basis: Basis,
         own: &Arc<Identity>,
@@ -114,10 +114,10 @@ impl<'a> Pass<'a> {
             give_up();
             return Ok(true);
         };
-        if context.identities.learn_account(own).await == Standing::Refused {
+        if self.learn_account(own).await == Standing::Refused {
             return Ok(false);
         }
-        let standing = context.identities.learn_account(&theirs).await;
+        let standing = self.learn_account(&theirs).await;
         if context.identities.relation(keeper, &self.object) == Relation::OtherAccount {
             return Ok(true);
         }
@@ -132,6 +132,19 @@ impl<'a> Pass<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// Asks the cloud which account an identity belongs to, where that is not known. Whoever writes the keys decides how
+    /// often, so it is one of the object's calls.
+    async fn learn_account(&mut self, identity: &Arc<Identity>) -> Standing {
+        if identity.would_ask() {
+            if let Some(opens) = self.opens() {
+                self.left_out_until = self.left_out_until.into_iter().chain([opens]).min();
+                return Standing::Unknown;
+            }
+            self.calls().spend(Timestamp::now());
+        }
+        self.context.identities.learn_account(identity).await
     }
 
     pub(super) async fn read_credentials(&mut self) -> Result<(), Error> {
@@ -154,7 +167,27 @@ impl<'a> Pass<'a> {
         let namespace = &self.object.key.namespace;
         let read =
             secrets::read(&context.client, &context.fingerprints, namespace, &self.observed.spec.secret_ref);
-        self.observed.read = Some(read.await?);
+        let read = read.await?;
+        // What another process of ours or a person wrote shows as a change by others, too: a few of those do no harm.
+        if self.observed.spec.rotation.is_some() && read != SecretRead::Forbidden {
+            let now = Timestamp::now();
+            let (contested, until) = context
+                .registry
+                .remember(&self.object, |memory| {
+                    let contested = memory.read(read.contents(), now);
+                    (contested, memory.secret_rival.as_ref().and_then(|rival| rival.waits_until(now)))
+                })
+                .unwrap_or_default();
+            if contested {
+                let secret = &self.observed.spec.secret_ref.name;
+                tracing::warn!(
+                    secret,
+                    "somebody else keeps changing the Secret; it is left alone for a while"
+                );
+            }
+            self.observed.contested_until = until;
+        }
+        self.observed.read = Some(read);
         Ok(())
     }
 
@@ -166,7 +199,11 @@ impl<'a> Pass<'a> {
         }
         let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
         let instance = &self.observed.spec.instance_id;
-        let look = self.context.lookout.look(identity, instance, region, LOOK_PATIENCE).await;
+        if self.opens().is_some() {
+            return false;
+        }
+        let calls = self.calls();
+        let look = self.context.lookout.look(identity, instance, region, LOOK_PATIENCE, &calls).await;
         let found = look.is_some();
         self.observed.look = look.or(self.observed.look.take());
         found
@@ -227,7 +264,15 @@ impl<'a> Pass<'a> {
         let fleet = self.object.membership.as_ref().map(|member| &*member.fleet);
         let writing = context.secrets.write(Key::new(namespace, &secret.name));
         let written = secrets::write(&context.client, &context.fingerprints, namespace, secret, write, fleet);
-        match written.await? {
+        let written = written.await;
+        let now = Timestamp::now();
+        context.registry.remember(&self.object, |memory| match &written {
+            Ok(secrets::Written::Done(contents)) => memory.wrote(Some(contents), now),
+            // It may have been written.
+            Err(_) => memory.wrote(None, now),
+            Ok(secrets::Written::Conflict | secrets::Written::Forbidden) => {}
+        });
+        match written? {
             secrets::Written::Done(contents) => {
                 if let Some(key) = self.object.secret() {
                     // The watch may be behind what was read: what it had still to tell others is told now, since it will
@@ -271,13 +316,13 @@ impl<'a> Pass<'a> {
             Permission::Changed => return Ok(None),
             Permission::Busy => return Ok(Some(End { again: Some(self.busy()) })),
         }
-        match status::write(&context.client, &self.object, &verdict.status).await? {
+        match self.write_status(&verdict.status).await? {
             Written::Done(object) => {
                 let object = Arc::new(object);
                 for note in verdict.notes {
                     context.events.tell(&self.object, note);
                 }
-                context.registry.remember(&self.object, |memory| memory.written = Some(Arc::clone(&object)));
+                self.wrote_status(&object);
                 self.observed.status = Arc::clone(&object.status);
                 self.observed.announced = Some(announcement);
                 self.object = object;
@@ -306,6 +351,7 @@ impl<'a> Pass<'a> {
         let Some(route) = self.route(action) else { return false };
         let admitted = context.limiter.admit(route, &asker(&self.object.key), Timestamp::now());
         let reply = if let Ok(ticket) = admitted {
+            self.calls().spend(Timestamp::now());
             let result = context.ecs.reboot_instance(identity, region, instance, self.dated.at()).await;
             let reply = reply(&result);
             let class = outcome::classify(&reply);
@@ -385,13 +431,15 @@ impl<'a> Pass<'a> {
         let ticket = match context.limiter.admit(route, &asker(&self.object.key), Timestamp::now()) {
             Ok(ticket) => ticket,
             Err(opens) => {
-                self.observed.limiter_opens = Some(opens);
+                self.slots[0] = Some(opens);
+                self.ask_allowance();
                 if let Some(attempt) = &mut self.observed.attempt {
                     attempt.tries = tries;
                 }
                 return Ok(true);
             }
         };
+        self.calls().spend(Timestamp::now());
         let result = context
             .ecs
             .modify_instance_vnc_passwd(identity, region, instance, password, self.dated.at())
@@ -402,7 +450,8 @@ impl<'a> Pass<'a> {
         let at = Timestamp::now();
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
         let opens = self.note_call(route, ticket, class, result.as_ref().err());
-        self.observed.limiter_opens = opens.or(self.observed.limiter_opens);
+        self.slots[0] = opens.or(self.slots[0]);
+        self.ask_allowance();
         // Before anything is written: the object or its Secret may be gone by then.
         self.take_in_reply(class, result.as_ref().err(), value, at);
         self.observed.attempt = Some(Attempt {
