@@ -108,6 +108,8 @@ pub enum Reason {
     InstanceNotReady,
     /// The API limits the rate of calls; retried when it opens again.
     Throttled,
+    /// The object, its Secrets or its status change so often that the object has used up its own calls.
+    ChangedTooOften,
     /// A call was sent and its outcome is not known; the same password is sent again.
     OutcomeUnknown,
     /// No connection to the API could be made; nothing was sent.
@@ -140,6 +142,8 @@ pub enum Reason {
     SecretWriteRefused,
     /// The operator may not write the Secret: it neither made it for this instance nor was it let in by a label.
     SecretNotWritable,
+    /// Another writer keeps changing what the operator writes into the Secret.
+    CompetingWriters,
     /// The value is no VNC password.
     InvalidPassword,
     /// `spec.rotation` or `spec.window` holds no schedule, time zone or duration that can be.
@@ -205,6 +209,7 @@ impl Reason {
             Self::IncorrectInstanceStatus => "IncorrectInstanceStatus",
             Self::InstanceNotReady => "InstanceNotReady",
             Self::Throttled => "Throttled",
+            Self::ChangedTooOften => "ChangedTooOften",
             Self::OutcomeUnknown => "OutcomeUnknown",
             Self::Unreachable => "Unreachable",
             Self::SignatureRejected => "SignatureRejected",
@@ -221,6 +226,7 @@ impl Reason {
             Self::SecretWriteFailed => "SecretWriteFailed",
             Self::SecretWriteRefused => "SecretWriteRefused",
             Self::SecretNotWritable => "SecretNotWritable",
+            Self::CompetingWriters => "CompetingWriters",
             Self::InvalidPassword => "InvalidPassword",
             Self::InvalidSchedule => "InvalidSchedule",
             Self::InvalidRotateAt => "InvalidRotateAt",

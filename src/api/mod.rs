@@ -57,6 +57,9 @@ pub const INSTANCE_ID: &str = "vncpassword.dev/instance-id";
 /// Field manager of everything that the operator writes.
 pub const FIELD_MANAGER: &str = "vncpassword-operator";
 
+/// Reason of the Event of an object whose status somebody else keeps changing: perhaps a second operator.
+pub const STATUS_CONTESTED: &str = "StatusContested";
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -9,7 +9,10 @@ use std::{
 use jiff::SignedDuration;
 
 use super::{fleet::discovery::Found, object::FleetObject};
-use crate::rotation::fleet::{Issued, Trouble};
+use crate::rotation::{
+    allowance::Allowance,
+    fleet::{Issued, Trouble},
+};
 
 /// What this process remembers of one fleet. All of it may be lost.
 #[derive(Default)]
@@ -20,6 +23,8 @@ pub(super) struct Memory {
     pub written_at: Option<Instant>,
     /// Children that were written and are to be seen yet.
     pub issued: Issued,
+    /// How often the cloud may be asked, whatever others write.
+    pub asks: Allowance,
     /// Since when the cloud is being asked.
     pub asking_since: Option<Instant>,
     /// Children that were brought back: the fleet's generation, and the child's version after that. One that still does not

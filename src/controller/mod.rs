@@ -280,10 +280,10 @@ async fn turns(context: Arc<Context>) {
     loop {
         pause.tick().await;
         if pruned.elapsed() >= PRUNE {
-            context.instances.prune(Timestamp::now());
+            context.instances.prune(context.now());
             pruned = Instant::now();
         }
-        context.wake_all(context.registry.woken_crowds());
+        context.wake_all(context.registry.woken_crowds(context.now()));
         let now = context.now();
         if let Some(step) = steps.step(now, Instant::now()) {
             context.clock_stepped(step);
@@ -447,15 +447,6 @@ impl Context {
     /// The identity that an object calls under, read where it is not known.
     async fn identity_of(&self, object: &object::Object) -> Result<Option<Arc<ecs::Identity>>, Error> {
         self.access_of(object).await.map(|(_, identity)| identity)
-    }
-
-    /// Whether STS refuses the identity of an object, or it has none. An identity in a Secret that the operator may not read
-    /// may exist.
-    async fn is_refused(&self, object: &object::Object) -> Result<bool, Error> {
-        Ok(match self.access_of(object).await? {
-            (_, Some(identity)) => self.identities.learn_account(&identity).await == ecs::Standing::Refused,
-            (access, None) => access != Access::Forbidden,
-        })
     }
 
     /// The same, and why there is none.

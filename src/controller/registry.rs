@@ -4,6 +4,7 @@ mod contest;
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -20,9 +21,13 @@ use super::{
 use crate::{
     api::VncPasswordStatus,
     rotation::{
+        allowance::Allowance,
+        competition::{Competition, Target},
+        contents::Contents,
         facts::{Attempt, Fingerprint, History, Owner, SecretVersion},
         ownership::{Basis, Relation},
         refusal::RefusedWrite,
+        rotate_at::RotateAt,
     },
 };
 
@@ -52,6 +57,29 @@ pub(super) struct Memory {
     pub refused: Option<Box<LastRefusal>>,
     /// What its claim to the instance rests on.
     pub claim: Claim,
+    /// The cloud calls that it may still cause; `None`: none was caused lately. Outlives the object, under its name.
+    pub calls: Option<Arc<Allowance>>,
+    /// What the operator last read in its Secret or wrote into it ([`Contents::image`]; 0: there is no Secret), where it
+    /// generates.
+    pub image: Option<u64>,
+    /// Another writer of its Secret.
+    pub secret_rival: Option<Box<Competition>>,
+    /// What stood in its status last, as read or written.
+    pub status_seen: StatusSeen,
+    /// Another writer of its status.
+    pub status_rival: Option<Box<Competition>>,
+}
+
+/// What this process knows of a status.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum StatusSeen {
+    /// It has not seen the object before.
+    #[default]
+    Never,
+    /// It may have written it: no reply came.
+    Unknown,
+    /// The generation, `rotate-at` and a hash of the status that stood there.
+    As(i64, RotateAt, u64),
 }
 
 /// A call that failed, by times that are not cut to the second.
@@ -93,6 +121,8 @@ struct Tables {
     departed: HashMap<Box<str>, u64>,
     /// Accepted calls so far.
     accepted: u64,
+    /// The calls that objects caused that are gone by now, so that nobody gets more of them by creating an object anew.
+    spent: HashMap<Key, Arc<Allowance>>,
     /// Objects to reconcile because another object has changed.
     woken: Vec<Key>,
     /// Crowds to wake as a whole, at the next tick.
@@ -259,8 +289,9 @@ impl Registry {
     }
 
     /// The same, once a tick, with the members of crowds.
-    pub fn woken_crowds(&self) -> Vec<Key> {
+    pub fn woken_crowds(&self, now: Timestamp) -> Vec<Key> {
         let mut tables = self.tables();
+        tables.spent.retain(|_, calls| !calls.is_full(now));
         let crowds = std::mem::take(&mut tables.crowds);
         let members: HashSet<Key> = crowds.iter().flat_map(|crowd| tables.members_of(crowd)).collect();
         let mut woken = std::mem::take(&mut tables.woken);
@@ -302,6 +333,25 @@ impl Registry {
             }
         }
         Some(result)
+    }
+
+    /// The cloud calls that the object of that name may still cause, or that a former one of that name caused.
+    pub fn calls(&self, key: &Key) -> Arc<Allowance> {
+        let mut tables = self.tables();
+        match tables.entries.get_mut(key) {
+            Some(entry) => Arc::clone(entry.memory.calls.get_or_insert_default()),
+            None => Arc::clone(tables.spent.entry(key.clone()).or_default()),
+        }
+    }
+
+    /// When it may cause the next one; `None`: now.
+    pub fn calls_open(&self, key: &Key, now: Timestamp) -> Option<Timestamp> {
+        let tables = self.tables();
+        let calls = match tables.entries.get(key) {
+            Some(entry) => entry.memory.calls.as_ref(),
+            None => tables.spent.get(key),
+        };
+        calls?.opens(now)
     }
 
     /// Wakes the others that name the instance of this object.
@@ -597,6 +647,58 @@ impl Memory {
         self.doubt = Some((until.max(former), by_other || by_others));
     }
 
+    /// Forgets the calls that count for nothing any more.
+    pub fn recover(&mut self, now: Timestamp) {
+        let counts = |calls: &mut Arc<Allowance>| Arc::strong_count(calls) > 1 || !calls.is_full(now);
+        self.calls.take_if(|calls| !counts(calls));
+    }
+
+    /// Takes in what was read of the Secret; whether a wait for another writer starts.
+    pub fn read(&mut self, contents: Option<&Contents>, now: Timestamp) -> bool {
+        let image = contents.map_or(0, Contents::image);
+        let changed = self.image.replace(image).is_some_and(|former| former != image);
+        let rival = || Box::new(Competition::over(Target::Secret));
+        changed && self.secret_rival.get_or_insert_with(rival).changed(now)
+    }
+
+    /// Takes in what this process wrote into the Secret; `None`: what stands there now is not known.
+    pub fn wrote(&mut self, contents: Option<&Contents>, now: Timestamp) {
+        self.image = contents.map(Contents::image);
+        if let Some(rival) = &mut self.secret_rival {
+            rival.wrote(now);
+        }
+    }
+
+    /// Takes in the status as this process knows it; whether a wait for another writer starts. What people ask for ends
+    /// the wait.
+    pub fn saw_status(&mut self, object: &Object, now: Timestamp) -> bool {
+        let (generation, rotate_at, status) = (object.generation, object.rotate_at, image_of(&object.status));
+        let changed =
+            match std::mem::replace(&mut self.status_seen, StatusSeen::As(generation, rotate_at, status)) {
+                // The API server takes no status with a new object, so somebody else wrote it.
+                StatusSeen::Never => self.untouched && *object.status != VncPasswordStatus::default(),
+                StatusSeen::Unknown => false,
+                StatusSeen::As(former_generation, former_rotate_at, former) => {
+                    if (generation, rotate_at) != (former_generation, former_rotate_at)
+                        && let Some(rival) = &mut self.status_rival
+                    {
+                        rival.resume();
+                    }
+                    status != former
+                }
+            };
+        let rival = || Box::new(Competition::over(Target::Status));
+        changed && self.status_rival.get_or_insert_with(rival).changed(now)
+    }
+
+    /// Takes in a status that this process wrote.
+    pub fn wrote_status(&mut self, object: &Object, now: Timestamp) {
+        self.status_seen = StatusSeen::As(object.generation, object.rotate_at, image_of(&object.status));
+        if let Some(rival) = &mut self.status_rival {
+            rival.wrote(now);
+        }
+    }
+
     /// What decisions are told of it.
     pub fn history(&self) -> History {
         History {
@@ -746,7 +848,8 @@ impl Tables {
             }
         } else {
             let claim = if inherited { Claim::found(&object, Timestamp::now()) } else { Claim::default() };
-            let memory = Memory { inherited, untouched: !inherited, claim, ..Memory::default() };
+            let calls = self.spent.remove(&key);
+            let memory = Memory { inherited, untouched: !inherited, claim, calls, ..Memory::default() };
             let entry = Entry { object: Arc::clone(&object), memory: Box::new(memory) };
             self.entries.insert(key.clone(), entry);
             self.index(&object);
@@ -821,6 +924,9 @@ impl Tables {
         let unclaimed = self.contests.seats(instance).is_empty();
         let order = entry.memory.claim.accepted_order();
         self.departed_with(&newest, order);
+        if let Some(calls) = entry.memory.calls {
+            self.spent.insert(key.clone(), calls);
+        }
         Some(Gone {
             uid: Arc::clone(&newest.uid),
             before: entry.memory.claim.before(),
@@ -835,6 +941,14 @@ impl Tables {
 /// The region that the spec names.
 fn region(object: &Object) -> Option<&str> {
     object.spec.as_ref().ok()?.region_id.as_deref()
+}
+
+/// Recognises a status in the memory of this process.
+fn image_of(status: &VncPasswordStatus) -> u64 {
+    let mut image = DefaultHasher::new();
+    // A status is plain data: it can always be written.
+    serde_json::to_vec(status).unwrap_or_default().hash(&mut image);
+    image.finish()
 }
 
 /// When the API last accepted a call, as a status says.

@@ -15,14 +15,15 @@ use super::{
     Context, Error,
     identities::Identities,
     object::{Key, Object},
-    registry::{Failure, Proof},
+    registry::{Failure, Memory, Proof, StatusSeen},
     status::{self, Written},
 };
 use crate::{
     api::{self, ConditionType, VncPasswordSpec, VncPasswordStatus},
     ecs::{Action, Asker, Dated, Identity, Region, Route},
     rotation::{
-        self, Decision, Verdict,
+        self, Decision, Note, Verdict,
+        allowance::Allowance,
         facts::{Access, Found, History, Observed, Owner},
         outcome::{self, Class, Reply},
         schedule::Plan,
@@ -138,6 +139,10 @@ struct Pass<'a> {
     /// Taken before the Secret is read: a call that is held up in between is refused as too old.
     dated: Dated,
     turn: Option<super::instances::Turn<'a>>,
+    /// When the limiter lets it set a password and restart the instance; `None`: now.
+    slots: [Option<Timestamp>; 2],
+    /// When the object may cause a call again that was left out in this pass.
+    left_out_until: Option<Timestamp>,
     looked: bool,
     conflicts: u32,
     /// How the attempt to prove the object's claim stands, where it makes one.
@@ -164,15 +169,17 @@ impl<'a> Pass<'a> {
         let failed = object.status.retry.as_ref().and_then(|retry| retry.last_failure_time.as_ref());
         let changed = context.identities.changed_at(&object);
         let can_act = matches!(access, Access::Granted | Access::Unread);
-        let (inherited, history, unrecorded, failure) = context
+        let (inherited, history, unrecorded, failure, contested_until) = context
             .registry
             .remember(&object, |memory| {
+                memory.recover(now);
+                let contested_until = memory.secret_rival.as_ref().and_then(|rival| rival.waits_until(now));
                 // Doubt is of use to those only who can act: it waits until they can.
                 let inherited = memory.inherited && can_act;
                 memory.inherited &= !can_act;
-                (inherited, memory.history(), memory.unrecorded.take(), memory.failure)
+                (inherited, memory.history(), memory.unrecorded.take(), memory.failure, contested_until)
             })
-            .unwrap_or((false, History::default(), None, None));
+            .unwrap_or((false, History::default(), None, None, None));
         let (generation, attempt) =
             unrecorded.map_or((object.generation, None), |recorded| (recorded.0, Some(recorded.1)));
         let owner = context.owner(&object);
@@ -199,6 +206,8 @@ impl<'a> Pass<'a> {
             history,
             look: context.lookout.latest(&Identities::name(&object), instance),
             limiter_opens: None,
+            paced: false,
+            contested_until,
             in_line: false,
             reboot_opens: None,
             drawn: None,
@@ -220,6 +229,7 @@ impl<'a> Pass<'a> {
         observed.history.unsettled = context.unsettled(&object);
         let (turn, looked, conflicts, dated) = (None, false, 0, context.ecs.clock().dated());
         let proof = observed.prove_claim.then_some(Proof::Failed);
+        let (slots, left_out_until) = ([None; 2], None);
         let mut pass = Self {
             context,
             object,
@@ -229,10 +239,13 @@ impl<'a> Pass<'a> {
             began: now,
             dated,
             turn,
+            slots,
+            left_out_until,
             looked,
             conflicts,
             proof,
         };
+        pass.saw_status();
         // What was accepted and is not written yet is nobody else's to change until it is.
         if pass.observed.attempt.is_some() {
             pass.turn = pass.take_turn();
@@ -245,11 +258,68 @@ impl<'a> Pass<'a> {
     fn ask_limiter(&mut self) {
         let (asker, now) = (asker(&self.object.key), self.context.now());
         let opens = |action| self.context.limiter.opens(self.route(action)?, &asker, now);
-        let (limiter, reboot) = (opens(Action::ModifyInstanceVncPasswd), opens(Action::RebootInstance));
+        self.slots = [opens(Action::ModifyInstanceVncPasswd), opens(Action::RebootInstance)];
         let route = self.route(Action::ModifyInstanceVncPasswd);
         let in_line = route.is_some_and(|route| self.context.limiter.holds_place(route, &asker));
-        (self.observed.limiter_opens, self.observed.reboot_opens) = (limiter, reboot);
         self.observed.in_line = in_line;
+        self.ask_allowance();
+    }
+
+    /// Takes down when the object may call: when the limiter lets it, and when it has not used up its own calls.
+    fn ask_allowance(&mut self) {
+        let own = self.opens();
+        let [modify, reboot] = self.slots;
+        (self.observed.limiter_opens, self.observed.reboot_opens) = (modify.max(own), reboot.max(own));
+        self.observed.paced = own > modify;
+    }
+
+    /// When the object may cause a cloud call; `None`: now.
+    fn opens(&self) -> Option<Timestamp> {
+        self.context.registry.calls_open(&self.object.key, self.context.now())
+    }
+
+    /// The cloud calls that the object may cause.
+    fn calls(&self) -> Arc<Allowance> {
+        self.context.registry.calls(&self.object.key)
+    }
+
+    /// Takes in the status of the newest version of the object, which somebody else may have written.
+    fn saw_status(&self) {
+        let now = self.context.now();
+        let contested = self.context.registry.remember(&self.object, |m| m.saw_status(&self.object, now));
+        if contested == Some(true) {
+            self.context.metrics.status_conflicts.inc();
+            let text = "somebody else keeps changing the status, perhaps a second operator that watches this namespace \
+                        (kubectl vncpassword doctor); the status is left to it for a while";
+            tracing::warn!(object = %self.object.key, "{text}");
+            let note = Note { warning: true, reason: api::STATUS_CONTESTED, text: text.to_owned() };
+            self.context.events.tell(&self.object, note);
+        }
+    }
+
+    /// Until when the status is left to another writer.
+    fn leaves_status_until(&self) -> Option<Timestamp> {
+        let now = self.context.now();
+        let rival = |memory: &mut Memory| memory.status_rival.as_ref()?.waits_until(now);
+        self.context.registry.remember(&self.object, rival)?
+    }
+
+    /// Writes the status. Where no reply comes, whatever stands there next may be this process's own.
+    async fn write_status(&self, status: &VncPasswordStatus) -> Result<Written, Error> {
+        let written = status::write(&self.context.client, &self.object, status).await;
+        if written.is_err() {
+            self.context.registry.remember(&self.object, |memory| memory.status_seen = StatusSeen::Unknown);
+        }
+        written
+    }
+
+    /// Takes in a version of the object with a status that this process wrote.
+    fn wrote_status(&self, object: &Arc<Object>) {
+        let now = self.context.now();
+        self.context.registry.remember(&self.object, |memory| {
+            memory.wrote_status(object, now);
+            memory.written = Some(Arc::clone(object));
+        });
     }
 
     /// What the API counts together with this object's calls; `None`: it makes none.
@@ -262,10 +332,8 @@ impl<'a> Pass<'a> {
     fn line_up(&self, verdict: &Verdict) -> Option<Timestamp> {
         let context = self.context;
         let (limiter, asker, now) = (&context.limiter, asker(&self.object.key), context.now());
-        let turns = [
-            (Action::ModifyInstanceVncPasswd, self.observed.limiter_opens),
-            (Action::RebootInstance, self.observed.reboot_opens),
-        ];
+        let [modify, reboot] = self.slots;
+        let turns = [(Action::ModifyInstanceVncPasswd, modify), (Action::RebootInstance, reboot)];
         let mut told = None;
         for (action, opens) in turns {
             let Some(route) = self.route(action) else { continue };
@@ -335,7 +403,8 @@ impl<'a> Pass<'a> {
         let instance = &self.observed.spec.instance_id;
         match (verdict.look, &self.region, &self.identity) {
             (Some(due), Some(region), Some(identity)) => {
-                context.lookout.want(identity, instance, region, due);
+                let due = self.opens().map_or(due, |opens| opens.max(due));
+                context.lookout.want(identity, instance, region, due, &self.calls());
             }
             // It may not use the operator's identity, so it must not end the instance polls of objects that do.
             _ if self.observed.access == Access::AmbientDenied => {}
@@ -356,20 +425,27 @@ impl<'a> Pass<'a> {
         }
         let reply = self.observed.attempt.as_ref().map(|attempt| &attempt.reply);
         let why = requeue(&verdict.status, reply, told.is_some());
-        let end =
-            End { again: told.or(verdict.wake).map(|at| Again { after: until(at, context.now()), why }) };
+        let again = told.or(verdict.wake).into_iter().chain(self.left_out_until).min();
+        let now = context.now();
+        let end = |at: Option<Timestamp>| End { again: at.map(|at| Again { after: until(at, now), why }) };
         if verdict.status == *self.observed.status && !self.object.status_unread {
             self.remember(verdict, None);
-            return Ok(Some(end));
+            return Ok(Some(end(again)));
         }
-        match status::write(&context.client, &self.object, &verdict.status).await? {
+        // What a call brought is recorded whoever else writes.
+        if self.observed.attempt.is_none()
+            && let Some(wait) = self.leaves_status_until()
+        {
+            return Ok(Some(end(again.into_iter().chain([wait]).min())));
+        }
+        match self.write_status(&verdict.status).await? {
             Written::Done(object) => {
                 if self.observed.generation != self.object.generation {
                     // An outcome was recorded as that of what it was made for: what has changed since is looked at now.
                     context.wake(self.object.key.clone());
                 }
                 self.remember(verdict, Some(Arc::new(object)));
-                Ok(Some(end))
+                Ok(Some(end(again)))
             }
             Written::Gone => Ok(Some(End { again: None })),
             Written::Conflict => self.refresh().await,
@@ -388,10 +464,10 @@ impl<'a> Pass<'a> {
             if let Some(applied) = verdict.applied_value {
                 memory.applied = Some(applied);
             }
-            if written.is_some() {
-                memory.written = written;
-            }
         });
+        if let Some(written) = written {
+            self.wrote_status(&written);
+        }
         for note in verdict.notes {
             context.events.tell(&self.object, note);
         }
@@ -423,6 +499,7 @@ impl<'a> Pass<'a> {
         self.observed.status = Arc::clone(&fresh.status);
         self.context.registry.remember(&fresh, |memory| memory.written = Some(Arc::clone(&fresh)));
         self.object = fresh;
+        self.saw_status();
         Ok(None)
     }
 

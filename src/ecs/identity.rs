@@ -123,6 +123,12 @@ impl Identity {
         self.learned(Instant::now()).unwrap_or(Standing::Unknown)
     }
 
+    /// Whether [`Identity::learn_account`] would make a call now.
+    #[must_use]
+    pub fn would_ask(&self) -> bool {
+        self.learned(Instant::now()).is_none()
+    }
+
     /// Asks the cloud for the account, unless it is known. Callers at the same time share one call. For 45 s
     /// after a failure it returns the same result and makes no call.
     #[allow(clippy::must_use_candidate, reason = "many callers read the account afterwards")]

@@ -17,6 +17,7 @@ use super::{
     limiter::{Action, Asker, Limiter, Route, Ticket},
 };
 use crate::rotation::{
+    allowance::Allowance,
     facts::{Found, Look, SeenInstance},
     outcome::{Class, Reply, classify},
 };
@@ -50,6 +51,8 @@ struct Entry {
     region: Region,
     due: Option<Timestamp>,
     look: Option<Look>,
+    /// Of the object that asked last: looks are its calls.
+    allowance: Arc<Allowance>,
 }
 
 /// One call: who looks, where, and the ids to look at.
@@ -58,6 +61,8 @@ struct Batch {
     identity: Arc<Identity>,
     region: Region,
     ids: Vec<Arc<str>>,
+    /// Whose calls these are.
+    allowances: Vec<Arc<Allowance>>,
     /// What the limiter counts it by: the identity's account may become known meanwhile.
     scope: Box<str>,
     ticket: Ticket,
@@ -84,8 +89,15 @@ impl Lookout {
     }
 
     /// Asks this identity for a look at the instance at that time. A later word replaces an earlier one.
-    pub fn want(&self, identity: &Arc<Identity>, instance_id: &str, region: &Region, due: Timestamp) {
-        self.wanted().want(identity, instance_id, region, due);
+    pub fn want(
+        &self,
+        identity: &Arc<Identity>,
+        instance_id: &str,
+        region: &Region,
+        due: Timestamp,
+        allowance: &Arc<Allowance>,
+    ) {
+        self.wanted().want(identity, instance_id, region, due, allowance);
         self.0.changed.notify_one();
     }
 
@@ -96,9 +108,10 @@ impl Lookout {
         instance_id: &str,
         region: &Region,
         patience: Duration,
+        allowance: &Arc<Allowance>,
     ) -> Option<Look> {
         let asked = self.0.now();
-        self.want(identity, instance_id, region, asked);
+        self.want(identity, instance_id, region, asked, allowance);
         let fresh = async {
             loop {
                 let looked = self.0.looked.notified();
@@ -201,6 +214,7 @@ impl Shared {
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let mut reply = self.client.describe_instances(identity, region, &names).await;
         if reply.as_ref().is_err_and(may_pass_at_once) {
+            batch.spend(self.now());
             reply = self.client.describe_instances(identity, region, &names).await;
         }
         let route = Route { scope: &batch.scope, ..route(identity, region) };
@@ -233,6 +247,12 @@ impl Shared {
                 (at, HashMap::new(), missed(&error))
             }
         })
+    }
+}
+
+impl Batch {
+    fn spend(&self, now: Timestamp) {
+        self.allowances.iter().for_each(|allowance| allowance.spend(now));
     }
 }
 
@@ -276,7 +296,14 @@ fn missed(error: &Error) -> Found {
 }
 
 impl Wanted {
-    fn want(&mut self, identity: &Arc<Identity>, id: &str, region: &Region, due: Timestamp) {
+    fn want(
+        &mut self,
+        identity: &Arc<Identity>,
+        id: &str,
+        region: &Region,
+        due: Timestamp,
+        allowance: &Arc<Allowance>,
+    ) {
         let name = match self.groups.get_key_value(identity.name()) {
             Some((name, _)) => Arc::clone(name),
             None => identity.name().into(),
@@ -289,11 +316,14 @@ impl Wanted {
                 if let Some((id, Entry { due: Some(due), .. })) = stale {
                     self.queue.remove(&(due, Arc::clone(&name), id));
                 }
-                (Arc::from(id), Entry { region: region.clone(), due: None, look: None })
+                let allowance = Arc::clone(allowance);
+                (Arc::from(id), Entry { region: region.clone(), due: None, look: None, allowance })
             }
         };
-        group.entries.insert(Arc::clone(&id), Entry { due: Some(due), ..entry });
-        if let Some(due) = entry.due {
+        let former = entry.due;
+        let allowance = Arc::clone(allowance);
+        group.entries.insert(Arc::clone(&id), Entry { due: Some(due), allowance, ..entry });
+        if let Some(due) = former {
             self.queue.remove(&(due, Arc::clone(&name), Arc::clone(&id)));
         }
         self.queue.insert((due, name, id));
@@ -340,10 +370,11 @@ impl Wanted {
                 break;
             }
             let Some(group) = self.groups.get(name) else { continue };
-            let Some(Entry { region, .. }) = group.entries.get(id) else { continue };
+            let Some(Entry { region, allowance, .. }) = group.entries.get(id) else { continue };
             if let Some(batch) = places.get(&(&**name, region)).and_then(|place| batches.get_mut(*place)) {
                 if batch.ids.len() < MAX_DESCRIBED {
                     batch.ids.push(Arc::clone(id));
+                    batch.allowances.push(Arc::clone(allowance));
                 }
                 continue;
             }
@@ -367,6 +398,7 @@ impl Wanted {
                         identity: Arc::clone(&group.identity),
                         region: region.clone(),
                         ids: vec![Arc::clone(id)],
+                        allowances: vec![Arc::clone(allowance)],
                         scope: group.identity.scope().into(),
                         ticket,
                     });
@@ -377,7 +409,8 @@ impl Wanted {
                 }
             }
         }
-        for Batch { name, region, ids, .. } in &batches {
+        for batch @ Batch { name, region, ids, .. } in &batches {
+            batch.spend(now);
             self.busy.insert((Arc::clone(name), region.clone()));
             let Some(group) = self.groups.get_mut(name) else { continue };
             for id in ids {
@@ -400,13 +433,15 @@ impl Wanted {
             // Throttled, or seen with keys that have been replaced meanwhile.
             looks => {
                 let again_at = looks.err().unwrap_or(Timestamp::UNIX_EPOCH);
-                let waits = |id: &&Arc<str>| {
-                    let entry = group.entries.get(*id);
-                    entry.is_some_and(|entry| entry.due.is_none() && entry.region == *region)
+                let waits = |id: &Arc<str>| {
+                    let entry = group.entries.get(id);
+                    let entry = entry.filter(|entry| entry.due.is_none() && entry.region == *region)?;
+                    Some((Arc::clone(id), Arc::clone(&entry.allowance)))
                 };
-                let again: Vec<_> = ids.iter().filter(waits).collect();
-                for id in again {
-                    self.want(&current, id, region, again_at);
+                let again: Vec<_> = ids.iter().filter_map(waits).collect();
+                for (id, allowance) in again {
+                    let due = allowance.opens(again_at).unwrap_or(again_at);
+                    self.want(&current, &id, region, due, &allowance);
                 }
                 return Vec::new();
             }
@@ -472,7 +507,7 @@ mod tests {
     fn wanted(due: impl IntoIterator<Item = i64>) -> Wanted {
         let (mut wanted, own) = (Wanted::default(), identity("own"));
         for (number, due) in due.into_iter().enumerate() {
-            wanted.want(&own, &format!("i-{number}"), &region("cn-hangzhou"), at(due));
+            wanted.want(&own, &format!("i-{number}"), &region("cn-hangzhou"), at(due), &Arc::default());
         }
         wanted
     }
@@ -529,7 +564,8 @@ mod tests {
         let mut wanted = wanted([hours + 1, hours + 20, hours + 60]);
         let (batches, _) = wanted.plan(at(hours + 1), 16, open);
         wanted.record(&batches[0], Ok((at(hours + 1), HashMap::new(), Found::Unseen)));
-        wanted.want(&batches[0].identity, "i-0", &region("cn-hangzhou"), at(hours + 16));
+        let allowance = Arc::default();
+        wanted.want(&batches[0].identity, "i-0", &region("cn-hangzhou"), at(hours + 16), &allowance);
         wanted.set_back(SignedDuration::from_secs(-hours));
         let look = wanted.groups["own"].entries["i-0"].look.clone();
         assert_eq!(look.map(|look| look.at), Some(at(1)), "no look is of a time to come");
@@ -543,7 +579,7 @@ mod tests {
     #[test]
     fn regions_are_asked_apart() {
         let mut wanted = wanted([1]);
-        wanted.want(&identity("own"), "i-x", &region("cn-beijing"), at(1));
+        wanted.want(&identity("own"), "i-x", &region("cn-beijing"), at(1), &Arc::default());
         assert_eq!(wanted.plan(at(1), 16, open).0.len(), 2);
     }
 
@@ -551,11 +587,11 @@ mod tests {
     fn identities_look_apart_and_one_that_has_new_keys_goes_on() {
         let mut wanted = wanted([1]);
         let other = identity("other");
-        wanted.want(&other, "i-0", &region("cn-hangzhou"), at(1));
+        wanted.want(&other, "i-0", &region("cn-hangzhou"), at(1), &Arc::default());
         let (batches, _) = wanted.plan(at(1), 16, open);
         assert_eq!(batches.len(), 2);
         let renewed = identity("other");
-        wanted.want(&renewed, "i-1", &region("cn-hangzhou"), at(1));
+        wanted.want(&renewed, "i-1", &region("cn-hangzhou"), at(1), &Arc::default());
         assert!(wanted.plan(at(1), 16, open).0.is_empty(), "one call at a time");
         for batch in &batches {
             let looked = wanted.record(batch, Ok((at(1), HashMap::new(), Found::Unseen)));
@@ -569,7 +605,13 @@ mod tests {
     fn no_more_calls_are_made_than_there_is_room_for() {
         let mut wanted = Wanted::default();
         for number in 0..40 {
-            wanted.want(&identity(&format!("n/{number}")), "i-0", &region("cn-hangzhou"), at(1));
+            wanted.want(
+                &identity(&format!("n/{number}")),
+                "i-0",
+                &region("cn-hangzhou"),
+                at(1),
+                &Arc::default(),
+            );
         }
         assert_eq!(wanted.plan(at(1), 16, open).0.len(), 16);
         assert!(wanted.plan(at(1), 0, open).0.is_empty());
@@ -580,7 +622,7 @@ mod tests {
     fn what_replaced_keys_have_seen_is_void() {
         let mut wanted = wanted([1, 1]);
         let (batches, _) = wanted.plan(at(1), 16, open);
-        wanted.want(&identity("own"), "i-0", &region("cn-hangzhou"), at(9));
+        wanted.want(&identity("own"), "i-0", &region("cn-hangzhou"), at(9), &Arc::default());
         assert!(wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen))).is_empty());
         let entries = &wanted.groups["own"].entries;
         assert!(entries.values().all(|entry| entry.look.is_none() && entry.due.is_some()));
@@ -633,7 +675,7 @@ mod tests {
     fn a_mended_region_makes_the_old_look_void() {
         let mut wanted = wanted([1]);
         let (batches, _) = wanted.plan(at(1), 16, open);
-        wanted.want(&identity("own"), "i-0", &region("cn-beijing"), at(1));
+        wanted.want(&identity("own"), "i-0", &region("cn-beijing"), at(1), &Arc::default());
         let looks = Ok((at(1), HashMap::new(), Found::Unseen));
         assert!(wanted.record(&batches[0], looks).is_empty());
         assert!(wanted.groups["own"].entries["i-0"].look.is_none());

@@ -1,6 +1,9 @@
 //! A Secret as the protocol sees it: the values, the record beside them, and how they may be written.
 
-use std::fmt;
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -108,6 +111,21 @@ impl Contents {
         digest.is_some() && self.current.digest(instance_id).as_ref() == digest
     }
 
+    /// Recognises values and record in the memory of this process: another number, and somebody wrote one of them.
+    #[must_use]
+    pub fn image(&self) -> u64 {
+        let mut image = DefaultHasher::new();
+        for slot in [&self.current, &self.next] {
+            match slot {
+                Slot::Absent => 0_u8.hash(&mut image),
+                Slot::Invalid => 1_u8.hash(&mut image),
+                Slot::Valid(_, print) => print.hash(&mut image),
+            }
+        }
+        self.record.hash(&mut image);
+        image.finish()
+    }
+
     /// Whether the API refused the value of `<key>` as no password.
     #[must_use]
     pub fn holds_a_refused_value(&self, instance_id: &str) -> bool {
@@ -117,7 +135,7 @@ impl Contents {
 }
 
 /// `<key>.rotation`: what is known of the values beside it. It changes in the same write as they do, as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// Whose password this is.
@@ -160,7 +178,7 @@ impl Record {
 }
 
 /// How far a rotation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
     /// A value is on its way.
@@ -171,7 +189,7 @@ pub enum State {
 
 /// Recognises a value. Of six characters it is as good as the value itself: it stands in the Secret's data and nowhere
 /// else.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Digest(String);
 
 impl Digest {

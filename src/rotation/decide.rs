@@ -11,7 +11,7 @@ use super::{
     contents::{Change, Record, State},
     facts::{Access, Attempt, Observed, Owner, Unsettled},
     generated,
-    hold::{conflicted, not_written, stalled, without_identity},
+    hold::{conflicted, contested, not_written, stalled, without_identity},
     message::message,
     outcome::{self, Class},
     reply, users,
@@ -31,8 +31,15 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     if observed.deleting {
         return finish_only(observed, decision);
     }
-    let calls = observed.attempt.is_none() && leads_to_a_call(&decision);
-    if calls && observed.access == Access::Unread { Decision::ReadCredentials } else { decision }
+    if observed.attempt.is_some() {
+        return decision;
+    }
+    let decision = contested(observed, decision, now);
+    if leads_to_a_call(&decision) && observed.access == Access::Unread {
+        Decision::ReadCredentials
+    } else {
+        decision
+    }
 }
 
 /// The same for an object that is being deleted: what a call that was made asks for is finished, nothing else begins.

@@ -65,6 +65,10 @@ pub struct Observed {
     pub look: Option<Look>,
     /// When it is this object's turn to call; `None`: now.
     pub limiter_opens: Option<Timestamp>,
+    /// It is not the account that has used up its calls but the object itself ([`super::allowance`]).
+    pub paced: bool,
+    /// Until when the operator leaves the Secret to another writer ([`super::competition`]).
+    pub contested_until: Option<Timestamp>,
     /// It stands in the limiter's line, which tells when its turn comes; what the status says of that is from when the wait
     /// began.
     pub in_line: bool,
@@ -237,7 +241,7 @@ impl SecretVersion {
 }
 
 /// Recognises a value that was seen before, without keeping it: an HMAC under a key of this process.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
 /// A random key that lives in this process's memory only, overwritten on drop.

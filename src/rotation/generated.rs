@@ -99,6 +99,9 @@ fn missing(observed: &Observed, now: Timestamp) -> Decision {
         let until = settled_at(now, observed.settle);
         return rest(settling(observed, (**status).clone(), until, now));
     }
+    if let Some(opens) = observed.limiter_opens.filter(|_| observed.paced) {
+        return rest(throttled(observed, opens, now));
+    }
     if let Some(verdict) = look_first(observed, now) {
         return rest(verdict);
     }

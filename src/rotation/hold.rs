@@ -7,14 +7,15 @@ use jiff::Timestamp;
 
 use super::{
     backoff,
-    facts::{Found, Look, Observed, RUNNING, SecretVersion},
+    contents::Change,
+    facts::{Announcement, Found, Look, Observed, Purpose, RUNNING, SecretVersion},
     message::{self, message, provider_failed},
     outcome::{self, Class, Reply},
     refusal::RefusedWrite,
     users,
     verdict::{
-        Effects, Outlook, Progress, Verdict, after, conclude, ready, seconds, settled_at, standing,
-        undelivered, waited,
+        Decision, Effects, Outlook, Progress, Verdict, after, conclude, ready, rest, seconds, settled_at,
+        standing, undelivered, waited,
     },
 };
 use crate::api::{ConditionStatus, ConditionType, Reason, Retry, VncPasswordStatus};
@@ -158,15 +159,42 @@ fn uncredited(observed: &Observed, reply: &Reply, now: Timestamp) -> Verdict {
     conclude(observed, (*observed.status).clone(), &outlook, now, effects)
 }
 
+/// Another writer changes back what the operator writes into the Secret: nothing begins before the wait is over (R65).
+/// What was accepted is still finished.
+pub(super) fn contested(observed: &Observed, decision: Decision, now: Timestamp) -> Decision {
+    let Some(until) = observed.contested_until.filter(|until| *until > now) else { return decision };
+    let begins = match &decision {
+        Decision::Draw
+        | Decision::Send(Purpose::Rotate)
+        | Decision::Announce(Announcement::FirstPassword, _) => true,
+        Decision::WriteSecret(write) => !matches!(write.current, Change::Set(_)),
+        Decision::Rest(verdict) => verdict.deferred,
+        Decision::ReadCredentials
+        | Decision::ReadSecret
+        | Decision::Send(_)
+        | Decision::Announce(Announcement::Reboot, _)
+        | Decision::Reboot => false,
+    };
+    if !begins {
+        return decision;
+    }
+    let reason = Reason::CompetingWriters;
+    let outlook = undelivered(observed, Progress::Stalled, reason, message(reason, observed, None));
+    // What was read has not been acted on: after the wait it decides as it would have now.
+    let effects = Effects { wake: Some(until), deferred: true, ..Effects::default() };
+    rest(conclude(observed, (*observed.status).clone(), &outlook, now, effects))
+}
+
 /// It is not this object's turn: it waits without failing. What stands is not rewritten at each look.
 pub(super) fn throttled(observed: &Observed, opens: Timestamp, now: Timestamp) -> Verdict {
+    let reason = if observed.paced { Reason::ChangedTooOften } else { Reason::Throttled };
     let mut status = (*observed.status).clone();
     let retry = status.retry.get_or_insert_default();
-    if observed.status.reason(ConditionType::Reconciling) != Some(Reason::Throttled) {
+    if observed.status.reason(ConditionType::Reconciling) != Some(reason) {
         retry.next_attempt_time = Some(seconds(opens));
     }
-    let text = message(Reason::Throttled, observed, None);
-    let outlook = undelivered(observed, Progress::Reconciling, Reason::Throttled, text);
+    let text = message(reason, observed, None);
+    let outlook = undelivered(observed, Progress::Reconciling, reason, text);
     conclude(observed, status, &outlook, now, Effects { wake: Some(opens), ..Effects::default() })
 }
 

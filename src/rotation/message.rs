@@ -47,6 +47,10 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
         Reason::Throttled => format!(
             "the cloud account's limit on calls in region {region} is used up; instance {instance} waits its turn"
         ),
+        Reason::ChangedTooOften => format!(
+            "this VncPassword, its status or a Secret that it names changes so often that instance {instance} gets the \
+             newest value only every 30 seconds; find out what keeps changing them"
+        ),
         Reason::OutcomeUnknown => format!(
             "no readable reply came for instance {instance}: the password may or may not be in effect; the same \
              one is sent again"
@@ -84,6 +88,11 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
         Reason::SecretNotWritable => format!(
             "Secret {secret} was not made by the operator for instance {instance}; label it {WRITABLE}=true to let the \
              operator write to it, or name another Secret in a new VncPassword"
+        ),
+        Reason::CompetingWriters => format!(
+            "another writer keeps changing key {key} of Secret {secret}, or the keys beside it, after the operator writes \
+             them; the operator waits longer each time. Keep the other writer (such as an ExternalSecret) off this Secret, \
+             or remove spec.rotation so that its value is applied"
         ),
         Reason::InvalidPassword => format!("{}; {RULE}", refused_value(observed, code)),
         Reason::InvalidRotateAt => format!(

@@ -2,7 +2,9 @@
 //!
 //! Read [`decide()`] first; [`facts`] is what it is told, [`Verdict`] how a pass ends. [`fleet`] sets the pace of many.
 
+pub mod allowance;
 pub mod backoff;
+pub mod competition;
 pub mod contents;
 mod decide;
 pub mod facts;

@@ -93,6 +93,8 @@ pub(super) fn new() -> Observed {
         history: super::facts::History::default(),
         look: None,
         limiter_opens: None,
+        paced: false,
+        contested_until: None,
         in_line: false,
         in_fleet: false,
         reboot_opens: None,
@@ -563,6 +565,30 @@ fn throttled_objects_wait_their_turn_without_failing() {
     assert_eq!(resting(&observed, 41).status, verdict.status, "waiting longer is not written again");
     observed.limiter_opens = None;
     assert_eq!(sending(&mut observed, 100, 1, "Abc123"), Purpose::Deliver);
+}
+
+#[test]
+fn an_object_that_has_used_up_its_own_calls_says_so_and_keeps_what_is_in_effect() {
+    let mut observed = new();
+    (observed.limiter_opens, observed.paced) = (Some(at(30)), true);
+    let verdict = resting(&observed, 0);
+    assert_eq!(reasons(&verdict.status), (False, Some(Reason::ChangedTooOften), None));
+    assert_eq!(verdict.wake, Some(at(30)));
+    // Neither changed credentials nor a claim to prove come before that.
+    (observed.credentials_changed, observed.prove_claim) = (true, true);
+    assert_eq!(resting(&observed, 0).wake, Some(at(30)));
+    (observed.credentials_changed, observed.prove_claim) = (false, false);
+    next(&mut observed, &verdict);
+    (observed.limiter_opens, observed.paced) = (None, false);
+    assert_eq!(sending(&mut observed, 30, 1, "Abc123"), Purpose::Deliver);
+    let mut observed = applied();
+    observed.rotate_at = RotateAt::At(at(100));
+    (observed.limiter_opens, observed.paced) = (Some(at(130)), true);
+    let verdict = resting(&observed, 100);
+    assert_eq!(
+        (reasons(&verdict.status), verdict.wake),
+        ((ConditionStatus::True, None, None), Some(at(130)))
+    );
 }
 
 #[test]

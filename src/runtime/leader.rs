@@ -20,9 +20,12 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 
-use super::{Stop, lease::Holding};
+use super::{
+    Stop,
+    lease::{Holding, Lease as Right},
+};
 
-/// The name of the Lease, in the operator's namespace.
+/// The default name of the Lease, in the operator's namespace. Up to version 0.1 it is the only one.
 pub const LEASE: &str = "vncpassword-operator";
 
 /// How long a holder is left alone by the others, from its last renewal.
@@ -34,9 +37,19 @@ const RETRY: Duration = Duration::from_secs(2);
 /// The longest that one request may take.
 const REQUEST: Duration = Duration::from_secs(3);
 
-/// Gets the lease, keeps it, gives it back.
+/// Gets the right to act, keeps it, gives it back.
 pub struct Elector {
+    own: Candidate,
+    /// The Lease that replicas of the version before take, whatever the name of the own one. Without it a rolling upgrade
+    /// would have two leaders.
+    former: Option<Candidate>,
+}
+
+/// Gets one Lease, keeps it, gives it back.
+struct Candidate {
     leases: Api<Lease>,
+    /// The name of the Lease.
+    name: String,
     /// No other process and no other term has it.
     identity: String,
     holding: Holding,
@@ -111,19 +124,52 @@ fn released(former: &LeaseSpec, now: Timestamp) -> LeaseSpec {
 }
 
 impl Elector {
-    /// For one term of one process. `identity` must be new for each.
+    /// For one term of one process, and the right that it gets. `identity` must be new for each.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, identity: String, holding: Holding) -> Self {
-        let leases = Api::namespaced(client, namespace);
-        Self { leases, identity, holding, current: None, sighting: None }
+    pub fn new(client: &Client, namespace: &str, name: &str, identity: &str) -> (Self, Right) {
+        let (own, right) = Candidate::new(client, namespace, name, identity);
+        if name == LEASE {
+            return (Self { own, former: None }, right);
+        }
+        let (former, right_of_former) = Candidate::new(client, namespace, LEASE, identity);
+        (Self { own, former: Some(former) }, right.and(right_of_former))
     }
 
-    /// Gets the lease and keeps it; asks for the end of the term when it is lost. Never returns: it is the term that ends.
+    /// Gets the right and keeps it; asks for the end of the term when it is lost. Never returns: it is the term that ends.
     pub async fn lead(&mut self, term: &Stop) -> Infallible {
-        self.acquire().await;
-        self.keep().await;
+        // All of this version ask for the own Lease first, so no two of them wait for each other.
+        self.own.acquire().await;
+        if let Some(former) = &mut self.former {
+            let hold_both = async {
+                former.acquire().await;
+                former.keep().await;
+            };
+            tokio::select! {
+                () = self.own.keep() => former.holding.lose(),
+                () = hold_both => self.own.holding.lose(),
+            }
+        } else {
+            self.own.keep().await;
+        }
         term.request();
         std::future::pending().await
+    }
+
+    /// Gives the right back, so that another need not wait. To be called when nothing acts any more.
+    pub async fn release(self) {
+        if let Some(former) = self.former {
+            former.release().await;
+        }
+        self.own.release().await;
+    }
+}
+
+impl Candidate {
+    fn new(client: &Client, namespace: &str, name: &str, identity: &str) -> (Self, Right) {
+        let (holding, right) = Right::pair();
+        let leases = Api::namespaced(client.clone(), namespace);
+        let (name, identity) = (name.to_owned(), identity.to_owned());
+        (Self { leases, name, identity, holding, current: None, sighting: None }, right)
     }
 
     /// Waits until this process holds the lease.
@@ -139,12 +185,12 @@ impl Elector {
             let pause = seen.map_or(RETRY, |seen| patience(Some(&seen.spec), seen.since.elapsed()));
             let holder = seen.and_then(|seen| seen.spec.holder_identity.clone());
             if holder != told && holder.is_some() {
-                tracing::info!(holder = holder.as_deref(), "standing by");
+                tracing::info!(lease = self.name, holder = holder.as_deref(), "standing by");
                 told = holder;
             }
             tokio::time::sleep(pause).await;
         }
-        tracing::info!(identity = self.identity, "leading");
+        tracing::info!(lease = self.name, identity = self.identity, "leading");
     }
 
     /// Renews the lease until it is lost.
@@ -165,11 +211,10 @@ impl Elector {
             }
         }
         self.holding.lose();
-        tracing::warn!("the lease is lost: standing by");
+        tracing::warn!(lease = self.name, "the lease is lost: standing by");
     }
 
-    /// Gives the lease back, so that another need not wait. To be called when nothing acts any more.
-    pub async fn release(mut self) {
+    async fn release(mut self) {
         let held = self.left().is_some();
         self.holding.lose();
         if held && !matches!(tokio::time::timeout(REQUEST, self.leave()).await, Ok(Ok(()))) {
@@ -181,14 +226,14 @@ impl Elector {
         // A renewal that was cut short may have arrived or not.
         let lease = match self.current.take() {
             Some(lease) => Some(lease),
-            None => self.leases.get_opt(LEASE).await?,
+            None => self.leases.get_opt(&self.name).await?,
         };
         let mine = |spec: &LeaseSpec| spec.holder_identity.as_ref() == Some(&self.identity);
         if let Some(mut lease) = lease
             && let Some(spec) = lease.spec.take().filter(mine)
         {
             lease.spec = Some(released(&spec, Timestamp::now()));
-            self.leases.replace(LEASE, &PostParams::default(), &lease).await?;
+            self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
             tracing::info!("the lease is released");
         }
         Ok(())
@@ -213,7 +258,7 @@ impl Elector {
         // What this process wrote itself is written again without a read: one request a renewal.
         let mut lease = match self.current.take() {
             Some(current) if self.left().is_some() => Some(current),
-            _ => self.leases.get_opt(LEASE).await?,
+            _ => self.leases.get_opt(&self.name).await?,
         };
         if let Some(spec) = lease.as_ref().map(|lease| lease.spec.clone().unwrap_or_default())
             && self.sighting.as_ref().is_none_or(|seen| seen.spec != spec)
@@ -232,13 +277,13 @@ impl Elector {
         let written = match step(lease.is_some(), last, &self.identity, unchanged) {
             Step::Wait => return Ok(false),
             Step::Create => {
-                let metadata = ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() };
+                let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
                 self.leases.create(&parameters, &Lease { metadata, spec: Some(spec) }).await
             }
             Step::Write => {
                 let mut lease = lease.take().unwrap_or_default();
                 lease.spec = Some(spec);
-                self.leases.replace(LEASE, &parameters, &lease).await
+                self.leases.replace(&self.name, &parameters, &lease).await
             }
         };
         match written {

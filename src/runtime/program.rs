@@ -5,7 +5,7 @@ use std::{convert::Infallible, ffi::OsString, sync::Arc};
 use tokio::net::TcpListener;
 
 use super::{
-    Lease, Metrics, Readiness, Settings, Shutdown, Stop,
+    Metrics, Readiness, Settings, Shutdown, Stop,
     cloud::{CloudError, cloud},
     cluster::cluster,
     http,
@@ -54,6 +54,7 @@ pub async fn run(
         namespace,
         http_addr: address,
         leader_elect,
+        lease_name,
         per_object_metrics,
         otlp: _,
     } = settings;
@@ -76,9 +77,8 @@ pub async fn run(
     if leader_elect {
         let pod = pod.unwrap_or_else(|| "vncpassword-operator".to_owned());
         while !shutdown.is_requested() {
-            let (holding, lease) = Lease::pair();
             let identity = format!("{pod}_{}", controller::random_id()?);
-            let mut elector = Elector::new(client.clone(), &namespace, identity, holding);
+            let (mut elector, lease) = Elector::new(&client, &namespace, &lease_name, &identity);
             let (stop, term) = Shutdown::new();
             let controller = controller::Config { lease, ..controller.clone() };
             let (metrics, readiness) = (Arc::clone(&metrics), readiness.clone());

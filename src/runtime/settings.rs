@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{ArgAction, Args};
 
-use super::{InvalidOtlpEndpoint, Lease, LogFormat, OtlpEndpoint};
+use super::{InvalidOtlpEndpoint, LEASE, Lease, LogFormat, OtlpEndpoint};
 use crate::{
     controller::{self, Ambient},
     ecs::{self, Endpoint, InvalidEndpoint, InvalidRegion, Network, Rates, Region, limiter::InvalidRate},
@@ -73,9 +73,14 @@ pub struct RunArgs {
     #[arg(long, env = "FLEETS", value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub fleets: bool,
 
-    /// Act only while holding the Lease vncpassword-operator in the operator's namespace: needed with several replicas
+    /// Act only while holding a Lease in the operator's namespace (--lease-name): needed with several replicas
     #[arg(long, env = "LEADER_ELECT")]
     pub leader_elect: bool,
+
+    /// Name of the Lease, the same for all replicas. In this version the operator holds the Lease vncpassword-operator as
+    /// well, so that a rolling upgrade has one leader
+    #[arg(long, env = "LEASE_NAME", value_name = "NAME", default_value = LEASE)]
+    pub lease_name: String,
 
     /// Address of /healthz, /readyz and /metrics
     #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
@@ -139,6 +144,8 @@ pub struct Settings {
     pub http_addr: SocketAddr,
     /// Whether other replicas may run: then one acts at a time.
     pub leader_elect: bool,
+    /// The Lease by which they agree.
+    pub lease_name: String,
     /// Whether each object has metrics of its own.
     pub per_object_metrics: bool,
     /// Where traces go, if anywhere.
@@ -160,6 +167,11 @@ pub enum SettingsError {
     /// `--ambient-credentials-namespaces`.
     #[error("--ambient-credentials-namespaces: write * alone, or names of namespaces without it")]
     Ambient,
+    /// `--lease-name`.
+    #[error(
+        "--lease-name {0:?}: write a name of at most 253 of a-z, 0-9, - and ., with a letter or digit at both ends of each part"
+    )]
+    LeaseName(String),
     /// `--settle`.
     #[error("--settle {0:?}: write a duration from 1s to 24h, such as 16m")]
     Settle(String),
@@ -217,6 +229,22 @@ fn ambient(namespaces: Vec<String>, own: &str) -> Result<Ambient, SettingsError>
     }
 }
 
+/// A name that Leases can have; the default where none is given.
+fn lease_name(name: String) -> Result<String, SettingsError> {
+    if name.is_empty() {
+        return Ok(LEASE.to_owned());
+    }
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        let ends = [bytes.first(), bytes.last()];
+        ends.into_iter().all(|end| end.is_some_and(plain))
+            && bytes.iter().all(|byte| plain(byte) || *byte == b'-')
+    };
+    let fits = name.len() <= 253 && name.split('.').all(label);
+    if fits { Ok(name) } else { Err(SettingsError::LeaseName(name)) }
+}
+
 /// Ceilings of the rates of calls.
 fn rates(written: Vec<String>) -> Result<Rates, SettingsError> {
     let mut rates = Rates::default();
@@ -240,6 +268,7 @@ impl TryFrom<RunArgs> for Settings {
             watch_namespaces,
             fleets,
             leader_elect,
+            lease_name: name,
             http_addr,
             per_object_metrics,
             otlp_endpoint,
@@ -272,6 +301,7 @@ impl TryFrom<RunArgs> for Settings {
             namespace: operator_namespace,
             http_addr,
             leader_elect,
+            lease_name: lease_name(name)?,
             per_object_metrics,
             otlp,
         })
@@ -301,7 +331,8 @@ mod tests {
         let settings = settings(&[]).unwrap();
         assert_eq!(settings.controller.settle, Duration::from_secs(16 * 60));
         assert_eq!(settings.controller.concurrency, 32);
-        assert!(!settings.controller.allow_reboot);
+        assert!(!settings.controller.allow_reboot && !settings.leader_elect);
+        assert_eq!(settings.lease_name, "vncpassword-operator");
         assert!(settings.per_object_metrics && settings.otlp.is_none());
         assert_eq!(settings.http_addr.to_string(), "0.0.0.0:8080");
         assert!(settings.controller.namespaces.is_empty() && settings.controller.fleets);
@@ -324,6 +355,9 @@ mod tests {
             (&["--ecs-rate", "RunInstances=60/min"], "--ecs-rate"),
             (&["--ecs-rate", "RebootInstance=0/min"], "--ecs-rate"),
             (&["--ecs-rate", "RebootInstance=1/min,RebootInstance=2/min"], "--ecs-rate"),
+            (&["--lease-name", "Mine"], "--lease-name"),
+            (&["--lease-name=-a"], "--lease-name"),
+            (&["--lease-name", "a..b"], "--lease-name"),
             (&["--settle", "soon"], "--settle"),
             (&["--settle", ""], "--settle"),
             (&["--settle=-5m"], "--settle"),
@@ -350,6 +384,13 @@ mod tests {
         assert_eq!(own(&["--ambient-credentials-namespaces", ""]), only(&["default"]));
         assert_eq!(own(&["--ambient-credentials-namespaces", "a,b"]), only(&["a", "b"]));
         assert_eq!(own(&["--ambient-credentials-namespaces", "*"]), Ambient::Everywhere);
+    }
+
+    #[test]
+    fn a_lease_can_have_any_name_that_a_release_has() {
+        for (given, expected) in [("", "vncpassword-operator"), ("vnc-a", "vnc-a"), ("vnc.2-b", "vnc.2-b")] {
+            assert_eq!(settings(&["--lease-name", given]).unwrap().lease_name, expected);
+        }
     }
 
     #[test]

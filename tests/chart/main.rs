@@ -255,6 +255,25 @@ fn what_is_switched_off_leaves_nothing() {
 }
 
 #[test]
+fn each_release_has_a_lease_of_its_own_and_holds_the_former_one_for_a_version() {
+    for (values, variable, names) in [
+        (&[][..], None, json!([NAME])),
+        (&[r#"fullnameOverride="vnc-a""#], Some("vnc-a"), json!(["vnc-a", NAME])),
+    ] {
+        let rendered = objects(values);
+        let operator = rendered.iter().find(|object| object["kind"] == "Deployment").unwrap();
+        let variables = operator["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
+        let lease = variables.iter().find(|given| given["name"] == "LEASE_NAME");
+        assert_eq!(lease.map(|given| &given["value"]), variable.map(Value::from).as_ref());
+        let role = rendered.iter().find(|object| {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            object["kind"] == "Role" && name.ends_with("-leader-election")
+        });
+        assert_eq!(role.unwrap()["rules"][0]["resourceNames"], names);
+    }
+}
+
+#[test]
 fn where_namespaces_are_named_no_right_to_secrets_reaches_further() {
     let rendered = objects(&[r#"watchNamespaces=["team-a","team-b"]"#]);
     for role in rendered.iter().filter(|object| object["kind"] == "ClusterRole") {

@@ -99,3 +99,35 @@ async fn a_leader_that_is_cut_off_has_stopped_before_another_begins_and_stands_b
     until("the first leads again", async || holder(&world).await.is_some_and(|now| Some(now) != after)).await;
     first.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_another_name_is_held_beside_the_one_that_former_versions_take() {
+    let world = World::new().await;
+    let named = || Settings { lease_name: "mine".to_owned(), ..settings(&world) };
+    let leases: Api<Lease> = Api::namespaced(world.objects().into_client(), &world.namespace);
+    let holder_of_mine = async || leases.get_opt("mine").await.unwrap()?.spec?.holder_identity;
+    // A replica of the version before, which knows the default name only.
+    let former = world.operator_before(settings(&world)).await;
+    until("the former leads", async || holder(&world).await.is_some()).await;
+    let begun = holder(&world).await;
+    let next = world.operator_before(named()).await;
+    until("the next holds its own", async || holder_of_mine().await.is_some()).await;
+    let instance = world.generated("a", json!({})).await;
+    world.until_ready("a").await;
+    assert_eq!((holder(&world).await, statuses(&next)), (begun, 0), "one acts");
+    former.stop().await;
+    until("the next leads", async || holder(&world).await == holder_of_mine().await).await;
+    let other = world.generated("b", json!({})).await;
+    world.until_ready("b").await;
+    assert!(statuses(&next) > 0);
+    assert_eq!((world.calls(&instance).len(), world.calls(&other).len()), (1, 1));
+    let third = world.operator_before(named()).await;
+    next.stop().await;
+    until("another of that name leads", async || {
+        let holder = holder(&world).await;
+        holder.is_some() && holder == holder_of_mine().await
+    })
+    .await;
+    third.stop().await;
+    assert_eq!((holder(&world).await, holder_of_mine().await), (None, None), "both are given back");
+}

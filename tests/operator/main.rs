@@ -6,6 +6,7 @@ mod api_server_faults;
 mod canary;
 mod claims;
 mod clock;
+mod competition;
 mod conflict;
 mod crd;
 mod delivery;

@@ -408,6 +408,8 @@ fn template(setting: &Setting, kind: Kind) -> Observed {
         history: History::default(),
         look: None,
         limiter_opens: None,
+        paced: false,
+        contested_until: None,
         in_line: false,
         in_fleet: false,
         reboot_opens: None,

@@ -105,6 +105,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - {name: HTTP_ADDR, value: "0.0.0.0:8080"}
 - {name: LEADER_ELECT, value: {{ .Values.leaderElection.enabled | quote }}}
+{{- if ne (include "vnc.fullname" .) "vncpassword-operator" }}
+- {name: LEASE_NAME, value: {{ include "vnc.fullname" . | quote }}}
+{{- end }}
 - {name: LOG_FORMAT, value: {{ .Values.log.format | quote }}}
 - {name: RUST_LOG, value: {{ .Values.log.level | quote }}}
 - {name: SETTLE, value: {{ .Values.settle | quote }}}

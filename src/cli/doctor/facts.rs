@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::cli::known::Known;
+use crate::{cli::known::Known, runtime::LEASE};
 
 /// All that was read.
 #[derive(Clone, Debug)]
@@ -74,6 +74,8 @@ pub struct OperatorFacts {
     pub leases: Known<Vec<LeaseSeen>>,
     /// Where it was looked for; `None`: in all namespaces.
     pub namespace: Option<String>,
+    /// Objects whose status somebody else kept changing within the last hour, as Events say: namespace and name.
+    pub contested: Known<BTreeSet<(String, String)>>,
 }
 
 /// A Deployment.
@@ -91,10 +93,20 @@ pub struct DeploymentSeen {
     pub version: Option<String>,
     /// Whether its replicas agree on a leader.
     pub elects: bool,
+    /// The Lease by which they do; `None`: that of the default name.
+    pub lease: Option<String>,
     /// Its service account.
     pub account: String,
     /// The namespaces that it watches; none: all.
     pub watched: Vec<String>,
+}
+
+impl DeploymentSeen {
+    /// The name of its Lease.
+    #[must_use]
+    pub fn lease(&self) -> &str {
+        self.lease.as_deref().unwrap_or(LEASE)
+    }
 }
 
 /// A namespace that an operator watches.
@@ -130,6 +142,8 @@ pub struct PodSeen {
 pub struct LeaseSeen {
     /// Where it is.
     pub namespace: String,
+    /// Its name.
+    pub name: String,
     /// Who holds it.
     pub holder: Option<String>,
     /// When it was last renewed.

@@ -111,6 +111,7 @@ const NAMES: usize = 10;
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = facts.kinds.iter().map(kind).collect();
     found.extend(operator(&facts.operator));
+    found.extend(contested(&facts.operator));
     found.push(leader(facts));
     found.extend(namespaces(&facts.namespaces));
     found.extend(identity(&facts.identity, &facts.operator));
@@ -253,22 +254,71 @@ fn operator(facts: &OperatorFacts) -> Vec<Finding> {
     }
     let mut found: Vec<Finding> =
         deployments.iter().map(|deployment| replicas(deployment, facts.pods.value())).collect();
-    if deployments.len() > 1 {
-        let names: Vec<String> = deployments
-            .iter()
-            .map(|deployment| format!("{}/{}", deployment.namespace, deployment.name))
-            .collect();
-        found.push(told(
-            Level::Warn,
-            format!(
-                "there are {}: {}; where they watch the same namespaces they rotate the same instances",
-                count(deployments.len(), "operator"),
-                some_of(&names, 5)
-            ),
-            vec!["helm list -A --selector name=vncpassword-operator".to_owned()],
-        ));
-    }
+    found.extend(several(deployments));
     found
+}
+
+/// A second operator may run where its Deployment cannot be seen, or without one: what it does to statuses shows. Nothing
+/// is said where Events may not be read.
+fn contested(facts: &OperatorFacts) -> Option<Finding> {
+    let contested = facts.contested.value().filter(|contested| !contested.is_empty())?;
+    let names: Vec<String> =
+        contested.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
+    let text = format!(
+        "somebody else keeps changing the status of {}, perhaps a second operator that watches the same namespace: {}",
+        count(names.len(), "VncPassword"),
+        some_of(&names, 3)
+    );
+    let (namespace, name) = contested.first()?;
+    let remedy = vec![
+        "kubectl get pods -A -l app.kubernetes.io/name=vncpassword-operator".to_owned(),
+        format!("kubectl -n {} get vncpw {} --show-managed-fields -o yaml", quoted(namespace), quoted(name)),
+    ];
+    Some(finding(Check::Operator, Level::Fail, text, remedy))
+}
+
+/// Two operators that watch the same namespaces rotate the same instances, and write the same statuses in turn.
+fn several(deployments: &[DeploymentSeen]) -> Option<Finding> {
+    if deployments.len() < 2 {
+        return None;
+    }
+    let name = |deployment: &DeploymentSeen| format!("{}/{}", deployment.namespace, deployment.name);
+    let running: Vec<&DeploymentSeen> = deployments.iter().filter(|found| found.wanted > 0).collect();
+    let pairs = running.iter().enumerate().flat_map(|(place, one)| {
+        running.iter().skip(place + 1).filter_map(move |other| Some((*one, *other, shared(one, other)?)))
+    });
+    let clashes: Vec<String> = pairs
+        .map(|(one, other, shared)| format!("{} and {} both watch {shared}", name(one), name(other)))
+        .collect();
+    let names: Vec<String> = deployments.iter().map(name).collect();
+    let names = format!("there are {}: {}", count(deployments.len(), "operator"), some_of(&names, 5));
+    if clashes.is_empty() {
+        let text = format!("{names}; no two of them watch the same namespace");
+        return Some(finding(Check::Operator, Level::Ok, text, vec![]));
+    }
+    let text = format!(
+        "{names}; {}: there they rotate the same instances and write the same statuses in turn. Give each its own \
+         watchNamespaces, or remove one",
+        some_of(&clashes, 3)
+    );
+    let remedy = vec!["helm list -A --selector name=vncpassword-operator".to_owned()];
+    Some(finding(Check::Operator, Level::Fail, text, remedy))
+}
+
+/// What both watch, where they do not agree on a leader among them.
+fn shared(one: &DeploymentSeen, other: &DeploymentSeen) -> Option<String> {
+    if one.elects && other.elects && one.namespace == other.namespace && one.lease() == other.lease() {
+        return None;
+    }
+    let names = |names: &[&String]| format!("namespace {}", some_of(names, 3));
+    match (one.watched.as_slice(), other.watched.as_slice()) {
+        ([], []) => Some("all namespaces".to_owned()),
+        ([], some) | (some, []) => Some(names(&some.iter().collect::<Vec<_>>())),
+        (some, others) => {
+            let both: Vec<&String> = some.iter().filter(|name| others.contains(name)).collect();
+            (!both.is_empty()).then(|| names(&both))
+        }
+    }
 }
 
 fn replicas(deployment: &DeploymentSeen, pods: Option<&Vec<PodSeen>>) -> Finding {
@@ -340,7 +390,9 @@ fn leader(facts: &Facts) -> Finding {
         // A Lease of before, when it elected one, stays behind.
         return told(Level::Ok, "the operator runs alone, without --leader-elect".to_owned(), vec![]);
     }
-    let lease = leases.iter().find(|lease| !found || lease.namespace == deployment.namespace);
+    let lease = leases
+        .iter()
+        .find(|lease| !found || lease.namespace == deployment.namespace && lease.name == deployment.lease());
     let Some(lease) = lease else {
         return if deployment.wanted == 0 {
             told(
@@ -352,7 +404,7 @@ fn leader(facts: &Facts) -> Finding {
             let namespace = quoted(&deployment.namespace);
             told(
                 Level::Fail,
-                "no replica has taken the Lease vncpassword-operator".to_owned(),
+                format!("no replica has taken the Lease {}", deployment.lease()),
                 vec![format!(
                     "kubectl -n {namespace} logs deployment/{} | grep -i lease",
                     quoted(&deployment.name)
@@ -364,12 +416,12 @@ fn leader(facts: &Facts) -> Finding {
 }
 
 fn holder(lease: &LeaseSeen, facts: &Facts) -> Finding {
-    let LeaseSeen { namespace, holder, renewed, seconds } = lease;
+    let LeaseSeen { namespace, name, holder, renewed, seconds } = lease;
     let told = |level, text: String, remedy| finding(Check::Leader, level, text, remedy);
     let look = || {
         let namespace = quoted(namespace);
         vec![
-            format!("kubectl -n {namespace} get lease vncpassword-operator -o yaml"),
+            format!("kubectl -n {namespace} get lease {} -o yaml", quoted(name)),
             format!(
                 "kubectl -n {namespace} logs -l app.kubernetes.io/name=vncpassword-operator --prefix | grep -i lease"
             ),

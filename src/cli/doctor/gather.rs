@@ -17,6 +17,7 @@ use k8s_openapi::{
         },
         coordination::v1::Lease,
         core::v1::{Container, Namespace, Pod, Secret},
+        events::v1::Event,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -36,7 +37,7 @@ use super::{
     whoami,
 };
 use crate::{
-    api::{FIELD_MANAGER, GROUP, INSTANCE_ID, VERSION, definitions},
+    api::{FIELD_MANAGER, GROUP, INSTANCE_ID, STATUS_CONTESTED, VERSION, definitions},
     cli::{
         Connection, Doing, Error,
         explain::OPERATOR_NAMESPACE,
@@ -152,17 +153,40 @@ async fn find_operator(client: &Client, namespace: Option<&str>) -> OperatorFact
 async fn operator_in(client: &Client, namespace: Option<&str>) -> OperatorFacts {
     let named = ListParams::default().labels(NAME_LABEL);
     let pods = ListParams::default().labels(POD_LABELS);
-    let lease = ListParams::default().fields(&format!("metadata.name={LEASE}"));
-    let (deployments, pods, leases) = futures::join!(
+    let of_conflicts = ListParams::default().fields(&format!("reason={STATUS_CONTESTED}"));
+    let (deployments, pods, events) = futures::join!(
         listed::<Deployment>(client, namespace, named, "deployments", "apps"),
         listed::<Pod>(client, namespace, pods, "pods", ""),
-        listed::<Lease>(client, namespace, lease, "leases", "coordination.k8s.io"),
+        listed::<Event>(client, None, of_conflicts, "events", "events.k8s.io"),
     );
+    let deployments: Known<Vec<DeploymentSeen>> =
+        deployments.map(|found| found.iter().map(deployment).collect());
+    // An operator outside of the cluster, or one that may not be seen, has the default name as a rule.
+    let mut wanted: BTreeSet<&str> =
+        deployments.value().into_iter().flatten().map(DeploymentSeen::lease).collect();
+    wanted.insert(LEASE);
+    let found = join_all(wanted.into_iter().map(|name| {
+        let only = ListParams::default().fields(&format!("metadata.name={name}"));
+        listed::<Lease>(client, namespace, only, "leases", "coordination.k8s.io")
+    }));
+    let mut all = Known::Yes(Vec::new());
+    for found in found.await {
+        all = match (all, found) {
+            (Known::Yes(mut all), Known::Yes(found)) => {
+                all.extend(found.into_iter().map(lease_seen));
+                Known::Yes(all)
+            }
+            (Known::Yes(_), Known::Denied(right)) => Known::Denied(right),
+            (Known::Yes(_), Known::Failed(why)) => Known::Failed(why),
+            (problem, _) => problem,
+        };
+    }
     OperatorFacts {
-        deployments: deployments.map(|found| found.iter().map(deployment).collect()),
+        deployments,
         pods: pods.map(|found| found.iter().map(pod).collect()),
-        leases: leases.map(|found| found.into_iter().map(lease_seen).collect()),
+        leases: all,
         namespace: namespace.map(str::to_owned),
+        contested: events.map(|events| events.into_iter().filter_map(about).collect()),
     }
 }
 
@@ -195,26 +219,18 @@ fn deployment(found: &Deployment) -> DeploymentSeen {
         ready: found.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or_default(),
         version: found.labels().get("app.kubernetes.io/version").cloned(),
         elects: containers.unwrap_or_default().iter().any(elects),
+        lease: containers.unwrap_or_default().iter().find_map(|all| given(all, "--lease-name", "LEASE_NAME")),
         account: spec
             .and_then(|spec| spec.template.spec.as_ref()?.service_account_name.clone())
             .unwrap_or_else(|| "default".to_owned()),
-        watched: containers.unwrap_or_default().iter().flat_map(watches).collect(),
+        watched: containers.unwrap_or_default().iter().find_map(watches).unwrap_or_default(),
     }
 }
 
 /// The namespaces that a container is told to watch.
-fn watches(container: &Container) -> Vec<String> {
-    const FLAG: &str = "--watch-namespaces";
-    let arguments: Vec<&String> = container.args.iter().flatten().collect();
-    let joined = arguments.iter().filter_map(|argument| argument.strip_prefix(FLAG)?.strip_prefix('='));
-    let apart = arguments.windows(2).filter(|pair| pair[0] == FLAG).map(|pair| pair[1].as_str());
-    let variables = container.env.iter().flatten().filter(|variable| variable.name == "WATCH_NAMESPACES");
-    let by_flag: Vec<&str> = joined.chain(apart).collect();
-    let by_variable = variables.filter_map(|variable| variable.value.as_deref());
-    // As clap does: the flag comes before the variable.
-    let lists = if by_flag.is_empty() { by_variable.collect() } else { by_flag };
-    let names = lists.into_iter().flat_map(|list| list.split(',')).filter(|name| !name.is_empty());
-    names.map(str::to_owned).collect()
+fn watches(container: &Container) -> Option<Vec<String>> {
+    let names = given(container, "--watch-namespaces", "WATCH_NAMESPACES")?;
+    Some(names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
 /// What the operators watch, and whether they can.
@@ -274,6 +290,27 @@ async fn lacks(client: &Client, deployment: &DeploymentSeen, namespace: &str) ->
     Known::Yes(lacks)
 }
 
+/// The object that an Event is about.
+fn about(event: Event) -> Option<(String, String)> {
+    let object = event.regarding.filter(|object| object.kind.as_deref() == Some("VncPassword"))?;
+    Some((object.namespace?, object.name?))
+}
+
+/// The value of a flag, as an argument or as a variable; arguments take precedence, as in the operator.
+fn given(container: &Container, flag: &str, variable: &str) -> Option<String> {
+    let arguments = container.args.as_deref().unwrap_or_default();
+    let by_flag =
+        arguments.iter().enumerate().find_map(|(place, argument)| match argument.strip_prefix(flag)? {
+            "" => arguments.get(place + 1).cloned(),
+            value => value.strip_prefix('=').map(str::to_owned),
+        });
+    let by_variable = || {
+        let found = container.env.iter().flatten().find(|found| found.name == variable);
+        found.and_then(|found| found.value.clone())
+    };
+    by_flag.or_else(by_variable).filter(|value| !value.is_empty())
+}
+
 fn elects(container: &Container) -> bool {
     let by_flag = container.args.iter().flatten().any(|argument| argument.starts_with("--leader-elect"));
     let mut variables = container.env.iter().flatten();
@@ -301,10 +338,11 @@ fn pod(found: &Pod) -> PodSeen {
 }
 
 fn lease_seen(found: Lease) -> LeaseSeen {
-    let namespace = found.namespace().unwrap_or_default();
+    let (namespace, name) = (found.namespace().unwrap_or_default(), found.name_any());
     let spec = found.spec.unwrap_or_default();
     LeaseSeen {
         namespace,
+        name,
         holder: spec.holder_identity,
         renewed: spec.renew_time.map(|at| at.0),
         seconds: spec.lease_duration_seconds,

@@ -253,6 +253,11 @@ pub fn advice(reason: Reason, subject: &Subject) -> Advice {
              vncpassword_operator_cloud_calls_total in the operator's metrics tells how many calls are its own.",
             vec![],
         ),
+        Reason::ChangedTooOften => itself(
+            "The operator makes a few calls a minute for one VncPassword at most, so the newest value waits up to half a \
+             minute. See in managedFields what keeps changing the VncPassword or the Secrets that it names.",
+            vec![],
+        ),
         Reason::OutcomeUnknown => itself(
             format!(
                 "The same password is sent again until the cloud answers; no other one is set meanwhile. Until then the console \
@@ -375,6 +380,16 @@ pub fn advice(reason: Reason, subject: &Subject) -> Advice {
                 format!("kubectl -n {} get secret {} --show-labels", subject.home(), quoted(secret)),
                 format!("kubectl -n {} label secret {} {WRITABLE}=true", subject.home(), quoted(secret)),
             ],
+        ),
+        Reason::CompetingWriters => person(
+            "Each time the operator writes this Secret, somebody else changes it back, so it waits 1 min, doubling to 30 min, \
+             before it tries again. See in managedFields who that is. Where an ExternalSecret or a GitOps tool keeps the \
+             Secret, let it: remove spec.rotation, and its value is applied. Otherwise keep it off this Secret.",
+            vec![format!(
+                "kubectl -n {} get secret {} --show-managed-fields -o jsonpath='{{.metadata.managedFields[*].manager}}'",
+                subject.home(),
+                quoted(secret)
+            )],
         ),
         Reason::InvalidPassword if generated => person(
             format!(
@@ -602,7 +617,7 @@ pub(super) mod tests {
     #[test]
     fn every_reason_of_the_api_is_looked_at() {
         let all = every_reason();
-        assert_eq!(all.len(), 48, "{all:?}");
+        assert_eq!(all.len(), 50, "{all:?}");
         assert_eq!(all.iter().filter(|reason| **reason == Reason::Unrecognized).count(), 1);
     }
 

@@ -158,6 +158,7 @@ fn reason(seen: &Seen, reason: &str) -> Option<String> {
             format!("waits for another state of the instance{now}")
         }
         "Throttled" => "waits for the limit on calls of the cloud account".to_owned(),
+        "ChangedTooOften" => "has used up its own calls, since it changes too often".to_owned(),
         "Settling" => "waits until a lost call cannot arrive any more".to_owned(),
         "OutcomeUnknown" => "got no readable reply, and is sent again".to_owned(),
         "Unreachable" | "LookupFailed" => "waits for the cloud's API to answer".to_owned(),

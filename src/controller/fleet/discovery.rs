@@ -128,6 +128,17 @@ pub(in crate::controller) async fn discover(context: Arc<Context>, name: Arc<str
         None if spec.tags.is_some() => Answer::default(),
         None => return Some(SOON),
     };
+    let now = context.now();
+    let opens = context.fleets.remember(&fleet, |memory| {
+        let opens = memory.asks.opens(now);
+        if opens.is_none() {
+            memory.asks.spend(now);
+        }
+        opens
+    });
+    if let Some(opens) = opens? {
+        return Some(crate::controller::vnc_password::until(opens, now));
+    }
     let interval = interval(spec);
     let asked = Asked::of(spec);
     let asking = Asking { context: &context, fleet: &fleet };

@@ -219,8 +219,8 @@ fn wake_ups_of_a_crowd_do_not_grow_with_its_square() {
             woken += registry.woken().len();
         }
         assert_eq!(woken, 0, "{name}");
-        assert_eq!(registry.woken_crowds().len(), OBJECTS, "{name}");
-        assert_eq!(registry.woken_crowds(), [], "{name}");
+        assert_eq!(registry.woken_crowds(Timestamp::now()).len(), OBJECTS, "{name}");
+        assert_eq!(registry.woken_crowds(Timestamp::now()), [], "{name}");
         for number in 0..OBJECTS {
             let object = member(&number.to_string());
             registry.delete(&object.key, &object.uid);
@@ -315,4 +315,103 @@ fn a_process_that_stands_by_notes_the_call_of_a_deleted_object() {
     let soon = Timestamp::from_second(soon.as_second()).unwrap();
     assert_eq!(gone.unsettled_until(None).map(Timestamp::as_second), Some(soon.as_second()));
     assert_eq!(gone.unsettled_until(Some(Term { settled: later })), Some(later));
+}
+
+#[test]
+fn an_object_that_is_made_anew_gets_no_more_calls() {
+    let registry = Registry::default();
+    let one = object("one", 1, "a");
+    registry.apply(one.clone(), false);
+    let now = Timestamp::now();
+    let spent = registry.calls(&one.key);
+    (0..20).for_each(|_| spent.spend(now));
+    registry.delete(&one.key, &one.uid);
+    registry.woken_crowds(Timestamp::now());
+    // A call that ends only now counts for the next object of that name.
+    registry.calls(&one.key).spend(now);
+    assert!(registry.calls_open(&one.key, now).is_some());
+    registry.apply(one.clone(), false);
+    assert!(registry.calls_open(&one.key, now).is_some());
+    // What counts for nothing any more is not kept.
+    registry.delete(&one.key, &one.uid);
+    registry.apply(one.clone(), false);
+    let later = now + std::time::Duration::from_secs(3600);
+    drop(spent);
+    registry.remember(&one, |memory| memory.recover(later));
+    assert_eq!(registry.remember(&one, |memory| memory.calls.is_some()), Some(false));
+    assert!(registry.tables().spent.is_empty());
+}
+
+/// A Secret with this value and no record, as it was read.
+fn read(current: &str, version: &str) -> Contents {
+    let password = crate::rotation::Password::parse(current.as_bytes()).unwrap();
+    let print = crate::rotation::facts::FingerprintKey::new(&[7; 64]).fingerprint(&password);
+    let resource_version = version.into();
+    Contents {
+        version: SecretVersion { uid: "uid".into(), resource_version },
+        current: crate::rotation::contents::Slot::Valid(password, print),
+        next: crate::rotation::contents::Slot::Absent,
+        record: None,
+        closed: false,
+        opened: true,
+    }
+}
+
+#[test]
+fn only_what_others_wrote_into_the_secret_counts() {
+    let (mut memory, now) = (Memory::default(), Timestamp::now());
+    let starts = |memory: &mut Memory, current, version| memory.read(Some(&read(current, version)), now);
+    // What stands there at first, labels that change, own writes, and what may be an own write.
+    for version in ["1", "2", "3", "4", "5", "6"] {
+        assert!(!starts(&mut memory, "Abc123", version), "labels");
+    }
+    for current in ["Own111", "Own222", "Own333", "Own444", "Own555"] {
+        memory.wrote(Some(&read(current, "7")), now);
+        assert!(!starts(&mut memory, current, "7"), "own writes");
+        memory.wrote(None, now);
+        assert!(!starts(&mut memory, "Lost11", "8"), "a write without a reply");
+    }
+    assert!(memory.secret_rival.is_none());
+    for (current, expected) in [("Rew111", false), ("Rew222", false), ("Rew333", false), ("Rew444", true)] {
+        assert_eq!(starts(&mut memory, current, "9"), expected, "{current}");
+    }
+    // A Secret that is taken away counts as well.
+    let mut memory = Memory::default();
+    let taken = |memory: &mut Memory| {
+        memory.wrote(Some(&read("Own111", "1")), now);
+        memory.read(None, now)
+    };
+    let taken = [taken(&mut memory), taken(&mut memory), taken(&mut memory), taken(&mut memory)];
+    assert_eq!(taken, [false, false, false, true]);
+}
+
+#[test]
+fn only_what_others_wrote_into_the_status_counts() {
+    let now = Timestamp::now();
+    let said = |text: &str| with_status(object("one", 1, "a"), json!({"requestId": text}));
+    let mut memory = Memory::default();
+    for text in ["first", "first"] {
+        assert!(!memory.saw_status(&said(text), now), "what stood there at first");
+    }
+    for text in ["own", "own again", "and again"] {
+        memory.wrote_status(&said(text), now);
+        assert!(!memory.saw_status(&said(text), now), "own writes");
+    }
+    assert!(!memory.saw_status(&said("theirs"), now));
+    memory.wrote_status(&said("own"), now);
+    assert!(memory.saw_status(&said("theirs"), now));
+    // A new object that has a status already.
+    let mut new = Memory { untouched: true, ..Memory::default() };
+    assert!(!new.saw_status(&object("one", 1, "a"), now) && new.status_rival.is_none());
+    let mut new = Memory { untouched: true, ..Memory::default() };
+    assert!(!new.saw_status(&said("theirs"), now) && new.status_rival.is_some());
+    // A write without a reply.
+    let mut lost = Memory { status_seen: StatusSeen::Unknown, untouched: true, ..Memory::default() };
+    assert!(!lost.saw_status(&said("own"), now) && lost.status_rival.is_none());
+    let waits = |memory: &Memory| memory.status_rival.as_ref().unwrap().waits_until(now).is_some();
+    assert!(waits(&memory));
+    // A person changes the spec: that is reported now.
+    let mut edited = said("theirs");
+    edited.generation += 1;
+    assert!(!memory.saw_status(&edited, now) && !waits(&memory));
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use rand::{TryRng, rngs::SysRng};
 
@@ -15,7 +16,7 @@ use crate::{
         random_id,
         registry::{Failure, LastRefusal, MAX_STRANGERS, Proof},
         secrets,
-        status::{self, Written},
+        status::Written,
     },
     ecs::{self, Action, Identity, RequestId, Route, Standing, limiter::Ticket},
     rotation::{
@@ -94,26 +95,37 @@ impl<'a> Pass<'a> {
         if self.observed.access == Access::Unread {
             self.read_credentials().await?;
         }
-        let asked = strangers.iter().take(MAX_STRANGERS).map(|stranger| async move {
-            if context.is_refused(stranger).await? {
+        let strangers = &strangers[..strangers.len().min(MAX_STRANGERS)];
+        let known = try_join_all(strangers.iter().map(|stranger| context.access_of(stranger))).await?;
+        let mut asked = Vec::new();
+        for (stranger, (access, identity)) in strangers.iter().zip(known) {
+            match identity {
+                Some(theirs) if self.may_ask(&stranger.key, &theirs) => asked.push((stranger, theirs)),
+                Some(_) => {}
+                // An identity in a Secret that the operator may not read may exist.
+                None if access == Access::Forbidden => {}
+                None => context.registry.disregard_status(stranger),
+            }
+        }
+        let own = self.identity.clone().filter(|own| self.may_ask(&self.object.key.clone(), own));
+        let asked = asked.into_iter().map(|(stranger, theirs)| async move {
+            if context.identities.learn_account(&theirs).await == Standing::Refused {
                 context.registry.disregard_status(stranger);
             }
-            Ok::<_, Error>(())
         });
         let learned = async {
-            if let Some(own) = &self.identity {
+            if let Some(own) = &own {
                 context.identities.learn_account(own).await;
             }
         };
-        let (asked, ()) = futures::join!(futures::future::try_join_all(asked), learned);
-        asked?;
+        futures::join!(join_all(asked), learned);
         self.observed.history.unsettled = context.unsettled(&self.object);
         Ok(())
     }
 
     /// Whether the keeper's claim may no longer stand after what the cloud says of the two identities.
     async fn dismisses(
-        &self,
+        &mut self,
         keeper: &Arc<Object>,
         basis: Basis,
         own: &Arc<Identity>,
@@ -124,10 +136,11 @@ impl<'a> Pass<'a> {
             give_up();
             return Ok(true);
         };
-        if context.identities.learn_account(own).await == Standing::Refused {
+        let key = self.object.key.clone();
+        if self.learn_account(&key, own).await == Standing::Refused {
             return Ok(false);
         }
-        let standing = context.identities.learn_account(&theirs).await;
+        let standing = self.learn_account(&keeper.key, &theirs).await;
         if context.identities.relation(keeper, &self.object) == Relation::OtherAccount {
             return Ok(true);
         }
@@ -145,11 +158,34 @@ impl<'a> Pass<'a> {
         Ok(false)
     }
 
+    /// Asks the cloud which account the identity of an object belongs to, where that is not known.
+    async fn learn_account(&mut self, of: &Key, identity: &Arc<Identity>) -> Standing {
+        if !self.may_ask(of, identity) {
+            return Standing::Unknown;
+        }
+        self.context.identities.learn_account(identity).await
+    }
+
+    /// Whether the cloud may be asked about the identity of an object. Whoever writes its keys decides how often, so that is
+    /// one of the object's calls.
+    fn may_ask(&mut self, of: &Key, identity: &Identity) -> bool {
+        let (registry, now) = (&self.context.registry, self.context.now());
+        if !identity.would_ask() {
+            return true;
+        }
+        if let Some(opens) = registry.calls_open(of, now) {
+            self.left_out_until = self.left_out_until.into_iter().chain([opens]).min();
+            return false;
+        }
+        registry.calls(of).spend(now);
+        true
+    }
+
     pub(super) async fn read_credentials(&mut self) -> Result<(), Error> {
         let context = self.context;
         // Without a reference there is nothing to read, and nothing unread.
         let Some(secret) = self.object.credentials() else { return Ok(()) };
-        self.began = Timestamp::now();
+        self.began = context.now();
         (self.observed.access, self.identity) = context.read_credentials(&secret).await?;
         if let Some(identity) = &self.identity {
             // What was seen with other keys is void, whichever pass was the first to read the new ones.
@@ -173,6 +209,25 @@ impl<'a> Pass<'a> {
                 memory.refused.as_mut().map(|refused| refused.creation = false)
             });
         }
+        // A write of another process of ours or of a person counts as a change by others, too: a few do no harm.
+        if self.observed.spec.rotation.is_some() && read != SecretRead::Forbidden {
+            let now = context.now();
+            let (contested, until) = context
+                .registry
+                .remember(&self.object, |memory| {
+                    let contested = memory.read(read.contents(), now);
+                    (contested, memory.secret_rival.as_ref().and_then(|rival| rival.waits_until(now)))
+                })
+                .unwrap_or_default();
+            if contested {
+                let secret = &self.observed.spec.secret_ref.name;
+                tracing::warn!(
+                    secret,
+                    "somebody else keeps changing the Secret; it is left alone for a while"
+                );
+            }
+            self.observed.contested_until = until;
+        }
         self.observed.read = Some(read);
         Ok(())
     }
@@ -185,7 +240,11 @@ impl<'a> Pass<'a> {
         }
         let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
         let instance = &self.observed.spec.instance_id;
-        let look = self.context.lookout.look(identity, instance, region, LOOK_PATIENCE).await;
+        if self.opens().is_some() {
+            return false;
+        }
+        let calls = self.calls();
+        let look = self.context.lookout.look(identity, instance, region, LOOK_PATIENCE, &calls).await;
         let found = look.is_some();
         self.observed.look = look.or(self.observed.look.take());
         found
@@ -251,7 +310,16 @@ impl<'a> Pass<'a> {
         let fleet = self.object.membership.as_ref().map(|member| &*member.fleet);
         let writing = context.secrets.write(Key::new(namespace, &secret.name));
         let written = secrets::write(&context.client, &context.fingerprints, namespace, secret, write, fleet);
-        match written.await? {
+        let written = written.await;
+        let now = context.now();
+        context.registry.remember(&self.object, |memory| match &written {
+            Ok(secrets::Written::Done(contents)) => memory.wrote(Some(contents), now),
+            Ok(secrets::Written::Conflict) => {}
+            Ok(secrets::Written::Refused(refusal, _)) if refusal.is_certain() => {}
+            // It may have been written.
+            Ok(secrets::Written::Refused(..)) | Err(_) => memory.wrote(None, now),
+        });
+        match written? {
             secrets::Written::Done(contents) => {
                 context.registry.remember(&self.object, |memory| memory.refused = None);
                 if let Some(key) = self.object.secret() {
@@ -333,13 +401,13 @@ impl<'a> Pass<'a> {
             Permission::Changed => return Ok(None),
             Permission::Busy => return Ok(Some(End { again: Some(self.busy()) })),
         }
-        match status::write(&context.client, &self.object, &verdict.status).await? {
+        match self.write_status(&verdict.status).await? {
             Written::Done(object) => {
                 let object = Arc::new(object);
                 for note in verdict.notes {
                     context.events.tell(&self.object, note);
                 }
-                context.registry.remember(&self.object, |memory| memory.written = Some(Arc::clone(&object)));
+                self.wrote_status(&object);
                 self.observed.status = Arc::clone(&object.status);
                 self.observed.announced = Some(announcement);
                 self.object = object;
@@ -368,6 +436,7 @@ impl<'a> Pass<'a> {
         let Some(route) = self.route(action) else { return false };
         let admitted = context.limiter.admit(route, &asker(&self.object.key), context.now());
         let reply = if let Ok(ticket) = admitted {
+            self.calls().spend(context.now());
             let result = context.ecs.reboot_instance(identity, region, instance, self.dated.at()).await;
             let reply = reply(&result);
             let class = outcome::classify(&reply);
@@ -447,13 +516,15 @@ impl<'a> Pass<'a> {
         let ticket = match context.limiter.admit(route, &asker(&self.object.key), context.now()) {
             Ok(ticket) => ticket,
             Err(opens) => {
-                self.observed.limiter_opens = Some(opens);
+                self.slots[0] = Some(opens);
+                self.ask_allowance();
                 if let Some(attempt) = &mut self.observed.attempt {
                     attempt.tries = tries;
                 }
                 return Ok(true);
             }
         };
+        self.calls().spend(context.now());
         let result = context
             .ecs
             .modify_instance_vnc_passwd(identity, region, instance, password, self.dated.at())
@@ -464,7 +535,8 @@ impl<'a> Pass<'a> {
         let at = context.now();
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
         let opens = self.note_call(route, ticket, class, result.as_ref().err());
-        self.observed.limiter_opens = opens.or(self.observed.limiter_opens);
+        self.slots[0] = opens.or(self.slots[0]);
+        self.ask_allowance();
         let superseded = self.observed.superseded;
         self.observed.superseded &= class != Class::Accepted;
         // Before anything is written: the object or its Secret may be gone by then.

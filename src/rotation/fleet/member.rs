@@ -238,7 +238,7 @@ fn state(status: &VncPasswordStatus) -> State {
     match under_way.reason {
         Reason::IncorrectInstanceStatus | Reason::InstanceNotReady => State::Waiting { since },
         // It waits its turn.
-        Reason::Throttled => State::Working { since: None, reason: Reason::Throttled },
+        reason @ (Reason::Throttled | Reason::ChangedTooOften) => State::Working { since: None, reason },
         reason => State::Working { since: Some(since), reason },
     }
 }

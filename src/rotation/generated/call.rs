@@ -15,6 +15,7 @@ use crate::{
         contents::{Contents, Record, SecretRead, State},
         decide,
         facts::{Attempt, Fingerprint, Observed},
+        hold::contested,
         outcome::{self, Class, Reply},
         reply::{SOON, again_at_once, failed, learn, notes, wait_for_restart},
         restart,
@@ -105,7 +106,8 @@ fn moot(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) ->
         let until = status.unsettled_until().max(Some(settled_at(attempt.at, observed.settle)));
         status.retry.get_or_insert_default().unsettled_until = until.map(Time);
     }
-    decide::step(&Observed { status: Arc::new(status), attempt: None, ..observed.clone() }, now)
+    let observed = Observed { status: Arc::new(status), attempt: None, ..observed.clone() };
+    contested(&observed, decide::step(&observed, now), now)
 }
 
 /// Whether the value was in effect before it was sent once more, so that it needs no restart: more than the record says

@@ -874,6 +874,97 @@ fn while_the_limiter_is_closed_no_look_is_asked_for() {
 }
 
 #[test]
+fn while_another_writer_rewrites_the_secret_nothing_begins_and_what_was_accepted_is_finished() {
+    let contested = |mut play: Play, second| {
+        play.observed.contested_until = Some(at(second));
+        play
+    };
+    let rewritten = |mut play: Play| {
+        *play.stored() =
+            Stored { version: 9, current: Some("Rewr1t".to_owned()), opened: true, ..Stored::default() };
+        play
+    };
+    let due = |mut play: Play| {
+        play.asked(100);
+        play
+    };
+    let no_secret = |mut play: Play| {
+        play.secret = None;
+        play
+    };
+    let table = [
+        ("a value put back", rewritten(Play::settled()), False),
+        ("a Secret taken away", no_secret(Play::settled()), False),
+        ("a rotation that is due", due(Play::settled()), True),
+        ("an adoption", Play::opened(Some("Abc123")), False),
+    ];
+    for (name, play, ready) in table {
+        let mut play = contested(play, 160);
+        assert_eq!(play.run(100), ["read"], "{name}");
+        assert_eq!((reason(&play), play.status().ready()), (Some(Reason::CompetingWriters), ready), "{name}");
+        assert!(play.status().condition(ConditionType::Stalled).is_some(), "{name}");
+        let verdict = play.verdict.as_ref().unwrap();
+        assert_eq!((verdict.wake, verdict.look), (Some(at(160)), None), "{name}");
+        let status = play.status().clone();
+        play.run(130);
+        assert_eq!(*play.status(), status, "{name}: said once");
+        let steps = play.run(160);
+        assert!(
+            steps.iter().any(|step| step.starts_with("send")),
+            "{name}: goes on when the wait is over: {steps:?}"
+        );
+    }
+    let mut first = contested(Play::new(), 160);
+    assert_eq!((first.run(100), reason(&first)), (vec!["read".to_owned()], Some(Reason::CompetingWriters)));
+    // A value that is in effect, and nothing to do: no word of it.
+    let mut play = contested(Play::settled(), 160);
+    play.run(100);
+    assert_eq!((reason(&play), play.status().ready()), (None, True));
+    // A reply is recorded, and the promotion of what was accepted is not held up.
+    let mut play = contested(Play::settled(), 160);
+    play.asked(100);
+    play.observed.contested_until = None;
+    let steps = play.run(100);
+    assert!(steps.last().unwrap().starts_with("write key="), "{steps:?}");
+}
+
+#[test]
+fn a_reply_that_comes_during_the_wait_is_recorded() {
+    for (reply, unsettled) in [(accepted("R9"), false), (Reply::Unknown, true)] {
+        let mut play = Play::settled();
+        let mut observed = play.observed.clone();
+        observed.read = Some(play.read());
+        observed.contested_until = Some(at(160));
+        let SecretRead::Found(contents) = play.read() else { panic!("it is there") };
+        let Slot::Valid(_, value) = contents.current else { panic!("it holds a password") };
+        // Another writer has rewritten the Secret since: what was sent is not in it any more.
+        *play.stored() = Stored { current: Some("Rewr1t".to_owned()), opened: true, ..Stored::default() };
+        observed.read = Some(play.read());
+        observed.attempt = Some(Attempt {
+            purpose: Purpose::Rotate,
+            version: contents.version.clone(),
+            value,
+            rotation: Some("gone".to_owned()),
+            repeats: false,
+            io_optimized: Some(true),
+            look: None,
+            all_classes: true,
+            tries: 1,
+            superseded: false,
+            at: at(100),
+            reply: reply.clone(),
+        });
+        let Decision::Rest(verdict) = decide(&observed, at(100)) else { panic!("{reply:?}: it rests") };
+        let status = &verdict.status;
+        // After an unknown outcome nothing else is set before `--settle` anyway.
+        let expected = (!unsettled).then_some(Reason::CompetingWriters);
+        assert_eq!(status.reason(ConditionType::Stalled), expected, "{reply:?}");
+        assert_eq!(status.unsettled_until().is_some(), unsettled, "{reply:?}");
+        assert_eq!(status.request_id.as_deref() == Some("R9"), !unsettled, "{reply:?}");
+    }
+}
+
+#[test]
 fn a_first_password_that_meets_a_closed_limiter_waits_in_the_secret() {
     let mut play = Play::new();
     play.observed.limiter_opens = Some(at(60));

@@ -270,6 +270,7 @@ pub fn settings(namespace: &str, emulator: &str) -> Settings {
         },
         namespace: namespace.to_owned(),
         leader_elect: false,
+        lease_name: vncpassword::runtime::LEASE.to_owned(),
         per_object_metrics: true,
         otlp: None,
         http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),

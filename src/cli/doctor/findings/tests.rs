@@ -1,5 +1,7 @@
 //! What is found in each state, as tables: every check at every level that it can have.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::*;
@@ -122,6 +124,7 @@ fn deployment() -> DeploymentSeen {
         ready: 2,
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         elects: true,
+        lease: None,
         account: "operator".to_owned(),
         watched: vec![],
     }
@@ -132,7 +135,13 @@ fn pod() -> PodSeen {
 }
 
 fn of_operator(deployments: Known<Vec<DeploymentSeen>>, pods: Vec<PodSeen>) -> OperatorFacts {
-    OperatorFacts { deployments, pods: Known::Yes(pods), leases: Known::Yes(vec![]), namespace: None }
+    OperatorFacts {
+        deployments,
+        pods: Known::Yes(pods),
+        leases: Known::Yes(vec![]),
+        namespace: None,
+        contested: Known::Yes(BTreeSet::new()),
+    }
 }
 
 #[test]
@@ -190,19 +199,45 @@ fn an_operator_that_is_not_found_fails_only_where_all_was_seen() {
     assert_found("not here", &operator(&not_here)[0], Level::Unknown, "is in namespace vnc");
     let hidden = of_operator(denied("list deployments"), vec![]);
     assert_found("hidden", &operator(&hidden)[0], Level::Unknown, "you may not list deployments");
-    let other = DeploymentSeen { namespace: "b".to_owned(), ..deployment() };
-    let two = operator(&of_operator(Known::Yes(vec![deployment(), other]), vec![pod()]));
-    assert_found(
-        "two",
-        &two[2],
-        Level::Warn,
-        "there are 2 operators: vnc/vncpassword-operator, b/vncpassword-operator",
-    );
+}
+
+#[test]
+fn two_operators_are_wrong_only_where_they_watch_the_same() {
+    let watching = |namespace: &str, watched: &[&str]| DeploymentSeen {
+        namespace: namespace.to_owned(),
+        watched: watched.iter().map(ToString::to_string).collect(),
+        ..deployment()
+    };
+    let leased = |lease: &str| DeploymentSeen { lease: Some(lease.to_owned()), ..deployment() };
+    let idle = DeploymentSeen { wanted: 0, ready: 0, ..watching("b", &[]) };
+    let table = [
+        ("all", watching("vnc", &[]), watching("b", &[]), Level::Fail, "both watch all namespaces"),
+        ("all and one", watching("vnc", &[]), watching("b", &["x"]), Level::Fail, "both watch namespace x"),
+        ("one of two", watching("vnc", &["x", "y"]), watching("b", &["y", "z"]), Level::Fail, "namespace y:"),
+        ("apart", watching("vnc", &["x"]), watching("b", &["y"]), Level::Ok, "there are 2 operators"),
+        ("one is scaled down", watching("vnc", &[]), idle, Level::Ok, "there are 2 operators"),
+        ("with one leader", deployment(), deployment(), Level::Ok, "there are 2 operators"),
+        ("with two Leases", leased("a"), leased("b"), Level::Fail, "both watch all namespaces"),
+    ];
+    for (name, one, other, level, text) in table {
+        let found = operator(&of_operator(Known::Yes(vec![one, other]), vec![pod()]));
+        assert_found(name, &found[2], level, text);
+    }
+}
+
+#[test]
+fn a_second_operator_shows_by_what_it_does_to_statuses() {
+    let with = |found| OperatorFacts { contested: found, ..of_operator(Known::Yes(vec![]), vec![]) };
+    assert_eq!(contested(&with(Known::Yes(BTreeSet::new()))), None);
+    assert_eq!(contested(&with(Known::Denied("list events".to_owned()))), None);
+    let found = contested(&with(Known::Yes([("team-a".to_owned(), "db".to_owned())].into())));
+    assert_found("contested", &found.unwrap(), Level::Fail, "the status of 1 VncPassword, perhaps a second");
 }
 
 fn all_is_well() -> Facts {
     let lease = LeaseSeen {
         namespace: "vnc".to_owned(),
+        name: "vncpassword-operator".to_owned(),
         holder: Some("pod_1".to_owned()),
         renewed: Some("2026-01-02T03:04:03Z".parse().unwrap()),
         seconds: Some(15),
@@ -284,6 +319,15 @@ fn one_replica_leads_and_renews_its_lease() {
     };
     let elsewhere = lease(&|lease| lease.namespace = "other".to_owned());
     assert_found("of another operator", &elsewhere, Level::Fail, "no replica has taken the Lease");
+    let other_name = lease(&|lease| lease.name = "mine".to_owned());
+    assert_found("of another release", &other_name, Level::Fail, "no replica has taken the Lease");
+    let named = with(&|facts| {
+        let Known::Yes(leases) = &mut facts.operator.leases else { return };
+        leases[0].name = "mine".to_owned();
+        let deployment = DeploymentSeen { lease: Some("mine".to_owned()), ..deployment() };
+        facts.operator.deployments = Known::Yes(vec![deployment]);
+    });
+    assert_found("of that name", &named, Level::Ok, "pod_1 leads");
     let outside = with(&|facts| facts.operator.deployments = Known::Yes(vec![]));
     assert_found("outside of the cluster", &outside, Level::Ok, "pod_1 leads");
     assert_found("no Lease", &none(true, 2), Level::Fail, "no replica has taken the Lease");

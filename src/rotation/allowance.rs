@@ -1,0 +1,104 @@
+//! How many cloud calls one object may cause, whatever others write into it, its Secrets or its status: a few at once,
+//! then one every half minute.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+/// Calls that an object may cause at once: a rotation with a restart takes about as many.
+const BURST: i64 = 8;
+/// The time between two calls after that; so long a new value waits at most.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// The calls that one object may still cause: a token bucket. The object and the instance poller share it.
+#[derive(Debug, Default)]
+pub struct Allowance {
+    /// When all of them are there again, in milliseconds.
+    full: AtomicI64,
+}
+
+impl Allowance {
+    /// Takes in one call.
+    pub fn spend(&self, now: Timestamp) {
+        let next = |full: i64| Some(bounded(full, now).saturating_add(every()));
+        // Never fails: `next` always returns a value.
+        self.full.fetch_update(Relaxed, Relaxed, next).ok();
+    }
+
+    /// When the next call may be made; `None`: now.
+    #[must_use]
+    pub fn opens(&self, now: Timestamp) -> Option<Timestamp> {
+        let full = bounded(self.full.load(Relaxed), now);
+        let opens = full.saturating_sub(every().saturating_mul(BURST - 1));
+        (opens > now.as_millisecond()).then(|| Timestamp::from_millisecond(opens).unwrap_or(now))
+    }
+
+    /// Whether it remembers no call any more.
+    #[must_use]
+    pub fn is_full(&self, now: Timestamp) -> bool {
+        bounded(self.full.load(Relaxed), now) <= now.as_millisecond()
+    }
+}
+
+/// Not in the past, and no further off than calls can put it: the clock may have been set back.
+fn bounded(full: i64, now: Timestamp) -> i64 {
+    let now = now.as_millisecond();
+    full.clamp(now, now.saturating_add(every().saturating_mul(BURST)))
+}
+
+fn every() -> i64 {
+    i64::try_from(EVERY.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millisecond: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_800_000_000_000 + millisecond).unwrap()
+    }
+
+    /// Calls that an object makes within that time if it asks ten times a second.
+    fn calls(allowance: &Allowance, seconds: i64) -> usize {
+        let asks = (0..seconds * 10).map(|ask| at(ask * 100));
+        let made = asks.filter(|now| allowance.opens(*now).is_none()).inspect(|now| allowance.spend(*now));
+        made.count()
+    }
+
+    #[test]
+    fn a_storm_causes_a_few_calls_a_minute() {
+        assert_eq!(calls(&Allowance::default(), 60), 9);
+        assert_eq!(calls(&Allowance::default(), 600), 27);
+    }
+
+    #[test]
+    fn the_newest_value_waits_half_a_minute_at_most() {
+        let allowance = Allowance::default();
+        calls(&allowance, 600);
+        let opens = allowance.opens(at(600_000)).map(Timestamp::as_millisecond);
+        assert!(opens.is_none_or(|opens| opens <= at(630_000).as_millisecond()), "{opens:?}");
+    }
+
+    #[test]
+    fn who_calls_seldom_never_waits() {
+        let allowance = Allowance::default();
+        for call in 0..100 {
+            assert_eq!(allowance.opens(at(call * 30_000)), None);
+            allowance.spend(at(call * 30_000));
+        }
+        assert!(!allowance.is_full(at(99 * 30_000)) && allowance.is_full(at(100 * 30_000)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_closes_it_for_no_longer_than_calls_could() {
+        let allowance = Allowance::default();
+        calls(&allowance, 60);
+        let back = at(-10_800_000);
+        assert_eq!(allowance.opens(back), Some(at(-10_800_000 + 30_000)));
+        let forth = at(10_800_000);
+        assert_eq!((allowance.opens(forth), allowance.is_full(forth)), (None, true));
+    }
+}
