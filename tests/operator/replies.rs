@@ -95,7 +95,9 @@ pub(super) async fn rewrite_status(world: &World, name: &str, change: impl Fn(&m
 pub(super) async fn let_the_backoff_pass(world: &World, name: &str) {
     let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap());
     rewrite_status(world, name, |status| {
-        status.retry.as_mut().unwrap().next_attempt_time = Some(now.clone());
+        if let Some(retry) = &mut status.retry {
+            retry.next_attempt_time = Some(now.clone());
+        }
     })
     .await;
 }
@@ -443,8 +445,16 @@ async fn refused_credentials_are_tried_once_more_at_once_and_then_every_minute()
     let_the_backoff_pass(&world, "unknown").await;
     world.until("unknown", "told again", |status| attempts(status) == Some(2)).await;
     quiet(46).await;
+    // On a busy machine more than a minute has passed, and the next call may have been made.
+    for ((_, _, code), instance) in table.iter().zip(&instances) {
+        let calls = world.calls(instance);
+        let next = calls.get(2).map(|next| seconds_between(&calls[1], next));
+        assert!(
+            next.is_none_or(|seconds| seconds > 58.0),
+            "{code}: a call before its time, after {next:?} s"
+        );
+    }
     for ((name, _, code), instance) in table.iter().zip(&instances) {
-        assert_eq!(world.calls(instance).len(), 2, "{code}: a call before its time");
         let_the_backoff_pass(&world, name).await;
         world.until_ready(name).await;
         assert_eq!(world.calls(instance).len(), 3, "{code}");
