@@ -185,7 +185,7 @@ impl Identities {
     }
 
     /// Whether the object has no identity, and may not use the operator's own.
-    fn has_none(&self, object: &Object) -> bool {
+    pub fn has_none(&self, object: &Object) -> bool {
         object.credentials().is_none() && !self.ambient.includes(&object.key.namespace)
     }
 
@@ -207,6 +207,11 @@ impl Identities {
             Some((_, Held::Keys(_, identity))) => Some(Arc::clone(identity.principal())),
             _ => None,
         }
+    }
+
+    /// The identity of an object as a caller.
+    pub fn caller_of(&self, object: &Object) -> Caller {
+        self.caller(&Self::name(object))
     }
 
     /// The identity of that name as a caller.

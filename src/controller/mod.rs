@@ -345,11 +345,13 @@ impl Context {
         }
     }
 
-    /// An object that is gone waits no longer for what it wanted to see of its instance. Others of its identity ask again.
+    /// The object waits no longer for a look at its instance. Others of its identity ask again. An object without an identity
+    /// never waited for one, and must not end the looks of objects under the operator's own.
     fn forget_looks(&self, object: &object::Object) {
         let Ok(spec) = &object.spec else { return };
-        self.lookout.forget(&Identities::name(object), &spec.instance_id);
-        self.registry.wake_instance(&spec.instance_id);
+        if !self.identities.has_none(object) {
+            self.lookout.forget(&Identities::name(object), &spec.instance_id);
+        }
     }
 
     /// The wall clock.

@@ -14,7 +14,6 @@ use jiff::{SignedDuration, Timestamp};
 pub(super) use self::contest::{Before, Proof, Term};
 use self::contest::{Claim, Contests, Seat, contender};
 use super::{
-    identities::Identities,
     object::{Key, Object},
     shrink,
 };
@@ -150,14 +149,14 @@ pub(super) const MAX_STRANGERS: usize = 16;
 pub(super) struct Registry(Mutex<Tables>);
 
 /// What a change in the registry asks for, besides waking objects ([`Registry::woken`]).
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Change {
     /// An object is gone, or another has taken its name.
     pub gone: Option<Gone>,
     /// A Secret with credentials that nobody names any more.
     pub released: Option<Key>,
-    /// The object acts under another identity than before: the former one's name, and the instance.
-    pub former: Option<(String, String)>,
+    /// The object as it was, where it acts under another identity now.
+    pub former: Option<Arc<Object>>,
     /// Fleets that it concerns.
     pub fleets: Concerned,
 }
@@ -192,25 +191,24 @@ impl Concerned {
 }
 
 /// An object that is gone.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Gone {
-    pub uid: Arc<str>,
-    pub instance_id: String,
-    /// The name of the identity that it acted under.
-    pub identity: String,
+    /// As it was last.
+    pub object: Arc<Object>,
     /// Calls that a former process may have made for it. Those of this process are in `Instances`.
     pub before: Before,
-    /// Until when a call may still arrive, as its status says.
-    pub unsettled: Option<Timestamp>,
     /// Nobody else names the instance.
     pub unclaimed: bool,
 }
 
 impl Gone {
-    /// Until when a call for it may still arrive that this process does not know of. `term`: that of this process; as long as
-    /// another process leads, the status is all that tells.
-    pub fn unsettled_until(&self, term: Option<Term>) -> Option<Timestamp> {
-        term.map_or(self.unsettled, |term| self.before.until(term, true))
+    /// Until when a call for it may still arrive that this process does not know of. `term`: that of this process. As long as
+    /// another process leads, the status is all that tells, and no call that was made by now arrives after `latest`.
+    pub fn unsettled_until(&self, term: Option<Term>, latest: Timestamp) -> Option<Timestamp> {
+        match term {
+            Some(term) => self.before.until(term, true),
+            None => self.object.status.unsettled_until().map(|until| until.min(latest)),
+        }
     }
 }
 
@@ -240,10 +238,8 @@ impl Registry {
         let object = tables.insert(object, inherited);
         if let Some(former) = former {
             change.released = tables.released(&former);
-            if let Ok(spec) = &former.spec
-                && former.credentials() != object.credentials()
-            {
-                change.former = Some((Identities::name(&former).into_owned(), spec.instance_id.clone()));
+            if former.credentials() != object.credentials() {
+                change.former = Some(former);
             }
         }
         if !echo {
@@ -557,7 +553,8 @@ impl Registry {
     }
 
     /// The API refused the identity of this object: all others of that identity in the same region have no claim either. In
-    /// another region the refusal may only mean that the instance is not there.
+    /// another region the refusal may only mean that the instance is not there; but a region in which nobody contends for it
+    /// has no call of its own to hope for, or each of many hints would cost one.
     pub fn refused(&self, object: &Object, principal: Option<Arc<str>>) {
         let same: Vec<Key> = {
             let tables = self.tables();
@@ -568,7 +565,10 @@ impl Registry {
             let hints = same.filter(|seat| seat.contender.basis == Basis::Hint);
             let alike = hints.filter(|seat| {
                 let entry = tables.entries.get(&seat.key);
-                entry.is_some_and(|entry| region(&entry.object) == region(object))
+                entry.is_some_and(|entry| {
+                    let theirs = region(&entry.object);
+                    theirs == region(object) || entry.memory.claim.is_contested_elsewhere(theirs)
+                })
             });
             alike.map(|seat| seat.key.clone()).collect()
         };
@@ -927,14 +927,7 @@ impl Tables {
         if let Some(calls) = entry.memory.calls {
             self.spent.insert(key.clone(), calls);
         }
-        Some(Gone {
-            uid: Arc::clone(&newest.uid),
-            before: entry.memory.claim.before(),
-            unsettled: newest.status.unsettled_until(),
-            unclaimed,
-            instance_id: spec.instance_id.clone(),
-            identity: Identities::name(&newest).into_owned(),
-        })
+        Some(Gone { before: entry.memory.claim.before(), unclaimed, object: newest })
     }
 }
 

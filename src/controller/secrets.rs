@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use http_body_util::BodyExt;
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 use super::{error::Error, object::Key, shrink};
 use crate::{
     api::{FIELD_MANAGER, FLEET, INSTANCE_ID, SecretRef, WRITABLE},
+    kube_client,
     rotation::{
         Password,
         contents::{Change, Contents, Record, SecretRead, SecretWrite, Slot},
@@ -195,7 +197,7 @@ pub(super) async fn fetch(client: &Client, secret: &Key) -> Result<Body, Error> 
         http::StatusCode::OK => {}
         http::StatusCode::NOT_FOUND => return Ok(Body::Missing),
         http::StatusCode::FORBIDDEN => return Ok(Body::Forbidden),
-        status => return Err(failed(unexpected(status))),
+        _ => return Err(failed(unexpected(&response))),
     }
     let body = response.into_body().collect().await.map_err(failed)?.to_bytes();
     Ok(Body::Found(Zeroizing::new(Vec::from(body))))
@@ -207,8 +209,14 @@ pub(super) enum Written {
     Done(Box<Contents>),
     /// It is not in the version that was to be replaced, or it is there already.
     Conflict,
-    /// The API server did not write it: why, and what of its message may be shown.
-    Refused(Refusal, Option<String>),
+    /// The API server did not write it.
+    Refused {
+        refusal: Refusal,
+        /// What of its message may be shown.
+        said: Option<String>,
+        /// How long it asked to wait before the next request.
+        wait: Option<Duration>,
+    },
 }
 
 /// Writes values and record of one Secret, in the version that the write replaces only.
@@ -235,7 +243,7 @@ pub(super) async fn write(
         requests.create(&parameters, body).map_err(invalid)?
     };
     let response = client.send(request.map(Into::into)).await.map_err(failed)?;
-    let status = response.status();
+    let (status, wait) = (response.status(), kube_client::asked_to_wait(response.headers()));
     let body = response.into_body().collect().await.map_err(failed)?.to_bytes();
     let body = Zeroizing::new(Vec::from(body));
     if !status.is_success() {
@@ -248,7 +256,7 @@ pub(super) async fn write(
             Some(message) => quotable(client, &key, &outgoing, &message).await,
             None => None,
         };
-        return Ok(Written::Refused(refusal, said));
+        return Ok(Written::Refused { refusal, said, wait });
     }
     let contents = parse(&body, &secret.key, fingerprints);
     Ok(Written::Done(Box::new(contents.ok_or(Error::UnreadableSecret { secret: key })?)))
@@ -363,10 +371,13 @@ fn request_params() -> kube::api::GetParams {
     kube::api::GetParams::default()
 }
 
-/// A status of the API server without its message.
-fn unexpected(status: http::StatusCode) -> kube::Error {
-    let status = kube::core::Status::failure(status.canonical_reason().unwrap_or("no reason"), "Unexpected")
-        .with_code(status.as_u16());
+/// A reply of the API server without its message.
+fn unexpected<B>(reply: &http::Response<B>) -> kube::Error {
+    let code = reply.status();
+    let mut status =
+        kube::core::Status::failure(code.canonical_reason().unwrap_or("no reason"), "Unexpected")
+            .with_code(code.as_u16());
+    kube_client::set_retry_after(&mut status, reply.headers());
     kube::Error::Api(status.boxed())
 }
 

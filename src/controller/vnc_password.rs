@@ -56,6 +56,9 @@ pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
     if context.registry.newest(&key).is_none_or(|newest| newest.uid != object.uid) {
         // It was deleted meanwhile, after which this pass may have asked for a look once more.
         context.forget_looks(&object);
+        if let Ok(spec) = &object.spec {
+            context.registry.wake_instance(&spec.instance_id);
+        }
     }
     context.wake_all(context.registry.woken());
     again

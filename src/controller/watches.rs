@@ -20,9 +20,9 @@ use super::{
     list_watch::list_watch,
     namespaces::{News, Resource},
     object::{FleetObject, Incoming, IncomingFleet, Key, NodeMetadata, Object, SecretMetadata},
-    registry::{Change, Concerned, Gone},
+    registry::{Change, Concerned},
 };
-use crate::runtime::Readiness;
+use crate::{kube_client, rotation, runtime::Readiness};
 
 /// Starts the watches; they end when what is returned is dropped.
 pub(super) fn spawn(context: &Arc<Context>, readiness: &Readiness) -> JoinSet<()> {
@@ -210,7 +210,11 @@ async fn watch<K>(
                     follow_namespace::<K>(context, scope.as_ref(), news, readiness);
                     break;
                 }
-                (Err(error), _) => failed::<K>(&error),
+                (Err(error), _) => {
+                    failed::<K>(&error);
+                    // The stream begins again when it is asked for the next event.
+                    tokio::time::sleep(asked_to_wait(&error)).await;
+                }
             }
         }
         tokio::time::sleep(REFUSED).await;
@@ -226,6 +230,17 @@ fn is_refused(error: &watcher::Error) -> bool {
         return false;
     };
     status.code == 403
+}
+
+/// How long the API server asked to wait before the next request.
+fn asked_to_wait(error: &watcher::Error) -> Duration {
+    let (watcher::Error::InitialListFailed(error)
+    | watcher::Error::WatchStartFailed(error)
+    | watcher::Error::WatchFailed(error)) = error
+    else {
+        return Duration::ZERO;
+    };
+    kube_client::retry_after(error).unwrap_or_default()
 }
 
 fn follow_namespace<K: kube::Resource<DynamicType = ()>>(
@@ -286,21 +301,23 @@ fn follow_up(context: &Context, change: Change) {
     let Change { gone, released, former, fleets } = change;
     if let Some(gone) = gone {
         let now = context.now();
-        let until = gone.unsettled_until(context.term()).filter(|until| *until > now);
-        let Gone { uid, instance_id, identity, unclaimed, .. } = gone;
-        if let Some(until) = until {
-            let caller = context.identities.caller(&identity);
-            let call = Late { by: uid, caller, region: None, value: None, until };
-            context.instances.unsettle(&instance_id, call, now);
-        }
-        // Others of the same identity ask again.
-        context.lookout.forget(&identity, &instance_id);
-        if unclaimed {
-            context.lookout.forget_instance(&instance_id);
+        let latest = rotation::settled_at(now, context.config.settle);
+        let until = gone.unsettled_until(context.term(), latest).filter(|until| *until > now);
+        context.forget_looks(&gone.object);
+        if let Ok(spec) = &gone.object.spec {
+            // Nobody has made a call for an object without an identity, whatever its status says.
+            if let Some(until) = until.filter(|_| !context.identities.has_none(&gone.object)) {
+                let (by, caller) = (Arc::clone(&gone.object.uid), context.identities.caller_of(&gone.object));
+                let call = Late { by, caller, region: None, value: None, until };
+                context.instances.unsettle(&spec.instance_id, call, now);
+            }
+            if gone.unclaimed {
+                context.lookout.forget_instance(&spec.instance_id);
+            }
         }
     }
-    if let Some((identity, instance_id)) = former {
-        context.lookout.forget(&identity, &instance_id);
+    if let Some(former) = former {
+        context.forget_looks(&former);
     }
     if let Some(secret) = released {
         context.identities.forget(&secret);

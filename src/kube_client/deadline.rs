@@ -48,7 +48,7 @@ impl Default for Deadlines {
 impl Deadlines {
     fn of(self, kind: Kind) -> Duration {
         match kind {
-            Kind::Single | Kind::Watch => self.single,
+            Kind::Single | Kind::Lease | Kind::Watch => self.single,
             Kind::List | Kind::Upgrade => self.list,
         }
     }
@@ -103,14 +103,17 @@ where
         let watch = self.deadlines.short_watch + WATCH_SLACK;
         async move {
             let reply = timeout_at(until, reply).await.map_err(|_| NoAnswer(limit))??;
+            let by_http1 = reply.version() <= Version::HTTP_11;
             if kind != Kind::Upgrade {
-                http1.store(reply.version() <= Version::HTTP_11, Relaxed);
+                http1.store(by_http1, Relaxed);
             }
             let end = match kind {
-                Kind::Single | Kind::List => Some((until, limit)),
-                Kind::Watch if short => Some((Instant::now() + watch, watch)),
-                // HTTP/2 has PING. The first watch on HTTP/1.1 follows a list, so it is short.
-                Kind::Watch | Kind::Upgrade => None,
+                Kind::Upgrade => None,
+                Kind::Watch if reply.status().is_success() => {
+                    // HTTP/2 has PING.
+                    (short || by_http1).then(|| (Instant::now() + watch, watch))
+                }
+                _ => Some((until, limit)),
             };
             Ok(reply.map(|body| Bounded::new(body, end)))
         }

@@ -18,16 +18,15 @@ use tower::{
 use self::{
     deadline::{Bounded, Deadline},
     retry_after::{Retry, TellRetryAfter},
-    transport::Transport,
+    transport::{Streamed, Transport},
 };
 pub use self::{
     deadline::{Deadlines, NoAnswer},
-    retry_after::retry_after,
+    retry_after::{asked_to_wait, retry_after, set_retry_after},
 };
 
 /// The body of a reply: bounded in time, or an error that was read already.
-pub type ReplyBody =
-    http_body_util::Either<Bounded<hyper::body::Incoming>, http_body_util::Full<bytes::Bytes>>;
+pub type ReplyBody = http_body_util::Either<Bounded<Streamed>, http_body_util::Full<bytes::Bytes>>;
 
 /// What makes requests.
 pub type Requests = BoxService<http::Request<Body>, http::Response<ReplyBody>, BoxError>;

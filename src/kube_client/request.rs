@@ -7,6 +7,8 @@ use http::{HeaderMap, Method, Uri, header::UPGRADE};
 pub(super) enum Kind {
     /// One object, or something small.
     Single,
+    /// A Lease: the right to lead hangs on its reply.
+    Lease,
     /// A list, or a page of one.
     List,
     /// A watch: its reply ends when the server wants.
@@ -24,6 +26,8 @@ impl Kind {
             Self::Watch
         } else if matches!(*method, Method::GET | Method::DELETE) && is_collection(uri.path()) {
             Self::List
+        } else if uri.path().contains("/apis/coordination.k8s.io/") {
+            Self::Lease
         } else {
             Self::Single
         }
@@ -63,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_kind_of_a_request_is_told_from_its_address() {
-        use Kind::{List, Single, Watch};
+        use Kind::{Lease, List, Single, Watch};
         let table = [
             ("GET", "/api/v1/secrets?limit=500", List),
             ("GET", "/api/v1/namespaces", List),
@@ -77,6 +81,8 @@ mod tests {
             ("GET", "/api/v1/secrets?&watch=true&timeoutSeconds=290", Watch),
             ("GET", "/api/v1/secrets?watch=1", Watch),
             ("GET", "/version", Single),
+            ("PUT", "/apis/coordination.k8s.io/v1/namespaces/a/leases/b", Lease),
+            ("GET", "/clusters/c/apis/coordination.k8s.io/v1/namespaces/a/leases/b", Lease),
             ("POST", "/api/v1/namespaces/a/secrets", Single),
             ("PATCH", "/api/v1/namespaces/a/secrets/b", Single),
         ];

@@ -36,6 +36,13 @@ pub fn retry_after(error: &kube::Error) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
+/// The same of the headers of a reply.
+#[must_use]
+pub fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = seconds(headers).filter(|seconds| *seconds > 0)?;
+    Some(Duration::from_secs(seconds.into()).min(MAX_RETRY_AFTER))
+}
+
 fn seconds(headers: &HeaderMap) -> Option<u32> {
     headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
 }
@@ -84,6 +91,18 @@ fn status(text: &[u8], code: StatusCode, seconds: u32) -> Status {
         let reason = code.canonical_reason().unwrap_or_default();
         Status::failure(reason, reason).with_code(code.as_u16())
     });
+    tell(&mut status, seconds);
+    status
+}
+
+/// Puts the headers' `Retry-After` into a status, where [`retry_after()`] finds it.
+pub fn set_retry_after(status: &mut Status, headers: &HeaderMap) {
+    if let Some(seconds) = seconds(headers) {
+        tell(status, seconds);
+    }
+}
+
+fn tell(status: &mut Status, seconds: u32) {
     let none = || StatusDetails {
         name: String::new(),
         group: String::new(),
@@ -93,7 +112,6 @@ fn status(text: &[u8], code: StatusCode, seconds: u32) -> Status {
         retry_after_seconds: 0,
     };
     status.details.get_or_insert_with(none).retry_after_seconds = seconds;
-    status
 }
 
 /// Makes a request again that was not answered, or that the server asks to make again: for a command that a person has

@@ -2,12 +2,16 @@
 //! is noticed. This is what client-go does; kube's own stack is HTTP/1.1.
 
 use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use http::{Request, Response};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -19,16 +23,21 @@ use kube::{
     client::{Body, ConfigExt},
 };
 use rustls::pki_types::ServerName;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{BoxError, Service};
 
 use super::request::Kind;
 
 /// How long a connection may be silent before a PING is sent, and how long its answer may take.
 pub(super) const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
+/// The same for the connection of the Lease: a lost connection is replaced before the Lease is lost.
+const PING_OF_LEASE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(2));
 /// How long it may take to open a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long an HTTP/1.1 connection that nobody uses is kept: it may have been dropped without notice.
 const IDLE: Duration = Duration::from_secs(20);
+/// Requests under way on one connection, watches among them. kube-apiserver takes 100, and hyper lets all others wait.
+const STREAMS: usize = 90;
 
 type Http = Client<HttpsConnector<HttpConnector>, Body>;
 
@@ -36,25 +45,80 @@ type Http = Client<HttpsConnector<HttpConnector>, Body>;
 #[derive(Clone)]
 pub(super) struct Transport {
     /// HTTP/2 where the server speaks it, else HTTP/1.1.
-    any: Http,
+    any: Arc<Connections>,
+    /// The same for the Lease alone.
+    lease: Http,
     /// HTTP/1.1: another protocol can be had on no other.
     upgradable: Http,
 }
 
 impl Transport {
     pub fn new(config: &Config) -> Result<Self, kube::Error> {
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .http2_keep_alive_interval(PING.0)
-            .http2_keep_alive_timeout(PING.1)
-            .http2_keep_alive_while_idle(true);
+        let any = connector(config, true)?;
         Ok(Self {
-            any: builder.build(connector(config, true)?),
-            upgradable: builder.build(connector(config, false)?),
+            lease: http(any.clone(), PING_OF_LEASE),
+            any: Arc::new(Connections { connector: any, open: Mutex::default() }),
+            upgradable: http(connector(config, false)?, PING),
         })
+    }
+}
+
+fn http(connector: HttpsConnector<HttpConnector>, (interval, timeout): (Duration, Duration)) -> Http {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .http2_keep_alive_interval(interval)
+        .http2_keep_alive_timeout(timeout)
+        .http2_keep_alive_while_idle(true)
+        .build(connector)
+}
+
+/// As many HTTP/2 connections as the requests under way need. hyper's pool has one for each server.
+struct Connections {
+    connector: HttpsConnector<HttpConnector>,
+    open: Mutex<Vec<(Http, Arc<Semaphore>)>>,
+}
+
+impl Connections {
+    /// The first that has room, and the room.
+    fn get(&self) -> (Http, Option<OwnedSemaphorePermit>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = open.iter().find_map(|(http, streams)| {
+            let stream = Arc::clone(streams).try_acquire_owned().ok()?;
+            Some((http.clone(), Some(stream)))
+        });
+        free.unwrap_or_else(|| {
+            let (http, streams) = (http(self.connector.clone(), PING), Arc::new(Semaphore::new(STREAMS)));
+            open.push((http.clone(), Arc::clone(&streams)));
+            (http, streams.try_acquire_owned().ok())
+        })
+    }
+}
+
+/// The body of a reply, which takes its room on the connection until it has ended.
+pub struct Streamed {
+    inner: Incoming,
+    _stream: Option<OwnedSemaphorePermit>,
+}
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.inner).poll_frame(context).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 
@@ -74,17 +138,24 @@ fn connector(config: &Config, http2: bool) -> Result<HttpsConnector<HttpConnecto
 }
 
 impl Service<Request<Body>> for Transport {
-    type Response = Response<Incoming>;
+    type Response = Response<Streamed>;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<Incoming>, BoxError>>;
+    type Future = BoxFuture<'static, Result<Response<Streamed>, BoxError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let kind = Kind::of(request.method(), request.uri(), request.headers());
-        let http = if kind == Kind::Upgrade { &self.upgradable } else { &self.any };
-        http.request(request).map(|reply| reply.map_err(BoxError::from)).boxed()
+        let (http, stream) = match Kind::of(request.method(), request.uri(), request.headers()) {
+            Kind::Upgrade => (self.upgradable.clone(), None),
+            Kind::Lease => (self.lease.clone(), None),
+            Kind::Single | Kind::List | Kind::Watch => self.any.get(),
+        };
+        async move {
+            let reply = http.request(request).await?;
+            Ok(reply.map(|inner| Streamed { inner, _stream: stream }))
+        }
+        .boxed()
     }
 }

@@ -258,7 +258,8 @@ pub fn doubt(
             || ready.status == ConditionStatus::Unknown && ready.reason == Reason::Settling
     });
     // Doubt lasts until the value was accepted once more, also when the call can no longer arrive.
-    let until = unknown.max(observed.status.unsettled_until());
+    let latest = settled_at(now, observed.settle);
+    let until = unknown.max(observed.status.unsettled_until().map(|until| until.min(latest)));
     let until = until.filter(|until| inherited && (*until > now || in_doubt))?;
     Some(Unsettled { value: None, until, by_other: took_over || in_doubt })
 }

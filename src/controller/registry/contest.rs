@@ -184,6 +184,11 @@ impl Claim {
         self.must_prove(now)
     }
 
+    /// Whether those who contend for the instance call in another region, or in several.
+    pub fn is_contested_elsewhere(&self, region: Option<&str>) -> bool {
+        self.contested.as_ref().is_some_and(|contested| contested.region.as_deref() != region)
+    }
+
     pub fn must_prove(&self, now: Instant) -> bool {
         self.basis() == Basis::Hint
             && self.contested.is_some()

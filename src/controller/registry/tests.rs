@@ -313,8 +313,8 @@ fn a_process_that_stands_by_notes_the_call_of_a_deleted_object() {
     let (registry, one, _) = two(status, json!({}), true);
     let gone = registry.delete(&one.key, &one.uid).gone.unwrap();
     let soon = Timestamp::from_second(soon.as_second()).unwrap();
-    assert_eq!(gone.unsettled_until(None).map(Timestamp::as_second), Some(soon.as_second()));
-    assert_eq!(gone.unsettled_until(Some(Term { settled: later })), Some(later));
+    assert_eq!(gone.unsettled_until(None, later).map(Timestamp::as_second), Some(soon.as_second()));
+    assert_eq!(gone.unsettled_until(Some(Term { settled: later }), later), Some(later));
 }
 
 #[test]

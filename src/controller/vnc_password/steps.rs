@@ -1,6 +1,9 @@
 //! The steps of a pass that ask somebody: the API server for Secrets, the cloud for looks and calls.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
@@ -147,7 +150,9 @@ impl<'a> Pass<'a> {
         // What was accepted in this term may be refused from now on, but the next call shows that.
         if basis == Basis::Hint {
             let refused = context.registry.is_refused(keeper, theirs.principal());
-            if refused || standing == Standing::Refused {
+            // It would never prove its claim: what keeps it from the instance keeps nobody else out.
+            let kept_out = context.owner(keeper) != Owner::This;
+            if refused || standing == Standing::Refused || kept_out {
                 give_up();
                 return Ok(true);
             }
@@ -315,9 +320,9 @@ impl<'a> Pass<'a> {
         context.registry.remember(&self.object, |memory| match &written {
             Ok(secrets::Written::Done(contents)) => memory.wrote(Some(contents), now),
             Ok(secrets::Written::Conflict) => {}
-            Ok(secrets::Written::Refused(refusal, _)) if refusal.is_certain() => {}
+            Ok(secrets::Written::Refused { refusal, .. }) if refusal.is_certain() => {}
             // It may have been written.
-            Ok(secrets::Written::Refused(..)) | Err(_) => memory.wrote(None, now),
+            Ok(secrets::Written::Refused { .. }) | Err(_) => memory.wrote(None, now),
         });
         match written? {
             secrets::Written::Done(contents) => {
@@ -340,8 +345,8 @@ impl<'a> Pass<'a> {
                 // A password that was drawn is used once.
                 self.observed.drawn = None;
             }
-            secrets::Written::Refused(refusal, said) => {
-                self.take_in_refusal(refusal, said, replaced.is_none(), promotes);
+            secrets::Written::Refused { refusal, said, wait } => {
+                self.take_in_refusal(refusal, said, wait, replaced.is_none(), promotes);
             }
             secrets::Written::Conflict => {
                 self.conflicts += 1;
@@ -367,7 +372,14 @@ impl<'a> Pass<'a> {
     }
 
     /// Takes in that the API server did not write the Secret.
-    fn take_in_refusal(&mut self, refusal: Refusal, said: Option<String>, creates: bool, promotes: bool) {
+    fn take_in_refusal(
+        &mut self,
+        refusal: Refusal,
+        said: Option<String>,
+        wait: Option<Duration>,
+        creates: bool,
+        promotes: bool,
+    ) {
         tracing::warn!(
             secret = %self.observed.spec.secret_ref.name,
             reason = refusal.reason().as_str(),
@@ -380,7 +392,8 @@ impl<'a> Pass<'a> {
         let before =
             registry.remember(&self.object, |memory| memory.refused.as_ref().map(|last| last.attempts));
         let attempts = before.flatten().unwrap_or(0).saturating_add(1);
-        let retry_after = rotation::backoff::refused_write(attempts, self.observed.jitter);
+        let backoff = rotation::backoff::refused_write(attempts, self.observed.jitter);
+        let retry_after = backoff.max(wait.unwrap_or_default());
         let creation = creates && refusal.is_certain();
         let write = RefusedWrite { refusal, said, creates, promotes, retry_after };
         let last =
@@ -567,7 +580,7 @@ impl<'a> Pass<'a> {
             context.registry.remember(object, |memory| memory.failure = failure);
         }
         if class == Class::OutcomeUnknown {
-            let caller = context.identities.caller(&Identities::name(object));
+            let caller = context.identities.caller_of(object);
             let call = Late {
                 by: Arc::clone(&object.uid),
                 caller,
@@ -590,8 +603,9 @@ impl<'a> Pass<'a> {
             }
             None
         } else if error.is_some_and(ecs::Error::refuses_identity) {
-            let used = self.identity.as_ref().map(|identity| Arc::clone(identity.principal()));
-            context.registry.refused(object, used);
+            // Key ids and role names are no secrets: only where the API took the signature was it really that identity.
+            let used = self.identity.as_ref().filter(|_| class != Class::Credentials);
+            context.registry.refused(object, used.map(|identity| Arc::clone(identity.principal())));
             None
         } else if matches!(class, Class::InvalidInput | Class::Refused) {
             Some(Proof::Failed)

@@ -130,23 +130,27 @@ pub enum InvalidCredentials {
     /// The value has a character that no header can carry.
     #[error("the {0} has a character that is not visible ASCII, such as a space or a trailing newline")]
     Characters(&'static str),
+    /// The value is longer than any that the cloud gives. A gateway answers such a request with a page that says nothing of
+    /// the credentials.
+    #[error("the {0} is longer than {1} bytes")]
+    TooLong(&'static str, usize),
 }
 
 impl Credentials {
     /// Takes the three values as issued; nothing is trimmed.
     ///
     /// # Errors
-    /// [`InvalidCredentials`] for a value that is empty or not made of visible ASCII characters only: it goes into a
-    /// header, where anything else would be refused or, worse, end the header.
+    /// [`InvalidCredentials`] for a value that is empty, too long, or not made of visible ASCII characters only: it goes
+    /// into a header, where anything else would be refused or, worse, end the header.
     pub fn new(
         access_key_id: String,
         access_key_secret: Secret,
         security_token: Option<Secret>,
     ) -> Result<Self, InvalidCredentials> {
-        visible("access key id", &access_key_id)?;
-        visible("access key secret", access_key_secret.expose())?;
+        visible("access key id", &access_key_id, MAX_KEY)?;
+        visible("access key secret", access_key_secret.expose(), MAX_KEY)?;
         if let Some(token) = &security_token {
-            visible("security token", token.expose())?;
+            visible("security token", token.expose(), MAX_TOKEN)?;
         }
         Ok(Self { access_key_id, access_key_secret, security_token, expires_at: None, provider: "" })
     }
@@ -221,9 +225,16 @@ impl fmt::Debug for Credentials {
     }
 }
 
-fn visible(name: &'static str, value: &str) -> Result<(), InvalidCredentials> {
+/// The longest access key id or secret, in bytes. Those of the cloud have about 30.
+const MAX_KEY: usize = 128;
+/// The longest security token, in bytes. The cloud names no limit; its tokens have about 1,000.
+const MAX_TOKEN: usize = 8 * 1024;
+
+fn visible(name: &'static str, value: &str, longest: usize) -> Result<(), InvalidCredentials> {
     if value.is_empty() {
         Err(InvalidCredentials::Empty(name))
+    } else if value.len() > longest {
+        Err(InvalidCredentials::TooLong(name, longest))
     } else if value.bytes().all(|b| b.is_ascii_graphic()) {
         Ok(())
     } else {
@@ -254,8 +265,14 @@ mod tests {
 
     #[test]
     fn values_that_no_header_can_carry_are_refused() {
+        let long = |length| "a".repeat(length);
+        let (key, token) = (long(MAX_KEY + 1), long(MAX_TOKEN + 1));
         let table = [
             (("id", "secret", None), Ok(())),
+            ((&key[1..], &key[1..], Some(&token[1..])), Ok(())),
+            ((&key, "secret", None), Err(InvalidCredentials::TooLong("access key id", MAX_KEY))),
+            (("id", &key, None), Err(InvalidCredentials::TooLong("access key secret", MAX_KEY))),
+            (("id", "secret", Some(&token)), Err(InvalidCredentials::TooLong("security token", MAX_TOKEN))),
             (("id", "secret", Some("a+/=")), Ok(())),
             (("", "secret", None), Err(InvalidCredentials::Empty("access key id"))),
             (("id", "", None), Err(InvalidCredentials::Empty("access key secret"))),
