@@ -59,7 +59,7 @@ use crate::{
         facts::{Access, FingerprintKey, Owner, Unsettled},
         ownership::Basis,
     },
-    runtime::{Lease, Metrics, Queue, Readiness, Shutdown, Source},
+    runtime::{Lease, Metrics, Probes, Progress, Queue, Readiness, Shutdown, Source},
 };
 use clock_steps::ClockSteps;
 pub use error::Error;
@@ -149,13 +149,14 @@ pub async fn run(
     cluster: Option<Arc<str>>,
     config: Config,
     metrics: Arc<Metrics>,
-    readiness: Readiness,
+    probes: Probes,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     let mut random = zeroize::Zeroizing::new([0; 64]);
     rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, random.as_mut())
         .map_err(|_| Error::NoRandomNumbers)?;
     let Cloud { ecs, sts, operator } = cloud;
+    let Probes { readiness, health } = probes;
     let clock = ecs.clock().clone();
     let (wake, mut woken) = unbounded();
     let (wake_fleets, mut woken_fleets) = unbounded();
@@ -195,15 +196,12 @@ pub async fn run(
         watches::spawn_fleets(&context, &fleets, &mut tasks);
     }
     tasks.spawn(poll_instances(Arc::clone(&context)));
-    tasks.spawn(turns(Arc::clone(&context)));
+    tasks.spawn(turns(Arc::clone(&context), health.expect("event loop")));
     let work = async {
         // Nobody decides before everything is listed: the owner of an instance may be in the list that is still to
         // come. Waiting here and not in each pass lets a stop through.
         let mut stop = shutdown.clone();
-        tokio::select! {
-            () = readiness.ready() => {}
-            () = stop.requested() => {}
-        }
+        ready_or_stopped(&readiness, &mut stop).await;
         tokio::select! {
             () = context.stand_by(&mut woken, &mut woken_fleets, &mut woken_discoveries) => {}
             () = stop.requested() => {}
@@ -214,19 +212,18 @@ pub async fn run(
             woken,
             concurrency,
             gauges(Queue::Objects),
+            health.expect("workers of VncPasswords"),
             shutdown.clone(),
             || context.now(),
             |key| vnc_password::pass(Arc::clone(&context), key),
         );
         let fleets = async {
-            tokio::select! {
-                () = fleets.ready() => {}
-                () = stop.requested() => {}
-            }
+            ready_or_stopped(&fleets, &mut stop).await;
             let passes = queue::run(
                 woken_fleets,
                 FLEETS,
                 gauges(Queue::Fleets),
+                health.expect("workers of ClusterVncPasswords"),
                 shutdown.clone(),
                 || context.now(),
                 |name| fleet::pass(Arc::clone(&context), name),
@@ -235,6 +232,7 @@ pub async fn run(
                 woken_discoveries,
                 FLEETS,
                 gauges(Queue::Discoveries),
+                health.expect("workers of discoveries"),
                 shutdown.clone(),
                 || context.now(),
                 |name| fleet::discovery::discover(Arc::clone(&context), name),
@@ -255,6 +253,13 @@ pub async fn run(
     Ok(())
 }
 
+async fn ready_or_stopped(readiness: &Readiness, stop: &mut Shutdown) {
+    tokio::select! {
+        () = readiness.ready() => {}
+        () = stop.requested() => {}
+    }
+}
+
 /// Fleets that are passed over at the same time.
 const FLEETS: usize = 4;
 /// How often what is over is forgotten.
@@ -272,13 +277,14 @@ async fn poll_instances(context: Arc<Context>) {
 }
 
 /// Wakes whoever can call earlier than it was told, and follows the wall clock, for ever.
-async fn turns(context: Arc<Context>) {
+async fn turns(context: Arc<Context>, progress: Progress) {
     let mut pause = tokio::time::interval(CALL_UP);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut pruned = Instant::now();
     let mut steps = ClockSteps::new(context.now(), Instant::now());
     loop {
         pause.tick().await;
+        progress.made();
         if pruned.elapsed() >= PRUNE {
             context.instances.prune(context.now());
             pruned = Instant::now();

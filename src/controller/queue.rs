@@ -14,14 +14,16 @@ use jiff::Timestamp;
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{SMALL, shrink};
-use crate::runtime::{QueueGauges, Shutdown};
+use crate::runtime::{Progress, QueueGauges, Shutdown};
 
 /// Runs until shutdown is asked for, then until the passes that run have ended. A pass returns when it wants to run
-/// again, if at all. `now` is the wall clock: the times that passes ask for are times of it.
+/// again, if at all. `now` is the wall clock: the times that passes ask for are times of it. There is no `progress` while
+/// all passes that may run at once run and none of them ends.
 pub(super) async fn run<K, F>(
     mut woken: UnboundedReceiver<K>,
     concurrency: usize,
     gauges: QueueGauges,
+    progress: Progress,
     mut shutdown: Shutdown,
     now: impl Fn() -> Timestamp,
     pass: impl Fn(K) -> F,
@@ -37,9 +39,13 @@ pub(super) async fn run<K, F>(
         {
             let pass = pass(key.clone());
             passes.spawn(async move { (key, pass.await) });
+            progress.made();
+        }
+        if passes.len() < concurrency {
+            progress.made();
         }
         gauges.set(schedule.ready.len(), passes.len(), schedule.later.len());
-        let pause = schedule.next_due().map(|due| pause(due, now()));
+        let pause = schedule.next_due().map_or(COMPARED, |due| pause(due, now()));
         tokio::select! {
             biased;
             () = shutdown.requested() => break,
@@ -58,7 +64,7 @@ pub(super) async fn run<K, F>(
                     schedule.wake(key);
                 }
             }
-            () = sleep(pause.unwrap_or_default()), if pause.is_some() => schedule.fall_due(now()),
+            () = sleep(pause) => schedule.fall_due(now()),
         }
     }
     let finished = async { while passes.join_next().await.is_some() {} };
@@ -190,7 +196,7 @@ mod tests {
             object::{Incoming, Key, Object},
             registry::Registry,
         },
-        runtime::{Metrics, Queue},
+        runtime::{Health, Metrics, Queue},
     };
 
     /// Counts passes that run, and the most that ran at once.
@@ -232,7 +238,9 @@ mod tests {
             stop.request();
         });
         let gauges = Metrics::new(true).queue(Queue::Objects);
-        run(woken, concurrency, gauges, shutdown, wall(0), |_| pass(Arc::clone(&counters), again)).await;
+        let progress = Health::default().expect("workers");
+        run(woken, concurrency, gauges, progress, shutdown, wall(0), |_| pass(Arc::clone(&counters), again))
+            .await;
         assert_eq!(counters.running.load(SeqCst), 0, "what runs is finished");
         (counters.ended.load(SeqCst), counters.most.load(SeqCst))
     }
@@ -264,7 +272,8 @@ mod tests {
             let begun = tokio::time::Instant::now();
             let ran = Arc::<std::sync::Mutex<Vec<u64>>>::default();
             let gauges = Metrics::new(true).queue(Queue::Objects);
-            run(woken, 1, gauges, shutdown, wall(step), |_| {
+            let progress = Health::default().expect("workers");
+            run(woken, 1, gauges, progress, shutdown, wall(step), |_| {
                 ran.lock().unwrap().push(begun.elapsed().as_secs());
                 if ran.lock().unwrap().len() == 2 {
                     stop.request();
@@ -273,6 +282,34 @@ mod tests {
             })
             .await;
             assert_eq!(*ran.lock().unwrap(), [0, expected], "{step}");
+        }
+    }
+
+    /// Twenty minutes with two at once.
+    #[tokio::test(start_paused = true)]
+    async fn there_is_no_progress_only_where_all_run_and_none_ends() {
+        let minutes = Duration::from_mins;
+        // How many keys there are, how long their passes take, and whether that is progress.
+        let table = [
+            ("none", 0, minutes(0), true),
+            ("one of two hangs", 1, minutes(1000), true),
+            ("both hang", 2, minutes(1000), false),
+            ("both are slow", 8, minutes(4), true),
+        ];
+        for (name, keys, takes, expected) in table {
+            let (wake, woken) = unbounded();
+            (0..keys).for_each(|key| wake.unbounded_send(key).unwrap());
+            let (health, (_stop, shutdown)) = (Health::default(), Shutdown::new());
+            let progress = health.expect("workers");
+            let gauges = Metrics::new(true).queue(Queue::Objects);
+            let pass = |_| async move {
+                sleep(takes).await;
+                Some(takes)
+            };
+            tokio::select! {
+                () = run(woken, 2, gauges, progress, shutdown, wall(0), pass) => panic!("it ended"),
+                () = sleep(minutes(20)) => assert_eq!(health.stuck().is_empty(), expected, "{name}"),
+            }
         }
     }
 

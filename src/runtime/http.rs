@@ -1,6 +1,10 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
-use std::sync::Arc;
+use std::{
+    io::ErrorKind,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Router,
@@ -8,17 +12,57 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use super::{Format, Metrics, Readiness, Shutdown};
+use super::{Format, Metrics, Probes, Shutdown};
+
+/// Listens there. `[::]` is every address, of IPv4 too; without IPv6 in the kernel it is `0.0.0.0`.
+pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let any = address.ip() == Ipv6Addr::UNSPECIFIED;
+    match bound(address) {
+        Err(error) if any && is_without_ipv6(&error) => bound((Ipv4Addr::UNSPECIFIED, address.port()).into()),
+        done => done,
+    }
+}
+
+fn bound(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        // Whatever net.ipv6.bindv6only says.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// The kernel was built without IPv6 (`EAFNOSUPPORT`), or started without (`EADDRNOTAVAIL`).
+fn is_without_ipv6(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+/// "Address family not supported by protocol", as Linux numbers it.
+const EAFNOSUPPORT: i32 = 97;
 
 /// Serves until shutdown is asked for.
 pub(super) async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
-    readiness: Readiness,
+    probes: Probes,
     mut shutdown: Shutdown,
 ) -> std::io::Result<()> {
+    let Probes { readiness, health } = probes;
+    let healthz = move || async move {
+        let stuck = health.stuck();
+        if stuck.is_empty() {
+            (StatusCode::OK, "ok\n".to_owned())
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("no progress for five minutes: {}\n", stuck.join(", ")))
+        }
+    };
     let readyz = move || async move {
         if readiness.is_ready() {
             (StatusCode::OK, "ok\n")
@@ -36,9 +80,32 @@ pub(super) async fn serve(
         }
     };
     let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render));
     let ended = async move { shutdown.requested().await };
     axum::serve(listener, router).with_graceful_shutdown(ended).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_address_is_listened_on() {
+        // Where the kernel has no IPv6, it is the fall-back that is asked.
+        let port = listen("[::]:0".parse().unwrap()).unwrap();
+        let port = port.local_addr().map(|address| (address.port(), port)).unwrap();
+        tokio::net::TcpStream::connect(("127.0.0.1", port.0)).await.unwrap();
+        let taken = listen(([0, 0, 0, 0], port.0).into()).unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        assert!(!is_without_ipv6(&taken));
+        assert!(is_without_ipv6(&std::io::Error::from_raw_os_error(EAFNOSUPPORT)));
+    }
+
+    #[tokio::test]
+    async fn an_ipv4_address_stays_one() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert!(listener.local_addr().unwrap().is_ipv4());
+    }
 }

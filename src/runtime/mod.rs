@@ -2,6 +2,7 @@
 
 mod cloud;
 mod cluster;
+mod health;
 mod http;
 mod leader;
 mod lease;
@@ -16,6 +17,7 @@ mod traces;
 mod whoami;
 
 pub use cloud::{CloudError, cloud};
+pub use health::{Health, Progress};
 pub use leader::LEASE;
 pub use lease::{Holding, Lease};
 pub use metrics::{
@@ -24,7 +26,7 @@ pub use metrics::{
 };
 pub use program::{StartError, run};
 pub use ram_policy::{RamPolicyArgs, RamPolicyError, ram_policy};
-pub use readiness::Readiness;
+pub use readiness::{Probes, Readiness};
 pub use settings::{CloudArgs, CloudSettings, EndpointNetwork, RunArgs, Settings, SettingsError};
 pub use shutdown::{Shutdown, Stop};
 pub use telemetry::{LogFormat, Telemetry, init as init_telemetry};

@@ -2,10 +2,8 @@
 
 use std::{convert::Infallible, ffi::OsString, sync::Arc};
 
-use tokio::net::TcpListener;
-
 use super::{
-    Metrics, Readiness, Settings, Shutdown, Stop,
+    Metrics, Probes, Settings, Shutdown, Stop,
     cloud::{CloudError, cloud},
     cluster::cluster,
     http,
@@ -58,12 +56,10 @@ pub async fn run(
         per_object_metrics,
         otlp: _,
     } = settings;
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
-    let (metrics, readiness) = (Arc::new(Metrics::new(per_object_metrics)), Readiness::default());
+    let listener = http::listen(address).map_err(|source| StartError::Listen { address, source })?;
+    let (metrics, answers) = (Arc::new(Metrics::new(per_object_metrics)), Probes::default());
     reached.ecs.meter = metrics.meter();
-    let probes =
-        tokio::spawn(http::serve(listener, Arc::clone(&metrics), readiness.clone(), shutdown.clone()));
+    let probes = tokio::spawn(http::serve(listener, Arc::clone(&metrics), answers.clone(), shutdown.clone()));
     tracing::info!(%address, "started");
     if controller.ambient == Ambient::Everywhere {
         tracing::warn!(
@@ -81,14 +77,14 @@ pub async fn run(
             let (mut elector, lease) = Elector::new(&client, &namespace, &lease_name, &identity);
             let (stop, term) = Shutdown::new();
             let controller = controller::Config { lease, ..controller.clone() };
-            let (metrics, readiness) = (Arc::clone(&metrics), readiness.clone());
+            let (metrics, answers) = (Arc::clone(&metrics), answers.clone());
             let work = controller::run(
                 client.clone(),
                 cloud.clone(),
                 cluster.clone(),
                 controller,
                 metrics,
-                readiness,
+                answers,
                 term,
             );
             // A term that ends forgets all it knew: the next begins as a new process does.
@@ -100,7 +96,7 @@ pub async fn run(
             elector.release().await;
         }
     } else {
-        controller::run(client, cloud, cluster, controller, metrics, readiness, shutdown).await?;
+        controller::run(client, cloud, cluster, controller, metrics, answers, shutdown).await?;
     }
     tracing::info!("ended");
     match probes.await {

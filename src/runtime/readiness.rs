@@ -4,6 +4,17 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::Health;
+
+/// What the probes of the kubelet ask for. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Probes {
+    /// `/readyz`.
+    pub readiness: Readiness,
+    /// `/healthz`.
+    pub health: Health,
+}
+
 /// Counts what is still to come. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Readiness(Arc<watch::Sender<usize>>);

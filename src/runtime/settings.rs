@@ -82,8 +82,8 @@ pub struct RunArgs {
     #[arg(long, env = "LEASE_NAME", value_name = "NAME", default_value = LEASE)]
     pub lease_name: String,
 
-    /// Address of /healthz, /readyz and /metrics
-    #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    /// Address of /healthz, /readyz and /metrics; [::] is IPv4 as well, or IPv4 alone where there is no IPv6
+    #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub http_addr: SocketAddr,
 
     /// Whether each object and each account has metrics of its own; without them only sums are shown
@@ -334,7 +334,7 @@ mod tests {
         assert!(!settings.controller.allow_reboot && !settings.leader_elect);
         assert_eq!(settings.lease_name, "vncpassword-operator");
         assert!(settings.per_object_metrics && settings.otlp.is_none());
-        assert_eq!(settings.http_addr.to_string(), "0.0.0.0:8080");
+        assert_eq!(settings.http_addr.to_string(), "[::]:8080");
         assert!(settings.controller.namespaces.is_empty() && settings.controller.fleets);
         assert!(settings.cloud.ecs.endpoint.is_none() && settings.cloud.sts.is_none());
         assert_eq!(settings.cloud.metadata.to_string(), "http://100.100.100.200");

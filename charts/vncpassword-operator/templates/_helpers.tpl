@@ -103,7 +103,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
-- {name: HTTP_ADDR, value: "0.0.0.0:8080"}
+- {name: HTTP_ADDR, value: "[::]:8080"}
 - {name: LEADER_ELECT, value: {{ .Values.leaderElection.enabled | quote }}}
 {{- if ne (include "vnc.fullname" .) "vncpassword-operator" }}
 - {name: LEASE_NAME, value: {{ include "vnc.fullname" . | quote }}}
