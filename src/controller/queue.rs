@@ -308,7 +308,10 @@ mod tests {
             };
             tokio::select! {
                 () = run(woken, 2, gauges, progress, shutdown, wall(0), pass) => panic!("it ended"),
-                () = sleep(minutes(20)) => assert_eq!(health.stuck().is_empty(), expected, "{name}"),
+                progress = async {
+                    sleep(minutes(20)).await;
+                    health.stuck().is_empty()
+                } => assert_eq!(progress, expected, "{name}"),
             }
         }
     }

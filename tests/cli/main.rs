@@ -11,6 +11,7 @@ mod plan;
 mod plugin;
 mod rotate;
 mod scale;
+mod silence;
 mod states;
 mod status;
 #[allow(dead_code, reason = "the other tests use more of it")]

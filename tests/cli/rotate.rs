@@ -21,7 +21,7 @@ use super::{
 };
 
 /// An object whose password is five minutes old, so that it may be rotated at once.
-async fn old(world: &World, name: &str) -> String {
+pub async fn old(world: &World, name: &str) -> String {
     let instance = world.generated(name, json!({})).await;
     world.until_ready(name).await;
     age(world, name).await;
@@ -51,7 +51,7 @@ async fn asked(world: &World, name: &str) -> Option<String> {
     object.metadata.annotations.unwrap_or_default().get(ROTATE_AT).cloned()
 }
 
-async fn operated() -> (World, Operator, Plugin) {
+pub async fn operated() -> (World, Operator, Plugin) {
     let world = World::new().await;
     let operator = world.operator_before(world.settings()).await;
     let plugin = Plugin::of(&world);

@@ -6,6 +6,8 @@ pub mod control_plane;
 pub mod fleet;
 #[path = "../operator/support/operator.rs"]
 pub mod operator;
+#[path = "../operator/support/relay.rs"]
+pub mod relay;
 #[path = "../operator/support/world.rs"]
 pub mod world;
 

@@ -211,11 +211,15 @@ async fn with_rival() -> (World, World, Settings) {
 
 /// The rival's object `b` names the instance, and is kept out.
 async fn contend(rival: &World, instance: &str) {
+    name_instance(rival, instance).await;
+    rival.until_stalled("b", Reason::Conflict).await;
+}
+
+async fn name_instance(rival: &World, instance: &str) {
     rival.secret("b", "Rival2").await;
     let spec =
         json!({"instanceId": instance, "secretRef": {"name": "b"}, "credentialsRef": {"name": "keys"}});
     rival.object_with("b", spec).await;
-    rival.until_stalled("b", Reason::Conflict).await;
 }
 
 /// A claim that rests on a status is proven by one call when another identity contends.
@@ -457,8 +461,39 @@ async fn an_object_without_an_identity_ends_no_look_that_the_owner_waits_for() {
     // One more reconcile of it, after the owner has asked for its next look.
     tenant.change("t", json!({"spec": {"secretRef": {"key": "password"}, "enforceInterval": "1h"}})).await;
     tenant.until("t", "reconciled", |status| status.observed_generation == Some(2)).await;
+    // Nor do others that come and go: an object that is younger is reconciled after them.
+    for number in 0..5 {
+        let name = format!("t{number}");
+        tenant.object_with(&name, json!({"instanceId": instance, "secretRef": {"name": "t"}})).await;
+        tenant.until_stalled(&name, Reason::AmbientCredentialsDenied).await;
+        tenant.delete(&name).await;
+    }
+    tenant.object_with("last", json!({"instanceId": instance, "secretRef": {"name": "t"}})).await;
+    tenant.until_stalled("last", Reason::AmbientCredentialsDenied).await;
     owner.cloud().restart(&instance);
     owner.until_ready("a").await;
+    operator.stop().await;
+}
+
+/// Of two objects of one identity the older is suspended. It keeps the younger from the instance, so that one proves nothing;
+/// and an object of another identity must not wait for a proof that cannot come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_cannot_be_proven_keeps_nobody_out() {
+    let (owner, rival, settings) = with_rival().await;
+    let instance = instance_of(&owner, "older");
+    owner.cloud().put_instance(Instance::new(&instance));
+    for (name, suspend) in [("older", true), ("younger", false)] {
+        owner.secret(name, "Abc123").await;
+        let spec = json!({"instanceId": instance, "secretRef": {"name": name}, "suspend": suspend});
+        owner.object_with(name, spec).await;
+        // Both say that the API accepted their password.
+        let accepted =
+            json!({"status": {"requestId": "473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E", "acceptedAs": null}});
+        owner.objects().patch_status(name, &PatchParams::default(), &Patch::Merge(accepted)).await.unwrap();
+    }
+    let operator = owner.operator_before(settings).await;
+    name_instance(&rival, &instance).await;
+    until("the rival's password is set", async || owner.calls(&instance).iter().any(Entry::applied)).await;
     operator.stop().await;
 }
 

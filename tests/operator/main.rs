@@ -38,6 +38,7 @@ mod scale;
 mod schedule;
 mod secrets;
 mod settle;
+mod silence;
 mod status;
 mod support;
 mod telemetry;

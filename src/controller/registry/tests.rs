@@ -303,6 +303,37 @@ fn a_refusal_in_another_region_ends_no_hint() {
     assert_ne!(registry.owner(&rival, |_, _| Relation::OtherIdentity), Owner::This);
 }
 
+/// A tenant with one key without a right can write hints for as many regions as it likes.
+#[test]
+fn one_refusal_ends_the_hints_of_a_key_in_all_regions_where_nobody_contends() {
+    let registry = Registry::default();
+    let hint = json!({"requestId": "R", "acceptedAs": "a"});
+    let in_region = |name: &str, second, keys: &str, region: &str| {
+        let mut object = object(name, second, keys);
+        Arc::make_mut(object.spec.as_mut().unwrap()).region_id = Some(region.into());
+        object
+    };
+    let forged: Vec<Object> = (1..=3)
+        .map(|number| {
+            let region = format!("cn-{number}");
+            with_status(in_region(&format!("t{number}"), number, "a", &region), hint.clone())
+        })
+        .collect();
+    let here = with_status(in_region("here", 4, "a", "cn-here"), hint);
+    let victim = in_region("victim", 5, "b", "cn-here");
+    for object in forged.iter().chain([&here, &victim]) {
+        registry.apply(object.clone(), true);
+    }
+    let (keeper, _) = registry.keeper(&victim, |_, _| Relation::OtherIdentity).unwrap();
+    assert_eq!(keeper.key, forged[0].key);
+    registry.contested(&keeper, "cn-here");
+    registry.refused(&keeper, Some("LTAI1".into()));
+    let (keeper, _) = registry.keeper(&victim, |_, _| Relation::OtherIdentity).unwrap();
+    assert_eq!(keeper.key, here.key, "that region may be the right one");
+    registry.refused(&keeper, Some("LTAI1".into()));
+    assert_eq!(registry.owner(&victim, |_, _| Relation::OtherIdentity), Owner::This);
+}
+
 /// The one that leads has made a call of unknown outcome, and the object is deleted. A process that stands by knows of it
 /// from the status alone.
 #[test]
@@ -315,6 +346,10 @@ fn a_process_that_stands_by_notes_the_call_of_a_deleted_object() {
     let soon = Timestamp::from_second(soon.as_second()).unwrap();
     assert_eq!(gone.unsettled_until(None, later).map(Timestamp::as_second), Some(soon.as_second()));
     assert_eq!(gone.unsettled_until(Some(Term { settled: later }), later), Some(later));
+    let forged = json!({"requestId": "R", "retry": {"unsettledUntil": "9999-12-30T00:00:00Z"}});
+    let (registry, one, _) = two(forged, json!({}), true);
+    let gone = registry.delete(&one.key, &one.uid).gone.unwrap();
+    assert_eq!(gone.unsettled_until(None, later), Some(later), "no call takes longer");
 }
 
 #[test]

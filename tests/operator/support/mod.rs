@@ -5,6 +5,7 @@ pub mod collector;
 pub mod control_plane;
 pub mod fleet;
 pub mod operator;
+pub mod relay;
 pub mod rotation;
 pub mod world;
 

@@ -1,0 +1,84 @@
+//! Connections to the API server that fall silent without being closed, and an API server that is slow (DESIGN.md, R53 and
+//! R55).
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Namespace};
+use kube::{Api, api::WatchParams};
+use vncpassword::{
+    kube_client::{self, Deadlines, Retries},
+    runtime::{LEASE, Settings},
+};
+
+use super::support::{Operator, World, relay::Relay, world::until};
+
+/// One worker: a single request that hangs would hold up everything.
+fn settings(world: &World) -> Settings {
+    let mut settings = Settings { leader_elect: true, ..world.settings() };
+    settings.controller.concurrency = 1;
+    settings
+}
+
+/// Who leads, since when.
+async fn leader(world: &World) -> Option<(String, i32)> {
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), &world.namespace);
+    let spec = leases.get_opt(LEASE).await.unwrap()?.spec?;
+    Some((spec.holder_identity?, spec.lease_transitions.unwrap_or_default()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_when_its_connections_fall_silent_and_keeps_the_lead() {
+    let world = World::new().await;
+    let relay = Relay::to(&world.config()).await;
+    let operator = Operator::start(relay.config(world.config()), settings(&world));
+    world.secret("a", "Abc123").await;
+    let changed = world.object("a").await;
+    world.until_console(&changed, "Abc123").await;
+    let before = leader(&world).await;
+    assert!(before.is_some());
+    for (round, value) in ["Bcd234", "Cde345", "Def456"].into_iter().enumerate() {
+        // Once before something is to be done, once while it is done.
+        if round % 2 == 0 {
+            relay.freeze();
+            world.secret("a", value).await;
+        } else {
+            world.secret("a", value).await;
+            relay.freeze();
+        }
+        let name = format!("new-{round}");
+        world.secret(&name, value).await;
+        let new = world.object(&name).await;
+        // Within a minute.
+        world.until_console(&changed, value).await;
+        world.until_console(&new, value).await;
+        assert_eq!(leader(&world).await, before, "{round}: the lead was lost");
+    }
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_api_server_is_waited_for() {
+    let world = World::new().await;
+    let relay = Relay::to(&world.config()).await;
+    relay.delay(Duration::from_millis(500));
+    world.secret("a", "Abc123").await;
+    let instance = world.object("a").await;
+    let operator = Operator::start(relay.config(world.config()), settings(&world));
+    world.until_console(&instance, "Abc123").await;
+    operator.stop().await;
+}
+
+/// kube-apiserver takes a hundred requests at a time on one connection, watches among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_watches_leave_room_for_requests() {
+    let world = World::new().await;
+    let client = kube_client::client(world.config(), Deadlines::default(), Retries::Never).unwrap();
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let parameters = WatchParams::default();
+    let watches = join_all((0..250).map(|_| namespaces.watch(&parameters, "0"))).await;
+    let failed = watches.iter().filter_map(|watch| watch.as_ref().err()).count();
+    assert_eq!(failed, 0, "watches that did not begin");
+    until("a request is answered", async || namespaces.get(&world.namespace).await.is_ok()).await;
+    drop(watches);
+}
