@@ -88,6 +88,7 @@ impl Fleets {
         for entry in self.fleets().values_mut() {
             entry.memory.found = None;
             entry.memory.issued.set_back(by);
+            entry.memory.asks.set_back(by);
         }
     }
 

@@ -380,7 +380,12 @@ impl Registry {
 
     /// The wall clock was set back by so much, a negative time.
     pub fn set_back(&self, by: SignedDuration) {
-        for entry in self.tables().entries.values_mut() {
+        let mut tables = self.tables();
+        tables.spent.values().for_each(|calls| calls.set_back(by));
+        for entry in tables.entries.values_mut() {
+            if let Some(calls) = &entry.memory.calls {
+                calls.set_back(by);
+            }
             if let Some((until, _)) = &mut entry.memory.doubt {
                 *until = until.saturating_add(by).unwrap_or(*until);
             }

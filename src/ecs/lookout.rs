@@ -183,7 +183,7 @@ impl Lookout {
                 () = sleep(pause) => {}
                 Some(call) = calls.join_next(), if !calls.is_empty() => {
                     if let Ok((batch, looks)) = call {
-                        let looked = self.wanted().record(&batch, looks);
+                        let looked = self.wanted().record(&batch, looks, self.0.now());
                         self.0.looked.notify_waiters();
                         for id in &looked {
                             seen(id);
@@ -423,7 +423,7 @@ impl Wanted {
     }
 
     /// Takes in what a call brought; returns whom to wake.
-    fn record(&mut self, batch: &Batch, looks: Looks) -> Vec<Arc<str>> {
+    fn record(&mut self, batch: &Batch, looks: Looks, now: Timestamp) -> Vec<Arc<str>> {
         let Batch { name, identity, region, ids, .. } = batch;
         self.busy.remove(&(Arc::clone(name), region.clone()));
         let Some(group) = self.groups.get_mut(name) else { return Vec::new() };
@@ -432,7 +432,7 @@ impl Wanted {
             Ok(looks) if Arc::ptr_eq(identity, &current) => looks,
             // Throttled, or seen with keys that have been replaced meanwhile.
             looks => {
-                let again_at = looks.err().unwrap_or(Timestamp::UNIX_EPOCH);
+                let again_at = looks.err().unwrap_or(now);
                 let waits = |id: &Arc<str>| {
                     let entry = group.entries.get(id);
                     let entry = entry.filter(|entry| entry.due.is_none() && entry.region == *region)?;
@@ -541,7 +541,7 @@ mod tests {
             let Some(batch) = batches.first() else { break };
             assert_eq!((batches.len(), batch.ids.len()), (1, 100), "one call a region at a time");
             calls += 1;
-            let looked = wanted.record(batch, Ok((at(5), HashMap::new(), Found::Unseen)));
+            let looked = wanted.record(batch, Ok((at(5), HashMap::new(), Found::Unseen)), at(5));
             assert_eq!(looked.len(), 100);
         }
         assert_eq!(calls, 10);
@@ -563,7 +563,7 @@ mod tests {
         let hours = 3 * 3600;
         let mut wanted = wanted([hours + 1, hours + 20, hours + 60]);
         let (batches, _) = wanted.plan(at(hours + 1), 16, open);
-        wanted.record(&batches[0], Ok((at(hours + 1), HashMap::new(), Found::Unseen)));
+        wanted.record(&batches[0], Ok((at(hours + 1), HashMap::new(), Found::Unseen)), at(hours + 1));
         let allowance = Arc::default();
         wanted.want(&batches[0].identity, "i-0", &region("cn-hangzhou"), at(hours + 16), &allowance);
         wanted.set_back(SignedDuration::from_secs(-hours));
@@ -594,7 +594,7 @@ mod tests {
         wanted.want(&renewed, "i-1", &region("cn-hangzhou"), at(1), &Arc::default());
         assert!(wanted.plan(at(1), 16, open).0.is_empty(), "one call at a time");
         for batch in &batches {
-            let looked = wanted.record(batch, Ok((at(1), HashMap::new(), Found::Unseen)));
+            let looked = wanted.record(batch, Ok((at(1), HashMap::new(), Found::Unseen)), at(1));
             assert_eq!(looked.len(), usize::from(&*batch.name == "own"), "{}", batch.name);
         }
         let (batches, _) = wanted.plan(at(1), 16, open);
@@ -618,12 +618,28 @@ mod tests {
         assert_eq!(wanted.plan(at(1), 30, open).0.len(), 24);
     }
 
+    /// Keys that change without end, each time while a call is under way.
+    #[test]
+    fn what_is_void_is_seen_again_as_often_as_the_object_may_call() {
+        let mut wanted = wanted([0]);
+        let mut calls = 0;
+        for second in 0..600 {
+            let (batches, _) = wanted.plan(at(second), 16, open);
+            calls += batches.len();
+            for batch in &batches {
+                wanted.groups.get_mut("own").unwrap().renew(&identity("own"));
+                wanted.record(batch, Ok((at(second), HashMap::new(), Found::Unseen)), at(second));
+            }
+        }
+        assert_eq!(calls, 27, "eight, and one every 30 s");
+    }
+
     #[test]
     fn what_replaced_keys_have_seen_is_void() {
         let mut wanted = wanted([1, 1]);
         let (batches, _) = wanted.plan(at(1), 16, open);
         wanted.want(&identity("own"), "i-0", &region("cn-hangzhou"), at(9), &Arc::default());
-        assert!(wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen))).is_empty());
+        assert!(wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen)), at(1)).is_empty());
         let entries = &wanted.groups["own"].entries;
         assert!(entries.values().all(|entry| entry.look.is_none() && entry.due.is_some()));
     }
@@ -636,7 +652,7 @@ mod tests {
         assert_eq!(next, Some(at(60)));
         let (batches, _) = wanted.plan(at(60), 16, open);
         assert_eq!(batches[0].ids.len(), 2);
-        assert!(wanted.record(&batches[0], Err(at(120))).is_empty(), "throttled: nobody is woken");
+        assert!(wanted.record(&batches[0], Err(at(120)), at(1)).is_empty(), "throttled: nobody is woken");
         assert_eq!(wanted.plan(at(61), 16, open).1, Some(at(120)));
     }
 
@@ -667,7 +683,7 @@ mod tests {
         let (batches, _) = wanted.plan(at(1), 16, open);
         assert_eq!(batches[0].ids.len(), 1);
         wanted.forget("own", "i-1");
-        assert!(wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen))).is_empty());
+        assert!(wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen)), at(1)).is_empty());
         assert!(wanted.groups.is_empty() && wanted.queue.is_empty());
     }
 
@@ -677,7 +693,7 @@ mod tests {
         let (batches, _) = wanted.plan(at(1), 16, open);
         wanted.want(&identity("own"), "i-0", &region("cn-beijing"), at(1), &Arc::default());
         let looks = Ok((at(1), HashMap::new(), Found::Unseen));
-        assert!(wanted.record(&batches[0], looks).is_empty());
+        assert!(wanted.record(&batches[0], looks, at(1)).is_empty());
         assert!(wanted.groups["own"].entries["i-0"].look.is_none());
     }
 }

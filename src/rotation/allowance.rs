@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// Calls that an object may cause at once: a rotation with a restart takes about as many.
 const BURST: i64 = 8;
@@ -26,6 +26,12 @@ impl Allowance {
         let next = |full: i64| Some(bounded(full, now).saturating_add(every()));
         // Never fails: `next` always returns a value.
         self.full.fetch_update(Relaxed, Relaxed, next).ok();
+    }
+
+    /// The wall clock was set back by so much, a negative time.
+    pub fn set_back(&self, by: SignedDuration) {
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MIN);
+        self.full.fetch_add(by, Relaxed);
     }
 
     /// When the next call may be made; `None`: now.
@@ -98,6 +104,15 @@ mod tests {
         calls(&allowance, 60);
         let back = at(-10_800_000);
         assert_eq!(allowance.opens(back), Some(at(-10_800_000 + 30_000)));
+        // Once the step is known, it opens when it would have opened.
+        let left = |allowance: &Allowance, now: i64| {
+            allowance.opens(at(now)).map(|opens| opens.as_millisecond() - at(now).as_millisecond())
+        };
+        let before = left(&allowance, 60_000);
+        assert!(before.is_some());
+        allowance.set_back(SignedDuration::from_hours(-3));
+        assert_eq!(left(&allowance, 60_000 - 10_800_000), before);
+        allowance.set_back(SignedDuration::from_hours(3));
         let forth = at(10_800_000);
         assert_eq!((allowance.opens(forth), allowance.is_full(forth)), (None, true));
     }

@@ -460,7 +460,7 @@ async fn restricted(world: &World, kubeconfig: &Path) -> String {
     let account: ServiceAccount = serde_json::from_value(json!({"metadata": metadata})).unwrap();
     let role: Role = serde_json::from_value(json!({"metadata": metadata, "rules": [
         {"apiGroups": ["vncpassword.dev"], "resources": ["vncpasswords"], "verbs": ["get", "list", "watch"]},
-        {"apiGroups": ["vncpassword.dev"], "resources": ["vncpasswords/status"], "verbs": ["patch"]},
+        {"apiGroups": ["vncpassword.dev"], "resources": ["vncpasswords/status"], "verbs": ["update"]},
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]},
     ]}))
     .unwrap();
