@@ -94,8 +94,8 @@ async fn run_until_signalled(settings: Settings) -> Result<(), Failure> {
 async fn tell_identity(arguments: WhoamiArgs) -> Result<ExitCode, Failure> {
     // Outside of a cluster there is an answer as well.
     let config = kube::Config::infer().await.ok();
-    let client = config
-        .and_then(|config| kube_client::client(config, Deadlines::default(), Retries::WhereHarmless).ok());
+    let client =
+        config.and_then(|config| kube_client::client(config, Deadlines::default(), Retries::WhenSafe).ok());
     let output = arguments.output;
     let answer = whoami(arguments, client, |name| std::env::var_os(name)).await?;
     match output {

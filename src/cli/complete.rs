@@ -11,7 +11,7 @@ use super::{Cli, ConnectArgs, Connection, Console, Error, connect, error::DONE, 
 use crate::api::{ClusterVncPassword, VncPassword};
 
 /// How long the names are waited for where `--request-timeout` says nothing: a person waits at the keyboard.
-const PATIENCE: Duration = Duration::from_secs(2);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What kubectl's script calls.
 pub const COMMAND: &str = "__complete";
@@ -192,13 +192,13 @@ async fn candidates(wanted: Wanted, connect: &ConnectArgs) -> Result<Vec<String>
     }
 }
 
-fn patience(connect: &ConnectArgs) -> Duration {
-    if connect.request_timeout.is_zero() { PATIENCE } else { connect.request_timeout }
+fn timeout_of(connect: &ConnectArgs) -> Duration {
+    if connect.request_timeout.is_zero() { DEFAULT_TIMEOUT } else { connect.request_timeout }
 }
 
 /// The kubeconfig may name a program that gets the credentials, so this is waited for as well.
 async fn connection(connect: &ConnectArgs) -> Result<Connection, Error> {
-    let connection = tokio::time::timeout(patience(connect), connect.connect()).await;
+    let connection = tokio::time::timeout(timeout_of(connect), connect.connect()).await;
     connection.unwrap_or_else(|_| Err(Error::Usage("the credentials did not come in time".to_owned())))
 }
 
@@ -208,7 +208,7 @@ where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
     let parameters = ListParams::default().limit(read::PAGE);
-    let listed = tokio::time::timeout(patience(connect), api.list_metadata(&parameters)).await;
+    let listed = tokio::time::timeout(timeout_of(connect), api.list_metadata(&parameters)).await;
     let listed = listed.ok().and_then(Result::ok);
     listed.iter().flatten().map(PartialObjectMeta::name_any).collect()
 }

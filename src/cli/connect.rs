@@ -129,7 +129,7 @@ impl ConnectArgs {
             Duration::ZERO => Deadlines::default(),
             all => Deadlines { single: all, list: all, ..Deadlines::default() },
         };
-        let client = kube_client::client(config, deadlines, Retries::WhereHarmless)
+        let client = kube_client::client(config, deadlines, Retries::WhenSafe)
             .map_err(|error| Error::Client(Box::new(error)))?;
         Ok(Connection { client, namespace })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-/// Smaller differences count as none: between the two clocks a busy machine may put a pause.
+/// Smaller differences count as none: a busy machine may pause between reading the two clocks.
 const NOISE: Duration = Duration::from_secs(5);
 
 /// Both clocks at one moment.

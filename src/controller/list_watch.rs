@@ -1,5 +1,5 @@
 //! Lists a kind in pages that fit into memory, then watches it: kube's `watcher`, which asks for pages of a fixed number
-//! of objects, with pages bounded by their bytes. Whoever may write Secrets could otherwise end the operator with them.
+//! of objects, with pages bounded by their bytes. Otherwise a user with large Secrets could exhaust the memory of the operator.
 
 use std::{
     marker::PhantomData,
@@ -21,12 +21,12 @@ use tokio::sync::Semaphore;
 /// Objects that the first page of a list asks for: nothing is known of their size.
 const FIRST: u32 = 20;
 /// Most objects that a page asks for: client-go's number as well.
-const LARGEST: u32 = 500;
+const MAX_PAGE_OBJECTS: u32 = 500;
 /// A page is to have about so many bytes.
 const WANTED_BYTES: usize = 2 << 20;
 /// A page of more bytes is not read to its end: fewer objects are asked for.
 const MAX_BYTES: usize = 4 << 20;
-/// A page is a request to the API server that has so long (DESIGN.md, R53).
+/// Deadline of the request for one page (DESIGN.md, R53).
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The server ends a watch by itself after its timeout. One that is silent for so much longer is dead.
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
@@ -41,7 +41,9 @@ static PAGES: Semaphore = Semaphore::const_new(2);
 /// How many objects to ask for after a page of `objects` in `bytes`, for which `limit` were asked.
 fn next_limit(limit: u32, objects: usize, bytes: usize) -> u32 {
     let each = (bytes / objects.max(1)).max(1);
-    u32::try_from(WANTED_BYTES / each).unwrap_or(LARGEST).clamp(1, limit.saturating_mul(4).min(LARGEST))
+    u32::try_from(WANTED_BYTES / each)
+        .unwrap_or(MAX_PAGE_OBJECTS)
+        .clamp(1, limit.saturating_mul(4).min(MAX_PAGE_OBJECTS))
 }
 
 /// How many objects to ask for instead, where a page of so many is too large; `None`: one object alone is.
@@ -86,7 +88,9 @@ impl<K: DeserializeOwned> Pages<K> {
     /// The next page; `true`: it is the last one.
     pub async fn read(&mut self, client: &Client) -> Result<(Page<K>, bool), kube::Error> {
         loop {
-            let Ok(_permit) = PAGES.acquire().await else { return Err(service_error("no more pages")) };
+            let Ok(_permit) = PAGES.acquire().await else {
+                return Err(service_error("the page limit is closed"));
+            };
             let read = self.try_read(client);
             let read = tokio::time::timeout(TIMEOUT, read).await;
             if let Some(mut page) =
@@ -266,7 +270,8 @@ where
             None => {
                 self.state = State::Known(version);
                 let short = since.elapsed() < SHORTEST_WATCH;
-                return short.then(|| Err(Error::WatchFailed(service_error("the watch ended at once"))));
+                return short
+                    .then(|| Err(Error::WatchFailed(service_error("the watch ended within a second"))));
             }
         };
         let version = object.resource_version().filter(|version| !version.is_empty());
@@ -306,17 +311,18 @@ mod tests {
         let table = [
             ("nothing came", 20, 0, 200, 80),
             ("small ones: it grows, but not at once", 20, 20, 20 << 10, 80),
-            ("as many as client-go asks for", 320, 320, 320 << 10, LARGEST),
-            ("no more than that", LARGEST, LARGEST, 500 << 10, LARGEST),
+            ("as many as client-go asks for", 320, 320, 320 << 10, MAX_PAGE_OBJECTS),
+            ("no more than that", MAX_PAGE_OBJECTS, MAX_PAGE_OBJECTS, 500 << 10, MAX_PAGE_OBJECTS),
             ("large ones", 20, 20, 20 * (240 << 10), 8),
             ("they fill a page", 8, 8, 8 * (240 << 10), 8),
             ("one that fills more than a page", 1, 1, 3 << 20, 1),
-            ("the last page tells as much", LARGEST, 10, 10 * (240 << 10), 8),
+            ("the last page tells as much", MAX_PAGE_OBJECTS, 10, 10 * (240 << 10), 8),
         ];
         for (name, limit, objects, bytes, expected) in table {
             assert_eq!(next_limit(limit, objects as usize, bytes), expected, "{name}");
         }
-        let limits: Vec<_> = std::iter::successors(Some(LARGEST), |limit| smaller_limit(*limit)).collect();
+        let limits: Vec<_> =
+            std::iter::successors(Some(MAX_PAGE_OBJECTS), |limit| smaller_limit(*limit)).collect();
         assert_eq!(limits, [500, 62, 7, 1]);
     }
 

@@ -17,7 +17,7 @@ pub(super) enum Resource {
 /// A watch of one namespace, or of all (`None`).
 type Watch = (Option<Arc<str>>, Resource);
 
-/// How a watch is.
+/// State of a watch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Progress {
     /// It has listed everything at least once.

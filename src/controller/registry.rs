@@ -62,11 +62,11 @@ pub(super) struct Memory {
     /// generates.
     pub image: Option<u64>,
     /// Another writer of its Secret.
-    pub secret_rival: Option<Box<Competition>>,
+    pub secret_competition: Option<Box<Competition>>,
     /// What stood in its status last, as read or written.
     pub status_seen: StatusSeen,
     /// Another writer of its status.
-    pub status_rival: Option<Box<Competition>>,
+    pub status_competition: Option<Box<Competition>>,
 }
 
 /// What this process knows of a status.
@@ -662,14 +662,14 @@ impl Memory {
     pub fn read(&mut self, contents: Option<&Contents>, now: Timestamp) -> bool {
         let image = contents.map_or(0, Contents::image);
         let changed = self.image.replace(image).is_some_and(|former| former != image);
-        let rival = || Box::new(Competition::over(Target::Secret));
-        changed && self.secret_rival.get_or_insert_with(rival).changed(now)
+        let rival = || Box::new(Competition::new(Target::Secret));
+        changed && self.secret_competition.get_or_insert_with(rival).changed(now)
     }
 
     /// Takes in what this process wrote into the Secret; `None`: what stands there now is not known.
     pub fn wrote(&mut self, contents: Option<&Contents>, now: Timestamp) {
         self.image = contents.map(Contents::image);
-        if let Some(rival) = &mut self.secret_rival {
+        if let Some(rival) = &mut self.secret_competition {
             rival.wrote(now);
         }
     }
@@ -685,21 +685,21 @@ impl Memory {
                 StatusSeen::Unknown => false,
                 StatusSeen::As(former_generation, former_rotate_at, former) => {
                     if (generation, rotate_at) != (former_generation, former_rotate_at)
-                        && let Some(rival) = &mut self.status_rival
+                        && let Some(rival) = &mut self.status_competition
                     {
                         rival.resume();
                     }
                     status != former
                 }
             };
-        let rival = || Box::new(Competition::over(Target::Status));
-        changed && self.status_rival.get_or_insert_with(rival).changed(now)
+        let rival = || Box::new(Competition::new(Target::Status));
+        changed && self.status_competition.get_or_insert_with(rival).changed(now)
     }
 
     /// Takes in a status that this process wrote.
     pub fn wrote_status(&mut self, object: &Object, now: Timestamp) {
         self.status_seen = StatusSeen::As(object.generation, object.rotate_at, image_of(&object.status));
-        if let Some(rival) = &mut self.status_rival {
+        if let Some(rival) = &mut self.status_competition {
             rival.wrote(now);
         }
     }

@@ -172,15 +172,16 @@ impl<'a> Pass<'a> {
         let failed = object.status.retry.as_ref().and_then(|retry| retry.last_failure_time.as_ref());
         let changed = context.identities.changed_at(&object);
         let can_act = matches!(access, Access::Granted | Access::Unread);
-        let (inherited, history, unrecorded, failure, contested_until) = context
+        let (inherited, history, unrecorded, failure, secret_paused_until) = context
             .registry
             .remember(&object, |memory| {
                 memory.recover(now);
-                let contested_until = memory.secret_rival.as_ref().and_then(|rival| rival.waits_until(now));
+                let secret_paused_until =
+                    memory.secret_competition.as_ref().and_then(|rival| rival.waits_until(now));
                 // Doubt is of use to those only who can act: it waits until they can.
                 let inherited = memory.inherited && can_act;
                 memory.inherited &= !can_act;
-                (inherited, memory.history(), memory.unrecorded.take(), memory.failure, contested_until)
+                (inherited, memory.history(), memory.unrecorded.take(), memory.failure, secret_paused_until)
             })
             .unwrap_or((false, History::default(), None, None, None));
         let (generation, attempt) =
@@ -210,7 +211,7 @@ impl<'a> Pass<'a> {
             look: context.lookout.latest(&Identities::name(&object), instance),
             limiter_opens: None,
             paced: false,
-            contested_until,
+            secret_paused_until,
             in_line: false,
             reboot_opens: None,
             drawn: None,
@@ -291,9 +292,9 @@ impl<'a> Pass<'a> {
         let now = self.context.now();
         let contested = self.context.registry.remember(&self.object, |m| m.saw_status(&self.object, now));
         if contested == Some(true) {
-            self.context.metrics.status_conflicts.inc();
-            let text = "somebody else keeps changing the status, perhaps a second operator that watches this namespace \
-                        (kubectl vncpassword doctor); the status is left to it for a while";
+            self.context.metrics.status_contested.inc();
+            let text = "something else keeps changing the status, probably a second operator that watches this namespace \
+                        (kubectl vncpassword doctor); the operator leaves it alone for a while";
             tracing::warn!(object = %self.object.key, "{text}");
             let note = Note { warning: true, reason: api::STATUS_CONTESTED, text: text.to_owned() };
             self.context.events.tell(&self.object, note);
@@ -303,7 +304,7 @@ impl<'a> Pass<'a> {
     /// Until when the status is left to another writer.
     fn leaves_status_until(&self) -> Option<Timestamp> {
         let now = self.context.now();
-        let rival = |memory: &mut Memory| memory.status_rival.as_ref()?.waits_until(now);
+        let rival = |memory: &mut Memory| memory.status_competition.as_ref()?.waits_until(now);
         self.context.registry.remember(&self.object, rival)?
     }
 

@@ -254,7 +254,7 @@ fn follow_namespace<K: kube::Resource<DynamicType = ()>>(
     if news.refused {
         tracing::warn!(
             namespace, %resource,
-            "the operator may not read this namespace, or it is gone; the others are served, and this one when it can be read"
+            "the API server refuses to list or watch this namespace: a right is missing, or the namespace is gone; it is retried every 5 s, and the other namespaces are served"
         );
     }
     if news.restored {

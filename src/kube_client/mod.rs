@@ -17,7 +17,7 @@ use tower::{
 
 use self::{
     deadline::{Bounded, Deadline},
-    retry_after::{Retry, TellRetryAfter},
+    retry_after::{CopyRetryAfter, Retry},
     transport::{Streamed, Transport},
 };
 pub use self::{
@@ -37,8 +37,8 @@ pub enum Retries {
     /// Never. A write that is repeated out of sight can land minutes after the Lease was checked, and a status write whose
     /// reply was lost is made twice. The work queue repeats a reconcile instead, on what is so by then.
     Never,
-    /// Where nothing can be done twice: for a command that a person has entered.
-    WhereHarmless,
+    /// A GET without an answer, and any request that the server answers with 429 or 503 and `Retry-After`. For the plugin.
+    WhenSafe,
 }
 
 /// A client of that configuration.
@@ -64,14 +64,14 @@ pub fn builder(
             "a proxy is not supported; remove proxy-url from the kubeconfig".into(),
         ));
     }
-    let bounded = TellRetryAfter(Deadline::new(Transport::new(&config)?, deadlines));
+    let bounded = CopyRetryAfter(Deadline::new(Transport::new(&config)?, deadlines));
     let headers = config.extra_headers_layer()?.layer(bounded);
-    // Credentials of a kubeconfig may be asked for at a person: that takes as long as it takes.
+    // An exec plugin of the kubeconfig may ask a person for credentials, so this step has no deadline.
     let authorized = option_layer(config.auth_layer()?).layer(headers).map_err(BoxError::from);
     let service = config.base_uri_layer().layer(authorized);
     let service = match retries {
         Retries::Never => service.boxed(),
-        Retries::WhereHarmless => Retry(service).boxed(),
+        Retries::WhenSafe => Retry(service).boxed(),
     };
     Ok(ClientBuilder::new(service, config.default_namespace))
 }

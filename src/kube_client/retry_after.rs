@@ -49,9 +49,9 @@ fn seconds(headers: &HeaderMap) -> Option<u32> {
 
 /// Puts the header of an error into its `Status`, which is all that kube shows of a reply.
 #[derive(Clone)]
-pub(super) struct TellRetryAfter<S>(pub S);
+pub(super) struct CopyRetryAfter<S>(pub S);
 
-impl<S, B> Service<Request<Body>> for TellRetryAfter<S>
+impl<S, B> Service<Request<Body>> for CopyRetryAfter<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
@@ -91,18 +91,18 @@ fn status(text: &[u8], code: StatusCode, seconds: u32) -> Status {
         let reason = code.canonical_reason().unwrap_or_default();
         Status::failure(reason, reason).with_code(code.as_u16())
     });
-    tell(&mut status, seconds);
+    set_seconds(&mut status, seconds);
     status
 }
 
 /// Puts the headers' `Retry-After` into a status, where [`retry_after()`] finds it.
 pub fn set_retry_after(status: &mut Status, headers: &HeaderMap) {
     if let Some(seconds) = seconds(headers) {
-        tell(status, seconds);
+        set_seconds(status, seconds);
     }
 }
 
-fn tell(status: &mut Status, seconds: u32) {
+fn set_seconds(status: &mut Status, seconds: u32) {
     let none = || StatusDetails {
         name: String::new(),
         group: String::new(),
@@ -114,8 +114,7 @@ fn tell(status: &mut Status, seconds: u32) {
     status.details.get_or_insert_with(none).retry_after_seconds = seconds;
 }
 
-/// Makes a request again that was not answered, or that the server asks to make again: for a command that a person has
-/// entered.
+/// Repeats a GET that got no answer, and a request that the server asks to repeat. For the plugin.
 #[derive(Clone)]
 pub(super) struct Retry<S>(pub S);
 

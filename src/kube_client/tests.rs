@@ -75,7 +75,7 @@ async fn the_plugin_makes_a_request_again_where_the_server_asks_for_it() {
     ];
     for (name, replies, served, expected) in table {
         let (config, count) = serve(replies).await;
-        let client = client(config, Deadlines::default(), Retries::WhereHarmless).unwrap();
+        let client = client(config, Deadlines::default(), Retries::WhenSafe).unwrap();
         let found = Api::<Namespace>::all(client).get("a").await;
         assert_eq!(found.is_ok(), served, "{name}: {found:?}");
         assert_eq!(count.load(SeqCst), expected, "{name}");

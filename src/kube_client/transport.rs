@@ -36,8 +36,8 @@ const PING_OF_LEASE: (Duration, Duration) = (Duration::from_secs(2), Duration::f
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long an HTTP/1.1 connection that nobody uses is kept: it may have been dropped without notice.
 const IDLE: Duration = Duration::from_secs(20);
-/// Requests under way on one connection, watches among them. kube-apiserver takes 100, and hyper lets all others wait.
-const STREAMS: usize = 90;
+/// Most requests under way on one connection, watches included. kube-apiserver allows 100; hyper queues the rest.
+const MAX_STREAMS: usize = 90;
 
 type Http = Client<HttpsConnector<HttpConnector>, Body>;
 
@@ -89,7 +89,7 @@ impl Connections {
             Some((http.clone(), Some(stream)))
         });
         free.unwrap_or_else(|| {
-            let (http, streams) = (http(self.connector.clone(), PING), Arc::new(Semaphore::new(STREAMS)));
+            let (http, streams) = (http(self.connector.clone(), PING), Arc::new(Semaphore::new(MAX_STREAMS)));
             open.push((http.clone(), Arc::clone(&streams)));
             (http, streams.try_acquire_owned().ok())
         })

@@ -10,18 +10,18 @@ use jiff::{SignedDuration, Timestamp};
 
 /// Calls that an object may cause at once: a rotation with a restart takes about as many.
 const BURST: i64 = 8;
-/// The time between two calls after that; so long a new value waits at most.
+/// The time between two calls after that.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// The calls that one object may still cause: a token bucket. The object and the instance poller share it.
 #[derive(Debug, Default)]
 pub struct Allowance {
-    /// When all of them are there again, in milliseconds.
+    /// When the bucket is full again, in milliseconds since the epoch.
     full: AtomicI64,
 }
 
 impl Allowance {
-    /// Takes in one call.
+    /// Counts one call.
     pub fn spend(&self, now: Timestamp) {
         let next = |full: i64| Some(bounded(full, now).saturating_add(every()));
         // Never fails: `next` always returns a value.

@@ -11,7 +11,7 @@ pub const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// How often a stalled object is looked at.
 pub const STALLED: Duration = Duration::from_secs(10 * 60);
 /// Longest delay between two attempts to write a Secret that the API server does not take.
-pub const LONGEST_REFUSED_WRITE: Duration = Duration::from_secs(60);
+pub const MAX_REFUSED_WRITE: Duration = Duration::from_secs(60);
 /// How often refused credentials are tried again.
 pub const CREDENTIALS: Duration = Duration::from_secs(60);
 /// The longest of them all: no stored time may ask for more.
@@ -40,7 +40,7 @@ pub fn delay(class: Class, attempts: u32, jitter: f64) -> Option<Duration> {
 /// The delay after that many writes of a Secret in a row that the API server did not take. `jitter` as in [`delay`].
 #[must_use]
 pub fn refused_write(attempts: u32, jitter: f64) -> Duration {
-    let delay = doubled(FIRST, attempts.saturating_sub(1)).min(LONGEST_REFUSED_WRITE);
+    let delay = doubled(FIRST, attempts.saturating_sub(1)).min(MAX_REFUSED_WRITE);
     delay.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 5.0)
 }
 

@@ -11,7 +11,7 @@ use super::verdict::after;
 const WINDOW: Duration = Duration::from_mins(10);
 /// The first wait.
 const FIRST: Duration = Duration::from_mins(1);
-/// So long without a change by others, and the next wait is the first one again.
+/// After this time without a change by others the next wait is [`FIRST`] again.
 const QUIET: Duration = Duration::from_hours(1);
 /// Changes to remember at most.
 const KEPT: usize = 4;
@@ -26,7 +26,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The change within [`WINDOW`] that starts the first wait.
+    /// How many changes within [`WINDOW`] start the first wait.
     fn limit(self) -> usize {
         match self {
             Self::Secret => KEPT,
@@ -34,7 +34,7 @@ impl Target {
         }
     }
 
-    fn longest(self) -> Duration {
+    fn max_wait(self) -> Duration {
         match self {
             Self::Secret => Duration::from_mins(30),
             Self::Status => Duration::from_mins(10),
@@ -61,7 +61,7 @@ pub struct Competition {
 impl Competition {
     /// Without any change yet.
     #[must_use]
-    pub fn over(target: Target) -> Self {
+    pub fn new(target: Target) -> Self {
         Self { target, changes: Vec::new(), waits: 0, until: None, wrote: false }
     }
 
@@ -108,7 +108,7 @@ impl Competition {
     /// How long the last wait is.
     fn wait(&self) -> Duration {
         let doubled = 1_u32.checked_shl(self.waits.saturating_sub(1).min(16)).unwrap_or(u32::MAX);
-        FIRST.saturating_mul(doubled).min(self.target.longest())
+        FIRST.saturating_mul(doubled).min(self.target.max_wait())
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
     use Step::{Changed, Left, Wrote};
 
     fn run(name: &str, target: Target, steps: &[Step]) {
-        let mut competition = Competition::over(target);
+        let mut competition = Competition::new(target);
         for step in steps {
             let left = |competition: &Competition, second| {
                 let until = competition.waits_until(at(second));
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_wait_that_ended_early_counts() {
-        let mut competition = Competition::over(Target::Status);
+        let mut competition = Competition::new(Target::Status);
         assert!(!competition.changed(at(0)) && competition.changed(at(0)));
         competition.resume();
         assert_eq!(competition.waits_until(at(1)), None);

@@ -68,7 +68,7 @@ pub struct Observed {
     /// It is not the account that has used up its calls but the object itself ([`super::allowance`]).
     pub paced: bool,
     /// Until when the operator leaves the Secret to another writer ([`super::competition`]).
-    pub contested_until: Option<Timestamp>,
+    pub secret_paused_until: Option<Timestamp>,
     /// It stands in the limiter's line, which tells when its turn comes; what the status says of that is from when the wait
     /// began.
     pub in_line: bool,

@@ -162,7 +162,7 @@ fn uncredited(observed: &Observed, reply: &Reply, now: Timestamp) -> Verdict {
 /// Another writer changes back what the operator writes into the Secret: nothing begins before the wait is over (R65).
 /// What was accepted is still finished.
 pub(super) fn contested(observed: &Observed, decision: Decision, now: Timestamp) -> Decision {
-    let Some(until) = observed.contested_until.filter(|until| *until > now) else { return decision };
+    let Some(until) = observed.secret_paused_until.filter(|until| *until > now) else { return decision };
     let begins = match &decision {
         Decision::Draw
         | Decision::Send(Purpose::Rotate)

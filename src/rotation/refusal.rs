@@ -207,7 +207,7 @@ pub fn promotes(write: &SecretWrite, contents: Option<&Contents>) -> bool {
 }
 
 /// So much of the API server's message is shown, in characters.
-pub const LONGEST_QUOTE: usize = 256;
+pub const MAX_QUOTE_CHARS: usize = 256;
 /// So many bytes of a long text in a message count as the text.
 const WINDOW: usize = 12;
 
@@ -219,8 +219,8 @@ pub fn quotable<'a>(message: &str, values: impl IntoIterator<Item = &'a [u8]>) -
         return None;
     }
     let mut line: Vec<char> = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() > LONGEST_QUOTE {
-        line.truncate(LONGEST_QUOTE - 3);
+    if line.len() > MAX_QUOTE_CHARS {
+        line.truncate(MAX_QUOTE_CHARS - 3);
         line.extend("...".chars());
     }
     Some(line.into_iter().collect())
@@ -370,10 +370,10 @@ mod tests {
     #[test]
     fn a_message_is_shown_in_one_line_that_ends() {
         assert_eq!(quotable("a\nb\u{1b}[31m", []).unwrap(), "a b [31m");
-        let whole = "ä".repeat(LONGEST_QUOTE);
+        let whole = "ä".repeat(MAX_QUOTE_CHARS);
         assert_eq!(quotable(&whole, []), Some(whole.clone()));
         let cut = quotable(&format!("{whole}x"), []).unwrap();
-        assert_eq!((cut.chars().count(), cut.ends_with("ä...")), (LONGEST_QUOTE, true));
+        assert_eq!((cut.chars().count(), cut.ends_with("ä...")), (MAX_QUOTE_CHARS, true));
         // What is cut off counts as well.
         assert_eq!(quotable(&format!("{whole}Abc123"), [&b"Abc123"[..]]), None);
     }

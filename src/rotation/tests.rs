@@ -94,7 +94,7 @@ pub(super) fn new() -> Observed {
         look: None,
         limiter_opens: None,
         paced: false,
-        contested_until: None,
+        secret_paused_until: None,
         in_line: false,
         in_fleet: false,
         reboot_opens: None,

@@ -1,5 +1,5 @@
-//! Whether the process makes progress (DESIGN.md, R56). An outage of the API server or of the cloud stops nobody: every
-//! request has a deadline, so what waits for one goes on.
+//! Whether the process makes progress (DESIGN.md, R56). An outage of the API server or of the cloud does not stop
+//! progress, because every request has a deadline.
 
 use std::{
     collections::HashMap,
@@ -9,8 +9,8 @@ use std::{
 
 use tokio::time::Instant;
 
-/// So long without progress, and a restart is better.
-const LONGEST: Duration = Duration::from_mins(5);
+/// After this time without progress `/healthz` fails.
+const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// What of the process has to make progress, and when each part made it last.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +37,7 @@ impl Health {
     pub fn stuck(&self) -> Vec<&'static str> {
         let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stuck: Vec<_> =
-            parts.iter().filter(|(_, last)| last.elapsed() >= LONGEST).map(|(part, _)| *part).collect();
+            parts.iter().filter(|(_, last)| last.elapsed() >= TIMEOUT).map(|(part, _)| *part).collect();
         stuck.sort_unstable();
         stuck
     }

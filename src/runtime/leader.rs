@@ -25,7 +25,7 @@ use super::{
     lease::{Holding, Lease as Right},
 };
 
-/// The default name of the Lease, in the operator's namespace. Up to version 0.1 it is the only one.
+/// The default name of the Lease, in the operator's namespace. The previous version has no other.
 pub const LEASE: &str = "vncpassword-operator";
 
 /// How long a holder is left alone by the others, from its last renewal.
@@ -142,6 +142,7 @@ impl Elector {
         if let Some(former) = &mut self.former {
             let hold_both = async {
                 former.acquire().await;
+                tracing::info!("leading");
                 former.keep().await;
             };
             tokio::select! {
@@ -149,6 +150,7 @@ impl Elector {
                 () = hold_both => self.own.holding.lose(),
             }
         } else {
+            tracing::info!("leading");
             self.own.keep().await;
         }
         term.request();
@@ -190,7 +192,7 @@ impl Candidate {
             }
             tokio::time::sleep(pause).await;
         }
-        tracing::info!(lease = self.name, identity = self.identity, "leading");
+        tracing::info!(lease = self.name, identity = self.identity, "holds the Lease");
     }
 
     /// Renews the lease until it is lost.

@@ -187,7 +187,7 @@ pub struct Metrics {
     queue_running: Family<QueueLabels, Gauge>,
     queue_scheduled: Family<QueueLabels, Gauge>,
     /// Objects whose status somebody else kept changing: each time a wait began.
-    pub status_conflicts: Counter<u64, AtomicU64>,
+    pub status_contested: Counter<u64, AtomicU64>,
     /// Events that did not fit the queue.
     pub events_dropped: Counter<u64, AtomicU64>,
 }
@@ -234,9 +234,9 @@ impl Metrics {
             queue_depth: own.add("queue_depth", "Passes that wait to begin"),
             queue_running: own.add("queue_running", "Passes that run"),
             queue_scheduled: own.add("queue_scheduled", "Passes that are to begin at a later time"),
-            status_conflicts: own.add(
-                "status_conflicts",
-                "Times that the status of an object was left alone for a while, since somebody else kept changing it",
+            status_contested: own.add(
+                "status_contested",
+                "Times that the operator stopped writing the status of an object for a while, because something else kept changing it",
             ),
             events_dropped: own.add("events_dropped", "Events that were dropped instead of waited for"),
             registry,

@@ -82,7 +82,7 @@ pub struct RunArgs {
     #[arg(long, env = "LEASE_NAME", value_name = "NAME", default_value = LEASE)]
     pub lease_name: String,
 
-    /// Address of /healthz, /readyz and /metrics; [::] is IPv4 as well, or IPv4 alone where there is no IPv6
+    /// Address of /healthz, /readyz and /metrics; [::] listens on IPv6 and IPv4, or on IPv4 only if the kernel has no IPv6
     #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub http_addr: SocketAddr,
 
@@ -169,7 +169,7 @@ pub enum SettingsError {
     Ambient,
     /// `--lease-name`.
     #[error(
-        "--lease-name {0:?}: write a name of at most 253 of a-z, 0-9, - and ., with a letter or digit at both ends of each part"
+        "--lease-name {0:?}: write a DNS name: at most 253 characters of a-z, 0-9, - and .; each part begins and ends with a letter or digit"
     )]
     LeaseName(String),
     /// `--settle`.

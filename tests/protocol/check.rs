@@ -409,7 +409,7 @@ fn template(setting: &Setting, kind: Kind) -> Observed {
         look: None,
         limiter_opens: None,
         paced: false,
-        contested_until: None,
+        secret_paused_until: None,
         in_line: false,
         in_fleet: false,
         reboot_opens: None,

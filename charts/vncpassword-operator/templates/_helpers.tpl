@@ -80,7 +80,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [{{ if include "vnc.fleets" . }}get, {{ end }}list, watch{{ if include "vnc.fleets" . }}, create, patch, delete{{ end }}]
 - apiGroups: [vncpassword.dev]
   resources: [vncpasswords/status]
-  # `patch` is for Pods of version 0.1, which run on during an upgrade. The version after this one drops it.
+  # `patch` is for Pods of the previous version, which run on during an upgrade. The version after this one drops it.
   verbs: [update, patch]
 - apiGroups: [""]
   resources: [secrets]

@@ -265,7 +265,7 @@ fn contested(facts: &OperatorFacts) -> Option<Finding> {
     let names: Vec<String> =
         contested.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
     let text = format!(
-        "somebody else keeps changing the status of {}, perhaps a second operator that watches the same namespace: {}",
+        "Events report that something else changed the status of {}: {}; probably a second operator watches the same namespace",
         count(names.len(), "VncPassword"),
         some_of(&names, 3)
     );
@@ -293,7 +293,7 @@ fn several(deployments: &[DeploymentSeen]) -> Option<Finding> {
     let names: Vec<String> = deployments.iter().map(name).collect();
     let names = format!("there are {}: {}", count(deployments.len(), "operator"), some_of(&names, 5));
     if clashes.is_empty() {
-        let text = format!("{names}; no two of them watch the same namespace");
+        let text = format!("{names}; no two of them act in the same namespace");
         return Some(finding(Check::Operator, Level::Ok, text, vec![]));
     }
     let text = format!(
@@ -301,7 +301,7 @@ fn several(deployments: &[DeploymentSeen]) -> Option<Finding> {
          watchNamespaces, or remove one",
         some_of(&clashes, 3)
     );
-    let remedy = vec!["helm list -A --selector name=vncpassword-operator".to_owned()];
+    let remedy = vec!["kubectl get deployments -A -l app.kubernetes.io/name=vncpassword-operator -L app.kubernetes.io/instance".to_owned()];
     Some(finding(Check::Operator, Level::Fail, text, remedy))
 }
 
@@ -461,7 +461,7 @@ fn namespaces(watched: &[WatchedNamespace]) -> Vec<Finding> {
         let of = format!("namespace {name} of --watch-namespaces");
         let home = operator.split_once('/').map_or("", |(namespace, _)| namespace);
         let upgrade = format!(
-            "helm upgrade vncpassword-operator charts/vncpassword-operator --namespace {} --reuse-values",
+            "helm upgrade vncpassword-operator charts/vncpassword-operator --namespace {} --reset-then-reuse-values",
             quoted(home)
         );
         match (exists, lacks) {
@@ -473,7 +473,7 @@ fn namespaces(watched: &[WatchedNamespace]) -> Vec<Finding> {
             (_, Known::Yes(lacks)) if !lacks.is_empty() => found.push(told(
                 Level::Fail,
                 format!(
-                    "Deployment {operator} may not {} in {of}: it serves nothing there",
+                    "Deployment {operator} may not {} in {of}: it sees no new objects and no changes there",
                     some_of(lacks, 4)
                 ),
                 vec![upgrade],

@@ -406,7 +406,7 @@ fn only_what_others_wrote_into_the_secret_counts() {
         memory.wrote(None, now);
         assert!(!starts(&mut memory, "Lost11", "8"), "a write without a reply");
     }
-    assert!(memory.secret_rival.is_none());
+    assert!(memory.secret_competition.is_none());
     for (current, expected) in [("Rew111", false), ("Rew222", false), ("Rew333", false), ("Rew444", true)] {
         assert_eq!(starts(&mut memory, current, "9"), expected, "{current}");
     }
@@ -437,13 +437,13 @@ fn only_what_others_wrote_into_the_status_counts() {
     assert!(memory.saw_status(&said("theirs"), now));
     // A new object that has a status already.
     let mut new = Memory { untouched: true, ..Memory::default() };
-    assert!(!new.saw_status(&object("one", 1, "a"), now) && new.status_rival.is_none());
+    assert!(!new.saw_status(&object("one", 1, "a"), now) && new.status_competition.is_none());
     let mut new = Memory { untouched: true, ..Memory::default() };
-    assert!(!new.saw_status(&said("theirs"), now) && new.status_rival.is_some());
+    assert!(!new.saw_status(&said("theirs"), now) && new.status_competition.is_some());
     // A write without a reply.
     let mut lost = Memory { status_seen: StatusSeen::Unknown, untouched: true, ..Memory::default() };
-    assert!(!lost.saw_status(&said("own"), now) && lost.status_rival.is_none());
-    let waits = |memory: &Memory| memory.status_rival.as_ref().unwrap().waits_until(now).is_some();
+    assert!(!lost.saw_status(&said("own"), now) && lost.status_competition.is_none());
+    let waits = |memory: &Memory| memory.status_competition.as_ref().unwrap().waits_until(now).is_some();
     assert!(waits(&memory));
     // A person changes the spec: that is reported now.
     let mut edited = said("theirs");

@@ -221,17 +221,17 @@ impl<'a> Pass<'a> {
                 .registry
                 .remember(&self.object, |memory| {
                     let contested = memory.read(read.contents(), now);
-                    (contested, memory.secret_rival.as_ref().and_then(|rival| rival.waits_until(now)))
+                    (contested, memory.secret_competition.as_ref().and_then(|rival| rival.waits_until(now)))
                 })
                 .unwrap_or_default();
             if contested {
                 let secret = &self.observed.spec.secret_ref.name;
                 tracing::warn!(
                     secret,
-                    "somebody else keeps changing the Secret; it is left alone for a while"
+                    "another writer keeps changing the Secret; the operator leaves it alone for a while"
                 );
             }
-            self.observed.contested_until = until;
+            self.observed.secret_paused_until = until;
         }
         self.observed.read = Some(read);
         Ok(())

@@ -876,7 +876,7 @@ fn while_the_limiter_is_closed_no_look_is_asked_for() {
 #[test]
 fn while_another_writer_rewrites_the_secret_nothing_begins_and_what_was_accepted_is_finished() {
     let contested = |mut play: Play, second| {
-        play.observed.contested_until = Some(at(second));
+        play.observed.secret_paused_until = Some(at(second));
         play
     };
     let rewritten = |mut play: Play| {
@@ -923,7 +923,7 @@ fn while_another_writer_rewrites_the_secret_nothing_begins_and_what_was_accepted
     // A reply is recorded, and the promotion of what was accepted is not held up.
     let mut play = contested(Play::settled(), 160);
     play.asked(100);
-    play.observed.contested_until = None;
+    play.observed.secret_paused_until = None;
     let steps = play.run(100);
     assert!(steps.last().unwrap().starts_with("write key="), "{steps:?}");
 }
@@ -934,7 +934,7 @@ fn a_reply_that_comes_during_the_wait_is_recorded() {
         let mut play = Play::settled();
         let mut observed = play.observed.clone();
         observed.read = Some(play.read());
-        observed.contested_until = Some(at(160));
+        observed.secret_paused_until = Some(at(160));
         let SecretRead::Found(contents) = play.read() else { panic!("it is there") };
         let Slot::Valid(_, value) = contents.current else { panic!("it holds a password") };
         // Another writer has rewritten the Secret since: what was sent is not in it any more.
