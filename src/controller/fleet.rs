@@ -194,6 +194,11 @@ impl Pass<'_> {
         let Some(known) = self.known() else { return Ok(Next::after(ASKED)) };
         let (context, spec, now) = (self.context, Arc::clone(&self.spec), self.context.now());
         let (fleet, memory) = (Arc::clone(&self.fleet), &context.fleets);
+        let (left_until, begins) =
+            memory.remember(&fleet, |memory| memory.saw_status(&fleet, now)).unwrap_or_default();
+        if begins {
+            context.events.tell_fleet(&fleet, context.contested_status(&fleet.name));
+        }
         let children = Children::new(&fleet, &spec);
         let selection = self.select(&known, &children, now);
         let (instances, mut members) = self.members(&selection, &children);
@@ -217,7 +222,19 @@ impl Pass<'_> {
             if !context.config.lease.holds() {
                 return Ok(Next::after(RETRY.0));
             }
-            match status::write_fleet(&context.client, &fleet, &verdict).await? {
+            // Nothing is begun that could not be recorded.
+            if let Some(until) = left_until {
+                return Ok(Next::after(super::vnc_password::until(until, now)));
+            }
+            let written = status::write_fleet(&context.client, &fleet, &verdict).await;
+            let done = match &written {
+                Ok(Written::Done(written)) => Some(written),
+                _ => None,
+            };
+            if !matches!(written, Ok(Written::Conflict)) {
+                memory.remember(&fleet, |memory| memory.wrote_status(done, context.now()));
+            }
+            match written? {
                 Written::Done(written) => {
                     for note in notes {
                         context.events.tell_fleet(&fleet, note);

@@ -6,12 +6,17 @@ use std::{
     time::Instant,
 };
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{fleet::discovery::Found, object::FleetObject};
-use crate::rotation::{
-    allowance::Allowance,
-    fleet::{Issued, Trouble},
+use crate::{
+    api::ClusterVncPasswordStatus,
+    rotation::{
+        allowance::Allowance,
+        competition::{Competition, Target},
+        fleet::{Issued, Trouble},
+        rotate_at::RotateAt,
+    },
 };
 
 /// What this process remembers of one fleet. All of it may be lost.
@@ -23,6 +28,9 @@ pub(super) struct Memory {
     pub written_at: Option<Instant>,
     /// Children that were written and are to be seen yet.
     pub issued: Issued,
+    /// The status as this process wrote or read it last, and another writer of it (R66).
+    status_seen: Option<(i64, RotateAt, ClusterVncPasswordStatus)>,
+    status_competition: Option<Competition>,
     /// How often the cloud may be asked, whatever others write.
     pub asks: Allowance,
     /// Since when the cloud is being asked.
@@ -48,6 +56,33 @@ pub(super) struct Troubled {
     pub until: Instant,
     /// How often it was tried.
     pub times: u32,
+}
+
+impl Memory {
+    /// Takes in the status as this process knows it. Until when it is left to another writer, and whether that begins now.
+    pub fn saw_status(&mut self, fleet: &FleetObject, now: Timestamp) -> (Option<Timestamp>, bool) {
+        let former = self.status_seen.replace((fleet.generation, fleet.rotate_at, (*fleet.status).clone()));
+        let is_asked = |(generation, rotate_at, _): &(i64, RotateAt, _)| {
+            (*generation, *rotate_at) != (fleet.generation, fleet.rotate_at)
+        };
+        if former.as_ref().is_some_and(is_asked)
+            && let Some(competition) = &mut self.status_competition
+        {
+            competition.resume();
+        }
+        let changed = former.is_some_and(|(_, _, seen)| seen != *fleet.status);
+        let competition = || Competition::new(Target::Status);
+        let begins = changed && self.status_competition.get_or_insert_with(competition).changed(now);
+        (self.status_competition.as_ref().and_then(|competition| competition.waits_until(now)), begins)
+    }
+
+    /// Takes in that this process wrote this status, or may have.
+    pub fn wrote_status(&mut self, written: Option<&FleetObject>, now: Timestamp) {
+        self.status_seen = written.map(|fleet| (fleet.generation, fleet.rotate_at, (*fleet.status).clone()));
+        if let Some(competition) = &mut self.status_competition {
+            competition.wrote(now);
+        }
+    }
 }
 
 struct Entry {

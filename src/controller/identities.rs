@@ -14,6 +14,7 @@ use super::{
     instances::Caller,
     object::{Key, Object},
     secrets::{self, Body},
+    shrink,
 };
 use crate::{
     ecs::{
@@ -22,6 +23,7 @@ use crate::{
         sts::AssumeRole,
     },
     rotation::{
+        allowance::Allowance,
         facts::{Access, SecretVersion},
         ownership::Relation,
     },
@@ -63,6 +65,9 @@ pub(super) struct Identities {
     /// The uid of namespace `kube-system`, where the operator may read it.
     cluster: Option<Arc<str>>,
     known: Mutex<HashMap<Key, Known>>,
+    /// How often the account of each identity may be asked for, by its name. Whoever writes the keys decides when it must
+    /// be asked for anew.
+    queries: Mutex<HashMap<Box<str>, Allowance>>,
 }
 
 /// What is known of a Secret with credentials.
@@ -97,7 +102,7 @@ impl Identities {
         clock: Clock,
         cluster: Option<Arc<str>>,
     ) -> Self {
-        Self { operator, ambient, sts, clock, cluster, known: Mutex::default() }
+        Self { operator, ambient, sts, clock, cluster, known: Mutex::default(), queries: Mutex::default() }
     }
 
     /// All identities that are known: the operator's own first.
@@ -154,6 +159,7 @@ impl Identities {
 
     /// The wall clock was set back by so much, a negative time.
     pub fn set_back(&self, by: SignedDuration) {
+        self.queries().values().for_each(|queries| queries.set_back(by));
         for changed in self.known().values_mut().filter_map(|known| known.changed.as_mut()) {
             *changed = changed.saturating_add(by).unwrap_or(*changed);
         }
@@ -234,7 +240,28 @@ impl Identities {
     /// Finds out which account an identity belongs to, where that is not known; asks at most once for each, and
     /// after a failure not again for a while.
     pub async fn learn_account(&self, identity: &Identity) -> Standing {
-        identity.learn_account(&self.sts).await
+        let may_call = || {
+            let (mut queries, now) = (self.queries(), self.clock.local());
+            let queries = queries.entry(identity.name().into()).or_default();
+            let opens = queries.opens(now).is_none();
+            if opens {
+                queries.spend(now);
+            }
+            opens
+        };
+        identity.learn_account(&self.sts, may_call).await
+    }
+
+    /// Forgets which queries there were, where that no longer counts. To be called every minute or so.
+    pub fn prune(&self) {
+        let now = self.clock.local();
+        let mut queries = self.queries();
+        queries.retain(|_, queries| !queries.is_full(now));
+        shrink(&mut queries);
+    }
+
+    fn queries(&self) -> MutexGuard<'_, HashMap<Box<str>, Allowance>> {
+        self.queries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the keys are good for. Those that have not changed go on as they were, with what is known of them.

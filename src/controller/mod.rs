@@ -54,8 +54,10 @@ use kube::Client;
 use tokio::time::Instant;
 
 use crate::{
+    api::STATUS_CONTESTED,
     ecs::{self, Action, Asker, Limiter, Lookout, Region, Route},
     rotation::{
+        Note,
         facts::{Access, FingerprintKey, Owner, Unsettled},
         ownership::Basis,
     },
@@ -212,18 +214,19 @@ pub async fn run(
             woken,
             concurrency,
             gauges(Queue::Objects),
-            health.expect("workers of VncPasswords"),
+            Some(health.expect("workers of VncPasswords")),
             shutdown.clone(),
             || context.now(),
             |key| vnc_password::pass(Arc::clone(&context), key),
         );
         let fleets = async {
             ready_or_stopped(&fleets, &mut stop).await;
+            // Their passes wait for the limiter, or write many children: a slow API server or cloud can hold all of them.
             let passes = queue::run(
                 woken_fleets,
                 FLEETS,
                 gauges(Queue::Fleets),
-                health.expect("workers of ClusterVncPasswords"),
+                None,
                 shutdown.clone(),
                 || context.now(),
                 |name| fleet::pass(Arc::clone(&context), name),
@@ -232,7 +235,7 @@ pub async fn run(
                 woken_discoveries,
                 FLEETS,
                 gauges(Queue::Discoveries),
-                health.expect("workers of discoveries"),
+                None,
                 shutdown.clone(),
                 || context.now(),
                 |name| fleet::discovery::discover(Arc::clone(&context), name),
@@ -287,6 +290,7 @@ async fn turns(context: Arc<Context>, progress: Progress) {
         progress.made();
         if pruned.elapsed() >= PRUNE {
             context.instances.prune(context.now());
+            context.identities.prune();
             pruned = Instant::now();
         }
         context.wake_all(context.registry.woken_crowds(context.now()));
@@ -358,6 +362,15 @@ impl Context {
         if !self.identities.has_none(object) {
             self.lookout.forget(&Identities::name(object), &spec.instance_id);
         }
+    }
+
+    /// Something else keeps changing the status of an object: what to log and to tell.
+    fn contested_status(&self, object: &dyn std::fmt::Display) -> Note {
+        self.metrics.status_contested.inc();
+        let text = "something else keeps changing the status, probably a second operator that watches the same namespaces \
+                    (kubectl vncpassword doctor); the operator leaves it alone for a while";
+        tracing::warn!(%object, "{text}");
+        Note { warning: true, reason: STATUS_CONTESTED, text: text.to_owned() }
     }
 
     /// The wall clock.

@@ -17,13 +17,13 @@ use super::{SMALL, shrink};
 use crate::runtime::{Progress, QueueGauges, Shutdown};
 
 /// Runs until shutdown is asked for, then until the passes that run have ended. A pass returns when it wants to run
-/// again, if at all. `now` is the wall clock: the times that passes ask for are times of it. There is no `progress` while
+/// again, if at all. `now` is the wall clock: the times that passes ask for are times of it. There is no progress while
 /// all passes that may run at once run and none of them ends.
 pub(super) async fn run<K, F>(
     mut woken: UnboundedReceiver<K>,
     concurrency: usize,
     gauges: QueueGauges,
-    progress: Progress,
+    progress: Option<Progress>,
     mut shutdown: Shutdown,
     now: impl Fn() -> Timestamp,
     pass: impl Fn(K) -> F,
@@ -33,16 +33,17 @@ pub(super) async fn run<K, F>(
 {
     let mut schedule = Schedule::<K>::default();
     let mut passes = JoinSet::new();
+    let progressed = || progress.as_ref().into_iter().for_each(Progress::made);
     loop {
         while passes.len() < concurrency
             && let Some(key) = schedule.start()
         {
             let pass = pass(key.clone());
             passes.spawn(async move { (key, pass.await) });
-            progress.made();
+            progressed();
         }
         if passes.len() < concurrency {
-            progress.made();
+            progressed();
         }
         gauges.set(schedule.ready.len(), passes.len(), schedule.later.len());
         let pause = schedule.next_due().map_or(COMPARED, |due| pause(due, now()));
@@ -238,8 +239,7 @@ mod tests {
             stop.request();
         });
         let gauges = Metrics::new(true).queue(Queue::Objects);
-        let progress = Health::default().expect("workers");
-        run(woken, concurrency, gauges, progress, shutdown, wall(0), |_| pass(Arc::clone(&counters), again))
+        run(woken, concurrency, gauges, None, shutdown, wall(0), |_| pass(Arc::clone(&counters), again))
             .await;
         assert_eq!(counters.running.load(SeqCst), 0, "what runs is finished");
         (counters.ended.load(SeqCst), counters.most.load(SeqCst))
@@ -272,8 +272,7 @@ mod tests {
             let begun = tokio::time::Instant::now();
             let ran = Arc::<std::sync::Mutex<Vec<u64>>>::default();
             let gauges = Metrics::new(true).queue(Queue::Objects);
-            let progress = Health::default().expect("workers");
-            run(woken, 1, gauges, progress, shutdown, wall(step), |_| {
+            run(woken, 1, gauges, None, shutdown, wall(step), |_| {
                 ran.lock().unwrap().push(begun.elapsed().as_secs());
                 if ran.lock().unwrap().len() == 2 {
                     stop.request();
@@ -300,7 +299,7 @@ mod tests {
             let (wake, woken) = unbounded();
             (0..keys).for_each(|key| wake.unbounded_send(key).unwrap());
             let (health, (_stop, shutdown)) = (Health::default(), Shutdown::new());
-            let progress = health.expect("workers");
+            let progress = Some(health.expect("workers"));
             let gauges = Metrics::new(true).queue(Queue::Objects);
             let pass = |_| async move {
                 sleep(takes).await;

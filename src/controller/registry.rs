@@ -20,7 +20,7 @@ use super::{
 use crate::{
     api::VncPasswordStatus,
     rotation::{
-        allowance::Allowance,
+        allowance::Calls,
         competition::{Competition, Target},
         contents::Contents,
         facts::{Attempt, Fingerprint, History, Owner, SecretVersion},
@@ -57,7 +57,7 @@ pub(super) struct Memory {
     /// What its claim to the instance rests on.
     pub claim: Claim,
     /// The cloud calls that it may still cause; `None`: none was caused lately. Outlives the object, under its name.
-    pub calls: Option<Arc<Allowance>>,
+    pub calls: Option<Arc<Calls>>,
     /// What the operator last read in its Secret or wrote into it ([`Contents::image`]; 0: there is no Secret), where it
     /// generates.
     pub image: Option<u64>,
@@ -70,13 +70,13 @@ pub(super) struct Memory {
 }
 
 /// What this process knows of a status.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(super) enum StatusSeen {
     /// It has not seen the object before.
     #[default]
     Never,
-    /// It may have written it: no reply came.
-    Unknown,
+    /// It may have written it: no reply came. The resourceVersion that the write was to replace.
+    Unknown(Box<str>),
     /// The generation, `rotate-at` and a hash of the status that stood there.
     As(i64, RotateAt, u64),
 }
@@ -121,7 +121,7 @@ struct Tables {
     /// Accepted calls so far.
     accepted: u64,
     /// The calls that objects caused that are gone by now, so that nobody gets more of them by creating an object anew.
-    spent: HashMap<Key, Arc<Allowance>>,
+    spent: HashMap<Key, Arc<Calls>>,
     /// Objects to reconcile because another object has changed.
     woken: Vec<Key>,
     /// Crowds to wake as a whole, at the next tick.
@@ -287,7 +287,7 @@ impl Registry {
     /// The same, once a tick, with the members of crowds.
     pub fn woken_crowds(&self, now: Timestamp) -> Vec<Key> {
         let mut tables = self.tables();
-        tables.spent.retain(|_, calls| !calls.is_full(now));
+        tables.spent.retain(|_, calls| !calls.are_full(now));
         let crowds = std::mem::take(&mut tables.crowds);
         let members: HashSet<Key> = crowds.iter().flat_map(|crowd| tables.members_of(crowd)).collect();
         let mut woken = std::mem::take(&mut tables.woken);
@@ -332,7 +332,7 @@ impl Registry {
     }
 
     /// The cloud calls that the object of that name may still cause, or that a former one of that name caused.
-    pub fn calls(&self, key: &Key) -> Arc<Allowance> {
+    pub fn calls(&self, key: &Key) -> Arc<Calls> {
         let mut tables = self.tables();
         match tables.entries.get_mut(key) {
             Some(entry) => Arc::clone(entry.memory.calls.get_or_insert_default()),
@@ -340,14 +340,13 @@ impl Registry {
         }
     }
 
-    /// When it may cause the next one; `None`: now.
-    pub fn calls_open(&self, key: &Key, now: Timestamp) -> Option<Timestamp> {
+    /// The same, where any were caused lately.
+    pub fn recent_calls(&self, key: &Key) -> Option<Arc<Calls>> {
         let tables = self.tables();
-        let calls = match tables.entries.get(key) {
-            Some(entry) => entry.memory.calls.as_ref(),
-            None => tables.spent.get(key),
-        };
-        calls?.opens(now)
+        match tables.entries.get(key) {
+            Some(entry) => entry.memory.calls.clone(),
+            None => tables.spent.get(key).cloned(),
+        }
     }
 
     /// Wakes the others that name the instance of this object.
@@ -654,7 +653,7 @@ impl Memory {
 
     /// Forgets the calls that count for nothing any more.
     pub fn recover(&mut self, now: Timestamp) {
-        let counts = |calls: &mut Arc<Allowance>| Arc::strong_count(calls) > 1 || !calls.is_full(now);
+        let counts = |calls: &mut Arc<Calls>| Arc::strong_count(calls) > 1 || !calls.are_full(now);
         self.calls.take_if(|calls| !counts(calls));
     }
 
@@ -678,11 +677,16 @@ impl Memory {
     /// the wait.
     pub fn saw_status(&mut self, object: &Object, now: Timestamp) -> bool {
         let (generation, rotate_at, status) = (object.generation, object.rotate_at, image_of(&object.status));
+        // The watch may still show what stood before the lost write.
+        if matches!(&self.status_seen, StatusSeen::Unknown(replaced) if **replaced == *object.resource_version)
+        {
+            return false;
+        }
         let changed =
             match std::mem::replace(&mut self.status_seen, StatusSeen::As(generation, rotate_at, status)) {
                 // The API server takes no status with a new object, so somebody else wrote it.
                 StatusSeen::Never => self.untouched && *object.status != VncPasswordStatus::default(),
-                StatusSeen::Unknown => false,
+                StatusSeen::Unknown(_) => false,
                 StatusSeen::As(former_generation, former_rotate_at, former) => {
                     if (generation, rotate_at) != (former_generation, former_rotate_at)
                         && let Some(rival) = &mut self.status_competition
@@ -694,6 +698,11 @@ impl Memory {
             };
         let rival = || Box::new(Competition::new(Target::Status));
         changed && self.status_competition.get_or_insert_with(rival).changed(now)
+    }
+
+    /// A write of the status got no reply.
+    pub fn lost_status_write(&mut self, object: &Object) {
+        self.status_seen = StatusSeen::Unknown(object.resource_version.clone());
     }
 
     /// Takes in a status that this process wrote.

@@ -15,15 +15,15 @@ use super::{
     Context, Error,
     identities::Identities,
     object::{Key, Object},
-    registry::{Failure, Memory, Proof, StatusSeen},
+    registry::{Failure, Memory, Proof},
     status::{self, Written},
 };
 use crate::{
     api::{self, ConditionType, VncPasswordSpec, VncPasswordStatus},
     ecs::{Action, Asker, Dated, Identity, Region, Route},
     rotation::{
-        self, Decision, Note, Verdict,
-        allowance::Allowance,
+        self, Decision, Verdict,
+        allowance::Calls,
         facts::{Access, Found, History, Observed, Owner},
         outcome::{self, Class, Reply},
         schedule::Plan,
@@ -144,8 +144,6 @@ struct Pass<'a> {
     turn: Option<super::instances::Turn<'a>>,
     /// When the limiter lets it set a password and restart the instance; `None`: now.
     slots: [Option<Timestamp>; 2],
-    /// When the object may cause a call again that was left out in this pass.
-    left_out_until: Option<Timestamp>,
     looked: bool,
     conflicts: u32,
     /// How the attempt to prove the object's claim stands, where it makes one.
@@ -187,6 +185,7 @@ impl<'a> Pass<'a> {
         let (generation, attempt) =
             unrecorded.map_or((object.generation, None), |recorded| (recorded.0, Some(recorded.1)));
         let owner = context.owner(&object);
+        let prove_claim = owner == Owner::This && context.registry.must_prove(&object);
         let mut observed = Observed {
             generation,
             created: object.created,
@@ -198,7 +197,7 @@ impl<'a> Pass<'a> {
             spread: spec.rotation.as_ref().map_or(0.0, |_| spread(&object.uid)),
             superseded: context.superseded(&object),
             deleting: object.deleting,
-            prove_claim: owner == Owner::This && context.registry.must_prove(&object),
+            prove_claim,
             owner,
             in_fleet: object.membership.is_some(),
             access,
@@ -211,7 +210,7 @@ impl<'a> Pass<'a> {
             look: context.lookout.latest(&Identities::name(&object), instance),
             limiter_opens: None,
             paced: false,
-            secret_paused_until,
+            secret_paused_until: secret_paused_until.filter(|_| spec.rotation.is_some() && !prove_claim),
             in_line: false,
             reboot_opens: None,
             drawn: None,
@@ -233,7 +232,6 @@ impl<'a> Pass<'a> {
         observed.history.unsettled = context.unsettled(&object);
         let (turn, looked, conflicts, dated) = (None, false, 0, context.ecs.clock().dated());
         let proof = observed.prove_claim.then_some(Proof::Failed);
-        let (slots, left_out_until) = ([None; 2], None);
         let mut pass = Self {
             context,
             object,
@@ -243,8 +241,7 @@ impl<'a> Pass<'a> {
             began: now,
             dated,
             turn,
-            slots,
-            left_out_until,
+            slots: [None; 2],
             looked,
             conflicts,
             proof,
@@ -277,13 +274,25 @@ impl<'a> Pass<'a> {
         self.observed.paced = own > modify;
     }
 
-    /// When the object may cause a cloud call; `None`: now.
+    /// When the object may cause a cloud call; `None`: now. A call that proves a claim has a backoff of its own: others wait
+    /// for it.
     fn opens(&self) -> Option<Timestamp> {
-        self.context.registry.calls_open(&self.object.key, self.context.now())
+        if self.observed.prove_claim {
+            return None;
+        }
+        self.context.registry.recent_calls(&self.object.key)?.actions.opens(self.context.now())
+    }
+
+    /// When its instance may be polled for it; `None`: now.
+    fn polls_open(&self) -> Option<Timestamp> {
+        if self.observed.prove_claim {
+            return None;
+        }
+        self.context.registry.recent_calls(&self.object.key)?.polls.opens(self.context.now())
     }
 
     /// The cloud calls that the object may cause.
-    fn calls(&self) -> Arc<Allowance> {
+    fn calls(&self) -> Arc<Calls> {
         self.context.registry.calls(&self.object.key)
     }
 
@@ -292,12 +301,7 @@ impl<'a> Pass<'a> {
         let now = self.context.now();
         let contested = self.context.registry.remember(&self.object, |m| m.saw_status(&self.object, now));
         if contested == Some(true) {
-            self.context.metrics.status_contested.inc();
-            let text = "something else keeps changing the status, probably a second operator that watches this namespace \
-                        (kubectl vncpassword doctor); the operator leaves it alone for a while";
-            tracing::warn!(object = %self.object.key, "{text}");
-            let note = Note { warning: true, reason: api::STATUS_CONTESTED, text: text.to_owned() };
-            self.context.events.tell(&self.object, note);
+            self.context.events.tell(&self.object, self.context.contested_status(&self.object.key));
         }
     }
 
@@ -312,7 +316,7 @@ impl<'a> Pass<'a> {
     async fn write_status(&self, status: &VncPasswordStatus) -> Result<Written, Error> {
         let written = status::write(&self.context.client, &self.object, status).await;
         if written.is_err() {
-            self.context.registry.remember(&self.object, |memory| memory.status_seen = StatusSeen::Unknown);
+            self.context.registry.remember(&self.object, |memory| memory.lost_status_write(&self.object));
         }
         written
     }
@@ -407,7 +411,7 @@ impl<'a> Pass<'a> {
         let instance = &self.observed.spec.instance_id;
         match (verdict.look, &self.region, &self.identity) {
             (Some(due), Some(region), Some(identity)) => {
-                let due = self.opens().map_or(due, |opens| opens.max(due));
+                let due = self.polls_open().map_or(due, |opens| opens.max(due));
                 context.lookout.want(identity, instance, region, due, &self.calls());
             }
             // It may not use the operator's identity, so it must not end the instance polls of objects that do.
@@ -429,7 +433,7 @@ impl<'a> Pass<'a> {
         }
         let reply = self.observed.attempt.as_ref().map(|attempt| &attempt.reply);
         let why = requeue(&verdict.status, reply, told.is_some());
-        let again = told.or(verdict.wake).into_iter().chain(self.left_out_until).min();
+        let again = told.or(verdict.wake);
         let now = context.now();
         let end = |at: Option<Timestamp>| End { again: at.map(|at| Again { after: until(at, now), why }) };
         if verdict.status == *self.observed.status && !self.object.status_unread {
@@ -512,7 +516,7 @@ impl<'a> Pass<'a> {
     /// Returns when the claim is to be proven again.
     fn end_proof(&self, ended: bool) -> Option<Duration> {
         let mut proof = self.proof?;
-        if proof == Proof::Failed && self.observed.limiter_opens.is_some() {
+        if proof == Proof::Failed && self.slots[0].is_some() {
             proof = Proof::Throttled;
         }
         let region = self.observed.region.as_deref();

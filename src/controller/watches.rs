@@ -12,7 +12,7 @@ use kube::{
         watcher::{self, Event},
     },
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     Context,
@@ -176,6 +176,8 @@ fn failed<K: kube::Resource<DynamicType = ()>>(error: &watcher::Error) {
 
 /// How long to wait before a namespace that the API server refused to show is listed again.
 const REFUSED: Duration = Duration::from_secs(5);
+/// The same, where it may be listed and not watched.
+const LISTED_ONLY: Duration = Duration::from_mins(1);
 
 /// Takes in the events of one watch, in a namespace or in all, for ever. One that the API server refuses begins anew with a
 /// list: without it nothing shows that it is no longer refused.
@@ -193,14 +195,17 @@ async fn watch<K>(
         + Send
         + 'static,
 {
+    let mut refused_since: Option<Instant> = None;
     loop {
+        let mut listed = false;
         let mut results = std::pin::pin!(results(api::<K>(&context.client, scope.as_deref())));
         while let Some(result) = results.next().await {
             match (result, &scope) {
                 (Ok(event), _) => {
-                    let listed = matches!(event, Event::InitDone);
+                    let is_list = matches!(event, Event::InitDone);
                     take(event);
-                    if listed {
+                    if is_list {
+                        (listed, refused_since) = (true, None);
                         let news = context.namespaces.listed(scope.as_ref(), resource);
                         follow_namespace::<K>(context, scope.as_ref(), news, readiness);
                     }
@@ -217,7 +222,14 @@ async fn watch<K>(
                 }
             }
         }
-        tokio::time::sleep(REFUSED).await;
+        let since = *refused_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > context.config.settle {
+            // Whatever is there now cannot be seen: it holds no instance, and nothing is tried for it again and again.
+            take(Event::Init);
+            take(Event::InitDone);
+        }
+        // A right to list without one to watch would cost a list each time.
+        tokio::time::sleep(if listed { LISTED_ONLY } else { REFUSED }).await;
     }
 }
 

@@ -47,6 +47,8 @@ pub enum Standing {
     Refused,
     /// The account was not asked for lately, or there was no usable answer.
     Unknown,
+    /// The account is not asked for: that was done too often, because the credentials keep changing.
+    NotAsked,
 }
 
 /// What the cloud said last of the credentials.
@@ -123,19 +125,16 @@ impl Identity {
         self.learned(Instant::now()).unwrap_or(Standing::Unknown)
     }
 
-    /// Whether [`Identity::learn_account`] would make a call now.
-    #[must_use]
-    pub fn would_ask(&self) -> bool {
-        self.learned(Instant::now()).is_none()
-    }
-
     /// Asks the cloud for the account, unless it is known. Callers at the same time share one call. For 45 s
-    /// after a failure it returns the same result and makes no call.
+    /// after a failure it returns the same result and makes no call. `may_call` is asked before each call, and only then.
     #[allow(clippy::must_use_candidate, reason = "many callers read the account afterwards")]
-    pub async fn learn_account(&self, sts: &Sts) -> Standing {
+    pub async fn learn_account(&self, sts: &Sts, may_call: impl FnOnce() -> bool) -> Standing {
         let _asking = self.asking.lock().await;
         if let Some(standing) = self.learned(Instant::now()) {
             return standing;
+        }
+        if !may_call() {
+            return Standing::NotAsked;
         }
         match self.caller(sts).await {
             Ok(caller) => {
@@ -339,7 +338,7 @@ mod tests {
             let (identity, sts) = (identity(answer), tools(&server.url()).sts);
             assert_eq!(identity.standing(), Standing::Unknown, "row {number}: nobody was asked");
             for _ in 0..3 {
-                assert_eq!(identity.learn_account(&sts).await, expected, "row {number}");
+                assert_eq!(identity.learn_account(&sts, || true).await, expected, "row {number}");
                 assert_eq!(identity.standing(), expected, "row {number}");
             }
             assert_eq!(server.requests().len(), calls, "row {number}: asked once");

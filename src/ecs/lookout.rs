@@ -17,7 +17,7 @@ use super::{
     limiter::{Action, Asker, Limiter, Route, Ticket},
 };
 use crate::rotation::{
-    allowance::Allowance,
+    allowance::Calls,
     facts::{Found, Look, SeenInstance},
     outcome::{Class, Reply, classify},
 };
@@ -52,7 +52,7 @@ struct Entry {
     due: Option<Timestamp>,
     look: Option<Look>,
     /// Of the object that asked last: looks are its calls.
-    allowance: Arc<Allowance>,
+    calls: Arc<Calls>,
 }
 
 /// One call: who looks, where, and the ids to look at.
@@ -62,7 +62,7 @@ struct Batch {
     region: Region,
     ids: Vec<Arc<str>>,
     /// Whose calls these are.
-    allowances: Vec<Arc<Allowance>>,
+    calls: Vec<Arc<Calls>>,
     /// What the limiter counts it by: the identity's account may become known meanwhile.
     scope: Box<str>,
     ticket: Ticket,
@@ -95,9 +95,9 @@ impl Lookout {
         instance_id: &str,
         region: &Region,
         due: Timestamp,
-        allowance: &Arc<Allowance>,
+        calls: &Arc<Calls>,
     ) {
-        self.wanted().want(identity, instance_id, region, due, allowance);
+        self.wanted().want(identity, instance_id, region, due, calls);
         self.0.changed.notify_one();
     }
 
@@ -108,10 +108,10 @@ impl Lookout {
         instance_id: &str,
         region: &Region,
         patience: Duration,
-        allowance: &Arc<Allowance>,
+        calls: &Arc<Calls>,
     ) -> Option<Look> {
         let asked = self.0.now();
-        self.want(identity, instance_id, region, asked, allowance);
+        self.want(identity, instance_id, region, asked, calls);
         let fresh = async {
             loop {
                 let looked = self.0.looked.notified();
@@ -252,7 +252,7 @@ impl Shared {
 
 impl Batch {
     fn spend(&self, now: Timestamp) {
-        self.allowances.iter().for_each(|allowance| allowance.spend(now));
+        self.calls.iter().for_each(|calls| calls.polls.spend(now));
     }
 }
 
@@ -302,7 +302,7 @@ impl Wanted {
         id: &str,
         region: &Region,
         due: Timestamp,
-        allowance: &Arc<Allowance>,
+        calls: &Arc<Calls>,
     ) {
         let name = match self.groups.get_key_value(identity.name()) {
             Some((name, _)) => Arc::clone(name),
@@ -316,13 +316,13 @@ impl Wanted {
                 if let Some((id, Entry { due: Some(due), .. })) = stale {
                     self.queue.remove(&(due, Arc::clone(&name), id));
                 }
-                let allowance = Arc::clone(allowance);
-                (Arc::from(id), Entry { region: region.clone(), due: None, look: None, allowance })
+                let calls = Arc::clone(calls);
+                (Arc::from(id), Entry { region: region.clone(), due: None, look: None, calls })
             }
         };
         let former = entry.due;
-        let allowance = Arc::clone(allowance);
-        group.entries.insert(Arc::clone(&id), Entry { due: Some(due), allowance, ..entry });
+        let calls = Arc::clone(calls);
+        group.entries.insert(Arc::clone(&id), Entry { due: Some(due), calls, ..entry });
         if let Some(due) = former {
             self.queue.remove(&(due, Arc::clone(&name), Arc::clone(&id)));
         }
@@ -370,11 +370,11 @@ impl Wanted {
                 break;
             }
             let Some(group) = self.groups.get(name) else { continue };
-            let Some(Entry { region, allowance, .. }) = group.entries.get(id) else { continue };
+            let Some(Entry { region, calls, .. }) = group.entries.get(id) else { continue };
             if let Some(batch) = places.get(&(&**name, region)).and_then(|place| batches.get_mut(*place)) {
                 if batch.ids.len() < MAX_DESCRIBED {
                     batch.ids.push(Arc::clone(id));
-                    batch.allowances.push(Arc::clone(allowance));
+                    batch.calls.push(Arc::clone(calls));
                 }
                 continue;
             }
@@ -398,7 +398,7 @@ impl Wanted {
                         identity: Arc::clone(&group.identity),
                         region: region.clone(),
                         ids: vec![Arc::clone(id)],
-                        allowances: vec![Arc::clone(allowance)],
+                        calls: vec![Arc::clone(calls)],
                         scope: group.identity.scope().into(),
                         ticket,
                     });
@@ -436,12 +436,12 @@ impl Wanted {
                 let waits = |id: &Arc<str>| {
                     let entry = group.entries.get(id);
                     let entry = entry.filter(|entry| entry.due.is_none() && entry.region == *region)?;
-                    Some((Arc::clone(id), Arc::clone(&entry.allowance)))
+                    Some((Arc::clone(id), Arc::clone(&entry.calls)))
                 };
                 let again: Vec<_> = ids.iter().filter_map(waits).collect();
-                for (id, allowance) in again {
-                    let due = allowance.opens(again_at).unwrap_or(again_at);
-                    self.want(&current, &id, region, due, &allowance);
+                for (id, calls) in again {
+                    let due = calls.polls.opens(again_at).unwrap_or(again_at);
+                    self.want(&current, &id, region, due, &calls);
                 }
                 return Vec::new();
             }
@@ -564,8 +564,8 @@ mod tests {
         let mut wanted = wanted([hours + 1, hours + 20, hours + 60]);
         let (batches, _) = wanted.plan(at(hours + 1), 16, open);
         wanted.record(&batches[0], Ok((at(hours + 1), HashMap::new(), Found::Unseen)), at(hours + 1));
-        let allowance = Arc::default();
-        wanted.want(&batches[0].identity, "i-0", &region("cn-hangzhou"), at(hours + 16), &allowance);
+        let calls = Arc::default();
+        wanted.want(&batches[0].identity, "i-0", &region("cn-hangzhou"), at(hours + 16), &calls);
         wanted.set_back(SignedDuration::from_secs(-hours));
         let look = wanted.groups["own"].entries["i-0"].look.clone();
         assert_eq!(look.map(|look| look.at), Some(at(1)), "no look is of a time to come");
@@ -632,6 +632,8 @@ mod tests {
             }
         }
         assert_eq!(calls, 27, "eight, and one every 30 s");
+        let entry = &wanted.groups["own"].entries["i-0"];
+        assert!(entry.calls.actions.is_full(at(0)), "no poll takes the call that a password waits for");
     }
 
     #[test]

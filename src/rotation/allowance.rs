@@ -20,6 +20,30 @@ pub struct Allowance {
     full: AtomicI64,
 }
 
+/// The calls of one object, by kind. Each kind has a bucket of its own: a poll must not take the call that a password waits
+/// for.
+#[derive(Debug, Default)]
+pub struct Calls {
+    /// Passwords and restarts.
+    pub actions: Allowance,
+    /// Instance polls.
+    pub polls: Allowance,
+}
+
+impl Calls {
+    /// Whether both buckets are full.
+    #[must_use]
+    pub fn are_full(&self, now: Timestamp) -> bool {
+        self.actions.is_full(now) && self.polls.is_full(now)
+    }
+
+    /// The wall clock was set back by so much, a negative time.
+    pub fn set_back(&self, by: SignedDuration) {
+        self.actions.set_back(by);
+        self.polls.set_back(by);
+    }
+}
+
 impl Allowance {
     /// Counts one call.
     pub fn spend(&self, now: Timestamp) {
@@ -108,10 +132,10 @@ mod tests {
         let left = |allowance: &Allowance, now: i64| {
             allowance.opens(at(now)).map(|opens| opens.as_millisecond() - at(now).as_millisecond())
         };
-        let before = left(&allowance, 60_000);
+        let before = left(&allowance, 59_000);
         assert!(before.is_some());
         allowance.set_back(SignedDuration::from_hours(-3));
-        assert_eq!(left(&allowance, 60_000 - 10_800_000), before);
+        assert_eq!(left(&allowance, 59_000 - 10_800_000), before);
         allowance.set_back(SignedDuration::from_hours(3));
         let forth = at(10_800_000);
         assert_eq!((allowance.opens(forth), allowance.is_full(forth)), (None, true));

@@ -4,11 +4,18 @@ use k8s_openapi::api::{
     core::v1::Namespace,
     rbac::v1::{Role, RoleBinding},
 };
-use kube::{Api, api::PostParams};
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
 use serde_json::{Value, json};
-use vncpassword::{api::ConditionStatus, controller::Config, runtime::Settings};
+use vncpassword::{
+    api::{ConditionStatus, Reason},
+    controller::Config,
+    runtime::Settings,
+};
 
-use super::support::{Operator, World, world::until};
+use super::support::{Operator, World, relay::Relay, world::until};
 
 /// Lets the operator of a test act in a namespace.
 async fn grant(world: &World, namespace: &str) {
@@ -80,5 +87,39 @@ async fn a_namespace_that_may_not_be_read_holds_up_no_other_and_is_served_when_i
     grant(&world, &gone).await;
     until("nothing is reported", async || unreadable(address).await.is_empty()).await;
     assert_eq!(world.status("a").await.ready(), ConditionStatus::True);
+    operator.stop().await;
+}
+
+/// Rights are lost, the watches begin anew, and the object is deleted unseen.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_cannot_be_seen_any_more_holds_no_instance() {
+    let (world, other) = (World::new().await, World::new().await);
+    for namespace in [&world.namespace, &other.namespace] {
+        grant(&world, namespace).await;
+    }
+    let relay = Relay::to(&world.config()).await;
+    let mut config = relay.config(world.config());
+    config.auth_info.impersonate = Some(user(&world));
+    let settings = world.settings();
+    let namespaces = vec![world.namespace.clone(), other.namespace.clone()];
+    let settle = std::time::Duration::from_secs(6);
+    let controller = Config { namespaces, fleets: false, settle, ..settings.controller };
+    let operator = Operator::start(config, Settings { controller, ..settings });
+
+    let instance = format!("i-{}shared", world.namespace.replace('-', ""));
+    world.cloud().put_instance(vncpassword::emulator::Instance::new(&instance));
+    let spec = json!({"instanceId": instance, "secretRef": {"name": "a"}});
+    other.secret("a", "Abc123").await;
+    other.object_with("a", spec.clone()).await;
+    other.until_ready("a").await;
+
+    let bindings = Api::<RoleBinding>::namespaced(world.client.clone(), &other.namespace);
+    bindings.delete("it", &DeleteParams::default()).await.unwrap();
+    relay.freeze();
+    world.secret("a", "Bcd234").await;
+    world.object_with("a", spec).await;
+    world.until_stalled("a", Reason::Conflict).await;
+    other.delete("a").await;
+    world.until_console(&instance, "Bcd234").await;
     operator.stop().await;
 }

@@ -277,6 +277,10 @@ fn contested(facts: &OperatorFacts) -> Option<Finding> {
     Some(finding(Check::Operator, Level::Fail, text, remedy))
 }
 
+/// Shows all operators with the names of their releases.
+const DEPLOYMENTS: &str =
+    "kubectl get deployments -A -l app.kubernetes.io/name=vncpassword-operator -L app.kubernetes.io/instance";
+
 /// Two operators that watch the same namespaces rotate the same instances, and write the same statuses in turn.
 fn several(deployments: &[DeploymentSeen]) -> Option<Finding> {
     if deployments.len() < 2 {
@@ -284,14 +288,26 @@ fn several(deployments: &[DeploymentSeen]) -> Option<Finding> {
     }
     let name = |deployment: &DeploymentSeen| format!("{}/{}", deployment.namespace, deployment.name);
     let running: Vec<&DeploymentSeen> = deployments.iter().filter(|found| found.wanted > 0).collect();
-    let pairs = running.iter().enumerate().flat_map(|(place, one)| {
-        running.iter().skip(place + 1).filter_map(move |other| Some((*one, *other, shared(one, other)?)))
-    });
-    let clashes: Vec<String> = pairs
-        .map(|(one, other, shared)| format!("{} and {} both watch {shared}", name(one), name(other)))
+    let pairs = || {
+        let pairs = running.iter().enumerate();
+        pairs.flat_map(|(place, one)| running.iter().skip(place + 1).map(move |other| (*one, *other)))
+    };
+    let clashes: Vec<String> = pairs()
+        .filter_map(|(one, other)| {
+            Some(format!("{} and {} both watch {}", name(one), name(other), shared(one, other)?))
+        })
         .collect();
     let names: Vec<String> = deployments.iter().map(name).collect();
     let names = format!("there are {}: {}", count(deployments.len(), "operator"), some_of(&names, 5));
+    if let Some((one, other)) = pairs().find(|(one, other)| clashes.is_empty() && hold_one_lease(one, other))
+    {
+        let text = format!(
+            "{} and {} share the Lease vncpassword-operator, so only one of them acts; install each in a namespace of its own",
+            name(one),
+            name(other)
+        );
+        return Some(finding(Check::Operator, Level::Fail, text, vec![DEPLOYMENTS.to_owned()]));
+    }
     if clashes.is_empty() {
         let text = format!("{names}; no two of them act in the same namespace");
         return Some(finding(Check::Operator, Level::Ok, text, vec![]));
@@ -301,8 +317,13 @@ fn several(deployments: &[DeploymentSeen]) -> Option<Finding> {
          watchNamespaces, or remove one",
         some_of(&clashes, 3)
     );
-    let remedy = vec!["kubectl get deployments -A -l app.kubernetes.io/name=vncpassword-operator -L app.kubernetes.io/instance".to_owned()];
+    let remedy = vec![DEPLOYMENTS.to_owned()];
     Some(finding(Check::Operator, Level::Fail, text, remedy))
+}
+
+/// Whether they have Leases of their own, but hold that of the previous version as well.
+fn hold_one_lease(one: &DeploymentSeen, other: &DeploymentSeen) -> bool {
+    one.elects && other.elects && one.namespace == other.namespace && one.lease() != other.lease()
 }
 
 /// What both watch, where they do not agree on a leader among them.

@@ -359,14 +359,14 @@ fn an_object_that_is_made_anew_gets_no_more_calls() {
     registry.apply(one.clone(), false);
     let now = Timestamp::now();
     let spent = registry.calls(&one.key);
-    (0..20).for_each(|_| spent.spend(now));
+    (0..20).for_each(|_| spent.actions.spend(now));
     registry.delete(&one.key, &one.uid);
     registry.woken_crowds(Timestamp::now());
     // A call that ends only now counts for the next object of that name.
-    registry.calls(&one.key).spend(now);
-    assert!(registry.calls_open(&one.key, now).is_some());
+    registry.calls(&one.key).actions.spend(now);
+    assert!(registry.recent_calls(&one.key).unwrap().actions.opens(now).is_some());
     registry.apply(one.clone(), false);
-    assert!(registry.calls_open(&one.key, now).is_some());
+    assert!(registry.recent_calls(&one.key).unwrap().actions.opens(now).is_some());
     // What counts for nothing any more is not kept.
     registry.delete(&one.key, &one.uid);
     registry.apply(one.clone(), false);
@@ -441,8 +441,13 @@ fn only_what_others_wrote_into_the_status_counts() {
     let mut new = Memory { untouched: true, ..Memory::default() };
     assert!(!new.saw_status(&said("theirs"), now) && new.status_competition.is_some());
     // A write without a reply.
-    let mut lost = Memory { status_seen: StatusSeen::Unknown, untouched: true, ..Memory::default() };
-    assert!(!lost.saw_status(&said("own"), now) && lost.status_competition.is_none());
+    let mut lost = Memory { untouched: true, ..Memory::default() };
+    let mut object = said("before");
+    lost.lost_status_write(&object);
+    assert!(!lost.saw_status(&object, now), "the watch is behind");
+    object.resource_version = "2".into();
+    object = with_status(object, json!({"requestId": "own"}));
+    assert!(!lost.saw_status(&object, now) && lost.status_competition.is_none());
     let waits = |memory: &Memory| memory.status_competition.as_ref().unwrap().waits_until(now).is_some();
     assert!(waits(&memory));
     // A person changes the spec: that is reported now.

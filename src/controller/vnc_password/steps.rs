@@ -75,6 +75,9 @@ impl<'a> Pass<'a> {
             self.observed.prove_claim =
                 self.observed.owner == Owner::This && context.registry.must_prove(&self.object);
             self.proof = self.observed.prove_claim.then_some(Proof::Failed);
+            self.observed.secret_paused_until =
+                self.observed.secret_paused_until.filter(|_| !self.observed.prove_claim);
+            self.ask_allowance();
         }
         // There may be more of them.
         self.context.wake(self.object.key.clone());
@@ -100,24 +103,21 @@ impl<'a> Pass<'a> {
         }
         let strangers = &strangers[..strangers.len().min(MAX_STRANGERS)];
         let known = try_join_all(strangers.iter().map(|stranger| context.access_of(stranger))).await?;
-        let mut asked = Vec::new();
-        for (stranger, (access, identity)) in strangers.iter().zip(known) {
-            match identity {
-                Some(theirs) if self.may_ask(&stranger.key, &theirs) => asked.push((stranger, theirs)),
-                Some(_) => {}
+        let asked = strangers.iter().zip(known).map(|(stranger, (access, identity))| async move {
+            let disregarded = match identity {
+                Some(theirs) => {
+                    let standing = context.identities.learn_account(&theirs).await;
+                    matches!(standing, Standing::Refused | Standing::NotAsked)
+                }
                 // An identity in a Secret that the operator may not read may exist.
-                None if access == Access::Forbidden => {}
-                None => context.registry.disregard_status(stranger),
-            }
-        }
-        let own = self.identity.clone().filter(|own| self.may_ask(&self.object.key.clone(), own));
-        let asked = asked.into_iter().map(|(stranger, theirs)| async move {
-            if context.identities.learn_account(&theirs).await == Standing::Refused {
+                None => access != Access::Forbidden,
+            };
+            if disregarded {
                 context.registry.disregard_status(stranger);
             }
         });
         let learned = async {
-            if let Some(own) = &own {
+            if let Some(own) = &self.identity {
                 context.identities.learn_account(own).await;
             }
         };
@@ -128,7 +128,7 @@ impl<'a> Pass<'a> {
 
     /// Whether the keeper's claim may no longer stand after what the cloud says of the two identities.
     async fn dismisses(
-        &mut self,
+        &self,
         keeper: &Arc<Object>,
         basis: Basis,
         own: &Arc<Identity>,
@@ -139,11 +139,10 @@ impl<'a> Pass<'a> {
             give_up();
             return Ok(true);
         };
-        let key = self.object.key.clone();
-        if self.learn_account(&key, own).await == Standing::Refused {
+        if context.identities.learn_account(own).await == Standing::Refused {
             return Ok(false);
         }
-        let standing = self.learn_account(&keeper.key, &theirs).await;
+        let standing = context.identities.learn_account(&theirs).await;
         if context.identities.relation(keeper, &self.object) == Relation::OtherAccount {
             return Ok(true);
         }
@@ -152,7 +151,8 @@ impl<'a> Pass<'a> {
             let refused = context.registry.is_refused(keeper, theirs.principal());
             // It would never prove its claim: what keeps it from the instance keeps nobody else out.
             let kept_out = context.owner(keeper) != Owner::This;
-            if refused || standing == Standing::Refused || kept_out {
+            // Keys that keep changing are those of nobody who holds an instance.
+            if refused || kept_out || matches!(standing, Standing::Refused | Standing::NotAsked) {
                 give_up();
                 return Ok(true);
             }
@@ -161,29 +161,6 @@ impl<'a> Pass<'a> {
             }
         }
         Ok(false)
-    }
-
-    /// Asks the cloud which account the identity of an object belongs to, where that is not known.
-    async fn learn_account(&mut self, of: &Key, identity: &Arc<Identity>) -> Standing {
-        if !self.may_ask(of, identity) {
-            return Standing::Unknown;
-        }
-        self.context.identities.learn_account(identity).await
-    }
-
-    /// Whether the cloud may be asked about the identity of an object. Whoever writes its keys decides how often, so that is
-    /// one of the object's calls.
-    fn may_ask(&mut self, of: &Key, identity: &Identity) -> bool {
-        let (registry, now) = (&self.context.registry, self.context.now());
-        if !identity.would_ask() {
-            return true;
-        }
-        if let Some(opens) = registry.calls_open(of, now) {
-            self.left_out_until = self.left_out_until.into_iter().chain([opens]).min();
-            return false;
-        }
-        registry.calls(of).spend(now);
-        true
     }
 
     pub(super) async fn read_credentials(&mut self) -> Result<(), Error> {
@@ -231,7 +208,7 @@ impl<'a> Pass<'a> {
                     "another writer keeps changing the Secret; the operator leaves it alone for a while"
                 );
             }
-            self.observed.secret_paused_until = until;
+            self.observed.secret_paused_until = until.filter(|_| !self.observed.prove_claim);
         }
         self.observed.read = Some(read);
         Ok(())
@@ -245,7 +222,7 @@ impl<'a> Pass<'a> {
         }
         let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
         let instance = &self.observed.spec.instance_id;
-        if self.opens().is_some() {
+        if self.polls_open().is_some() {
             return false;
         }
         let calls = self.calls();
@@ -449,7 +426,7 @@ impl<'a> Pass<'a> {
         let Some(route) = self.route(action) else { return false };
         let admitted = context.limiter.admit(route, &asker(&self.object.key), context.now());
         let reply = if let Ok(ticket) = admitted {
-            self.calls().spend(context.now());
+            self.calls().actions.spend(context.now());
             let result = context.ecs.reboot_instance(identity, region, instance, self.dated.at()).await;
             let reply = reply(&result);
             let class = outcome::classify(&reply);
@@ -537,7 +514,7 @@ impl<'a> Pass<'a> {
                 return Ok(true);
             }
         };
-        self.calls().spend(context.now());
+        self.calls().actions.spend(context.now());
         let result = context
             .ecs
             .modify_instance_vnc_passwd(identity, region, instance, password, self.dated.at())

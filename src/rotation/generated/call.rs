@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{Accepted, Applied, Retry},
     rotation::{
-        contents::{Contents, Record, SecretRead, State},
+        contents::{Contents, Record, SecretRead, Slot, State},
         decide,
         facts::{Attempt, Fingerprint, Observed},
         hold::contested,
@@ -101,6 +101,13 @@ fn moot(observed: &Observed, attempt: &Attempt, class: Class, now: Timestamp) ->
     let mut status = (*observed.status).clone();
     if let Reply::Accepted { request_id } = &attempt.reply {
         status.request_id = Some(request_id.clone());
+    }
+    if matches!(class, Class::Accepted | Class::OutcomeUnknown) {
+        // Whatever the Secret shows as applied, this call may have replaced it.
+        let holds = |contents: &Contents| matches!(&contents.current, Slot::Valid(_, value) if *value == attempt.value);
+        if !observed.contents().is_some_and(holds) {
+            (status.applied, status.accepted) = (None, None);
+        }
     }
     if class == Class::OutcomeUnknown {
         let until = status.unsettled_until().max(Some(settled_at(attempt.at, observed.settle)));

@@ -964,6 +964,40 @@ fn a_reply_that_comes_during_the_wait_is_recorded() {
     }
 }
 
+/// Another writer restores the whole Secret during the call, record included: it shows a password as applied that this call
+/// has replaced.
+#[test]
+fn a_secret_that_was_restored_during_the_call_is_not_believed() {
+    for (reply, unsettled) in [(accepted("R9"), false), (Reply::Unknown, true)] {
+        let mut play = Play::settled();
+        let mut observed = play.observed.clone();
+        observed.read = Some(play.read());
+        observed.secret_paused_until = Some(at(160));
+        let SecretRead::Found(contents) = play.read() else { panic!("it is there") };
+        let other = Password::parse(b"Lost99").unwrap();
+        observed.attempt = Some(Attempt {
+            purpose: Purpose::Rotate,
+            version: contents.version.clone(),
+            value: crate::rotation::facts::FingerprintKey::new(&[7; 64]).fingerprint(&other),
+            rotation: Some("gone".to_owned()),
+            repeats: false,
+            io_optimized: Some(true),
+            look: None,
+            all_classes: true,
+            tries: 1,
+            superseded: false,
+            at: at(100),
+            reply: reply.clone(),
+        });
+        let Decision::Rest(verdict) = decide(&observed, at(100)) else {
+            assert!(!unsettled, "{reply:?}: the value of the Secret is sent again");
+            continue;
+        };
+        assert_ne!(verdict.status.ready(), True, "{reply:?}");
+        assert_eq!(verdict.status.applied, None, "{reply:?}");
+    }
+}
+
 #[test]
 fn a_first_password_that_meets_a_closed_limiter_waits_in_the_secret() {
     let mut play = Play::new();

@@ -209,6 +209,7 @@ fn two_operators_are_wrong_only_where_they_watch_the_same() {
         ..deployment()
     };
     let leased = |lease: &str| DeploymentSeen { lease: Some(lease.to_owned()), ..deployment() };
+    let apart = DeploymentSeen { lease: Some("b".to_owned()), ..watching("vnc", &["y"]) };
     let idle = DeploymentSeen { wanted: 0, ready: 0, ..watching("b", &[]) };
     let table = [
         ("all", watching("vnc", &[]), watching("b", &[]), Level::Fail, "both watch all namespaces"),
@@ -217,6 +218,7 @@ fn two_operators_are_wrong_only_where_they_watch_the_same() {
         ("apart", watching("vnc", &["x"]), watching("b", &["y"]), Level::Ok, "there are 2 operators"),
         ("one is scaled down", watching("vnc", &[]), idle, Level::Ok, "there are 2 operators"),
         ("with one leader", deployment(), deployment(), Level::Ok, "there are 2 operators"),
+        ("of one namespace", watching("vnc", &["x"]), apart, Level::Fail, "only one of them acts"),
         ("with two Leases", leased("a"), leased("b"), Level::Fail, "both watch all namespaces"),
     ];
     for (name, one, other, level, text) in table {
@@ -231,7 +233,7 @@ fn a_second_operator_shows_by_what_it_does_to_statuses() {
     assert_eq!(contested(&with(Known::Yes(BTreeSet::new()))), None);
     assert_eq!(contested(&with(Known::Denied("list events".to_owned()))), None);
     let found = contested(&with(Known::Yes([("team-a".to_owned(), "db".to_owned())].into())));
-    assert_found("contested", &found.unwrap(), Level::Fail, "the status of 1 VncPassword, perhaps a second");
+    assert_found("contested", &found.unwrap(), Level::Fail, "the status of 1 VncPassword: team-a/db");
 }
 
 fn all_is_well() -> Facts {
