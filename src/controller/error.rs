@@ -56,6 +56,14 @@ pub enum Error {
         /// The object.
         object: Key,
     },
+    /// A reconcile came to no end: a mistake in the operator. It is left for a while, so that it does not go on without pause.
+    #[error(
+        "VncPassword {object} comes to no end; please report this with its status and the record of its Secret"
+    )]
+    Endless {
+        /// The object.
+        object: Key,
+    },
     /// A `VncPassword` of a fleet could not be read or written.
     #[error("cannot read or write VncPassword {object} of its fleet")]
     WriteChild {
@@ -97,7 +105,10 @@ impl Error {
             | Self::WriteChild { source, .. }
             | Self::WriteFleet { source, .. }
             | Self::Request { source } => kube_client::retry_after(source),
-            Self::UnreadableSecret { .. } | Self::Contended { .. } | Self::NoRandomNumbers => None,
+            Self::UnreadableSecret { .. }
+            | Self::Contended { .. }
+            | Self::Endless { .. }
+            | Self::NoRandomNumbers => None,
         }
     }
 }

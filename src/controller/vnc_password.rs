@@ -33,6 +33,8 @@ use crate::{
 
 /// Conflicts in a row after which a pass gives up for a while.
 const MOST_CONFLICTS: u32 = 5;
+/// Most steps of one reconcile. Those that end by themselves take less than twenty.
+const MAX_STEPS: u32 = 100;
 /// Reconciles in a row that may fail on the Kubernetes side before a claim that is to be proven is given up.
 const MAX_PROOF_FAILURES: u32 = 5;
 /// How long to wait while another object's call is under way at the instance.
@@ -360,7 +362,7 @@ impl<'a> Pass<'a> {
     async fn run(&mut self) -> Result<Option<Again>, Error> {
         self.contest_owner().await?;
         self.ask_strangers().await?;
-        loop {
+        for _ in 0..MAX_STEPS {
             let now = self.context.now();
             match rotation::decide(&self.observed, now) {
                 Decision::ReadCredentials => self.read_credentials().await?,
@@ -397,6 +399,7 @@ impl<'a> Pass<'a> {
                 }
             }
         }
+        Err(Error::Endless { object: self.object.key.clone() })
     }
 
     /// This reconcile may not act now; another one follows.

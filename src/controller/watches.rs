@@ -195,9 +195,8 @@ async fn watch<K>(
         + Send
         + 'static,
 {
-    let mut refused_since: Option<Instant> = None;
+    let (mut listed_at, mut refused_since): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
-        let mut listed = false;
         let mut results = std::pin::pin!(results(api::<K>(&context.client, scope.as_deref())));
         while let Some(result) = results.next().await {
             match (result, &scope) {
@@ -205,7 +204,7 @@ async fn watch<K>(
                     let is_list = matches!(event, Event::InitDone);
                     take(event);
                     if is_list {
-                        (listed, refused_since) = (true, None);
+                        (listed_at, refused_since) = (Some(Instant::now()), None);
                         let news = context.namespaces.listed(scope.as_ref(), resource);
                         follow_namespace::<K>(context, scope.as_ref(), news, readiness);
                     }
@@ -223,13 +222,14 @@ async fn watch<K>(
             }
         }
         let since = *refused_since.get_or_insert_with(Instant::now);
-        if since.elapsed() > context.config.settle {
+        if listed_at.is_some() && since.elapsed() > context.config.settle {
             // Whatever is there now cannot be seen: it holds no instance, and nothing is tried for it again and again.
             take(Event::Init);
             take(Event::InitDone);
         }
         // A right to list without one to watch would cost a list each time.
-        tokio::time::sleep(if listed { LISTED_ONLY } else { REFUSED }).await;
+        let only_listed = listed_at.is_some_and(|at| at.elapsed() < REFUSED);
+        tokio::time::sleep(if only_listed { LISTED_ONLY } else { REFUSED }).await;
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     hold::{announced, conflicted, held, held_again, look_first, stalled, throttled, unchanged},
     message::message,
     password::Password,
+    reply::SOON,
     restart::{self, Followed},
     verdict::{Decision, Effects, Outlook, Progress, Verdict, after, conclude, rest, settled_at},
 };
@@ -275,13 +276,27 @@ fn in_effect(observed: &Observed, contents: &Contents, now: Timestamp) -> Decisi
     if due.rotation(now) && !waits {
         return begin(&known, Some(contents), Start::Draw, now);
     }
+    let notes = observed.status.accepted.iter().map(|_| restart::seen(observed)).collect();
+    let effects = Effects { notes, ..Effects::default() };
+    if brought_by_restart(observed, contents) && !observed.prove_claim {
+        // Recorded first: while the status names the value as accepted, the restart would be seen once more.
+        let verdict = in_sync(observed, (*known.status).clone(), effects, now);
+        let overdue = due.again(now).then(|| after(now, SOON));
+        return rest(Verdict { wake: verdict.wake.into_iter().chain(overdue).min(), ..verdict });
+    }
     let refused = contents.holds_a_refused_value(&observed.spec.instance_id);
     if let Some(start) = to_repeat(observed, contents, &due, now).filter(|_| !refused) {
         let observed = if start == Start::Repeat { &known } else { observed };
         return begin(observed, Some(contents), start, now);
     }
-    let notes = observed.status.accepted.iter().map(|_| restart::seen(observed)).collect();
-    rest(in_sync(observed, (*known.status).clone(), Effects { notes, ..Effects::default() }, now))
+    rest(in_sync(observed, (*known.status).clone(), effects, now))
+}
+
+/// Whether a restart has brought the value into effect, after every call that others made before it was accepted.
+fn brought_by_restart(observed: &Observed, contents: &Contents) -> bool {
+    let accepted = observed.status.accepted.as_ref();
+    let record = contents.record_of(&observed.spec.instance_id);
+    accepted.zip(record).is_some_and(|(accepted, record)| accepted.rotation == record.id)
 }
 
 /// A rotation begins with its write, before anything is sent, where nothing forbids it.

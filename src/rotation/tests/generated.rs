@@ -969,7 +969,7 @@ fn a_reply_that_comes_during_the_wait_is_recorded() {
 #[test]
 fn a_secret_that_was_restored_during_the_call_is_not_believed() {
     for (reply, unsettled) in [(accepted("R9"), false), (Reply::Unknown, true)] {
-        let mut play = Play::settled();
+        let play = Play::settled();
         let mut observed = play.observed.clone();
         observed.read = Some(play.read());
         observed.secret_paused_until = Some(at(160));
@@ -1024,6 +1024,36 @@ fn a_next_that_is_gone_while_a_restart_is_waited_for_is_drawn_anew() {
     play.observed.look = Some(look(1072, "Running", false, -60));
     assert_eq!(play.run(1072), ["read", "write next=Drawn3 drawn", "send Drawn3"]);
     assert_eq!(play.status().reason(ConditionType::RebootRequired), Some(Reason::RebootRequired));
+}
+
+/// A late call of another object had settled before the password was accepted that the restart brought into effect: there is
+/// nothing to send once more. Sent from within the same reconcile, it would be taken for what the restart brought.
+#[test]
+fn a_restart_that_was_seen_is_recorded_before_anything_is_sent_again() {
+    for late in [None, Some("Theirs")] {
+        let mut play = waiting_for_a_restart(Activation::Manual, false);
+        play.run(102);
+        let value = late.map(|value| {
+            crate::rotation::facts::FingerprintKey::new(&[7; 64])
+                .fingerprint(&Password::parse(value.as_bytes()).unwrap())
+        });
+        play.observed.history.unsettled.push(Unsettled { value, until: at(90), by_other: true });
+        play.observed.look = Some(look(200, "Running", false, 100));
+        assert_eq!(play.run(200), ["read", "write key=Drawn2 -next previous=Drawn1 done"], "{late:?}");
+        assert_eq!((play.status().ready(), play.status().accepted.is_some()), (True, false), "{late:?}");
+    }
+    // The same where the value is sent again from time to time.
+    let mut play = waiting_for_a_restart(Activation::Manual, false);
+    play.observed.enforce_interval = Some(Duration::from_hours(1));
+    play.run(102);
+    play.observed.look = Some(look(9000, "Running", false, 8000));
+    assert_eq!(play.run(9000), ["read", "write key=Drawn2 -next previous=Drawn1 done"]);
+    assert_eq!(play.status().accepted, None);
+    play.observed.look = Some(look(20_000, "Running", false, 8000));
+    assert_eq!(
+        play.run(20_000),
+        ["read", "write next=Drawn2 drawn", "send Drawn2", "write key=Drawn2 -next done"]
+    );
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Collector for Scrape {
         )?;
         families.gauge(
             "vncpassword_operator_namespace_unreadable",
-            "1 while the operator may not read a namespace of --watch-namespaces, or it is gone",
+            "1 while this replica cannot read a namespace of --watch-namespaces: it is gone, or a right is missing",
             None,
             unreadable.iter().map(|namespace| ([("watched_namespace", &**namespace)], 1_i64)),
         )?;
