@@ -37,7 +37,8 @@ pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp)
             Some(Reason::InvalidPassword | Reason::SecretKeyNotFound) if examined => {
                 return unchanged(observed, Effects::default(), now);
             }
-            Some(Reason::IncorrectInstanceStatus | Reason::InstanceNotReady) => {
+            // A look that failed since says nothing of the instance's state.
+            Some(reason) if waits_for_instance(&observed.status, reason) => {
                 if let Some(verdict) = wait_for_instance(observed, now) {
                     return Some(verdict);
                 }
@@ -50,6 +51,14 @@ pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp)
         }
     }
     observed.limiter_opens.map(|opens| throttled(observed, opens, now))
+}
+
+/// Whether the last call was refused because of the instance's state.
+fn waits_for_instance(status: &VncPasswordStatus, reason: Reason) -> bool {
+    let code = status.retry.as_ref().and_then(|retry| retry.code.as_deref());
+    let refused = || code.is_some_and(|code| outcome::classify_code(code, 0) == Class::Waiting);
+    matches!(reason, Reason::IncorrectInstanceStatus | Reason::InstanceNotReady)
+        || reason == Reason::LookupFailed && refused()
 }
 
 /// Whether another object owned the instance or the Secret's key when the status was written.

@@ -1026,6 +1026,27 @@ fn a_next_that_is_gone_while_a_restart_is_waited_for_is_drawn_anew() {
     assert_eq!(play.status().reason(ConditionType::RebootRequired), Some(Reason::RebootRequired));
 }
 
+/// The instance starts, DescribeInstances fails once, and then shows that it runs.
+#[test]
+fn a_look_that_failed_does_not_end_the_wait_for_the_instance() {
+    let mut play = Play::needs_restarts().reply([refused("IncorrectInstanceStatus")]);
+    play.asked(100);
+    play.observed.look = Some(look(100, "Starting", false, -60));
+    play.run(100);
+    assert_eq!(reason(&play), Some(Reason::IncorrectInstanceStatus));
+    // Ready again, but the look before the call is too old, and the next one fails.
+    play.observed.look = Some(look(120, "Running", false, 110));
+    play.run(300);
+    play.observed.look = Some(Look { at: at(300), found: Found::Failed });
+    play.run(300);
+    assert_eq!(reason(&play), Some(Reason::LookupFailed));
+    play.run(302);
+    assert!(play.verdict.as_ref().unwrap().look.is_some(), "it is looked at again");
+    play.observed.look = Some(look(316, "Running", false, 110));
+    let steps = play.run(316);
+    assert!(steps.iter().any(|step| step.starts_with("send")), "{steps:?}");
+}
+
 /// A late call of another object had settled before the password was accepted that the restart brought into effect: there is
 /// nothing to send once more. Sent from within the same reconcile, it would be taken for what the restart brought.
 #[test]
