@@ -53,6 +53,9 @@ async fn the_operator_makes_each_request_once_and_is_told_how_long_to_wait() {
         (StatusCode::SERVICE_UNAVAILABLE, "7", status, 503, Some(7)),
         (StatusCode::SERVICE_UNAVAILABLE, "soon", status, 503, None),
         (StatusCode::INTERNAL_SERVER_ERROR, "", status, 503, None),
+        (StatusCode::CONFLICT, "2", "changed", 409, Some(2)),
+        (StatusCode::UNPROCESSABLE_ENTITY, "", r#"{"status":"Failure","code":422}"#, 422, None),
+        (StatusCode::FORBIDDEN, "0", "no", 403, None),
     ];
     for (code, retry, body, expected, wait) in table {
         let (config, count) = serve(vec![(code, retry, body)]).await;

@@ -41,3 +41,10 @@ pub fn change(cloud: &Cloud, rng: &mut StdRng) {
         cloud.inject(Fault::latency(delay).on(Action::ModifyInstanceVncPasswd).probability(share));
     }
 }
+
+/// Half of the calls are lost and arrive late: those faults replace the ones in force.
+pub fn lose_late(cloud: &Cloud) {
+    cloud.clear_faults();
+    let late = Fault::late(LATEST.mul_f64(0.75), Reply::Reset);
+    cloud.inject(late.on(Action::ModifyInstanceVncPasswd).probability(0.5));
+}

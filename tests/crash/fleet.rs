@@ -21,8 +21,10 @@ use vncpassword::{
 };
 
 use super::{
+    faults::LATEST,
     history::{View, revision},
-    invariant::Deletion,
+    invariant::{Deletion, is_forgotten},
+    killed::{SETTLE, modifies},
     support::World,
 };
 
@@ -51,6 +53,8 @@ pub struct Fleet {
     /// How often people deleted an object alone, and how often a rival then took its place.
     pub recreated: u32,
     pub displaced: u32,
+    /// When the operator was killed.
+    pub kills: Vec<Timestamp>,
     /// Names of instances whose lost password people have replaced at the end.
     pub healed: BTreeSet<String>,
     counter: u32,
@@ -93,6 +97,7 @@ impl Fleet {
             deletions: BTreeMap::new(),
             recreated: 0,
             displaced: 0,
+            kills: Vec::new(),
             healed: BTreeSet::new(),
             counter: 0,
         };
@@ -185,6 +190,28 @@ impl Fleet {
             *displaced = true;
             self.displaced += 1;
         }
+    }
+
+    /// Objects go together with their Secrets, and come again at once, most of them while a lost call for them is still to
+    /// arrive. Returns how many these were.
+    pub async fn recreate_during_calls(&mut self, rng: &mut StdRng, times: u32) -> u32 {
+        let mut during_calls = 0;
+        for _ in 0..times {
+            let since = self.cloud().now() - LATEST;
+            let mut to_come = self.cloud().journal();
+            to_come.retain(|call| modifies(call) && call.at > since && call.http_status.is_none());
+            to_come.retain(|call| call.applied_at.is_none());
+            let expects = |index: &usize| {
+                to_come.iter().any(|call| call.instance_ids.contains(&self.alive[*index].name))
+            };
+            let expecting: Vec<usize> = (0..self.alive.len()).filter(expects).collect();
+            during_calls += u32::from(!expecting.is_empty());
+            let index = expecting.choose(rng).copied();
+            let index = index.unwrap_or_else(|| rng.random_range(0..self.alive.len()));
+            self.recreate(index, Duration::ZERO, true).await;
+            sleep(AWAY).await;
+        }
+        during_calls
     }
 
     /// Another object names the instance, with a password of the user's or a generated one; or it goes again.
@@ -294,22 +321,30 @@ impl Fleet {
                 self.restart(name);
             }
             if let Err(wrong) = self.agrees(member, object, &status, secret) {
-                if hurry && wrong == [ANOTHER_PASSWORD] && self.deletions.contains_key(name) {
+                let console = self.cloud().instance(name).unwrap().console_password;
+                if hurry && wrong == [ANOTHER_PASSWORD] && self.is_forgotten(name, console.as_deref()) {
                     lost.push(index);
                 }
-                let console = self.cloud().instance(name).unwrap().console_password;
                 amiss.push(format!(
                     "{name}: {} (console {console:?}): {secret:?} {status:#?}",
                     wrong.join(", ")
                 ));
             }
         }
-        // R52: object and Secret were deleted during a lost call. People see that the console does not open, and rotate.
+        // R52: object and Secret were deleted during a lost call, and the operator was killed. People see that the console does not open, and rotate.
         for index in lost {
             self.healed.insert(self.alive[index].name.clone());
             self.rotate(index).await;
         }
         amiss
+    }
+
+    /// Whether the operator may not know of the call that brought what opens the console.
+    fn is_forgotten(&self, name: &str, console: Option<&str>) -> bool {
+        let mut calls = self.cloud().journal();
+        calls.retain(|call| modifies(call) && call.instance_ids.iter().any(|id| id == name));
+        let deletions = self.deletions.get(name).map(Vec::as_slice).unwrap_or_default();
+        console.is_some_and(|console| is_forgotten(console, &calls, deletions, &self.kills, SETTLE))
     }
 
     fn agrees(

@@ -4,8 +4,8 @@
 //! Three Secrets belong to an instance: that of the object, and those of its rivals, objects that take the instance over
 //! and give it back. A password may stand in any of them.
 //!
-//! One loss is excused (R52): object and Secret are deleted during a call, and the operator is killed before the call has
-//! settled. Then nobody is left who knows of the call.
+//! One loss is excused (R52): object and Secret are deleted before a call has settled, and the operator is killed before
+//! it has settled. Then nobody is left who knows of the call.
 
 use std::{
     cell::Cell,
@@ -24,6 +24,10 @@ use super::{faults::LATEST, history::Version};
 /// Longest between the deletion of an object and the last call that is made for it, on a slow machine: a reconcile that has
 /// read the Secret waits up to two seconds for a look at the instance.
 const LAST_CALL: Duration = Duration::from_secs(3);
+/// Longest between the moment at which a call arrives and that at which its password opens a console that needs no restart.
+const AT_ONCE: Duration = Duration::from_millis(200);
+/// Longest that the operator waits for the reply to a call.
+const CALL: Duration = Duration::from_secs(4);
 /// Longest between the end of `--settle` and the answer to the call that heals the instance: with backoff.
 const HEALED: Duration = Duration::from_secs(10);
 
@@ -32,6 +36,22 @@ const HEALED: Duration = Duration::from_secs(10);
 pub struct Deletion {
     pub from: Timestamp,
     pub to: Timestamp,
+}
+
+/// Whether nobody may be left who knows of the call that brought a password: people deleted the object and its Secret before
+/// the call had settled, and the operator was killed before it had.
+pub fn is_forgotten<'a>(
+    password: &str,
+    calls: impl IntoIterator<Item = &'a Entry>,
+    deletions: &[Deletion],
+    kills: &[Timestamp],
+    settle: Duration,
+) -> bool {
+    let brought = calls.into_iter().filter(|call| call.vnc_password.as_deref() == Some(password));
+    brought.map(|call| (call.at, call.at + CALL + settle)).any(|(made, settled)| {
+        deletions.iter().any(|deletion| made <= deletion.to + LAST_CALL && deletion.from <= settled)
+            && kills.iter().any(|kill| (made..=settled).contains(kill))
+    })
 }
 
 /// How often what opened the console was in no Secret, and that was excused.
@@ -153,14 +173,20 @@ impl Life<'_> {
         excused
     }
 
-    /// Whether the password came by a call that was on its way when people deleted the object and its Secret, and the
-    /// operator was killed before it could have healed that, or has healed it in time.
+    /// Whether the password waited for a restart when people deleted the object and its Secret. Or whether it came by a
+    /// call that was on its way then, and the operator was killed before the call had settled, or has healed that in time:
+    /// where it takes a restart, with the next one.
     fn lost_with_object(&self, change: &ConsoleChange, from: Timestamp, to: Timestamp) -> bool {
+        let forgotten = is_forgotten(&change.password, &self.calls, self.deletions, self.kills, self.settle);
+        let brought = self.calls.iter().filter(|call| call.vnc_password.as_ref() == Some(&change.password));
+        let arrived = brought.filter_map(|call| call.applied_at).filter(|at| *at <= change.at).max();
+        let arrived = arrived.unwrap_or(change.at);
+        let by_restart = arrived + AT_ONCE < change.at;
         self.deletions.iter().any(|deletion| {
-            let on_its_way = deletion.from <= change.at && change.at <= deletion.to + LAST_CALL + LATEST;
+            let waited = by_restart && arrived <= deletion.to && deletion.from <= change.at;
+            let on_its_way = deletion.from <= arrived && arrived <= deletion.to + LAST_CALL + LATEST;
             let settled = deletion.to + LAST_CALL + self.settle;
-            let killed = self.kills.iter().any(|kill| deletion.from <= *kill && *kill <= settled);
-            on_its_way && (killed || from.max(to) <= settled + HEALED)
+            waited || on_its_way && (forgotten || by_restart || from.max(to) <= settled + HEALED)
         })
     }
 

@@ -928,6 +928,24 @@ fn while_another_writer_rewrites_the_secret_nothing_begins_and_what_was_accepted
     assert!(steps.last().unwrap().starts_with("write key="), "{steps:?}");
 }
 
+/// A call whose record another writer has taken out of the Secret since.
+fn lost_attempt(contents: &Contents, value: Fingerprint, reply: Reply) -> Attempt {
+    Attempt {
+        purpose: Purpose::Rotate,
+        version: contents.version.clone(),
+        value,
+        rotation: Some("gone".to_owned()),
+        repeats: false,
+        io_optimized: Some(true),
+        look: None,
+        all_classes: true,
+        tries: 1,
+        superseded: false,
+        at: at(100),
+        reply,
+    }
+}
+
 #[test]
 fn a_reply_that_comes_during_the_wait_is_recorded() {
     for (reply, unsettled) in [(accepted("R9"), false), (Reply::Unknown, true)] {
@@ -940,20 +958,7 @@ fn a_reply_that_comes_during_the_wait_is_recorded() {
         // Another writer has rewritten the Secret since: what was sent is not in it any more.
         *play.stored() = Stored { current: Some("Rewr1t".to_owned()), opened: true, ..Stored::default() };
         observed.read = Some(play.read());
-        observed.attempt = Some(Attempt {
-            purpose: Purpose::Rotate,
-            version: contents.version.clone(),
-            value,
-            rotation: Some("gone".to_owned()),
-            repeats: false,
-            io_optimized: Some(true),
-            look: None,
-            all_classes: true,
-            tries: 1,
-            superseded: false,
-            at: at(100),
-            reply: reply.clone(),
-        });
+        observed.attempt = Some(lost_attempt(&contents, value, reply.clone()));
         let Decision::Rest(verdict) = decide(&observed, at(100)) else { panic!("{reply:?}: it rests") };
         let status = &verdict.status;
         // After an unknown outcome nothing else is set before `--settle` anyway.
@@ -974,21 +979,7 @@ fn a_secret_that_was_restored_during_the_call_is_not_believed() {
         observed.read = Some(play.read());
         observed.secret_paused_until = Some(at(160));
         let SecretRead::Found(contents) = play.read() else { panic!("it is there") };
-        let other = Password::parse(b"Lost99").unwrap();
-        observed.attempt = Some(Attempt {
-            purpose: Purpose::Rotate,
-            version: contents.version.clone(),
-            value: crate::rotation::facts::FingerprintKey::new(&[7; 64]).fingerprint(&other),
-            rotation: Some("gone".to_owned()),
-            repeats: false,
-            io_optimized: Some(true),
-            look: None,
-            all_classes: true,
-            tries: 1,
-            superseded: false,
-            at: at(100),
-            reply: reply.clone(),
-        });
+        observed.attempt = Some(lost_attempt(&contents, print("Lost99"), reply.clone()));
         let Decision::Rest(verdict) = decide(&observed, at(100)) else {
             assert!(!unsettled, "{reply:?}: the value of the Secret is sent again");
             continue;
@@ -1054,10 +1045,7 @@ fn a_restart_that_was_seen_is_recorded_before_anything_is_sent_again() {
     for late in [None, Some("Theirs")] {
         let mut play = waiting_for_a_restart(Activation::Manual, false);
         play.run(102);
-        let value = late.map(|value| {
-            crate::rotation::facts::FingerprintKey::new(&[7; 64])
-                .fingerprint(&Password::parse(value.as_bytes()).unwrap())
-        });
+        let value = late.map(print);
         play.observed.history.unsettled.push(Unsettled { value, until: at(90), by_other: true });
         play.observed.look = Some(look(200, "Running", false, 100));
         assert_eq!(play.run(200), ["read", "write key=Drawn2 -next previous=Drawn1 done"], "{late:?}");
