@@ -82,7 +82,7 @@ pub struct RunArgs {
     #[arg(long, env = "LEASE_NAME", value_name = "NAME", default_value = LEASE)]
     pub lease_name: String,
 
-    /// Address of /healthz, /readyz and /metrics; [::] listens on IPv6 and IPv4, or on IPv4 only if the kernel has no IPv6
+    /// Address of /healthz, /readyz and /metrics; the default listens on IPv6 and IPv4, or on IPv4 only if the kernel has no IPv6
     #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub http_addr: SocketAddr,
 
