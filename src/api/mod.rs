@@ -6,7 +6,9 @@ mod conditions;
 mod status;
 mod vnc_password;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 pub use cluster_status::{
@@ -25,7 +27,33 @@ pub use vnc_password::{
 /// The definitions of all kinds.
 #[must_use]
 pub fn definitions() -> [CustomResourceDefinition; 2] {
-    [VncPassword::crd(), ClusterVncPassword::crd()]
+    let mut all = [VncPassword::crd(), ClusterVncPassword::crd()];
+    let versions = all.iter_mut().flat_map(|definition| &mut definition.spec.versions);
+    let schemas = versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
+    schemas.for_each(use_known_formats);
+    all
+}
+
+/// The API server warns of formats that it does not know, such as those of unsigned numbers. That a number is not negative is
+/// what `minimum` says.
+fn use_known_formats(schema: &mut JSONSchemaProps) {
+    let known = match schema.format.as_deref() {
+        Some("uint8" | "uint16") => Some("int32"),
+        Some("uint32" | "uint64") => Some("int64"),
+        _ => None,
+    };
+    if let Some(known) = known {
+        schema.format = Some(known.to_owned());
+    }
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(use_known_formats);
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => use_known_formats(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(use_known_formats),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        use_known_formats(values);
+    }
 }
 
 /// Reads a Go duration such as `1h30m`, not negative. What is too long to be one is none: kube's own reading of it

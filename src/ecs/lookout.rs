@@ -4,10 +4,12 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 
@@ -22,6 +24,8 @@ use crate::rotation::{
     outcome::{Class, Reply, classify},
 };
 
+/// How long after a poll that panicked the next one is made.
+const PANICKED: SignedDuration = SignedDuration::from_secs(30);
 /// Looks that are due so soon join a call that is made anyway.
 const JOIN: SignedDuration = SignedDuration::from_secs(10);
 /// How long to wait for others that ask at the same time.
@@ -171,7 +175,12 @@ impl Lookout {
             for batch in batches {
                 let shared = Arc::clone(&self.0);
                 calls.spawn(async move {
-                    let looks = shared.look(&batch).await;
+                    // A panic must not leave the identity and region without polls.
+                    let looks = AssertUnwindSafe(shared.look(&batch)).catch_unwind().await;
+                    let looks = looks.unwrap_or_else(|_| {
+                        tracing::error!(identity = %batch.name, "an instance poll panicked; it is repeated; please report this");
+                        Err(shared.now() + PANICKED)
+                    });
                     (batch, looks)
                 });
             }
@@ -479,10 +488,12 @@ mod tests {
         sync::atomic::{AtomicUsize, Ordering},
     };
 
+    use futures::future::BoxFuture;
+
     use super::*;
     use crate::ecs::{
         Clock, Config, Meter, Rates,
-        credentials::{Cache, Environment},
+        credentials::{Cache, Credentials, Environment, Provider, ProviderError},
     };
 
     fn at(second: i64) -> Timestamp {
@@ -676,6 +687,42 @@ mod tests {
         let states = limiter.states(now);
         assert!(states.iter().all(|state| !state.closed && state.calls.is_none()), "{states:?}");
         assert_eq!(counted.load(Ordering::SeqCst), 0);
+    }
+
+    /// Panics once, and has no credentials after that.
+    struct Panics(AtomicUsize);
+
+    impl Provider for Panics {
+        fn name(&self) -> &'static str {
+            "panics"
+        }
+
+        fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
+            assert!(self.0.fetch_add(1, Ordering::SeqCst) > 0, "for a test");
+            std::future::ready(Ok(None)).boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poll_that_panics_is_repeated() {
+        static BEGUN: std::sync::LazyLock<tokio::time::Instant> =
+            std::sync::LazyLock::new(tokio::time::Instant::now);
+        // The wall clock goes with the timers.
+        let clock = || Timestamp::UNIX_EPOCH + BEGUN.elapsed();
+        let limiter = Arc::new(Limiter::new(Rates::default(), Clock::new(clock)));
+        let lookout = Lookout::new(Client::new(Config { clock, ..Config::default() }).unwrap(), limiter);
+        let cache = Cache::new(Arc::new(Panics(AtomicUsize::new(0))), Clock::new(clock));
+        let identity = Arc::new(Identity::new("own", Arc::new(cache)));
+        lookout.want(&identity, "i-0", &region("cn-hangzhou"), clock(), &Arc::default());
+        let seen = AtomicUsize::new(0);
+        let count = |_: &str| {
+            seen.fetch_add(1, Ordering::SeqCst);
+        };
+        tokio::select! {
+            () = lookout.run(count) => {}
+            () = tokio::time::sleep(Duration::from_secs(120)) => {}
+        }
+        assert_eq!(seen.load(Ordering::SeqCst), 1);
     }
 
     #[test]

@@ -64,6 +64,19 @@ async fn applying_the_files_again_changes_nothing() {
     }
 }
 
+/// As new kinds: the API server checks a kind that it has already less closely.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_are_applied_without_a_warning() {
+    let world = World::new().await;
+    for (name, path) in FILES {
+        let file = std::fs::read_to_string(repository().join(path)).unwrap();
+        let new = file.replace("vncpassword.dev", "new.example.com");
+        let create = ["create", "--dry-run=server", "--warnings-as-errors", "--filename", "-"];
+        let said = kubectl_with(&world, &create, &new).await;
+        assert!(said.contains(&format!("{name}.new.example.com created")), "{said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_example_is_accepted_and_becomes_ready() {
     let world = World::new().await;
