@@ -92,7 +92,8 @@ pub fn classify(reply: &Reply) -> Class {
 #[must_use]
 pub fn classify_code(code: &str, http_status: u16) -> Class {
     match code {
-        "IncorrectInstanceStatus" | "InstanceNotReady" => Class::Waiting,
+        "InstanceNotReady" => Class::Waiting,
+        _ if code.starts_with("IncorrectInstanceStatus") => Class::Waiting,
         "ServiceUnavailable" | "InternalError" => Class::OutcomeUnknown,
         "IncorrectVncPassword.Malformed" => Class::InvalidInput,
         "NoSuchResource" | "InvalidInstanceId.NotFound" | "InvalidRegionId.NotFound" => Class::NotFound,
@@ -176,6 +177,7 @@ mod tests {
     fn each_code_has_the_class_of_the_design() {
         let table = [
             ("IncorrectInstanceStatus", 403, Class::Waiting),
+            ("IncorrectInstanceStatus.Initializing", 403, Class::Waiting),
             ("InstanceNotReady", 403, Class::Waiting),
             ("Throttling", 400, Class::Throttled),
             ("Throttling.User", 400, Class::Throttled),
