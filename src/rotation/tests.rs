@@ -1176,6 +1176,18 @@ fn a_value_that_was_spoilt_while_it_settled_is_still_sent_again() {
     assert_eq!(sending(&mut observed, 980, 3, "Abc123"), Purpose::Settle);
 }
 
+/// Whoever may write the status may write there any time.
+#[test]
+fn doubt_is_never_longer_than_a_call_can_take() {
+    let mut observed = applied();
+    edit(&mut observed, |status| {
+        status.retry.get_or_insert_default().unsettled_until =
+            Some(Time("9999-12-30T00:00:00Z".parse().unwrap()));
+    });
+    let doubt = doubt(&observed, true, false, at(2000), at(2000)).unwrap();
+    assert_eq!(doubt.until, at(2961));
+}
+
 /// DESIGN.md, R43, of a user's Secret: the doubt ends when the value was accepted once more, and not before.
 #[test]
 fn doubt_lasts_until_the_value_was_accepted_once_more() {
