@@ -218,13 +218,13 @@ impl Pass<'_> {
         let describe = |member: usize| describe(&children, &instances[member]);
         let (verdict, notes) = status_of(&seen, &plan, &discovery, told, describe, now);
         let recount = self.due(&verdict, &plan);
-        if (verdict != *fleet.status || fleet.status_unread) && recount.is_none() {
+        // A rollout is recorded, whoever else writes.
+        let rests = !plan.turns && verdict.rollout == fleet.status.rollout;
+        let left_until = left_until.filter(|_| rests);
+        let differs = verdict != *fleet.status || fleet.status_unread;
+        if differs && recount.is_none() && left_until.is_none() {
             if !context.config.lease.holds() {
                 return Ok(Next::after(RETRY.0));
-            }
-            // Nothing is begun that could not be recorded.
-            if let Some(until) = left_until {
-                return Ok(Next::after(super::vnc_password::until(until, now)));
             }
             let written = status::write_fleet(&context.client, &fleet, &verdict).await;
             let done = match &written {
@@ -270,7 +270,7 @@ impl Pass<'_> {
         let unseen = memory.remember(&fleet, |memory| memory.issued.forgotten_at()).flatten();
         let until = |at| super::vnc_password::until(at, context.now());
         let unseen = unseen.map(until);
-        let wake = plan.wake.map(until);
+        let wake = plan.wake.into_iter().chain(left_until).map(until).min();
         // What others have at instances changes without a word to this fleet.
         let again = Some(discovery::interval(&spec));
         Ok(Next::Rest(wake.into_iter().chain(recount).chain(unseen).chain(again).min()))

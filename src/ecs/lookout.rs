@@ -642,7 +642,7 @@ mod tests {
                 wanted.record(batch, Ok((at(second), HashMap::new(), Found::Unseen)), at(second));
             }
         }
-        assert_eq!(calls, 27, "eight, and one every 30 s");
+        assert_eq!(calls, 23, "four, and one every 30 s");
         let entry = &wanted.groups["own"].entries["i-0"];
         assert!(entry.calls.actions.is_full(at(0)), "no poll takes the call that a password waits for");
     }
@@ -713,7 +713,7 @@ mod tests {
         let endpoint = Some(Endpoint::parse("http://127.0.0.1:1").unwrap());
         let counted = AtomicUsize::new(0);
         let meter = Meter::new(move |_| assert!(counted.fetch_add(1, Ordering::SeqCst) > 0, "for a test"));
-        let client = Client::new(Config { clock, endpoint, meter, ..Config::default() }).unwrap();
+        let client = Client::new(Config { endpoint, clock, meter, ..Config::default() }).unwrap();
         let lookout = Lookout::new(client, limiter);
         let cache = Cache::new(Arc::new(Fixed), Clock::new(clock));
         let identity = Arc::new(Identity::new("own", Arc::new(cache)));

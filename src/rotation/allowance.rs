@@ -8,26 +8,24 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Calls that an object may cause at once: a rotation with a restart takes about as many.
-const BURST: i64 = 8;
 /// The time between two calls after that.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// The calls that one object may still cause: a token bucket. The object and the instance poller share it.
+/// The calls that one object may still cause: a token bucket, which holds so many.
 #[derive(Debug, Default)]
-pub struct Allowance {
+pub struct Allowance<const BURST: i64 = 8> {
     /// When the bucket is full again, in milliseconds since the epoch.
     full: AtomicI64,
 }
 
 /// The calls of one object, by kind. Each kind has a bucket of its own: a poll must not take the call that a password waits
-/// for.
+/// for. The object and the instance poller share them.
 #[derive(Debug, Default)]
 pub struct Calls {
     /// Passwords and restarts.
-    pub actions: Allowance,
+    pub actions: Allowance<4>,
     /// Instance polls.
-    pub polls: Allowance,
+    pub polls: Allowance<4>,
 }
 
 impl Calls {
@@ -44,10 +42,10 @@ impl Calls {
     }
 }
 
-impl Allowance {
+impl<const BURST: i64> Allowance<BURST> {
     /// Counts one call.
     pub fn spend(&self, now: Timestamp) {
-        let next = |full: i64| Some(bounded(full, now).saturating_add(every()));
+        let next = |full: i64| Some(Self::bounded(full, now).saturating_add(every()));
         // Never fails: `next` always returns a value.
         self.full.fetch_update(Relaxed, Relaxed, next).ok();
     }
@@ -61,22 +59,22 @@ impl Allowance {
     /// When the next call may be made; `None`: now.
     #[must_use]
     pub fn opens(&self, now: Timestamp) -> Option<Timestamp> {
-        let full = bounded(self.full.load(Relaxed), now);
+        let full = Self::bounded(self.full.load(Relaxed), now);
         let opens = full.saturating_sub(every().saturating_mul(BURST - 1));
         (opens > now.as_millisecond()).then(|| Timestamp::from_millisecond(opens).unwrap_or(now))
+    }
+
+    /// Not in the past, and no further off than calls can put it: the clock may have been set back.
+    fn bounded(full: i64, now: Timestamp) -> i64 {
+        let now = now.as_millisecond();
+        full.clamp(now, now.saturating_add(every().saturating_mul(BURST)))
     }
 
     /// Whether it remembers no call any more.
     #[must_use]
     pub fn is_full(&self, now: Timestamp) -> bool {
-        bounded(self.full.load(Relaxed), now) <= now.as_millisecond()
+        Self::bounded(self.full.load(Relaxed), now) <= now.as_millisecond()
     }
-}
-
-/// Not in the past, and no further off than calls can put it: the clock may have been set back.
-fn bounded(full: i64, now: Timestamp) -> i64 {
-    let now = now.as_millisecond();
-    full.clamp(now, now.saturating_add(every().saturating_mul(BURST)))
 }
 
 fn every() -> i64 {
@@ -100,13 +98,13 @@ mod tests {
 
     #[test]
     fn a_storm_causes_a_few_calls_a_minute() {
-        assert_eq!(calls(&Allowance::default(), 60), 9);
-        assert_eq!(calls(&Allowance::default(), 600), 27);
+        assert_eq!(calls(&Allowance::<8>::default(), 60), 9);
+        assert_eq!(calls(&Allowance::<8>::default(), 600), 27);
     }
 
     #[test]
     fn the_newest_value_waits_half_a_minute_at_most() {
-        let allowance = Allowance::default();
+        let allowance = Allowance::<8>::default();
         calls(&allowance, 600);
         let opens = allowance.opens(at(600_000)).map(Timestamp::as_millisecond);
         assert!(opens.is_none_or(|opens| opens <= at(630_000).as_millisecond()), "{opens:?}");
@@ -114,7 +112,7 @@ mod tests {
 
     #[test]
     fn who_calls_seldom_never_waits() {
-        let allowance = Allowance::default();
+        let allowance = Allowance::<8>::default();
         for call in 0..100 {
             assert_eq!(allowance.opens(at(call * 30_000)), None);
             allowance.spend(at(call * 30_000));
@@ -124,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_closes_it_for_no_longer_than_calls_could() {
-        let allowance = Allowance::default();
+        let allowance = Allowance::<8>::default();
         calls(&allowance, 60);
         let back = at(-10_800_000);
         assert_eq!(allowance.opens(back), Some(at(-10_800_000 + 30_000)));

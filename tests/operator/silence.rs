@@ -17,6 +17,8 @@ use super::support::{Operator, World, relay::Relay, world::until};
 fn settings(world: &World) -> Settings {
     let mut settings = Settings { leader_elect: true, ..world.settings() };
     settings.controller.concurrency = 1;
+    // What is there before it leads may be what a process before it has begun: it would settle first.
+    settings.controller.settle = Duration::from_secs(6);
     settings
 }
 
