@@ -125,6 +125,30 @@ async fn a_reply_that_does_not_come_or_does_not_end_is_given_up() {
     }
 }
 
+/// The first connection falls silent during its TLS handshake. Others must not wait for it.
+#[tokio::test]
+async fn a_connection_that_is_not_opened_in_time_is_opened_anew() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = Config::new(format!("https://{}", listener.local_addr().unwrap()).parse().unwrap());
+    config.accept_invalid_certs = true;
+    config.connect_timeout = Some(Duration::from_millis(200));
+    let opened = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&opened);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            counted.fetch_add(1, SeqCst);
+            open.push(connection);
+        }
+    });
+    let client = client(config, SHORT, Retries::Never).unwrap();
+    let api = Api::<Namespace>::all(client);
+    for tries in 1..=3 {
+        api.get("a").await.unwrap_err();
+        assert_eq!(opened.load(SeqCst), tries);
+    }
+}
+
 #[tokio::test]
 async fn a_watch_on_http_1_is_given_up_when_it_does_not_end() {
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
