@@ -22,9 +22,9 @@ pub struct Allowance<const BURST: i64 = 8> {
 /// for. The object and the instance poller share them.
 #[derive(Debug, Default)]
 pub struct Calls {
-    /// Passwords and restarts.
-    pub actions: Allowance<4>,
-    /// Instance polls.
+    /// Passwords and restarts. A person who corrects a Secret a few times does not wait.
+    pub actions: Allowance<8>,
+    /// Instance polls. Those for a restart begin 15 s apart.
     pub polls: Allowance<4>,
 }
 
