@@ -144,6 +144,9 @@ struct Pass<'a> {
     /// Taken before the Secret is read: a call that is held up in between is refused as too old.
     dated: Dated,
     turn: Option<super::instances::Turn<'a>>,
+    /// It began with a call that a pass before it made and could not record. What has changed since that call, the Secret for
+    /// instance, has woken that pass, and is looked at once the call is recorded.
+    resumed: bool,
     /// When the limiter lets it set a password and restart the instance; `None`: now.
     slots: [Option<Timestamp>; 2],
     looked: bool,
@@ -243,6 +246,7 @@ impl<'a> Pass<'a> {
             began: now,
             dated,
             turn,
+            resumed: false,
             slots: [None; 2],
             looked,
             conflicts,
@@ -251,6 +255,7 @@ impl<'a> Pass<'a> {
         pass.saw_status();
         // What was accepted and is not written yet is nobody else's to change until it is.
         if pass.observed.attempt.is_some() {
+            pass.resumed = true;
             pass.turn = pass.take_turn();
         }
         pass.ask_limiter();
@@ -466,6 +471,9 @@ impl<'a> Pass<'a> {
     /// Keeps what the next pass needs to know, and tells what happened.
     fn remember(&self, verdict: Verdict, written: Option<Arc<Object>>) {
         let context = self.context;
+        if self.resumed {
+            context.wake(self.object.key.clone());
+        }
         context.registry.remember(&self.object, |memory| {
             if let Some(read) = &self.observed.read
                 && !verdict.deferred

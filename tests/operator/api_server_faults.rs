@@ -90,6 +90,23 @@ async fn a_status_write_whose_reply_is_lost_counts_one_call_once() {
     operator.stop().await;
 }
 
+/// The reply to the status write is lost, and the Secret changes meanwhile: the reconcile that the change wakes only records
+/// the call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_changes_while_a_call_is_recorded_is_applied() {
+    let world = World::new().await;
+    let operator = world.operator_before(settings(&world)).await;
+    let mut recording = operator.requests().hold_reply(Access::Write, &status_of("a"));
+    world.secret("a", "Abc123").await;
+    let instance = world.object("a").await;
+    recording.arrived().await;
+    world.secret("a", "Bcd234").await;
+    barrier(&world, "b").await;
+    recording.lose();
+    world.until_console(&instance, "Bcd234").await;
+    operator.stop().await;
+}
+
 /// Keys are renewed while the first promotion cannot be written: what the call was made with is not forgotten with the old
 /// ones.
 #[tokio::test(flavor = "multi_thread")]
