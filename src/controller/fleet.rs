@@ -218,7 +218,7 @@ impl Pass<'_> {
         let describe = |member: usize| describe(&children, &instances[member]);
         let (verdict, notes) = status_of(&seen, &plan, &discovery, told, describe, now);
         let recount = self.due(&verdict, &plan);
-        // A rollout is recorded, whoever else writes.
+        // A rollout is recorded also while another writer changes the status.
         let rests = !plan.turns && verdict.rollout == fleet.status.rollout;
         let left_until = left_until.filter(|_| rests);
         let differs = verdict != *fleet.status || fleet.status_unread;

@@ -65,8 +65,8 @@ pub(super) struct Identities {
     /// The uid of namespace `kube-system`, where the operator may read it.
     cluster: Option<Arc<str>>,
     known: Mutex<HashMap<Key, Known>>,
-    /// How often the account of each identity may be asked for, by its name. Whoever writes the keys decides when it must
-    /// be asked for anew.
+    /// How often the account of each identity may be asked for, by its name. Each change of the
+    /// keys asks for it anew.
     queries: Mutex<HashMap<Box<str>, Allowance>>,
 }
 

@@ -125,7 +125,8 @@ async fn a_reply_that_does_not_come_or_does_not_end_is_given_up() {
     }
 }
 
-/// The first connection falls silent during its TLS handshake. Others must not wait for it.
+/// Each connection falls silent during its TLS handshake. The deadline of the request ends it, and the next request opens
+/// another.
 #[tokio::test]
 async fn a_connection_that_is_not_opened_in_time_is_opened_anew() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

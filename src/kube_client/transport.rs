@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
@@ -26,20 +26,20 @@ use rustls::pki_types::ServerName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{BoxError, Service};
 
-use super::{deadline::NoAnswer, request::Kind};
+use super::request::Kind;
 
 /// How long a connection may be silent before a PING is sent, and how long its answer may take.
 pub(super) const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
 /// The same for the connection of the Lease: a lost connection is replaced before the Lease is lost.
 const PING_OF_LEASE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(2));
-/// How long it may take to open a connection, TLS included.
+/// How long it may take to open a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long an HTTP/1.1 connection that nobody uses is kept: it may have been dropped without notice.
 const IDLE: Duration = Duration::from_secs(20);
 /// Most requests under way on one connection, watches included. kube-apiserver allows 100; hyper queues the rest.
 const MAX_STREAMS: usize = 90;
 
-type Http = Client<Timed, Body>;
+type Http = Client<HttpsConnector<HttpConnector>, Body>;
 
 /// Makes requests on connections of its own.
 #[derive(Clone)]
@@ -55,16 +55,15 @@ pub(super) struct Transport {
 impl Transport {
     pub fn new(config: &Config) -> Result<Self, kube::Error> {
         let any = connector(config, true)?;
-        let sooner = Timed { limit: any.limit.min(PING_OF_LEASE.0 + PING_OF_LEASE.1), ..any.clone() };
         Ok(Self {
-            lease: http(sooner, PING_OF_LEASE),
+            lease: http(any.clone(), PING_OF_LEASE),
             any: Arc::new(Connections { connector: any, open: Mutex::default() }),
             upgradable: http(connector(config, false)?, PING),
         })
     }
 }
 
-fn http(connector: Timed, (interval, timeout): (Duration, Duration)) -> Http {
+fn http(connector: HttpsConnector<HttpConnector>, (interval, timeout): (Duration, Duration)) -> Http {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
@@ -77,7 +76,7 @@ fn http(connector: Timed, (interval, timeout): (Duration, Duration)) -> Http {
 
 /// As many HTTP/2 connections as the requests under way need. hyper's pool has one for each server.
 struct Connections {
-    connector: Timed,
+    connector: HttpsConnector<HttpConnector>,
     open: Mutex<Vec<(Http, Arc<Semaphore>)>>,
 }
 
@@ -123,35 +122,11 @@ impl http_body::Body for Streamed {
     }
 }
 
-/// Opens connections, or gives up in time. hyper lets all requests wait for one HTTP/2 connection that is being opened, and
-/// its own limit does not cover TLS.
-#[derive(Clone)]
-struct Timed {
-    inner: HttpsConnector<HttpConnector>,
-    limit: Duration,
-}
-
-impl Service<Uri> for Timed {
-    type Response = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let (connection, limit) = (self.inner.call(uri), self.limit);
-        async move { tokio::time::timeout(limit, connection).await.map_err(|_| NoAnswer(limit))? }.boxed()
-    }
-}
-
-fn connector(config: &Config, http2: bool) -> Result<Timed, kube::Error> {
+fn connector(config: &Config, http2: bool) -> Result<HttpsConnector<HttpConnector>, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    let limit = config.connect_timeout.unwrap_or(CONNECT);
-    tcp.set_connect_timeout(Some(limit));
+    tcp.set_connect_timeout(Some(config.connect_timeout.unwrap_or(CONNECT)));
     let tls = config.rustls_client_config()?;
     let mut builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
     if let Some(name) = &config.tls_server_name {
@@ -159,8 +134,7 @@ fn connector(config: &Config, http2: bool) -> Result<Timed, kube::Error> {
         builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
     }
     let builder = builder.enable_http1();
-    let inner = if http2 { builder.enable_http2().wrap_connector(tcp) } else { builder.wrap_connector(tcp) };
-    Ok(Timed { inner, limit })
+    Ok(if http2 { builder.enable_http2().wrap_connector(tcp) } else { builder.wrap_connector(tcp) })
 }
 
 impl Service<Request<Body>> for Transport {
