@@ -137,9 +137,13 @@ impl Elector {
 
     /// Gets the right and keeps it; asks for the end of the term when it is lost. Never returns: it is the term that ends.
     pub async fn lead(&mut self, term: &Stop) -> Infallible {
-        // All of this version ask for the own Lease first, so no two of them wait for each other.
-        self.own.acquire().await;
         if let Some(former) = &mut self.former {
+            // All of this version ask for the own Lease first, so no two of them wait for each other. The other is looked at
+            // meanwhile: of a holder that is gone both run out at the same time, not one after the other.
+            tokio::select! {
+                () = self.own.acquire() => {}
+                never = former.observe() => match never {},
+            }
             let hold_both = async {
                 former.acquire().await;
                 tracing::info!("leading");
@@ -150,6 +154,7 @@ impl Elector {
                 () = hold_both => self.own.holding.lose(),
             }
         } else {
+            self.own.acquire().await;
             tracing::info!("leading");
             self.own.keep().await;
         }
@@ -183,16 +188,39 @@ impl Candidate {
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "cannot read or write the lease; it is tried again"),
             }
-            let seen = self.sighting.as_ref();
-            let pause = seen.map_or(RETRY, |seen| patience(Some(&seen.spec), seen.since.elapsed()));
-            let holder = seen.and_then(|seen| seen.spec.holder_identity.clone());
+            let holder = self.sighting.as_ref().and_then(|seen| seen.spec.holder_identity.clone());
             if holder != told && holder.is_some() {
                 tracing::info!(lease = self.name, holder = holder.as_deref(), "standing by");
                 told = holder;
             }
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(self.pause()).await;
         }
         tracing::info!(lease = self.name, identity = self.identity, "holds the Lease");
+    }
+
+    /// Looks at the lease without taking it, so that it is known since when it has stood unchanged. Never returns.
+    async fn observe(&mut self) -> Infallible {
+        loop {
+            // A look that failed says nothing; the next one may.
+            if let Ok(Ok(lease)) = tokio::time::timeout(REQUEST, self.leases.get_opt(&self.name)).await {
+                self.see(lease.as_ref());
+            }
+            tokio::time::sleep(self.pause()).await;
+        }
+    }
+
+    /// Notes what stands in the lease, where it is not what stood there before.
+    fn see(&mut self, lease: Option<&Lease>) {
+        let Some(spec) = lease.map(|lease| lease.spec.clone().unwrap_or_default()) else { return };
+        if self.sighting.as_ref().is_none_or(|seen| seen.spec != spec) {
+            self.sighting = Some(Sighting { spec, since: Instant::now() });
+        }
+    }
+
+    /// How long to wait before the next look.
+    fn pause(&self) -> Duration {
+        let seen = self.sighting.as_ref();
+        seen.map_or(RETRY, |seen| patience(Some(&seen.spec), seen.since.elapsed()))
     }
 
     /// Renews the lease until it is lost.
@@ -262,11 +290,7 @@ impl Candidate {
             Some(current) if self.left().is_some() => Some(current),
             _ => self.leases.get_opt(&self.name).await?,
         };
-        if let Some(spec) = lease.as_ref().map(|lease| lease.spec.clone().unwrap_or_default())
-            && self.sighting.as_ref().is_none_or(|seen| seen.spec != spec)
-        {
-            self.sighting = Some(Sighting { spec, since: Instant::now() });
-        }
+        self.see(lease.as_ref());
         let last = self.sighting.as_ref();
         let unchanged = last.map(|last| last.since.elapsed()).unwrap_or_default();
         // A lease that was deleted while this process held it may be another's by now.

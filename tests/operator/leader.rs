@@ -28,6 +28,10 @@ async fn holder(world: &World) -> Option<String> {
 
 /// Two that are ready, the first of which leads.
 async fn pair(world: &World) -> (Operator, Operator) {
+    pair_with(world, settings).await
+}
+
+async fn pair_with(world: &World, settings: impl Fn(&World) -> Settings) -> (Operator, Operator) {
     let first = world.operator_before(settings(world)).await;
     until("a leader", async || holder(world).await.is_some()).await;
     let second = world.operator_before(settings(world)).await;
@@ -62,8 +66,17 @@ async fn a_stop_hands_over_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_was_killed_is_replaced_when_its_lease_has_run_out() {
+    assert_replaced_when_killed(settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_leases_of_a_leader_that_was_killed_run_out_at_the_same_time() {
+    assert_replaced_when_killed(|world| Settings { lease_name: "mine".to_owned(), ..settings(world) }).await;
+}
+
+async fn assert_replaced_when_killed(settings: impl Fn(&World) -> Settings) {
     let world = World::new().await;
-    let (first, second) = pair(&world).await;
+    let (first, second) = pair_with(&world, settings).await;
     let before = holder(&world).await;
     let begun = Instant::now();
     first.kill().await;
