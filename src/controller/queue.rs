@@ -35,6 +35,8 @@ pub(super) async fn run<K, F>(
     let mut passes = JoinSet::new();
     let progressed = || progress.as_ref().into_iter().for_each(Progress::made);
     loop {
+        // In each turn, not when a timer tells: where something always happens first, no timer is ever seen to fire.
+        schedule.fall_due(now());
         while passes.len() < concurrency
             && let Some(key) = schedule.start()
         {
@@ -65,7 +67,7 @@ pub(super) async fn run<K, F>(
                     schedule.wake(key);
                 }
             }
-            () = sleep(pause) => schedule.fall_due(now()),
+            () = sleep(pause) => {}
         }
     }
     let finished = async { while passes.join_next().await.is_some() {} };
@@ -313,6 +315,29 @@ mod tests {
                 } => assert_eq!(progress, expected, "{name}"),
             }
         }
+    }
+
+    /// A key that wakes itself all the time takes no turns from one that falls due.
+    #[tokio::test]
+    async fn what_falls_due_runs_beside_a_key_that_is_always_woken() {
+        let (wake, woken) = unbounded();
+        (1..=2).for_each(|key| wake.unbounded_send(key).unwrap());
+        let (stop, shutdown) = Shutdown::new();
+        let (busy, due) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+        let gauges = Metrics::new(true).queue(Queue::Objects);
+        run(woken, 2, gauges, None, shutdown, Timestamp::now, |key| {
+            let passes = if key == 1 { busy.fetch_add(1, SeqCst) } else { due.fetch_add(1, SeqCst) };
+            if key == 1 {
+                wake.unbounded_send(1).unwrap();
+            }
+            if key == 2 && passes == 3 || passes == 1_000_000 {
+                stop.request();
+            }
+            std::future::ready((key == 2).then(|| Duration::from_millis(5)))
+        })
+        .await;
+        let passes = due.load(SeqCst);
+        assert_eq!(passes, 4, "beside {} of the other", busy.load(SeqCst));
     }
 
     #[tokio::test(start_paused = true)]

@@ -471,7 +471,8 @@ impl<'a> Pass<'a> {
     /// Keeps what the next pass needs to know, and tells what happened.
     fn remember(&self, verdict: Verdict, written: Option<Arc<Object>>) {
         let context = self.context;
-        if self.resumed {
+        // A call whose record the API server refuses waits for its backoff, and so does the look at what has changed.
+        if self.resumed && self.observed.refused.is_none() {
             context.wake(self.object.key.clone());
         }
         context.registry.remember(&self.object, |memory| {

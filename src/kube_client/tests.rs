@@ -13,17 +13,29 @@ use axum::{
     http::{HeaderName, StatusCode, header},
 };
 use futures::StreamExt;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Config,
     api::{ListParams, WatchParams},
 };
+use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// Serves these replies, one after the other, the last again and again; how many requests there were.
-async fn serve(replies: Vec<(StatusCode, &'static str, &'static str)>) -> (Config, Arc<AtomicUsize>) {
+/// The protocols of a server, as TLS names them. The client takes HTTP/2 where it can have it.
+const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
+
+/// Serves these replies by TLS, one after the other, the last again and again; how many requests there were.
+async fn serve(
+    protocol: &str,
+    replies: Vec<(StatusCode, &'static str, &'static str)>,
+) -> (Config, Arc<AtomicUsize>) {
     let count = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&count);
     let handler = move || {
@@ -35,10 +47,40 @@ async fn serve(replies: Vec<(StatusCode, &'static str, &'static str)>) -> (Confi
             .collect();
         std::future::ready((status, axum::response::AppendHeaders(headers), body))
     };
+    let config = serve_by_tls(protocol, Router::new().fallback(handler)).await;
+    (config, count)
+}
+
+/// Serves by TLS with a certificate of its own, which the configuration trusts.
+async fn serve_by_tls(protocol: &str, router: Router) -> Config {
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) =
+        (own.cert.der().clone(), PrivateKeyDer::try_from(own.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key.unwrap())
+        .unwrap();
+    tls.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(axum::serve(listener, Router::new().fallback(handler)).into_future());
-    (Config::new(url.parse().unwrap()), count)
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            let connection = TokioIo::new(acceptor.accept(connection).await.unwrap());
+            let service = TowerToHyperService::new(router.clone());
+            tokio::spawn(async move {
+                let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                // The client may go away in the middle of a reply.
+                let _ = server.serve_connection(connection, service).await;
+            });
+        }
+    });
+    let mut config = Config::new(url.parse().unwrap());
+    config.root_cert = Some(vec![certificate.to_vec()]);
+    config
 }
 
 const NAMESPACE: &str = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a"}}"#;
@@ -57,14 +99,15 @@ async fn the_operator_makes_each_request_once_and_is_told_how_long_to_wait() {
         (StatusCode::UNPROCESSABLE_ENTITY, "", r#"{"status":"Failure","code":422}"#, 422, None),
         (StatusCode::FORBIDDEN, "0", "no", 403, None),
     ];
-    for (code, retry, body, expected, wait) in table {
-        let (config, count) = serve(vec![(code, retry, body)]).await;
+    let rows = table.into_iter().flat_map(|row| PROTOCOLS.map(|protocol| (protocol, row)));
+    for (protocol, (code, retry, body, expected, wait)) in rows {
+        let (config, count) = serve(protocol, vec![(code, retry, body)]).await;
         let client = client(config, Deadlines::default(), Retries::Never).unwrap();
         let error = Api::<Namespace>::all(client).get("a").await.unwrap_err();
         let kube::Error::Api(status) = &error else { panic!("{error:?}") };
-        assert_eq!(status.code, expected, "{code} {retry}");
-        assert_eq!(retry_after(&error), wait.map(Duration::from_secs), "{code} {retry}");
-        assert_eq!(count.load(SeqCst), 1, "{code} {retry}");
+        assert_eq!(status.code, expected, "{protocol} {code} {retry}");
+        assert_eq!(retry_after(&error), wait.map(Duration::from_secs), "{protocol} {code} {retry}");
+        assert_eq!(count.load(SeqCst), 1, "{protocol} {code} {retry}");
     }
 }
 
@@ -76,12 +119,13 @@ async fn the_plugin_makes_a_request_again_where_the_server_asks_for_it() {
         ("a refusal is final", vec![(StatusCode::FORBIDDEN, "", "no")], false, 1),
         ("an error without Retry-After too", vec![(StatusCode::SERVICE_UNAVAILABLE, "", "no")], false, 1),
     ];
-    for (name, replies, served, expected) in table {
-        let (config, count) = serve(replies).await;
+    let rows = table.into_iter().flat_map(|row| PROTOCOLS.map(|protocol| (protocol, row.clone())));
+    for (protocol, (name, replies, served, expected)) in rows {
+        let (config, count) = serve(protocol, replies).await;
         let client = client(config, Deadlines::default(), Retries::WhenSafe).unwrap();
         let found = Api::<Namespace>::all(client).get("a").await;
-        assert_eq!(found.is_ok(), served, "{name}: {found:?}");
-        assert_eq!(count.load(SeqCst), expected, "{name}");
+        assert_eq!(found.is_ok(), served, "{protocol}: {name}: {found:?}");
+        assert_eq!(count.load(SeqCst), expected, "{protocol}: {name}");
     }
 }
 
