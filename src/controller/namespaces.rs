@@ -22,8 +22,8 @@ type Watch = (Option<Arc<str>>, Resource);
 struct Progress {
     /// It has listed everything at least once.
     listed: bool,
-    /// The API server refuses it now.
-    refused: bool,
+    /// The API server refuses it now, or has failed to list it for too long.
+    unreadable: bool,
 }
 
 /// The watched namespaces. One that cannot be read does not hold up the others.
@@ -34,9 +34,9 @@ pub(super) struct Namespaces(Mutex<BTreeMap<Watch, Progress>>);
 pub(super) struct News {
     /// The namespace can be served from now on.
     pub served: bool,
-    /// The API server refuses the watch from now on.
-    pub refused: bool,
-    /// The API server no longer refuses the watch.
+    /// It cannot be read from now on.
+    pub unreadable: bool,
+    /// It can be read again.
     pub restored: bool,
 }
 
@@ -66,23 +66,23 @@ impl Namespaces {
         let mut watches = self.watches();
         let was_served = is_served(&watches, scope);
         let Some(progress) = watches.get_mut(&(scope.cloned(), resource)) else { return News::default() };
-        let restored = std::mem::take(&mut progress.refused);
+        let restored = std::mem::take(&mut progress.unreadable);
         progress.listed = true;
-        News { served: !was_served && is_served(&watches, scope), restored, refused: false }
+        News { served: !was_served && is_served(&watches, scope), restored, unreadable: false }
     }
 
-    /// The API server refuses the watch. That of all namespaces is retried like any other failure.
-    pub fn refused(&self, scope: &Arc<str>, resource: Resource) -> News {
+    /// The namespace cannot be read. That of all namespaces is waited for.
+    pub fn cannot_read(&self, scope: &Arc<str>, resource: Resource) -> News {
         let mut watches = self.watches();
         let progress = watches.get_mut(&(Some(Arc::clone(scope)), resource));
-        let refused = progress.is_some_and(|progress| !std::mem::replace(&mut progress.refused, true));
-        News { refused, ..News::default() }
+        let unreadable = progress.is_some_and(|progress| !std::mem::replace(&mut progress.unreadable, true));
+        News { unreadable, ..News::default() }
     }
 
     /// Whether everything is listed that can be, and there is something: nobody decides before that.
     pub fn are_ready(&self) -> bool {
         let watches = self.watches();
-        let settled = watches.values().all(|progress| progress.listed || progress.refused);
+        let settled = watches.values().all(|progress| progress.listed || progress.unreadable);
         settled && watches.keys().any(|(scope, _)| is_served(&watches, scope.as_ref()))
     }
 
@@ -92,11 +92,11 @@ impl Namespaces {
         is_served(&watches, None) || is_served(&watches, Some(&namespace.into()))
     }
 
-    /// The namespaces that the API server refuses to show, in whole or in part.
+    /// The namespaces that cannot be read, in whole or in part.
     pub fn unreadable(&self) -> Vec<Arc<str>> {
         let watches = self.watches();
-        let refused = watches.iter().filter(|(_, progress)| progress.refused);
-        let mut names: Vec<Arc<str>> = refused.filter_map(|((scope, _), _)| scope.clone()).collect();
+        let unreadable = watches.iter().filter(|(_, progress)| progress.unreadable);
+        let mut names: Vec<Arc<str>> = unreadable.filter_map(|((scope, _), _)| scope.clone()).collect();
         names.dedup();
         names
     }
@@ -136,20 +136,20 @@ mod tests {
     fn one_that_is_refused_holds_up_no_other_and_is_served_as_soon_as_it_can_be_read() {
         let (both, names) = of(&["a", "b"]);
         let [a, b] = &names[..] else { unreachable!() };
-        assert!(both.refused(b, Objects).refused);
-        assert!(!both.refused(b, Objects).refused, "it is news once");
+        assert!(both.cannot_read(b, Objects).unreadable);
+        assert!(!both.cannot_read(b, Objects).unreadable, "it is news once");
         both.listed(Some(a), Objects);
         assert!(both.listed(Some(a), Secrets).served);
         assert!(!both.are_ready(), "the Secrets of b may still come");
-        both.refused(b, Secrets);
+        both.cannot_read(b, Secrets);
         assert!(both.are_ready());
         assert_eq!((both.serve(a), both.serve(b), both.unreadable()), (true, false, vec![Arc::clone(b)]));
         assert_eq!(both.listed(Some(b), Secrets), News { restored: true, ..News::default() });
         assert_eq!(both.unreadable(), [Arc::clone(b)], "its objects are still refused");
-        assert_eq!(both.listed(Some(b), Objects), News { served: true, restored: true, refused: false });
+        assert_eq!(both.listed(Some(b), Objects), News { served: true, restored: true, unreadable: false });
         assert!(both.serve(b) && both.unreadable().is_empty());
         // It is refused again: what is known of it is served on.
-        assert!(both.refused(b, Secrets).refused);
+        assert!(both.cannot_read(b, Secrets).unreadable);
         assert!(both.serve(b) && both.are_ready());
         assert_eq!(both.listed(Some(b), Secrets), News { restored: true, ..News::default() });
     }
@@ -158,8 +158,8 @@ mod tests {
     fn where_none_can_be_read_the_operator_is_not_ready() {
         let (both, names) = of(&["a", "b"]);
         for name in &names {
-            both.refused(name, Objects);
-            both.refused(name, Secrets);
+            both.cannot_read(name, Objects);
+            both.cannot_read(name, Secrets);
         }
         assert!(!both.are_ready());
         assert_eq!(both.unreadable(), names);

@@ -174,6 +174,8 @@ fn failed<K: kube::Resource<DynamicType = ()>>(error: &watcher::Error) {
     tracing::warn!(resource = %K::plural(&()), %error, "watch failed; it is started again");
 }
 
+/// After so long of failures the others no longer wait for the first list of a namespace.
+const FIRST_LIST: Duration = Duration::from_secs(30);
 /// How long to wait before a namespace that the API server refused to show is listed again.
 const REFUSED: Duration = Duration::from_secs(5);
 /// The same, where it may be listed and not watched.
@@ -195,6 +197,7 @@ async fn watch<K>(
         + Send
         + 'static,
 {
+    let begun = Instant::now();
     let (mut listed_at, mut refused_since): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
         let mut results = std::pin::pin!(results(api::<K>(&context.client, scope.as_deref())));
@@ -210,12 +213,19 @@ async fn watch<K>(
                     }
                 }
                 (Err(error), Some(namespace)) if is_refused(&error) => {
-                    let news = context.namespaces.refused(namespace, resource);
+                    let news = context.namespaces.cannot_read(namespace, resource);
                     follow_namespace::<K>(context, scope.as_ref(), news, readiness);
                     break;
                 }
                 (Err(error), _) => {
                     failed::<K>(&error);
+                    if let Some(namespace) = &scope
+                        && listed_at.is_none()
+                        && begun.elapsed() >= FIRST_LIST
+                    {
+                        let news = context.namespaces.cannot_read(namespace, resource);
+                        follow_namespace::<K>(context, scope.as_ref(), news, readiness);
+                    }
                     // The stream begins again when it is asked for the next event.
                     tokio::time::sleep(asked_to_wait(&error)).await;
                 }
@@ -263,10 +273,10 @@ fn follow_namespace<K: kube::Resource<DynamicType = ()>>(
 ) {
     let namespace = scope.map(|scope| &**scope);
     let resource = K::plural(&());
-    if news.refused {
+    if news.unreadable {
         tracing::warn!(
             namespace, %resource,
-            "the API server refuses to list or watch this namespace: a right is missing, or the namespace is gone; it is retried every 5 s, and the other namespaces are served"
+            "the operator cannot list or watch this namespace: a right is missing, the namespace is gone, or its list fails; it is retried, and the other namespaces are served"
         );
     }
     if news.restored {

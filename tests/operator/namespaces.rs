@@ -15,7 +15,7 @@ use vncpassword::{
     runtime::Settings,
 };
 
-use super::support::{Operator, World, relay::Relay, world::until};
+use super::support::{Operator, World, operator::Requests, relay::Relay, world::until};
 
 /// Lets the operator of a test act in a namespace.
 async fn grant(world: &World, namespace: &str) {
@@ -87,6 +87,37 @@ async fn a_namespace_that_may_not_be_read_holds_up_no_other_and_is_served_when_i
     grant(&world, &gone).await;
     until("nothing is reported", async || unreadable(address).await.is_empty()).await;
     assert_eq!(world.status("a").await.ready(), ConditionStatus::True);
+    operator.stop().await;
+}
+
+/// One Secret that cannot be decrypted fails every list of its namespace, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_cannot_be_listed_holds_up_no_other() {
+    let (world, other) = (World::new().await, World::new().await);
+    let address = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let settings = world.settings();
+    let namespaces = vec![world.namespace.clone(), other.namespace.clone()];
+    let controller = Config { namespaces, fleets: false, ..settings.controller };
+    let faults = Requests::default();
+    faults.lose_all(&format!("/namespaces/{}/secrets", other.namespace));
+    let settings = Settings { controller, http_addr: address, ..settings };
+    let operator = Operator::start_with(world.config(), settings, faults);
+
+    world.generated("a", json!({})).await;
+    // It is waited for at first: most failures pass.
+    world.until_healed("a").await;
+    let line =
+        format!("vncpassword_operator_namespace_unreadable{{watched_namespace=\"{}\"}} 1", other.namespace);
+    assert_eq!(unreadable(address).await, [line]);
+
+    let instance = format!("i-{}late", world.namespace.replace('-', ""));
+    world.cloud().put_instance(vncpassword::emulator::Instance::new(&instance));
+    other
+        .object_with("late", json!({"instanceId": instance, "secretRef": {"name": "late"}, "rotation": {}}))
+        .await;
+    operator.requests().clear_faults();
+    other.until("late", "Ready", |status| status.ready() == ConditionStatus::True).await;
+    until("it is no longer reported", async || unreadable(address).await.is_empty()).await;
     operator.stop().await;
 }
 

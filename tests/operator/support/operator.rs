@@ -38,6 +38,8 @@ pub struct Requests {
     /// Whether the API server is out of reach.
     cut: Arc<AtomicBool>,
     faults: Arc<Mutex<Vec<Fault>>>,
+    /// All requests to these paths are lost, lists and watches as well.
+    lost_paths: Arc<Mutex<Vec<String>>>,
 }
 
 /// Which requests a fault hits: reads or writes.
@@ -144,9 +146,15 @@ impl Requests {
         held
     }
 
+    /// No request whose path ends so reaches the API server, lists and watches included.
+    pub fn lose_all(&self, suffix: &str) {
+        self.lost_paths.lock().unwrap().push(suffix.to_owned());
+    }
+
     /// Ends the faults; what is held stays held.
     pub fn clear_faults(&self) {
         self.faults.lock().unwrap().clear();
+        self.lost_paths.lock().unwrap().clear();
     }
 
     fn inject(&self, access: Access, suffix: &str, times: usize, effect: Effect) {
@@ -203,7 +211,11 @@ where
         // Nor the one with which each process asks which cluster it is in.
         let cluster = request.uri().path() == "/api/v1/namespaces/kube-system";
         let counts = !cluster && !query.contains("limit=") && !query.contains("watch=");
-        let fault = if counts {
+        let path = request.uri().path();
+        let is_lost = self.requests.lost_paths.lock().unwrap().iter().any(|lost| path.ends_with(lost));
+        let fault = if is_lost {
+            Some(Effect::LoseRequest)
+        } else if counts {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
             let fault = self.requests.fault_of(&method, &path);
             self.requests.noted.lock().unwrap().push((method, path));
@@ -300,12 +312,21 @@ pub fn access_key(id: &str, secret: &str) -> Variables {
 impl Operator {
     /// Starts one with the emulator's well-known key.
     pub fn start(config: kube::Config, settings: Settings) -> Self {
-        Self::start_as(config, settings, access_key(AccessKey::DEFAULT_ID, AccessKey::DEFAULT_SECRET))
+        Self::start_with(config, settings, Requests::default())
+    }
+
+    /// The same, with faults from its first request on.
+    pub fn start_with(config: kube::Config, settings: Settings, faults: Requests) -> Self {
+        let key = access_key(AccessKey::DEFAULT_ID, AccessKey::DEFAULT_SECRET);
+        Self::start_in(config, settings, key, faults)
     }
 
     /// Starts one in this environment.
     pub fn start_as(config: kube::Config, settings: Settings, variables: Variables) -> Self {
-        let requests = Requests::default();
+        Self::start_in(config, settings, variables, Requests::default())
+    }
+
+    fn start_in(config: kube::Config, settings: Settings, variables: Variables, requests: Requests) -> Self {
         let client = kube_client::builder(config, Deadlines::default(), Retries::Never)
             .unwrap()
             .with_layer(&requests)
