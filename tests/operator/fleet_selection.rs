@@ -16,7 +16,7 @@ use super::{
     support::{
         World,
         fleet::{Fleet, calm, instance, instances, nodes},
-        world::quiet,
+        world::{quiet, until},
     },
 };
 
@@ -104,6 +104,34 @@ async fn tagged_instances_are_found_page_by_page_in_all_regions() {
     let child = fleet.child_of(&found[3]).await.unwrap();
     assert_eq!(child.spec.region_id.as_deref(), Some("cn-beijing"));
     operator.stop().await;
+}
+
+/// In one region DescribeInstances is throttled for ten minutes. More fleets wait for it than ask the cloud at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn fleets_that_wait_for_a_throttled_region_hold_up_no_other_fleet() {
+    let world = World::new().await;
+    let found = tagged(&world, 3);
+    let operator = world.operator_before(world.settings()).await;
+    let throttled = Fault::throttled(Some(Duration::from_mins(10)));
+    world.cloud().inject(throttled.on(Action::DescribeInstances).times(1));
+    for number in 0..6 {
+        let name = json!({"name": format!("{}-{number}", world.namespace)});
+        Fleet::create(&world, name, by_tag(&world, &json!({"regionIds": ["cn-beijing"]}))).await;
+    }
+    until("a throttled call", async || {
+        world
+            .cloud()
+            .calls()
+            .iter()
+            .any(|call| call.action == Some(Action::DescribeInstances) && call.code.is_some())
+    })
+    .await;
+    let fleet = Fleet::new(&world, by_tag(&world, &json!({"regionIds": ["cn-hangzhou"]}))).await;
+    fleet.until_done(2).await;
+    fleet.until_known(&found[1..]).await;
+    let begun = Instant::now();
+    operator.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "a stop waits for no limiter: {:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
