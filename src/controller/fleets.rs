@@ -31,8 +31,6 @@ pub(super) struct Memory {
     /// The status as this process wrote or read it last, and another writer of it (R66).
     status_seen: Option<(i64, RotateAt, ClusterVncPasswordStatus)>,
     status_competition: Option<Competition>,
-    /// How often the cloud may be asked, whatever others write.
-    pub asks: Allowance,
     /// Since when the cloud is being asked.
     pub asking_since: Option<Instant>,
     /// Children that were brought back: the fleet's generation, and the child's version after that. One that still does not
@@ -65,12 +63,12 @@ impl Memory {
         let is_asked = |(generation, rotate_at, _): &(i64, RotateAt, _)| {
             (*generation, *rotate_at) != (fleet.generation, fleet.rotate_at)
         };
-        if former.as_ref().is_some_and(is_asked)
-            && let Some(competition) = &mut self.status_competition
-        {
+        // A status that changes together with what people ask for is no other writer's.
+        let is_asked = former.as_ref().is_some_and(is_asked);
+        if is_asked && let Some(competition) = &mut self.status_competition {
             competition.resume();
         }
-        let changed = former.is_some_and(|(_, _, seen)| seen != *fleet.status);
+        let changed = !is_asked && former.is_some_and(|(_, _, seen)| seen != *fleet.status);
         let competition = || Competition::new(Target::Status);
         let begins = changed && self.status_competition.get_or_insert_with(competition).changed(now);
         (self.status_competition.as_ref().and_then(|competition| competition.waits_until(now)), begins)
@@ -92,7 +90,11 @@ struct Entry {
 
 /// All fleets that the watch knows.
 #[derive(Default)]
-pub(super) struct Fleets(Mutex<HashMap<Arc<str>, Entry>>);
+pub(super) struct Fleets {
+    entries: Mutex<HashMap<Arc<str>, Entry>>,
+    /// How often the cloud was asked of late, by name: a fleet that is deleted and created anew gets no more of it.
+    asks: Mutex<HashMap<Arc<str>, Allowance>>,
+}
 
 impl Fleets {
     /// Takes in a fleet from the watch. Whether it brings anything new, and whether the spec is another.
@@ -123,8 +125,31 @@ impl Fleets {
         for entry in self.fleets().values_mut() {
             entry.memory.found = None;
             entry.memory.issued.set_back(by);
-            entry.memory.asks.set_back(by);
+            if let Some(competition) = &mut entry.memory.status_competition {
+                competition.set_back(by);
+            }
         }
+        self.asks().values().for_each(|asks| asks.set_back(by));
+    }
+
+    /// Counts a discovery of that fleet, where there may be one now; otherwise when there may be one.
+    pub fn may_ask(&self, name: &Arc<str>, now: Timestamp) -> Result<(), Timestamp> {
+        let mut asks = self.asks();
+        let asks = asks.entry(Arc::clone(name)).or_default();
+        match asks.opens(now) {
+            Some(opens) => Err(opens),
+            None => {
+                asks.spend(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets what counts no more.
+    pub fn prune(&self, now: Timestamp) {
+        let mut asks = self.asks();
+        asks.retain(|_, asks| !asks.is_full(now));
+        super::shrink(&mut asks);
     }
 
     /// The names of all fleets.
@@ -161,6 +186,44 @@ impl Fleets {
     }
 
     fn fleets(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asks(&self) -> MutexGuard<'_, HashMap<Arc<str>, Allowance>> {
+        self.asks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fleet(uid: &str) -> FleetObject {
+        serde_json::from_value::<crate::controller::object::IncomingFleet>(json!({
+            "metadata": {"name": "f", "uid": uid, "resourceVersion": "1", "generation": 1},
+            "spec": {"targetNamespace": "n", "tags": [{"key": "a"}], "regionIds": ["cn-hangzhou"]},
+        }))
+        .unwrap()
+        .into()
+    }
+
+    /// A controller that deletes a fleet and creates it anew, each second for ten minutes.
+    #[test]
+    fn a_fleet_that_is_created_anew_asks_the_cloud_no_more_often() {
+        let fleets = Fleets::default();
+        let name: Arc<str> = "f".into();
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let asked = (0..600).filter(|second| {
+            fleets.apply(fleet(&second.to_string()));
+            let asked = fleets.may_ask(&name, at(*second)).is_ok();
+            fleets.prune(at(*second));
+            fleets.delete(&name);
+            asked
+        });
+        assert_eq!(asked.count(), 27, "a burst of eight, then two a minute");
+        fleets.prune(at(10_000));
+        assert!(fleets.asks().is_empty());
     }
 }

@@ -51,7 +51,7 @@ use futures::{
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     api::STATUS_CONTESTED,
@@ -122,6 +122,8 @@ struct Context {
     config: Config,
     registry: Registry,
     fleets: Fleets,
+    /// Places for calls that discover instances. Who waits for the limiter has none.
+    discovering: Semaphore,
     nodes: Nodes,
     secrets: Secrets,
     namespaces: Namespaces,
@@ -177,6 +179,7 @@ pub async fn run(
         config,
         registry: Registry::default(),
         fleets: Fleets::default(),
+        discovering: Semaphore::new(FLEETS),
         nodes: Nodes::default(),
         secrets: Secrets::default(),
         instances: Instances::default(),
@@ -221,7 +224,7 @@ pub async fn run(
         );
         let fleets = async {
             ready_or_stopped(&fleets, &mut stop).await;
-            // Their passes wait for the limiter, or write many children: a slow API server or cloud can hold all of them.
+            // Their passes write many children: a slow API server can hold all of them.
             let passes = queue::run(
                 woken_fleets,
                 FLEETS,
@@ -233,12 +236,13 @@ pub async fn run(
             );
             let discoveries = queue::run(
                 woken_discoveries,
-                FLEETS,
+                // Most of them wait for the limiter, each for its own account and region.
+                usize::MAX,
                 gauges(Queue::Discoveries),
                 None,
                 shutdown.clone(),
                 || context.now(),
-                |name| fleet::discovery::discover(Arc::clone(&context), name),
+                |name| fleet::discovery::discover(Arc::clone(&context), name, shutdown.clone()),
             );
             tokio::join!(passes, discoveries);
         };
@@ -263,7 +267,7 @@ async fn ready_or_stopped(readiness: &Readiness, stop: &mut Shutdown) {
     }
 }
 
-/// Fleets that are passed over at the same time.
+/// Fleets that are passed over, or ask the cloud, at the same time.
 const FLEETS: usize = 4;
 /// How often what is over is forgotten.
 const PRUNE: Duration = Duration::from_mins(1);
@@ -291,6 +295,7 @@ async fn turns(context: Arc<Context>, progress: Progress) {
         if pruned.elapsed() >= PRUNE {
             context.instances.prune(context.now());
             context.identities.prune();
+            context.fleets.prune(context.now());
             pruned = Instant::now();
         }
         context.wake_all(context.registry.woken_crowds(context.now()));

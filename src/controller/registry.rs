@@ -26,7 +26,6 @@ use crate::{
         facts::{Attempt, Fingerprint, History, Owner, SecretVersion},
         ownership::{Basis, Relation},
         refusal::RefusedWrite,
-        rotate_at::RotateAt,
     },
 };
 
@@ -77,8 +76,8 @@ pub(super) enum StatusSeen {
     Never,
     /// It may have written it: no reply came. The resourceVersion that the write was to replace.
     Unknown(Box<str>),
-    /// The generation, `rotate-at` and a hash of the status that stood there.
-    As(i64, RotateAt, u64),
+    /// Hashes of what was asked for and of the status that stood there.
+    As { asked: u64, status: u64 },
 }
 
 /// A call that failed, by times that are not cut to the second.
@@ -389,6 +388,10 @@ impl Registry {
                 *until = until.saturating_add(by).unwrap_or(*until);
             }
             entry.memory.claim.set_back(by);
+            let Memory { secret_competition, status_competition, .. } = &mut *entry.memory;
+            for competition in [secret_competition, status_competition].into_iter().flatten() {
+                competition.set_back(by);
+            }
         }
     }
 
@@ -673,29 +676,27 @@ impl Memory {
         }
     }
 
-    /// Takes in the status as this process knows it; whether a wait for another writer starts. What people ask for ends
-    /// the wait.
-    pub fn saw_status(&mut self, object: &Object, now: Timestamp) -> bool {
-        let (generation, rotate_at, status) = (object.generation, object.rotate_at, image_of(&object.status));
+    /// Takes in the status as this process knows it, with the version of the object's Secret; whether a wait for another writer
+    /// starts. A status that changes together with what people ask for is no such writer's, and ends the wait (R66).
+    pub fn saw_status(&mut self, object: &Object, secret: Option<&SecretVersion>, now: Timestamp) -> bool {
+        let (asked, status) = (asked(object, secret), image_of(&object.status));
         // The watch may still show what stood before the lost write.
         if matches!(&self.status_seen, StatusSeen::Unknown(replaced) if **replaced == *object.resource_version)
         {
             return false;
         }
-        let changed =
-            match std::mem::replace(&mut self.status_seen, StatusSeen::As(generation, rotate_at, status)) {
-                // The API server takes no status with a new object, so somebody else wrote it.
-                StatusSeen::Never => self.untouched && *object.status != VncPasswordStatus::default(),
-                StatusSeen::Unknown(_) => false,
-                StatusSeen::As(former_generation, former_rotate_at, former) => {
-                    if (generation, rotate_at) != (former_generation, former_rotate_at)
-                        && let Some(rival) = &mut self.status_competition
-                    {
-                        rival.resume();
-                    }
-                    status != former
+        let changed = match std::mem::replace(&mut self.status_seen, StatusSeen::As { asked, status }) {
+            // The API server takes no status with a new object, so somebody else wrote it.
+            StatusSeen::Never => self.untouched && *object.status != VncPasswordStatus::default(),
+            StatusSeen::Unknown(_) => false,
+            StatusSeen::As { asked: former, .. } if former != asked => {
+                if let Some(rival) = &mut self.status_competition {
+                    rival.resume();
                 }
-            };
+                false
+            }
+            StatusSeen::As { status: former, .. } => status != former,
+        };
         let rival = || Box::new(Competition::new(Target::Status));
         changed && self.status_competition.get_or_insert_with(rival).changed(now)
     }
@@ -706,8 +707,9 @@ impl Memory {
     }
 
     /// Takes in a status that this process wrote.
-    pub fn wrote_status(&mut self, object: &Object, now: Timestamp) {
-        self.status_seen = StatusSeen::As(object.generation, object.rotate_at, image_of(&object.status));
+    pub fn wrote_status(&mut self, object: &Object, secret: Option<&SecretVersion>, now: Timestamp) {
+        let (asked, status) = (asked(object, secret), image_of(&object.status));
+        self.status_seen = StatusSeen::As { asked, status };
         if let Some(rival) = &mut self.status_competition {
             rival.wrote(now);
         }
@@ -948,6 +950,13 @@ impl Tables {
 /// The region that the spec names.
 fn region(object: &Object) -> Option<&str> {
     object.spec.as_ref().ok()?.region_id.as_deref()
+}
+
+/// Recognises what people ask for: the spec, `rotate-at` and the Secret.
+fn asked(object: &Object, secret: Option<&SecretVersion>) -> u64 {
+    let mut image = DefaultHasher::new();
+    (object.generation, object.rotate_at, secret).hash(&mut image);
+    image.finish()
 }
 
 /// Recognises a status in the memory of this process.

@@ -24,7 +24,7 @@ use crate::{
     rotation::{
         self, Decision, Verdict,
         allowance::Calls,
-        facts::{Access, Found, History, Observed, Owner},
+        facts::{Access, Found, History, Observed, Owner, SecretVersion},
         outcome::{self, Class, Reply},
         schedule::Plan,
     },
@@ -306,10 +306,17 @@ impl<'a> Pass<'a> {
     /// Takes in the status of the newest version of the object, which somebody else may have written.
     fn saw_status(&self) {
         let now = self.context.now();
-        let contested = self.context.registry.remember(&self.object, |m| m.saw_status(&self.object, now));
+        let (object, secret) = (&self.object, self.secret_version());
+        let saw = |memory: &mut Memory| memory.saw_status(object, secret.as_ref(), now);
+        let contested = self.context.registry.remember(object, saw);
         if contested == Some(true) {
             self.context.events.tell(&self.object, self.context.contested_status(&self.object.key));
         }
+    }
+
+    /// The version of the object's Secret that the watch knows.
+    fn secret_version(&self) -> Option<SecretVersion> {
+        self.context.secrets.version(&self.object.secret()?)
     }
 
     /// Until when the status is left to another writer.
@@ -330,9 +337,9 @@ impl<'a> Pass<'a> {
 
     /// Takes in a version of the object with a status that this process wrote.
     fn wrote_status(&self, object: &Arc<Object>) {
-        let now = self.context.now();
+        let (now, secret) = (self.context.now(), self.secret_version());
         self.context.registry.remember(&self.object, |memory| {
-            memory.wrote_status(object, now);
+            memory.wrote_status(object, secret.as_ref(), now);
             memory.written = Some(Arc::clone(object));
         });
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::verdict::after;
 
@@ -96,6 +96,13 @@ impl Competition {
     /// Ends the wait: something else asks for a write.
     pub fn resume(&mut self) {
         self.until = None;
+    }
+
+    /// The wall clock was set back by so much, a negative time.
+    pub fn set_back(&mut self, by: SignedDuration) {
+        for at in self.changes.iter_mut().chain(&mut self.until) {
+            *at = at.saturating_add(by).unwrap_or(*at);
+        }
     }
 
     /// Until when nothing is written; `None`: write.
@@ -289,5 +296,21 @@ mod tests {
         competition.wrote(at(1));
         assert!(competition.changed(at(2)));
         assert_eq!(competition.waits_until(at(2)), Some(at(122)));
+    }
+
+    #[test]
+    fn a_wait_goes_back_with_the_clock() {
+        let mut competition = Competition::new(Target::Secret);
+        (0..4).for_each(|_| {
+            competition.changed(at(0));
+        });
+        competition.wrote(at(100));
+        assert!(competition.changed(at(120)), "the second wait, of 2 min");
+        for by in [-60, -10_800] {
+            competition.set_back(SignedDuration::from_secs(by));
+        }
+        let now = 120 - 60 - 10_800;
+        assert_eq!(competition.waits_until(at(now)), Some(at(now + 120)));
+        assert_eq!(competition.waits_until(at(now + 120)), None);
     }
 }

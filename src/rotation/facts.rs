@@ -216,7 +216,7 @@ pub enum Access {
 }
 
 /// Which Secret, in which version.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SecretVersion {
     /// `metadata.uid`.
     pub uid: Arc<str>,

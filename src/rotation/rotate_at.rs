@@ -8,7 +8,7 @@ use jiff::Timestamp;
 const APART: Duration = Duration::from_mins(1);
 
 /// What the annotation says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RotateAt {
     /// It is not there.
     #[default]

@@ -17,6 +17,7 @@ use crate::{
         fleet::{self, Answer},
         outcome::{Class, classify},
     },
+    runtime::Shutdown,
 };
 
 /// How often the cloud is asked where the spec does not say.
@@ -116,7 +117,11 @@ impl Found {
 }
 
 /// Asks the cloud for one fleet. Returns when to ask again.
-pub(in crate::controller) async fn discover(context: Arc<Context>, name: Arc<str>) -> Option<Duration> {
+pub(in crate::controller) async fn discover(
+    context: Arc<Context>,
+    name: Arc<str>,
+    mut stop: Shutdown,
+) -> Option<Duration> {
     let fleet = context.fleets.newest(&name)?;
     let spec = fleet.spec.as_ref().ok()?;
     if !needed(spec) || fleet.deleting || !context.watches(&spec.target_namespace) {
@@ -129,14 +134,7 @@ pub(in crate::controller) async fn discover(context: Arc<Context>, name: Arc<str
         None => return Some(SOON),
     };
     let now = context.now();
-    let opens = context.fleets.remember(&fleet, |memory| {
-        let opens = memory.asks.opens(now);
-        if opens.is_none() {
-            memory.asks.spend(now);
-        }
-        opens
-    });
-    if let Some(opens) = opens? {
+    if let Err(opens) = context.fleets.may_ask(&name, now) {
         return Some(crate::controller::vnc_password::until(opens, now));
     }
     let interval = interval(spec);
@@ -144,7 +142,11 @@ pub(in crate::controller) async fn discover(context: Arc<Context>, name: Arc<str
     let asking = Asking { context: &context, fleet: &fleet };
     let began = Instant::now();
     context.fleets.remember(&fleet, |memory| memory.asking_since = Some(began));
-    let reply = asking.ask(spec, &asked, &listed).await;
+    let reply = tokio::select! {
+        reply = asking.ask(spec, &asked, &listed) => reply,
+        // It may wait for the limiter for a long time.
+        () = stop.requested() => return None,
+    };
     let (found, wait) = match reply {
         Ok(found) => (Some(found), interval),
         Err(Failure::Cloud(failed)) => {
@@ -308,7 +310,9 @@ impl Asking<'_> {
                     continue;
                 }
             };
+            let place = self.context.discovering.acquire().await;
             let reply = call().await;
+            drop(place);
             let now = self.context.now();
             let error = match reply {
                 Ok(reply) => {

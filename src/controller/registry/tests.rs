@@ -426,32 +426,38 @@ fn only_what_others_wrote_into_the_status_counts() {
     let said = |text: &str| with_status(object("one", 1, "a"), json!({"requestId": text}));
     let mut memory = Memory::default();
     for text in ["first", "first"] {
-        assert!(!memory.saw_status(&said(text), now), "what stood there at first");
+        assert!(!memory.saw_status(&said(text), None, now), "what stood there at first");
     }
     for text in ["own", "own again", "and again"] {
-        memory.wrote_status(&said(text), now);
-        assert!(!memory.saw_status(&said(text), now), "own writes");
+        memory.wrote_status(&said(text), None, now);
+        assert!(!memory.saw_status(&said(text), None, now), "own writes");
     }
-    assert!(!memory.saw_status(&said("theirs"), now));
-    memory.wrote_status(&said("own"), now);
-    assert!(memory.saw_status(&said("theirs"), now));
+    assert!(!memory.saw_status(&said("theirs"), None, now));
+    memory.wrote_status(&said("own"), None, now);
+    assert!(memory.saw_status(&said("theirs"), None, now));
     // A new object that has a status already.
     let mut new = Memory { untouched: true, ..Memory::default() };
-    assert!(!new.saw_status(&object("one", 1, "a"), now) && new.status_competition.is_none());
+    assert!(!new.saw_status(&object("one", 1, "a"), None, now) && new.status_competition.is_none());
     let mut new = Memory { untouched: true, ..Memory::default() };
-    assert!(!new.saw_status(&said("theirs"), now) && new.status_competition.is_some());
+    assert!(!new.saw_status(&said("theirs"), None, now) && new.status_competition.is_some());
     // A write without a reply.
     let mut lost = Memory { untouched: true, ..Memory::default() };
     let mut object = said("before");
     lost.lost_status_write(&object);
-    assert!(!lost.saw_status(&object, now), "the watch is behind");
+    assert!(!lost.saw_status(&object, None, now), "the watch is behind");
     object.resource_version = "2".into();
     object = with_status(object, json!({"requestId": "own"}));
-    assert!(!lost.saw_status(&object, now) && lost.status_competition.is_none());
+    assert!(!lost.saw_status(&object, None, now) && lost.status_competition.is_none());
     let waits = |memory: &Memory| memory.status_competition.as_ref().unwrap().waits_until(now).is_some();
     assert!(waits(&memory));
     // A person changes the spec: that is reported now.
     let mut edited = said("theirs");
     edited.generation += 1;
-    assert!(!memory.saw_status(&edited, now) && !waits(&memory));
+    assert!(!memory.saw_status(&edited, None, now) && !waits(&memory));
+    // Another version of the Secret asks for a status as well, each time.
+    let mut asked = Memory::default();
+    for version in ["1", "2", "3", "4"] {
+        let secret = SecretVersion { uid: "s".into(), resource_version: version.into() };
+        assert!(!asked.saw_status(&said(version), Some(&secret), now) && asked.status_competition.is_none());
+    }
 }
