@@ -183,3 +183,37 @@ fn wait<B>(method: &Method, reply: &Result<Response<B>, BoxError>, tries: u32) -
 fn is_connect(error: &BoxError) -> bool {
     error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plugin_waits_as_long_as_the_server_asks_for_and_half_a_minute_at_most() {
+        let table = [
+            // Method, code and `Retry-After` of the reply, and the seconds that the plugin waits.
+            (Method::GET, 503, Some("3600"), Some(30.0)),
+            (Method::PUT, 503, Some("3600"), Some(30.0)),
+            (Method::GET, 429, Some("7"), Some(7.0)),
+            (Method::GET, 429, Some("0"), Some(0.5)),
+            (Method::GET, 503, Some("soon"), None),
+            (Method::GET, 503, None, None),
+            (Method::GET, 500, Some("1"), None),
+            (Method::GET, 409, Some("1"), None),
+            (Method::GET, 200, Some("1"), None),
+        ];
+        for (method, code, asked, expected) in table {
+            let mut reply = Response::new(());
+            *reply.status_mut() = StatusCode::from_u16(code).unwrap();
+            if let Some(asked) = asked {
+                reply.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(asked));
+            }
+            let waited = wait(&method, &Ok(reply), 0);
+            assert_eq!(waited, expected.map(Duration::from_secs_f64), "{method} {code} {asked:?}");
+        }
+        for (method, expected) in [(Method::GET, Some(Duration::from_secs(4))), (Method::PUT, None)] {
+            let lost: Result<Response<()>, BoxError> = Err("no answer".into());
+            assert_eq!(wait(&method, &lost, 3), expected, "{method}: a write may have been done");
+        }
+    }
+}

@@ -54,6 +54,11 @@ pub(super) async fn serve(
     probes: Probes,
     mut shutdown: Shutdown,
 ) -> std::io::Result<()> {
+    let ended = async move { shutdown.requested().await };
+    axum::serve(listener, router(metrics, probes)).with_graceful_shutdown(ended).await
+}
+
+fn router(metrics: Arc<Metrics>, probes: Probes) -> Router {
     let Probes { readiness, health } = probes;
     let healthz = move || async move {
         let stuck = health.stuck();
@@ -79,16 +84,13 @@ pub(super) async fn serve(
             Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
     };
-    let router = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(render));
-    let ended = async move { shutdown.requested().await };
-    axum::serve(listener, router).with_graceful_shutdown(ended).await
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(render))
 }
 
 #[cfg(test)]
 mod tests {
+    use tower::ServiceExt;
+
     use super::*;
 
     #[tokio::test]
@@ -107,5 +109,26 @@ mod tests {
     async fn an_ipv4_address_stays_one() {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         assert!(listener.local_addr().unwrap().is_ipv4());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn healthz_names_what_has_made_no_progress_for_five_minutes() {
+        let probes = Probes::default();
+        let progress = probes.health.expect("workers");
+        let router = router(Arc::new(Metrics::new(true)), probes);
+        let get = async || {
+            let request = axum::http::Request::get("/healthz").body(axum::body::Body::empty()).unwrap();
+            let reply = router.clone().oneshot(request).await.unwrap();
+            let status = reply.status();
+            let body = axum::body::to_bytes(reply.into_body(), 1024).await.unwrap();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        let ok = (StatusCode::OK, "ok\n".to_owned());
+        assert_eq!(get().await, ok);
+        tokio::time::sleep(std::time::Duration::from_mins(5)).await;
+        let stuck = (StatusCode::SERVICE_UNAVAILABLE, "no progress for five minutes: workers\n".to_owned());
+        assert_eq!(get().await, stuck);
+        progress.made();
+        assert_eq!(get().await, ok);
     }
 }

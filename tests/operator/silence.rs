@@ -53,14 +53,15 @@ async fn it_goes_on_when_its_connections_fall_silent_and_keeps_the_lead() {
     world.until_console(&changed, "Abc123").await;
     let (mut before, mut kept) = (leader(&world).await, 0);
     assert!(before.is_some());
-    for (round, value) in ["Bcd234", "Cde345", "Def456"].into_iter().enumerate() {
-        // Once before something is to be done, once while it is done.
+    for (round, value) in ["Bcd234", "Cde345", "Def456", "Efg567"].into_iter().enumerate() {
+        // Before something is to be done, and while it is done; once what is asked for is done, and only the reply is lost.
+        let freeze = || if round == 3 { relay.swallow_replies() } else { relay.freeze() };
         if round % 2 == 0 {
-            relay.freeze();
+            freeze();
             world.secret("a", value).await;
         } else {
             world.secret("a", value).await;
-            relay.freeze();
+            freeze();
         }
         let name = format!("new-{round}");
         world.secret(&name, value).await;

@@ -17,11 +17,20 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+/// What no longer passes on connections that were open.
+#[derive(Clone, Copy, Default)]
+enum Frozen {
+    #[default]
+    All,
+    /// Requests pass, and what is asked for is done.
+    Replies,
+}
+
 /// Ends with the test.
 pub struct Relay {
     address: SocketAddr,
-    /// How often the connections were frozen.
-    frozen: watch::Sender<u32>,
+    /// What became of the connections that were open last.
+    frozen: watch::Sender<Frozen>,
     /// How late each piece of a reply comes, in milliseconds.
     delay: Arc<AtomicU64>,
     accepting: JoinHandle<()>,
@@ -34,7 +43,7 @@ impl Relay {
         let server = format!("{}:{}", url.host().unwrap(), url.port_u16().unwrap());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (frozen, _) = watch::channel(0);
+        let (frozen, _) = watch::channel(Frozen::default());
         let delay = Arc::<AtomicU64>::default();
         let (freezing, late) = (frozen.clone(), Arc::clone(&delay));
         let accepting = tokio::spawn(async move {
@@ -60,7 +69,12 @@ impl Relay {
 
     /// From now on nothing passes on the connections that are open.
     pub fn freeze(&self) {
-        self.frozen.send_modify(|times| *times += 1);
+        self.frozen.send_replace(Frozen::All);
+    }
+
+    /// From now on no reply passes on the connections that are open.
+    pub fn swallow_replies(&self) {
+        self.frozen.send_replace(Frozen::Replies);
     }
 
     /// From now on each piece of a reply comes so much later.
@@ -78,19 +92,24 @@ impl Drop for Relay {
 async fn connected(
     mut client: TcpStream,
     mut server: TcpStream,
-    mut frozen: watch::Receiver<u32>,
+    mut frozen: watch::Receiver<Frozen>,
     delay: Arc<AtomicU64>,
 ) {
     frozen.mark_unchanged();
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     let none = AtomicU64::new(0);
+    let mut requests = std::pin::pin!(pass(from_client, to_server, &none));
     tokio::select! {
-        () = pass(from_client, to_server, &none) => {}
-        () = pass(from_server, to_client, &delay) => {}
-        // Both connections stay open.
-        _ = frozen.changed() => std::future::pending().await,
+        () = &mut requests => return,
+        () = pass(from_server, to_client, &delay) => return,
+        _ = frozen.changed() => {}
     }
+    if matches!(*frozen.borrow(), Frozen::Replies) {
+        requests.await;
+    }
+    // Both connections stay open.
+    std::future::pending::<()>().await;
 }
 
 /// Passes on what comes, until one side ends.
