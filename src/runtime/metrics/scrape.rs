@@ -83,7 +83,7 @@ impl Collector for Scrape {
         )?;
         families.gauge(
             "vncpassword_operator_namespace_unreadable",
-            "1 while this replica cannot read a namespace of --watch-namespaces: it is gone, or a right is missing",
+            "1 while this replica cannot read a namespace of --watch-namespaces: it is gone, a right is missing, or its list fails",
             None,
             unreadable.iter().map(|namespace| ([("watched_namespace", &**namespace)], 1_i64)),
         )?;
