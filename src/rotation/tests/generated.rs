@@ -1038,6 +1038,77 @@ fn a_look_that_failed_does_not_end_the_wait_for_the_instance() {
     assert!(steps.iter().any(|step| step.starts_with("send")), "{steps:?}");
 }
 
+/// Another writer puts back the whole Secret of before, record included, while Drawn2 waits for a restart: at the next restart
+/// the console would have Drawn2, which no Secret holds any more.
+#[test]
+fn a_secret_that_is_restored_while_another_value_waits_for_a_restart_is_sent_once_more() {
+    let again = ["read", "write next=Drawn1 drawn", "send Drawn1"];
+    let table = [
+        ("not restarted", -60, None, true),
+        ("restarted meanwhile: Drawn2 may be in effect", 1, None, false),
+        ("the call is refused at first", -60, Some(refused("IncorrectInstanceStatus")), false),
+    ];
+    for (name, start, reply, known_in_effect) in table {
+        let mut play = Play::needs_restarts();
+        let before = play.secret.clone();
+        play.asked(100);
+        play.observed.look = Some(look(100, "Running", false, -60));
+        play.run(100);
+        play.observed.look = Some(look(102, "Running", false, -60));
+        play.run(102);
+        let version = play.stored().version;
+        play.secret = before.map(|before| Stored { version, ..before });
+        play.observed.rotate_at = RotateAt::Never;
+        play.observed.look = Some(look(110, "Running", false, start));
+        let refused = reply.is_some();
+        play.replies.extend(reply);
+        let steps = play.run(110);
+        assert_eq!(steps[..3], again, "{name}");
+        let restarts = |play: &Play| {
+            play.verdict.as_ref().unwrap().notes.iter().any(|note| note.text.contains("was restarted"))
+        };
+        assert!(!restarts(&play), "{name}");
+        if refused {
+            assert_eq!(play.status().ready(), False, "{name}: the instance may be restarting");
+            play.observed.look = Some(look(800, "Running", false, 2));
+            assert_eq!(play.run(800), ["read", "send Drawn1"], "{name}");
+        }
+        if known_in_effect {
+            assert_eq!(steps[3..], ["write key=Drawn1 -next done"], "{name}");
+            assert_eq!(reasons(play.status()), (True, None, None), "{name}");
+            assert_eq!(play.status().accepted, None, "{name}");
+            assert_eq!(play.run(120), [""; 0], "{name}");
+        } else {
+            assert_eq!(play.status().ready(), False, "{name}");
+            assert!(play.status().accepted.as_ref().unwrap().unchanged, "{name}");
+        }
+        assert_eq!(play.status().rotations, Some(1), "{name}");
+    }
+}
+
+/// The same while the object takes its own value back after another object's call.
+#[test]
+fn a_secret_that_is_restored_while_a_value_is_taken_back_is_not_taken_for_restarted() {
+    let mut play = Play::needs_restarts();
+    let before = play.secret.clone();
+    play.observed.superseded = true;
+    play.observed.look = Some(look(100, "Running", false, -60));
+    assert_eq!(play.run(100), ["read", "write next=Drawn1 drawn", "send Drawn1"]);
+    play.observed.superseded = false;
+    play.observed.look = Some(look(102, "Running", false, -60));
+    play.run(102);
+    let version = play.stored().version;
+    play.secret = before.map(|before| Stored { version, ..before });
+    assert_eq!(play.run(110), ["read", "write next=Drawn1 drawn", "send Drawn1"]);
+    assert_eq!(play.status().ready(), False);
+    assert_eq!(play.status().reason(ConditionType::RebootRequired), Some(Reason::RebootRequired));
+    play.observed.look = Some(look(112, "Running", false, -60));
+    play.run(112);
+    play.observed.look = Some(look(200, "Running", false, 2));
+    assert_eq!(play.run(200), ["read", "write key=Drawn1 -next done"]);
+    assert_eq!((play.status().ready(), play.status().rotations), (True, Some(1)));
+}
+
 /// A late call of another object had settled before the password was accepted that the restart brought into effect: there is
 /// nothing to send once more. Sent from within the same reconcile, it would be taken for what the restart brought.
 #[test]
