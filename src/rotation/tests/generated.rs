@@ -1038,6 +1038,44 @@ fn a_look_that_failed_does_not_end_the_wait_for_the_instance() {
     assert!(steps.iter().any(|step| step.starts_with("send")), "{steps:?}");
 }
 
+/// The instance was restarted while no operator ran, and the value that it brought is sent once more to prove a claim.
+#[test]
+fn a_proof_of_a_value_that_waits_for_a_restart_keeps_what_tells_the_restart() {
+    let table = [
+        ("another start time", "Running", 1, Activation::Manual),
+        ("another start time, and restarts allowed", "Running", 1, Activation::Reboot),
+        ("a stop was seen, within the same minute", "Stopped", -60, Activation::Manual),
+    ];
+    for (name, was, start, activation) in table {
+        let mut play = waiting_for_a_restart(Activation::Manual, false);
+        play.run(102);
+        play.observed.look = Some(look(110, was, false, -60));
+        play.run(110);
+        change(&mut play.observed, |spec| spec.activation = activation);
+        play.observed.allow_reboot = true;
+        play.observed.prove_claim = true;
+        play.observed.look = Some(look(200, "Running", false, start));
+        assert_eq!(play.run(200), ["read", "write drawn unsettled", "send Drawn2"], "{name}");
+        play.observed.prove_claim = false;
+        play.observed.look = Some(look(202, "Running", false, start));
+        assert_eq!(play.run(202), ["read", "write key=Drawn2 -next previous=Drawn1 done"], "{name}");
+        assert_eq!((reasons(play.status()), &play.status().accepted), ((True, None, None), &None), "{name}");
+    }
+    // Where another object's call may have come in between, the restart may have brought that one's value.
+    let mut play = waiting_for_a_restart(Activation::Manual, false);
+    play.run(102);
+    play.observed.history.unsettled.push(Unsettled { value: None, until: at(150), by_other: true });
+    play.observed.prove_claim = true;
+    play.observed.look = Some(look(200, "Running", false, 1));
+    assert_eq!(play.run(200), ["read", "send Drawn2"]);
+    play.observed.prove_claim = false;
+    for second in [202, 300] {
+        play.observed.look = Some(look(second, "Running", false, 1));
+        play.run(second);
+        assert!(play.status().accepted.is_some(), "at {second}");
+    }
+}
+
 /// Another writer puts back the whole Secret of before, record included, while Drawn2 waits for a restart: at the next restart
 /// the console would have Drawn2, which no Secret holds any more.
 #[test]
