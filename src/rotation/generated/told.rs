@@ -21,7 +21,8 @@ pub(super) fn told_by(observed: &Observed, contents: &Contents, now: Timestamp) 
     let mut status = (*observed.status).clone();
     let Some(record) = contents.record_of(&observed.spec.instance_id) else { return status };
     let proven = proven(observed, record);
-    let restarted = status.accepted.take().is_some();
+    let waited = status.accepted.take();
+    let restarted = waited.is_some();
     let accepted = observed.attempt.as_ref();
     // A value that was in effect before is no new one.
     let just_now = restarted || accepted.is_some_and(|attempt| !attempt.repeats);
@@ -36,11 +37,13 @@ pub(super) fn told_by(observed: &Observed, contents: &Contents, now: Timestamp) 
         // Otherwise a former process brought it into effect, soon after it was drawn.
         status.last_rotation_time = Some(seconds(now));
     }
-    let applied = status.applied.take().filter(|_| known);
+    let applied = status.applied.take().filter(|_| known).map(|applied| applied.time);
+    // What a restart brought is newer than all calls before the API accepted it.
+    let accepted_at = waited.filter(|waited| waited.rotation == record.id).map(|waited| waited.time);
     status.applied = proven.then(|| Applied {
         secret_uid: contents.version.uid.to_string(),
         secret_resource_version: contents.version.resource_version.to_string(),
-        time: applied.map_or_else(|| seconds(record.drawn_at.min(now)), |applied| applied.time),
+        time: accepted_at.or(applied).unwrap_or_else(|| seconds(record.drawn_at.min(now))),
         rotation: Some(record.id.clone()),
     });
     learn(observed, &mut status);

@@ -1076,6 +1076,27 @@ fn a_proof_of_a_value_that_waits_for_a_restart_keeps_what_tells_the_restart() {
     }
 }
 
+/// Another object's call was late when the password was drawn, and could no longer arrive when the API accepted it.
+#[test]
+fn what_a_restart_brought_counts_from_when_it_was_accepted() {
+    let mut play = Play::needs_restarts().reply([refused("IncorrectInstanceStatus")]);
+    play.asked(100);
+    play.observed.look = Some(look(100, "Running", false, -60));
+    play.run(100);
+    let value = Some(print("Theirs"));
+    play.observed.history.unsettled.push(Unsettled { value, until: at(1000), by_other: true });
+    play.observed.look = Some(look(1005, "Running", false, -60));
+    assert_eq!(play.run(1005), ["read", "send Drawn2"]);
+    play.observed.look = Some(look(1007, "Running", false, -60));
+    play.run(1007);
+    play.observed.look = Some(look(1100, "Running", false, 18));
+    assert_eq!(play.run(1100), ["read", "write key=Drawn2 -next previous=Drawn1 done"]);
+    assert_eq!(play.status().applied.as_ref().unwrap().time, Time(at(1005)));
+    play.observed.look = Some(look(1200, "Running", false, 18));
+    assert_eq!(play.run(1200), [""; 0]);
+    assert_eq!((reasons(play.status()), play.status().rotations), ((True, None, None), Some(2)));
+}
+
 /// Another writer puts back the whole Secret of before, record included, while Drawn2 waits for a restart: at the next restart
 /// the console would have Drawn2, which no Secret holds any more.
 #[test]
