@@ -318,17 +318,7 @@ impl Registry {
     /// Lets `change` at what is remembered of an object, if it is still the same one. Others are woken if that changes
     /// its claim.
     pub fn remember<T>(&self, object: &Object, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
-        let mut tables = self.tables();
-        let entry = tables.entries.get_mut(&object.key).filter(|entry| entry.object.uid == object.uid)?;
-        let result = change(&mut entry.memory);
-        if tables.reseat(&object.key) {
-            tables.wake_others(&object.key);
-            // What it decided before may name an owner that it has beaten by this very change.
-            if tables.seats_of(object).is_some_and(|(_, seats, _)| (2..=CROWD).contains(&seats.len())) {
-                tables.woken.push(object.key.clone());
-            }
-        }
-        Some(result)
+        self.tables().remember(object, |_, memory| change(memory))
     }
 
     /// The cloud calls that the object of that name may still cause, or that a former one of that name caused.
@@ -354,17 +344,22 @@ impl Registry {
         self.tables().wake_crowds_of(object);
     }
 
-    /// The API accepted a call of this object under that access key or role.
+    /// The API accepted a call of this object under that access key or role. `object`: as it was when the call was made. If
+    /// it names other credentials by now, those have no claim, but its value is the last one all the same.
     pub fn accepted(&self, object: &Object, principal: Arc<str>) {
-        let order = {
-            let mut tables = self.tables();
-            tables.accepted += 1;
-            tables.accepted
-        };
-        let known = self.remember(object, |memory| memory.claim.accepted(principal, order));
+        let mut tables = self.tables();
+        tables.accepted += 1;
+        let order = tables.accepted;
+        let known = tables.remember(object, |newest, memory| {
+            if newest.credentials() == object.credentials() {
+                memory.claim.accepted(principal, order);
+            } else {
+                memory.claim.accepted_of_former(order);
+            }
+        });
         if known.is_none() {
             // The object was deleted while its call was under way.
-            self.tables().departed_with(object, order);
+            tables.departed_with(object, order);
         }
     }
 
@@ -733,6 +728,20 @@ impl Entry {
 }
 
 impl Tables {
+    /// See [`Registry::remember`]. `change` gets the object as the watch knows it.
+    fn remember<T>(&mut self, object: &Object, change: impl FnOnce(&Object, &mut Memory) -> T) -> Option<T> {
+        let entry = self.entries.get_mut(&object.key).filter(|entry| entry.object.uid == object.uid)?;
+        let result = change(&entry.object, &mut entry.memory);
+        if self.reseat(&object.key) {
+            self.wake_others(&object.key);
+            // What it decided before may name an owner that it has beaten by this very change.
+            if self.seats_of(object).is_some_and(|(_, seats, _)| (2..=CROWD).contains(&seats.len())) {
+                self.woken.push(object.key.clone());
+            }
+        }
+        Some(result)
+    }
+
     /// The instance that an object names, all who name it, and its own seat among them.
     fn seats_of<'a>(&'a self, object: &'a Object) -> Option<(&'a str, &'a [Seat], &'a Seat)> {
         let instance = object.spec.as_ref().ok()?.instance_id.as_str();

@@ -131,6 +131,11 @@ impl Claim {
         *self = Self { accepted_as, accepted_order: order, before, ..Self::default() };
     }
 
+    /// The same of a call under credentials that the object no longer names: that is no claim.
+    pub fn accepted_of_former(&mut self, order: u64) {
+        self.accepted_order = order;
+    }
+
     /// The API refused a call for credentials or rights: what was accepted before is worth nothing any more.
     pub fn refused(&mut self, principal: Option<Arc<str>>) {
         self.give_up();

@@ -187,6 +187,25 @@ fn a_call_that_is_accepted_after_its_object_was_deleted_counts() {
     assert!(registry.woken().contains(&other.key));
 }
 
+#[test]
+fn a_call_that_is_accepted_after_its_object_names_other_credentials_is_no_claim_of_those() {
+    let (registry, one, other) = two(json!({}), json!({}), false);
+    registry.accepted(&other, "LTAI2".into());
+    let mut changed = object("one", 2, "b");
+    changed.generation = 2;
+    registry.apply(changed.clone(), false);
+    registry.accepted(&one, "LTAI1".into());
+    let basis = registry.remember(&changed, |memory| memory.claim.basis());
+    assert_eq!(basis, Some(Basis::None));
+    assert!(
+        registry.superseded(&other, |_, _| Relation::SameIdentity),
+        "the value is in effect all the same"
+    );
+    assert!(!registry.superseded(&changed, |_, _| Relation::SameIdentity));
+    registry.accepted(&changed, "LTAI2".into());
+    assert_eq!(registry.remember(&changed, |memory| memory.claim.basis()), Some(Basis::Accepted));
+}
+
 /// An object that generates into the Secret `shared`.
 fn generator(name: &str, second: i64, instance: &str) -> Object {
     let mut object = object(name, second, "a");
