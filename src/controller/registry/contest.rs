@@ -234,7 +234,8 @@ impl Before {
         let never_called =
             status.conditions.is_empty() && status.request_id.is_none() && status.retry.is_none();
         let no_right = stalled.is_some_and(has_no_right);
-        if never_called || no_right && unsettled.is_none() {
+        // Nothing is written down before the first call of an object: if it was suspended since, it may have had one.
+        if never_called && !suspended || no_right && unsettled.is_none() {
             // A call that was refused for credentials or rights leaves no doubt.
             Self::New
         } else if suspended || no_right || stalled == Some(Reason::Conflict) {

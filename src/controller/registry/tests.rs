@@ -160,6 +160,32 @@ fn a_process_before_the_term_may_have_called_for_others() {
     }
 }
 
+/// Nothing is written down before the first call of an object. It can have been suspended while no process led.
+#[test]
+fn a_process_before_the_term_may_have_made_the_first_call_of_an_object_that_is_suspended_since() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let term = Term { settled: at(2000) };
+    let own = json!({"requestId": "R", "acceptedAs": "a"});
+    let stood_back = json!({"conditions": conflict()});
+    let table = [
+        ("for a new object", json!({}), true, true, Some(term.settled)),
+        ("for one that stood back", stood_back.clone(), true, true, Some(term.settled)),
+        ("it acted for this one", own, true, true, None),
+        ("not suspended: it would be called for first now", json!({}), false, true, None),
+        ("younger than the term", stood_back, true, false, None),
+    ];
+    for (name, own, suspended, found, expected) in table {
+        let registry = Registry::default();
+        let one = with_status(object("one", 2, "a"), own);
+        let mut other = object("other", 1, "a");
+        Arc::make_mut(other.spec.as_mut().unwrap()).suspend = suspended;
+        registry.apply(one.clone(), true);
+        registry.apply(other, found);
+        let (until, _) = registry.others_before(&one, term, at(1000), |_, _| Relation::SameIdentity);
+        assert_eq!(until, expected, "{name}");
+    }
+}
+
 #[test]
 fn a_refusal_ends_the_hints_of_all_objects_of_that_identity() {
     let registry = Registry::default();
