@@ -9,11 +9,12 @@ use std::{
     time::Instant,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 pub(super) use self::contest::{Before, Proof, Term};
 use self::contest::{Claim, Contests, Seat, contender};
 use super::{
+    clock_steps::Step,
     object::{Key, Object},
     shrink,
 };
@@ -372,18 +373,27 @@ impl Registry {
         }
     }
 
-    /// The wall clock was set back by so much, a negative time.
-    pub fn set_back(&self, by: SignedDuration) {
+    /// The wall clock was stepped.
+    pub fn stepped(&self, step: &Step) {
         let mut tables = self.tables();
-        tables.spent.values().for_each(|calls| calls.set_back(by));
+        if step.by.is_negative() {
+            tables.spent.values().for_each(|calls| calls.set_back(step.by));
+        }
         for entry in tables.entries.values_mut() {
-            if let Some(calls) = &entry.memory.calls {
-                calls.set_back(by);
+            let newest = entry.newest();
+            let memory = &mut entry.memory;
+            if let Some((until, _)) = &mut memory.doubt {
+                *until = step.moves(*until);
             }
-            if let Some((until, _)) = &mut entry.memory.doubt {
-                *until = until.saturating_add(by).unwrap_or(*until);
+            memory.claim.stepped(step);
+            if step.by.is_negative() {
+                memory.calls.iter().for_each(|calls| calls.set_back(step.by));
+            } else if let Some(until) = newest.status.unsettled_until()
+                && !step.was_over(until)
+            {
+                // The status is not changed: without this, it would be over by the step.
+                memory.doubt(step.moves(until).min(step.settled), false, step.now);
             }
-            entry.memory.claim.set_back(by);
         }
     }
 

@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::{
     api::{ConditionType, Reason, VncPasswordStatus},
     controller::{
+        clock_steps::Step,
         object::{Key, Object},
         shrink,
     },
@@ -102,10 +103,10 @@ impl Claim {
         self.before = Before::New;
     }
 
-    /// The wall clock was set back by so much, a negative time.
-    pub fn set_back(&mut self, by: SignedDuration) {
+    /// The wall clock was stepped.
+    pub fn stepped(&mut self, step: &Step) {
         if let Before::StoodBack { unsettled: Some(until) } = &mut self.before {
-            *until = until.saturating_add(by).unwrap_or(*until);
+            *until = step.moves(*until);
         }
     }
 

@@ -187,6 +187,30 @@ fn a_process_before_the_term_may_have_made_the_first_call_of_an_object_that_is_s
 }
 
 #[test]
+fn a_clock_that_is_set_forward_does_not_end_the_wait_that_a_status_names() {
+    let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+    // The clock goes from 100 to 1100.
+    let step = Step { by: jiff::SignedDuration::from_secs(1000), now: at(1100), settled: at(2061) };
+    let table = [
+        ("none", None, None, None),
+        ("over before the step", Some(at(90)), None, None),
+        ("it would be over by the step", Some(at(200)), None, Some((at(1200), false))),
+        ("after the step", Some(at(1500)), None, Some((at(2061), false))),
+        ("a time that cannot be", Some(at(1_000_000)), None, Some((at(2061), false))),
+        ("a doubt in memory", None, Some((at(200), true)), Some((at(1200), true))),
+        ("both", Some(at(300)), Some((at(200), true)), Some((at(1300), true))),
+    ];
+    for (name, until, doubt, expected) in table {
+        let registry = Registry::default();
+        let one = with_status(object("one", 1, "a"), json!({"retry": {"unsettledUntil": until}}));
+        registry.apply(one.clone(), false);
+        registry.remember(&one, |memory| memory.doubt = doubt);
+        registry.stepped(&step);
+        assert_eq!(registry.doubt_of(&one), expected, "{name}");
+    }
+}
+
+#[test]
 fn a_refusal_ends_the_hints_of_all_objects_of_that_identity() {
     let registry = Registry::default();
     let hint = json!({"requestId": "R", "acceptedAs": "a"});
