@@ -29,9 +29,59 @@ impl ClockSteps {
     }
 }
 
+/// One step of the wall clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub by: SignedDuration,
+    /// The wall clock after it.
+    pub now: Timestamp,
+    /// Until when a call that is made now may arrive.
+    pub settled: Timestamp,
+}
+
+impl Step {
+    /// Until when a call may arrive, by the clock after the step. What was over before a step forward stays over.
+    pub fn moves(&self, until: Timestamp) -> Timestamp {
+        let moved = until.saturating_add(self.by).unwrap_or(until);
+        if self.by.is_negative() {
+            moved
+        } else if self.was_over(until) {
+            until
+        } else {
+            moved.min(self.settled).max(until)
+        }
+    }
+
+    /// Whether that time had come before the step.
+    pub fn was_over(&self, until: Timestamp) -> bool {
+        until.saturating_add(self.by).unwrap_or(until) <= self.now
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_forward_ends_no_wait_for_a_late_call_early() {
+        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+        let settle = 961;
+        // The step, until when a call may arrive, and the same after the step, which is at 0.
+        let table = [
+            ("back", -10_800, 10_900, 100),
+            ("over before the step", 300, -301, -301),
+            ("just over before the step", 300, -300, -300),
+            ("it would be over by the step", 300, -200, 100),
+            ("it would be over soon", 300, 600, 900),
+            ("at most as long as a call that is made now", 300, 800, settle),
+            ("a machine that slept", 30_000, -29_000, settle),
+            ("a time that cannot be", 300, 5000, 5000),
+        ];
+        for (name, by, until, expected) in table {
+            let step = Step { by: SignedDuration::from_secs(by), now: at(0), settled: at(settle) };
+            assert_eq!(step.moves(at(until)), at(expected), "{name}");
+        }
+    }
 
     #[test]
     fn a_step_is_what_the_wall_clock_moves_beyond_the_time_that_passes() {

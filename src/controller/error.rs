@@ -57,9 +57,7 @@ pub enum Error {
         object: Key,
     },
     /// A reconcile came to no end: a mistake in the operator. It is left for a while, so that it does not go on without pause.
-    #[error(
-        "VncPassword {object} comes to no end; please report this with its status and the record of its Secret"
-    )]
+    #[error("VncPassword {object} comes to no end; please report this with its status")]
     Endless {
         /// The object.
         object: Key,
@@ -118,6 +116,12 @@ mod tests {
     use kube::core::Status;
 
     use super::*;
+
+    #[test]
+    fn nobody_is_asked_to_publish_what_is_as_good_as_a_password() {
+        let text = Error::Endless { object: Key::new("n", "a") }.to_string();
+        assert!(text.ends_with("please report this with its status"), "{text}");
+    }
 
     #[test]
     fn a_server_that_asks_to_wait_is_heard() {

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::shrink;
+use super::{clock_steps::Step, shrink};
 use crate::rotation::facts::{Fingerprint, Unsettled};
 
 /// How long a call of unknown outcome is remembered after it can no longer arrive: long enough for every object that it
@@ -93,11 +93,11 @@ impl Instances {
         }
     }
 
-    /// The wall clock was set back by so much, a negative time.
-    pub fn set_back(&self, by: SignedDuration) {
+    /// The wall clock was stepped.
+    pub fn stepped(&self, step: &Step) {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         for late in table.values_mut().flatten() {
-            late.until = late.until.saturating_add(by).unwrap_or(late.until);
+            late.until = step.moves(late.until);
         }
     }
 
@@ -236,6 +236,17 @@ mod tests {
             assert_eq!(table.values().map(Vec::len).sum::<usize>(), left, "at {now}");
             assert!(table.values().all(|calls| !calls.is_empty()), "at {now}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_ends_no_wait_for_a_late_call() {
+        let instances = Instances::default();
+        instances.unsettle("i-1", late("over", 90), at(0));
+        instances.unsettle("i-1", late("late", 200), at(0));
+        let step = Step { by: SignedDuration::from_secs(1000), now: at(1100), settled: at(2061) };
+        instances.stepped(&step);
+        let until = instances.unsettled("i-1", "a", at(1100), |_| true);
+        assert_eq!(until.iter().map(|late| late.until).collect::<Vec<_>>(), [at(90), at(1200)]);
     }
 
     #[test]

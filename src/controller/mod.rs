@@ -57,13 +57,13 @@ use crate::{
     api::STATUS_CONTESTED,
     ecs::{self, Action, Asker, Limiter, Lookout, Region, Route},
     rotation::{
-        Note,
+        self, Note,
         facts::{Access, FingerprintKey, Owner, Unsettled},
         ownership::Basis,
     },
     runtime::{Lease, Metrics, Probes, Progress, Queue, Readiness, Shutdown, Source},
 };
-use clock_steps::ClockSteps;
+use clock_steps::{ClockSteps, Step};
 pub use error::Error;
 use events::Events;
 use fleets::Fleets;
@@ -383,25 +383,30 @@ impl Context {
         self.ecs.clock().local()
     }
 
-    /// The wall clock was stepped, or the machine slept. Times in memory that the clock has shown before it was set back go back
-    /// with it, and everything is decided on anew: stored times that cannot be are cut then. What a step forward has made due is
-    /// found by itself.
+    /// The wall clock was stepped, or the machine slept. Until when a call may arrive goes with the clock. After a step back so
+    /// do the other times in memory that the clock has shown before, and everything is decided on anew: stored times that
+    /// cannot be are cut then. What a step forward has made due is found by itself.
     fn clock_stepped(&self, by: SignedDuration) {
         tracing::warn!(
             seconds = by.as_secs(),
             "the clock was stepped by so many seconds, or the machine slept"
         );
+        let now = self.now();
+        let step = Step { by, now, settled: rotation::settled_at(now, self.config.settle) };
+        self.instances.stepped(&step);
+        self.registry.stepped(&step);
+        let mut term_start = self.term_start.lock().unwrap_or_else(PoisonError::into_inner);
+        *term_start = term_start.map(|start| {
+            let settled = rotation::settled_at(start, self.config.settle);
+            start.saturating_add(step.moves(settled).duration_since(settled)).unwrap_or(start)
+        });
+        drop(term_start);
         if !by.is_negative() {
             return;
         }
         self.lookout.set_back(by);
-        self.instances.set_back(by);
-        self.registry.set_back(by);
         self.identities.set_back(by);
         self.fleets.set_back(by);
-        let mut term_start = self.term_start.lock().unwrap_or_else(PoisonError::into_inner);
-        *term_start = term_start.map(|start| start.saturating_add(by).unwrap_or(start));
-        drop(term_start);
         self.wake_all(self.registry.keys(None).into_iter().map(|(key, _)| key).collect());
         for name in self.fleets.names() {
             self.wake_fleet(&name);

@@ -9,11 +9,12 @@ use std::{
     time::Instant,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 pub(super) use self::contest::{Before, Proof, Term};
 use self::contest::{Claim, Contests, Seat, contender};
 use super::{
+    clock_steps::Step,
     object::{Key, Object},
     shrink,
 };
@@ -317,17 +318,7 @@ impl Registry {
     /// Lets `change` at what is remembered of an object, if it is still the same one. Others are woken if that changes
     /// its claim.
     pub fn remember<T>(&self, object: &Object, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
-        let mut tables = self.tables();
-        let entry = tables.entries.get_mut(&object.key).filter(|entry| entry.object.uid == object.uid)?;
-        let result = change(&mut entry.memory);
-        if tables.reseat(&object.key) {
-            tables.wake_others(&object.key);
-            // What it decided before may name an owner that it has beaten by this very change.
-            if tables.seats_of(object).is_some_and(|(_, seats, _)| (2..=CROWD).contains(&seats.len())) {
-                tables.woken.push(object.key.clone());
-            }
-        }
-        Some(result)
+        self.tables().remember(object, |_, memory| change(memory))
     }
 
     /// The cloud calls that the object of that name may still cause, or that a former one of that name caused.
@@ -353,17 +344,22 @@ impl Registry {
         self.tables().wake_crowds_of(object);
     }
 
-    /// The API accepted a call of this object under that access key or role.
+    /// The API accepted a call of this object under that access key or role. `object`: as it was when the call was made. If
+    /// it names other credentials by now, those have no claim, but its value is the last one all the same.
     pub fn accepted(&self, object: &Object, principal: Arc<str>) {
-        let order = {
-            let mut tables = self.tables();
-            tables.accepted += 1;
-            tables.accepted
-        };
-        let known = self.remember(object, |memory| memory.claim.accepted(principal, order));
+        let mut tables = self.tables();
+        tables.accepted += 1;
+        let order = tables.accepted;
+        let known = tables.remember(object, |newest, memory| {
+            if newest.credentials() == object.credentials() {
+                memory.claim.accepted(principal, order);
+            } else {
+                memory.claim.accepted_of_former(order);
+            }
+        });
         if known.is_none() {
             // The object was deleted while its call was under way.
-            self.tables().departed_with(object, order);
+            tables.departed_with(object, order);
         }
     }
 
@@ -376,21 +372,28 @@ impl Registry {
         }
     }
 
-    /// The wall clock was set back by so much, a negative time.
-    pub fn set_back(&self, by: SignedDuration) {
+    /// The wall clock was stepped.
+    pub fn stepped(&self, step: &Step) {
         let mut tables = self.tables();
-        tables.spent.values().for_each(|calls| calls.set_back(by));
+        if step.by.is_negative() {
+            tables.spent.values().for_each(|calls| calls.set_back(step.by));
+        }
         for entry in tables.entries.values_mut() {
-            if let Some(calls) = &entry.memory.calls {
-                calls.set_back(by);
+            let newest = entry.newest();
+            let memory = &mut entry.memory;
+            if let Some((until, _)) = &mut memory.doubt {
+                *until = step.moves(*until);
             }
-            if let Some((until, _)) = &mut entry.memory.doubt {
-                *until = until.saturating_add(by).unwrap_or(*until);
-            }
-            entry.memory.claim.set_back(by);
-            let Memory { secret_competition, status_competition, .. } = &mut *entry.memory;
-            for competition in [secret_competition, status_competition].into_iter().flatten() {
-                competition.set_back(by);
+            memory.claim.stepped(step);
+            if step.by.is_negative() {
+                memory.calls.iter().for_each(|calls| calls.set_back(step.by));
+                let rivals = [&mut memory.secret_competition, &mut memory.status_competition];
+                rivals.into_iter().flatten().for_each(|rival| rival.set_back(step.by));
+            } else if let Some(until) = newest.status.unsettled_until()
+                && !step.was_over(until)
+            {
+                // The status is not changed: without this, it would be over by the step.
+                memory.doubt(step.moves(until).min(step.settled), false, step.now);
             }
         }
     }
@@ -735,6 +738,20 @@ impl Entry {
 }
 
 impl Tables {
+    /// See [`Registry::remember`]. `change` gets the object as the watch knows it.
+    fn remember<T>(&mut self, object: &Object, change: impl FnOnce(&Object, &mut Memory) -> T) -> Option<T> {
+        let entry = self.entries.get_mut(&object.key).filter(|entry| entry.object.uid == object.uid)?;
+        let result = change(&entry.object, &mut entry.memory);
+        if self.reseat(&object.key) {
+            self.wake_others(&object.key);
+            // What it decided before may name an owner that it has beaten by this very change.
+            if self.seats_of(object).is_some_and(|(_, seats, _)| (2..=CROWD).contains(&seats.len())) {
+                self.woken.push(object.key.clone());
+            }
+        }
+        Some(result)
+    }
+
     /// The instance that an object names, all who name it, and its own seat among them.
     fn seats_of<'a>(&'a self, object: &'a Object) -> Option<(&'a str, &'a [Seat], &'a Seat)> {
         let instance = object.spec.as_ref().ok()?.instance_id.as_str();

@@ -8,13 +8,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     backoff,
-    contents::{Change, Record, State},
+    contents::{Change, State},
     facts::{Access, Attempt, Observed, Owner, Unsettled},
     generated,
     hold::{conflicted, contested, not_written, stalled, without_identity},
     message::message,
     outcome::{self, Class},
-    reply, users,
+    reply, restart, users,
     verdict::{
         Decision, Effects, Outlook, Progress, Verdict, after, conclude, enforce_due, rest, seconds,
         settled_at,
@@ -178,15 +178,24 @@ fn take_in_record(observed: &Observed, status: &mut VncPasswordStatus, now: Time
             status.retry.get_or_insert_default().unsettled_until = until.map(Time);
         }
     }
-    let drawn = contents.record_of(instance_id).filter(|record| record.state == State::Drawn);
-    let waits = |record: &Record| {
-        let named = status.accepted.as_ref().is_some_and(|accepted| accepted.rotation == record.id);
-        named && contents.under_way(instance_id).is_some()
-    };
-    // What was accepted is not what is on its way now, or it is gone.
-    if drawn.is_some_and(|record| !waits(record)) {
-        status.accepted = None;
+    let (Some(record), Some(accepted)) = (contents.record_of(instance_id), &status.accepted) else { return };
+    let named = accepted.rotation == record.id;
+    match record.state {
+        State::Drawn if named && contents.under_way(instance_id).is_some() => return,
+        State::Done if named || !observed.generated() => return,
+        // What was accepted is not what is on its way now, or it is gone.
+        State::Drawn if !record.repeats() => {}
+        // The Secret of before was put back. A restart may have brought what was accepted since into effect, unless a look
+        // rules that out: then the value in effect is so still, and the API accepts it last.
+        State::Drawn | State::Done => {
+            let attempt = observed.attempt.as_ref();
+            let sent = attempt.is_some_and(|attempt| outcome::classify(&attempt.reply) == Class::Accepted);
+            if !sent || !restart::is_ruled_out(observed, status) {
+                status.applied = None;
+            }
+        }
     }
+    status.accepted = None;
 }
 
 /// The value that this object applied is in doubt while another object's call may replace it, or may have replaced it

@@ -276,9 +276,10 @@ fn in_effect(observed: &Observed, contents: &Contents, now: Timestamp) -> Decisi
     if due.rotation(now) && !waits {
         return begin(&known, Some(contents), Start::Draw, now);
     }
-    let notes = observed.status.accepted.iter().map(|_| restart::seen(observed)).collect();
+    let restarted = brought_by_restart(observed, contents);
+    let notes = restarted.then(|| restart::seen(observed)).into_iter().collect();
     let effects = Effects { notes, ..Effects::default() };
-    if brought_by_restart(observed, contents) && !observed.prove_claim {
+    if restarted && !observed.prove_claim {
         // Recorded first: while the status names the value as accepted, the restart would be seen once more.
         let verdict = in_sync(observed, (*known.status).clone(), effects, now);
         let overdue = due.again(now).then(|| after(now, SOON));

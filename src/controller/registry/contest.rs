@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::{
     api::{ConditionType, Reason, VncPasswordStatus},
     controller::{
+        clock_steps::Step,
         object::{Key, Object},
         shrink,
     },
@@ -102,10 +103,10 @@ impl Claim {
         self.before = Before::New;
     }
 
-    /// The wall clock was set back by so much, a negative time.
-    pub fn set_back(&mut self, by: SignedDuration) {
+    /// The wall clock was stepped.
+    pub fn stepped(&mut self, step: &Step) {
         if let Before::StoodBack { unsettled: Some(until) } = &mut self.before {
-            *until = until.saturating_add(by).unwrap_or(*until);
+            *until = step.moves(*until);
         }
     }
 
@@ -129,6 +130,11 @@ impl Claim {
     pub fn accepted(&mut self, principal: Arc<str>, order: u64) {
         let (before, accepted_as) = (self.before, Some(principal));
         *self = Self { accepted_as, accepted_order: order, before, ..Self::default() };
+    }
+
+    /// The same of a call under credentials that the object no longer names: that is no claim.
+    pub fn accepted_of_former(&mut self, order: u64) {
+        self.accepted_order = order;
     }
 
     /// The API refused a call for credentials or rights: what was accepted before is worth nothing any more.
@@ -229,7 +235,8 @@ impl Before {
         let never_called =
             status.conditions.is_empty() && status.request_id.is_none() && status.retry.is_none();
         let no_right = stalled.is_some_and(has_no_right);
-        if never_called || no_right && unsettled.is_none() {
+        // Nothing is written down before the first call of an object: if it was suspended since, it may have had one.
+        if never_called && !suspended || no_right && unsettled.is_none() {
             // A call that was refused for credentials or rights leaves no doubt.
             Self::New
         } else if suspended || no_right || stalled == Some(Reason::Conflict) {

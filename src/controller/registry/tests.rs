@@ -160,6 +160,56 @@ fn a_process_before_the_term_may_have_called_for_others() {
     }
 }
 
+/// Nothing is written down before the first call of an object. It can have been suspended while no process led.
+#[test]
+fn a_process_before_the_term_may_have_made_the_first_call_of_an_object_that_is_suspended_since() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let term = Term { settled: at(2000) };
+    let own = json!({"requestId": "R", "acceptedAs": "a"});
+    let stood_back = json!({"conditions": conflict()});
+    let table = [
+        ("for a new object", json!({}), true, true, Some(term.settled)),
+        ("for one that stood back", stood_back.clone(), true, true, Some(term.settled)),
+        ("it acted for this one", own, true, true, None),
+        ("not suspended: it would be called for first now", json!({}), false, true, None),
+        ("younger than the term", stood_back, true, false, None),
+    ];
+    for (name, own, suspended, found, expected) in table {
+        let registry = Registry::default();
+        let one = with_status(object("one", 2, "a"), own);
+        let mut other = object("other", 1, "a");
+        Arc::make_mut(other.spec.as_mut().unwrap()).suspend = suspended;
+        registry.apply(one.clone(), true);
+        registry.apply(other, found);
+        let (until, _) = registry.others_before(&one, term, at(1000), |_, _| Relation::SameIdentity);
+        assert_eq!(until, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_forward_does_not_end_the_wait_that_a_status_names() {
+    let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+    // The clock goes from 100 to 1100.
+    let step = Step { by: jiff::SignedDuration::from_secs(1000), now: at(1100), settled: at(2061) };
+    let table = [
+        ("none", None, None, None),
+        ("over before the step", Some(at(90)), None, None),
+        ("it would be over by the step", Some(at(200)), None, Some((at(1200), false))),
+        ("after the step", Some(at(1500)), None, Some((at(2061), false))),
+        ("a time that cannot be", Some(at(1_000_000)), None, Some((at(2061), false))),
+        ("a doubt in memory", None, Some((at(200), true)), Some((at(1200), true))),
+        ("both", Some(at(300)), Some((at(200), true)), Some((at(1300), true))),
+    ];
+    for (name, until, doubt, expected) in table {
+        let registry = Registry::default();
+        let one = with_status(object("one", 1, "a"), json!({"retry": {"unsettledUntil": until}}));
+        registry.apply(one.clone(), false);
+        registry.remember(&one, |memory| memory.doubt = doubt);
+        registry.stepped(&step);
+        assert_eq!(registry.doubt_of(&one), expected, "{name}");
+    }
+}
+
 #[test]
 fn a_refusal_ends_the_hints_of_all_objects_of_that_identity() {
     let registry = Registry::default();
@@ -185,6 +235,25 @@ fn a_call_that_is_accepted_after_its_object_was_deleted_counts() {
     registry.accepted(&one, "LTAI1".into());
     assert!(registry.superseded(&other, |_, _| Relation::SameIdentity));
     assert!(registry.woken().contains(&other.key));
+}
+
+#[test]
+fn a_call_that_is_accepted_after_its_object_names_other_credentials_is_no_claim_of_those() {
+    let (registry, one, other) = two(json!({}), json!({}), false);
+    registry.accepted(&other, "LTAI2".into());
+    let mut changed = object("one", 2, "b");
+    changed.generation = 2;
+    registry.apply(changed.clone(), false);
+    registry.accepted(&one, "LTAI1".into());
+    let basis = registry.remember(&changed, |memory| memory.claim.basis());
+    assert_eq!(basis, Some(Basis::None));
+    assert!(
+        registry.superseded(&other, |_, _| Relation::SameIdentity),
+        "the value is in effect all the same"
+    );
+    assert!(!registry.superseded(&changed, |_, _| Relation::SameIdentity));
+    registry.accepted(&changed, "LTAI2".into());
+    assert_eq!(registry.remember(&changed, |memory| memory.claim.basis()), Some(Basis::Accepted));
 }
 
 /// An object that generates into the Secret `shared`.

@@ -166,14 +166,31 @@ fn accepted(observed: &Observed, attempt: &Attempt, record: &Record, now: Timest
     if let Reply::Accepted { request_id } = &attempt.reply {
         status.request_id = Some(request_id.clone());
     }
-    let accepted = Accepted {
-        rotation: record.id.clone(),
-        time: seconds(attempt.at),
-        unchanged: record.repeats(),
-        start_time: None,
-    };
-    wait_for_restart(observed, accepted, &mut status);
+    if keeps_waiting(observed, attempt, record) {
+        // Taken as new, the wait would begin after a restart that this call's look shows, and nobody would see that one.
+        let before = observed.status.instance.clone().unwrap_or_default();
+        let instance = status.instance.get_or_insert_default();
+        (instance.status, instance.start_time) = (before.status, before.start_time);
+    } else {
+        let accepted = Accepted {
+            rotation: record.id.clone(),
+            time: seconds(attempt.at),
+            unchanged: record.repeats(),
+            start_time: None,
+        };
+        wait_for_restart(observed, accepted, &mut status);
+    }
     status.retry = Retry::unsettled(status.unsettled_until().filter(|until| *until > now));
     let notes = notes(observed, attempt, &status);
     restart::waiting(observed, status, Effects { notes, ..Effects::default() }, after(now, SOON), now)
+}
+
+/// Whether the value waits for a restart already, with a start time to tell it by, and no call of another object has replaced
+/// it since.
+fn keeps_waiting(observed: &Observed, attempt: &Attempt, record: &Record) -> bool {
+    observed.status.accepted.as_ref().is_some_and(|accepted| {
+        accepted.rotation == record.id
+            && accepted.start_time.is_some()
+            && observed.others_unsettled(accepted.time.0, Some(attempt.value)).is_none()
+    })
 }

@@ -21,7 +21,8 @@ pub(super) fn told_by(observed: &Observed, contents: &Contents, now: Timestamp) 
     let mut status = (*observed.status).clone();
     let Some(record) = contents.record_of(&observed.spec.instance_id) else { return status };
     let proven = proven(observed, record);
-    let restarted = status.accepted.take().is_some();
+    let waited = status.accepted.take();
+    let restarted = waited.is_some();
     let accepted = observed.attempt.as_ref();
     // A value that was in effect before is no new one.
     let just_now = restarted || accepted.is_some_and(|attempt| !attempt.repeats);
@@ -36,11 +37,13 @@ pub(super) fn told_by(observed: &Observed, contents: &Contents, now: Timestamp) 
         // Otherwise a former process brought it into effect, soon after it was drawn.
         status.last_rotation_time = Some(seconds(now));
     }
-    let applied = status.applied.take().filter(|_| known);
+    let applied = status.applied.take().filter(|_| known).map(|applied| applied.time);
+    // What a restart brought is newer than all calls before the API accepted it.
+    let accepted_at = waited.filter(|waited| waited.rotation == record.id).map(|waited| waited.time);
     status.applied = proven.then(|| Applied {
         secret_uid: contents.version.uid.to_string(),
         secret_resource_version: contents.version.resource_version.to_string(),
-        time: applied.map_or_else(|| seconds(record.drawn_at.min(now)), |applied| applied.time),
+        time: accepted_at.or(applied).unwrap_or_else(|| seconds(record.drawn_at.min(now))),
         rotation: Some(record.id.clone()),
     });
     learn(observed, &mut status);
@@ -57,11 +60,13 @@ pub(super) fn proven(observed: &Observed, record: &Record) -> bool {
         || status.accepted.as_ref().is_some_and(|accepted| accepted.rotation == record.id)
 }
 
-/// Whether the status knows of the record's rotation. Where it names none, times tell, but none that is still to come: the
-/// clock has jumped.
+/// Whether the status knows of the record's rotation. Where it does not name it, times tell: a value that is taken back has
+/// another id, but the time of its rotation. No time tells that is still to come: the clock has jumped.
 fn knows(status: &VncPasswordStatus, record: &Record, now: Timestamp) -> bool {
-    if let Some(applied) = &status.applied {
-        return applied.rotation.as_ref() == Some(&record.id);
+    match status.applied.as_ref().map(|applied| applied.rotation.as_ref()) {
+        Some(None) => return false,
+        Some(Some(rotation)) if *rotation == record.id => return true,
+        Some(Some(_)) | None => {}
     }
     let last = status.last_rotation_time.as_ref().map(|last| last.0);
     record.drawn_at <= now && last >= Some(record.drawn_at)

@@ -61,8 +61,10 @@ pub(super) fn begun(
     if let Some(former) = former
         && matches!(start, Start::Repeat | Start::Reapply)
     {
-        // No rotation: the same value once more.
-        record = Record { id: former.id.clone(), drawn_at: former.drawn_at, ..record };
+        // No rotation: the same value once more. What is taken back has an id of its own: if the record of before is put back
+        // meanwhile, it must not look as if a restart had been seen.
+        let id = if start == Start::Repeat { former.id.clone() } else { record.id };
+        record = Record { id, drawn_at: former.drawn_at, ..record };
     }
     let next = Change::Set(next.clone());
     match contents {

@@ -1038,6 +1038,136 @@ fn a_look_that_failed_does_not_end_the_wait_for_the_instance() {
     assert!(steps.iter().any(|step| step.starts_with("send")), "{steps:?}");
 }
 
+/// The instance was restarted while no operator ran, and the value that it brought is sent once more to prove a claim.
+#[test]
+fn a_proof_of_a_value_that_waits_for_a_restart_keeps_what_tells_the_restart() {
+    let table = [
+        ("another start time", "Running", 1, Activation::Manual),
+        ("another start time, and restarts allowed", "Running", 1, Activation::Reboot),
+        ("a stop was seen, within the same minute", "Stopped", -60, Activation::Manual),
+    ];
+    for (name, was, start, activation) in table {
+        let mut play = waiting_for_a_restart(Activation::Manual, false);
+        play.run(102);
+        play.observed.look = Some(look(110, was, false, -60));
+        play.run(110);
+        change(&mut play.observed, |spec| spec.activation = activation);
+        play.observed.allow_reboot = true;
+        play.observed.prove_claim = true;
+        play.observed.look = Some(look(200, "Running", false, start));
+        assert_eq!(play.run(200), ["read", "write drawn unsettled", "send Drawn2"], "{name}");
+        play.observed.prove_claim = false;
+        play.observed.look = Some(look(202, "Running", false, start));
+        assert_eq!(play.run(202), ["read", "write key=Drawn2 -next previous=Drawn1 done"], "{name}");
+        assert_eq!((reasons(play.status()), &play.status().accepted), ((True, None, None), &None), "{name}");
+    }
+    // Where another object's call may have come in between, the restart may have brought that one's value.
+    let mut play = waiting_for_a_restart(Activation::Manual, false);
+    play.run(102);
+    play.observed.history.unsettled.push(Unsettled { value: None, until: at(150), by_other: true });
+    play.observed.prove_claim = true;
+    play.observed.look = Some(look(200, "Running", false, 1));
+    assert_eq!(play.run(200), ["read", "send Drawn2"]);
+    play.observed.prove_claim = false;
+    for second in [202, 300] {
+        play.observed.look = Some(look(second, "Running", false, 1));
+        play.run(second);
+        assert!(play.status().accepted.is_some(), "at {second}");
+    }
+}
+
+/// Another object's call was late when the password was drawn, and could no longer arrive when the API accepted it.
+#[test]
+fn what_a_restart_brought_counts_from_when_it_was_accepted() {
+    let mut play = Play::needs_restarts().reply([refused("IncorrectInstanceStatus")]);
+    play.asked(100);
+    play.observed.look = Some(look(100, "Running", false, -60));
+    play.run(100);
+    let value = Some(print("Theirs"));
+    play.observed.history.unsettled.push(Unsettled { value, until: at(1000), by_other: true });
+    play.observed.look = Some(look(1005, "Running", false, -60));
+    assert_eq!(play.run(1005), ["read", "send Drawn2"]);
+    play.observed.look = Some(look(1007, "Running", false, -60));
+    play.run(1007);
+    play.observed.look = Some(look(1100, "Running", false, 18));
+    assert_eq!(play.run(1100), ["read", "write key=Drawn2 -next previous=Drawn1 done"]);
+    assert_eq!(play.status().applied.as_ref().unwrap().time, Time(at(1005)));
+    play.observed.look = Some(look(1200, "Running", false, 18));
+    assert_eq!(play.run(1200), [""; 0]);
+    assert_eq!((reasons(play.status()), play.status().rotations), ((True, None, None), Some(2)));
+}
+
+/// Another writer puts back the whole Secret of before, record included, while Drawn2 waits for a restart: at the next restart
+/// the console would have Drawn2, which no Secret holds any more.
+#[test]
+fn a_secret_that_is_restored_while_another_value_waits_for_a_restart_is_sent_once_more() {
+    let again = ["read", "write next=Drawn1 drawn", "send Drawn1"];
+    let table = [
+        ("not restarted", -60, None, true),
+        ("restarted meanwhile: Drawn2 may be in effect", 1, None, false),
+        ("the call is refused at first", -60, Some(refused("IncorrectInstanceStatus")), false),
+    ];
+    for (name, start, reply, known_in_effect) in table {
+        let mut play = Play::needs_restarts();
+        let before = play.secret.clone();
+        play.asked(100);
+        play.observed.look = Some(look(100, "Running", false, -60));
+        play.run(100);
+        play.observed.look = Some(look(102, "Running", false, -60));
+        play.run(102);
+        let version = play.stored().version;
+        play.secret = before.map(|before| Stored { version, ..before });
+        play.observed.rotate_at = RotateAt::Never;
+        play.observed.look = Some(look(110, "Running", false, start));
+        let refused = reply.is_some();
+        play.replies.extend(reply);
+        let steps = play.run(110);
+        assert_eq!(steps[..3], again, "{name}");
+        let restarts = |play: &Play| {
+            play.verdict.as_ref().unwrap().notes.iter().any(|note| note.text.contains("was restarted"))
+        };
+        assert!(!restarts(&play), "{name}");
+        if refused {
+            assert_eq!(play.status().ready(), False, "{name}: the instance may be restarting");
+            play.observed.look = Some(look(800, "Running", false, 2));
+            assert_eq!(play.run(800), ["read", "send Drawn1"], "{name}");
+        }
+        if known_in_effect {
+            assert_eq!(steps[3..], ["write key=Drawn1 -next done"], "{name}");
+            assert_eq!(reasons(play.status()), (True, None, None), "{name}");
+            assert_eq!(play.status().accepted, None, "{name}");
+            assert_eq!(play.run(120), [""; 0], "{name}");
+        } else {
+            assert_eq!(play.status().ready(), False, "{name}");
+            assert!(play.status().accepted.as_ref().unwrap().unchanged, "{name}");
+        }
+        assert_eq!(play.status().rotations, Some(1), "{name}");
+    }
+}
+
+/// The same while the object takes its own value back after another object's call.
+#[test]
+fn a_secret_that_is_restored_while_a_value_is_taken_back_is_not_taken_for_restarted() {
+    let mut play = Play::needs_restarts();
+    let before = play.secret.clone();
+    play.observed.superseded = true;
+    play.observed.look = Some(look(100, "Running", false, -60));
+    assert_eq!(play.run(100), ["read", "write next=Drawn1 drawn", "send Drawn1"]);
+    play.observed.superseded = false;
+    play.observed.look = Some(look(102, "Running", false, -60));
+    play.run(102);
+    let version = play.stored().version;
+    play.secret = before.map(|before| Stored { version, ..before });
+    assert_eq!(play.run(110), ["read", "write next=Drawn1 drawn", "send Drawn1"]);
+    assert_eq!(play.status().ready(), False);
+    assert_eq!(play.status().reason(ConditionType::RebootRequired), Some(Reason::RebootRequired));
+    play.observed.look = Some(look(112, "Running", false, -60));
+    play.run(112);
+    play.observed.look = Some(look(200, "Running", false, 2));
+    assert_eq!(play.run(200), ["read", "write key=Drawn1 -next done"]);
+    assert_eq!((play.status().ready(), play.status().rotations), (True, Some(1)));
+}
+
 /// A late call of another object had settled before the password was accepted that the restart brought into effect: there is
 /// nothing to send once more. Sent from within the same reconcile, it would be taken for what the restart brought.
 #[test]
