@@ -136,13 +136,11 @@ impl Fleets {
     pub fn may_ask(&self, name: &Arc<str>, now: Timestamp) -> Result<(), Timestamp> {
         let mut asks = self.asks();
         let asks = asks.entry(Arc::clone(name)).or_default();
-        match asks.opens(now) {
-            Some(opens) => Err(opens),
-            None => {
-                asks.spend(now);
-                Ok(())
-            }
+        if let Some(opens) = asks.opens(now) {
+            return Err(opens);
         }
+        asks.spend(now);
+        Ok(())
     }
 
     /// Forgets what counts no more.
