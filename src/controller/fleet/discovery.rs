@@ -302,15 +302,16 @@ impl Asking<'_> {
             }
             let route =
                 Route { action: Action::DescribeInstances, scope: identity.scope(), region: region.as_str() };
+            let place = self.context.discovering.acquire().await;
             let ticket = match limiter.admit(route, &asker, self.context.now()) {
                 Ok(ticket) => ticket,
                 Err(opens) => {
+                    drop(place);
                     let pause = crate::controller::vnc_password::until(opens, self.context.now());
                     tokio::time::sleep(pause.min(COMPARED)).await;
                     continue;
                 }
             };
-            let place = self.context.discovering.acquire().await;
             let reply = call().await;
             drop(place);
             let now = self.context.now();
