@@ -5,7 +5,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `learning` | how many calls a minute pass |
+//! | `estimate` | how many calls a minute pass |
 //! | `pace` | when the next call may begin |
 //! | `turns` | whose call that is |
 //! | `gate` | the two together, for one account, region and action |
@@ -14,8 +14,8 @@
 //!
 //! None of them knows a clock: time is a parameter, in microseconds of the cloud's clock. Only this file is shared.
 
+mod estimate;
 mod gate;
-mod learning;
 mod pace;
 mod rates;
 #[cfg(test)]
@@ -34,7 +34,6 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Clock;
 use gate::Gate;
-use pace::Micros;
 pub use pace::Ticket;
 pub use rates::{InvalidRate, Rates};
 pub use turns::Asker;
@@ -93,8 +92,14 @@ pub struct State {
     pub waiting: usize,
 }
 
+/// Microseconds of the cloud's clock, from 1970.
+type Micros = i64;
+
+const SECOND: Micros = 1_000_000;
+/// The cloud counts for this long.
+const MINUTE: Micros = 60 * SECOND;
 /// A clock that shows less than before, by more than this, was set back.
-const SET_BACK: Micros = 5_000_000;
+const SET_BACK: Micros = 5 * SECOND;
 
 #[derive(Debug)]
 struct Gates {
@@ -118,7 +123,7 @@ impl Limiter {
     #[must_use]
     pub fn new(rates: Rates, clock: Clock) -> Self {
         let gates = Gates { table: HashMap::new(), latest: Micros::MIN };
-        Self { rates, clock, minute: pace::MINUTE, gates: Mutex::new(gates) }
+        Self { rates, clock, minute: MINUTE, gates: Mutex::new(gates) }
     }
 
     /// The same for a cloud that counts for so long: 60 s, but in a test.
@@ -210,11 +215,12 @@ impl Limiter {
         called
     }
 
-    /// The time between two calls at the pace that is kept to now; `None`: there is none.
+    /// The time between two calls at the rate in force now; `None`: no limit.
     #[must_use]
-    pub fn spacing(&self, route: Route<'_>) -> Option<Duration> {
-        let calls = match self.gates().table.get(&key(route)) {
-            Some(gate) => gate.pace.calls(),
+    pub fn spacing(&self, route: Route<'_>, now: Timestamp) -> Option<Duration> {
+        let cloud = self.cloud(now);
+        let calls = match self.gates_at(cloud).table.get(&key(route)) {
+            Some(gate) => gate.pace.calls(cloud),
             None => self.rates.of(route.action),
         };
         let minute = Duration::from_micros(self.minute.unsigned_abs());
@@ -230,14 +236,14 @@ impl Limiter {
             scope: scope.clone(),
             region: region.clone(),
             closed: gate.pace.is_closed(cloud),
-            calls: gate.pace.calls(),
+            calls: gate.pace.calls(cloud),
             waiting: gate.waiting(),
         };
         self.gates_at(cloud).table.iter().map(state).collect()
     }
 
     fn with<T>(&self, route: Route<'_>, cloud: Micros, change: impl FnOnce(&mut Gate) -> T) -> T {
-        let new = || Gate::new(self.rates.of(route.action)).with_minutes_of(self.minute);
+        let new = || Gate::new(self.rates.of(route.action), self.minute);
         change(self.gates_at(cloud).table.entry(key(route)).or_insert_with(new))
     }
 

@@ -25,6 +25,14 @@ fn second(at: Timestamp) -> f64 {
     at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64()
 }
 
+/// So many calls that pass.
+fn pass(limiter: &Limiter, calls: usize, now: Timestamp) {
+    for number in 0..calls {
+        let ticket = limiter.admit(ROUTE, &asker(&number.to_string()), now).unwrap();
+        limiter.passed(ROUTE, ticket, now);
+    }
+}
+
 /// A call that is made and throttled at once.
 fn throttle(limiter: &Limiter, name: &str, after: Option<Duration>, now: Timestamp) -> Timestamp {
     let ticket = limiter.admit(ROUTE, &asker(name), now).unwrap();
@@ -54,20 +62,19 @@ fn the_reply_can_say_how_long() {
 }
 
 #[test]
-fn it_opens_after_one_call_that_passes() {
+fn it_opens_after_one_call_that_passes_and_the_rate_doubles() {
     let limiter = limiter();
-    for number in 0..60 {
-        let ticket = limiter.admit(ROUTE, &asker(&number.to_string()), at(20)).unwrap();
-        limiter.passed(ROUTE, ticket, at(20));
-    }
-    assert_eq!(limiter.spacing(ROUTE), None);
+    pass(&limiter, 200, at(20));
+    assert_eq!(limiter.spacing(ROUTE, at(29)), None);
     throttle(&limiter, "a", None, at(30));
-    assert_eq!(limiter.spacing(ROUTE), Some(Duration::from_secs(60) / 57));
+    assert_eq!(limiter.spacing(ROUTE, at(59)), Some(Duration::from_secs(60) / 100));
     let first = limiter.admit(ROUTE, &asker("a"), at(60)).unwrap();
     assert!(limiter.admit(ROUTE, &asker("b"), at(60)).is_err(), "nobody else while it is out");
     limiter.passed(ROUTE, first, at(60));
     assert!(limiter.admit(ROUTE, &asker("b"), at(61)).is_ok());
-    assert_eq!(limiter.states(at(62))[0].calls, Some(57));
+    assert_eq!(limiter.states(at(89))[0].calls, Some(100));
+    assert_eq!(limiter.states(at(90))[0].calls, Some(200));
+    assert_eq!(limiter.spacing(ROUTE, at(90)), Some(Duration::from_secs(60) / 200));
 }
 
 #[test]
@@ -100,10 +107,7 @@ fn minutes_are_those_of_the_clouds_clock() {
 #[test]
 fn each_of_a_crowd_is_told_a_time_of_its_own_and_keeps_it() {
     let limiter = limiter();
-    for number in 0..100 {
-        let ticket = limiter.admit(ROUTE, &asker(&number.to_string()), at(20)).unwrap();
-        limiter.passed(ROUTE, ticket, at(20));
-    }
+    pass(&limiter, 190, at(20));
     throttle(&limiter, "first", None, at(30));
     let told: Vec<_> = (0..1000)
         .map(|number| limiter.line_up(ROUTE, &asker(&number.to_string()), at(31)))
@@ -153,12 +157,12 @@ fn a_ceiling_is_what_the_user_says() {
 #[test]
 fn a_minute_can_be_shorter_for_a_test() {
     let limiter = limiter().with_minutes_of(Duration::from_secs(6));
-    for number in 0..60 {
-        let ticket = limiter.admit(ROUTE, &asker(&number.to_string()), at(20)).unwrap();
-        limiter.passed(ROUTE, ticket, at(20));
-    }
+    pass(&limiter, 60, at(20));
     assert_eq!(throttle(&limiter, "a", None, at(21)), at(24));
-    assert_eq!(limiter.spacing(ROUTE), Some(Duration::from_secs(6) / 57));
+    assert_eq!(limiter.spacing(ROUTE, at(21)), Some(Duration::from_secs(6) / 60));
+    let first = limiter.admit(ROUTE, &asker("a"), at(24)).unwrap();
+    limiter.passed(ROUTE, first, at(24));
+    assert_eq!(limiter.spacing(ROUTE, at(27)), Some(Duration::from_secs(6) / 120));
 }
 
 /// Once each second somebody asks for a call, which passes at once.
@@ -175,10 +179,7 @@ fn a_stepped_clock_closes_no_gate_for_long() {
     ];
     for (name, steps) in table {
         let limiter = limiter();
-        for number in 0..60 {
-            let ticket = limiter.admit(ROUTE, &asker(&number.to_string()), at(HOURS + 20)).unwrap();
-            limiter.passed(ROUTE, ticket, at(HOURS + 20));
-        }
+        pass(&limiter, 60, at(HOURS + 20));
         throttle(&limiter, "a", None, at(HOURS + 30));
         let under_way = limiter.admit(ROUTE, &asker("a"), at(HOURS + 60)).unwrap();
         let time = |second: i64| {
