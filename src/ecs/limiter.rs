@@ -32,7 +32,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Clock;
+use super::{Clock, Error};
+use crate::rotation::outcome::{Class, classify};
 use gate::Gate;
 pub use pace::Ticket;
 pub use rates::{InvalidRate, Rates};
@@ -98,6 +99,42 @@ type Micros = i64;
 const SECOND: Micros = 1_000_000;
 /// The cloud counts for this long.
 const MINUTE: Micros = 60 * SECOND;
+/// What the end of a call says of the rate of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// A reply came that was not throttled.
+    Passed,
+    /// No reply came, or the call was not made: that says nothing.
+    Lost,
+    /// The reply was throttled; how long it asks to wait, where it says so.
+    Throttled(Option<Micros>),
+    /// Whether the call was done is not known, and the reply asks to wait for so long.
+    LostAndThrottled(Micros),
+}
+
+impl Ended {
+    fn of(error: Option<&Error>) -> Self {
+        let Some(error) = error else { return Self::Passed };
+        if error.was_not_made() {
+            return Self::Lost;
+        }
+        let wait = error.retry_after().map(|wait| Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX));
+        match classify(&error.into()) {
+            Class::Throttled => Self::Throttled(wait),
+            Class::OutcomeUnknown => wait.map_or(Self::Lost, Self::LostAndThrottled),
+            Class::Unreachable => Self::Lost,
+            Class::Accepted
+            | Class::Waiting
+            | Class::InvalidInput
+            | Class::NotFound
+            | Class::Denied
+            | Class::Credentials
+            | Class::Signing
+            | Class::Refused => Self::Passed,
+        }
+    }
+}
+
 /// A clock that shows less than before, by more than this, was set back.
 const SET_BACK: Micros = 5 * SECOND;
 
@@ -143,8 +180,7 @@ impl Limiter {
         }
     }
 
-    /// Asks for one call now. Whoever gets the ticket calls, and tells how that went by [`Limiter::passed`],
-    /// [`Limiter::throttled`] or [`Limiter::lost`].
+    /// Asks for one call now. Whoever gets the ticket calls, and tells how that went by [`Limiter::ended`].
     ///
     /// # Errors
     /// It is not this one's turn: it stands in the line, and the time is when to come back.
@@ -177,31 +213,31 @@ impl Limiter {
         self.gates().table.values_mut().for_each(|gate| gate.withdraw(asker));
     }
 
-    /// A reply came that was not throttled.
-    pub fn passed(&self, route: Route<'_>, ticket: Ticket, now: Timestamp) {
-        let cloud = self.cloud(now);
-        self.with(route, cloud, |gate| gate.pace.passed(ticket, cloud));
-    }
-
-    /// No reply came, or the call was not sent.
-    pub fn lost(&self, route: Route<'_>, ticket: Ticket, now: Timestamp) {
-        let cloud = self.cloud(now);
-        self.with(route, cloud, |gate| gate.pace.lost(ticket, cloud));
-    }
-
-    /// A reply was throttled: the gate closes, as long as the reply says or until the cloud's next minute. The caller
-    /// goes first then. Returns when it is to come.
-    pub fn throttled(
+    /// Takes in how a call ended; `error`: why it failed. When to come again, where the reply closes the gate: a caller
+    /// that was throttled goes first then.
+    pub fn ended(
         &self,
         route: Route<'_>,
         asker: &Asker,
         ticket: Ticket,
-        retry_after: Option<Duration>,
+        error: Option<&Error>,
         now: Timestamp,
-    ) -> Timestamp {
+    ) -> Option<Timestamp> {
         let cloud = self.cloud(now);
-        let wait = retry_after.map(|wait| Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX));
-        local(self.with(route, cloud, |gate| gate.throttled(asker, ticket, wait, cloud)), cloud, now)
+        let ended = Ended::of(error);
+        let closed = self.with(route, cloud, |gate| match ended {
+            Ended::Passed => {
+                gate.pace.passed(ticket, cloud);
+                None
+            }
+            Ended::Lost => {
+                gate.pace.lost(ticket, cloud);
+                None
+            }
+            Ended::Throttled(wait) => Some(gate.throttled(asker, ticket, wait, cloud)),
+            Ended::LostAndThrottled(wait) => Some(gate.pace.throttled(ticket, Some(wait), cloud)),
+        });
+        closed.map(|opens| local(opens, cloud, now))
     }
 
     /// Those that were told of a later time and can call now, since others left the line or more passes than before.

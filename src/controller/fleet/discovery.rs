@@ -314,36 +314,16 @@ impl Asking<'_> {
             };
             let reply = call().await;
             drop(place);
-            let now = self.context.now();
+            limiter.ended(route, &asker, ticket, reply.as_ref().err(), self.context.now());
             let error = match reply {
-                Ok(reply) => {
-                    limiter.passed(route, ticket, now);
-                    return Ok(reply);
-                }
+                Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            let class = classify(&(&error).into());
-            if error.was_not_made() {
-                limiter.lost(route, ticket, now);
-                return Err(failed(region, &error));
-            }
-            match class {
-                Class::Throttled => {
-                    limiter.throttled(route, &asker, ticket, error.retry_after(), now);
-                }
-                Class::OutcomeUnknown | Class::Unreachable => {
-                    limiter.lost(route, ticket, now);
-                    return Err(failed(region, &error));
-                }
+            match classify(&(&error).into()) {
+                Class::Throttled if !error.was_not_made() => {}
                 // A cached key may just have been renewed, a nonce or a date may have been wrong.
-                Class::Credentials | Class::Signing if again => {
-                    limiter.passed(route, ticket, now);
-                    again = false;
-                }
-                _ => {
-                    limiter.passed(route, ticket, now);
-                    return Err(failed(region, &error));
-                }
+                Class::Credentials | Class::Signing if again && !error.was_not_made() => again = false,
+                _ => return Err(failed(region, &error)),
             }
         }
     }
