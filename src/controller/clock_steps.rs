@@ -40,8 +40,9 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// Until when a call may arrive, by the clock after the step. What was over before a step forward stays over.
-    pub fn moves(&self, until: Timestamp) -> Timestamp {
+    /// Converts the end of a wait for a late call to the clock after the step. A step forward extends it to `settled` at most;
+    /// a wait that was over stays over.
+    pub fn deadline_after(&self, until: Timestamp) -> Timestamp {
         let moved = until.saturating_add(self.by).unwrap_or(until);
         if self.by.is_negative() {
             moved
@@ -75,11 +76,11 @@ mod tests {
             ("it would be over soon", 300, 600, 900),
             ("at most as long as a call that is made now", 300, 800, settle),
             ("a machine that slept", 30_000, -29_000, settle),
-            ("a time that cannot be", 300, 5000, 5000),
+            ("later than any call may arrive: unchanged", 300, 5000, 5000),
         ];
         for (name, by, until, expected) in table {
             let step = Step { by: SignedDuration::from_secs(by), now: at(0), settled: at(settle) };
-            assert_eq!(step.moves(at(until)), at(expected), "{name}");
+            assert_eq!(step.deadline_after(at(until)), at(expected), "{name}");
         }
     }
 

@@ -97,7 +97,7 @@ impl Instances {
     pub fn stepped(&self, step: &Step) {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         for late in table.values_mut().flatten() {
-            late.until = step.moves(late.until);
+            late.until = step.deadline_after(late.until);
         }
     }
 

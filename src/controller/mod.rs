@@ -267,7 +267,7 @@ async fn ready_or_stopped(readiness: &Readiness, stop: &mut Shutdown) {
     }
 }
 
-/// Fleets that are passed over, or ask the cloud, at the same time.
+/// Fleets that are reconciled, and calls that discover instances, at the same time.
 const FLEETS: usize = 4;
 /// How often what is over is forgotten.
 const PRUNE: Duration = Duration::from_mins(1);
@@ -398,7 +398,7 @@ impl Context {
         let mut term_start = self.term_start.lock().unwrap_or_else(PoisonError::into_inner);
         *term_start = term_start.map(|start| {
             let settled = rotation::settled_at(start, self.config.settle);
-            start.saturating_add(step.moves(settled).duration_since(settled)).unwrap_or(start)
+            start.saturating_add(step.deadline_after(settled).duration_since(settled)).unwrap_or(start)
         });
         drop(term_start);
         if !by.is_negative() {

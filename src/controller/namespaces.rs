@@ -71,8 +71,9 @@ impl Namespaces {
         News { served: !was_served && is_served(&watches, scope), restored, unreadable: false }
     }
 
-    /// The namespace cannot be read. That of all namespaces is waited for.
-    pub fn cannot_read(&self, scope: &Arc<str>, resource: Resource) -> News {
+    /// Records that this watch of the namespace fails; it is news the first time. A watch of all namespaces is never marked:
+    /// the operator waits for it.
+    pub fn mark_unreadable(&self, scope: &Arc<str>, resource: Resource) -> News {
         let mut watches = self.watches();
         let progress = watches.get_mut(&(Some(Arc::clone(scope)), resource));
         let unreadable = progress.is_some_and(|progress| !std::mem::replace(&mut progress.unreadable, true));
@@ -136,12 +137,12 @@ mod tests {
     fn one_that_is_refused_holds_up_no_other_and_is_served_as_soon_as_it_can_be_read() {
         let (both, names) = of(&["a", "b"]);
         let [a, b] = &names[..] else { unreachable!() };
-        assert!(both.cannot_read(b, Objects).unreadable);
-        assert!(!both.cannot_read(b, Objects).unreadable, "it is news once");
+        assert!(both.mark_unreadable(b, Objects).unreadable);
+        assert!(!both.mark_unreadable(b, Objects).unreadable, "it is news once");
         both.listed(Some(a), Objects);
         assert!(both.listed(Some(a), Secrets).served);
         assert!(!both.are_ready(), "the Secrets of b may still come");
-        both.cannot_read(b, Secrets);
+        both.mark_unreadable(b, Secrets);
         assert!(both.are_ready());
         assert_eq!((both.serve(a), both.serve(b), both.unreadable()), (true, false, vec![Arc::clone(b)]));
         assert_eq!(both.listed(Some(b), Secrets), News { restored: true, ..News::default() });
@@ -149,7 +150,7 @@ mod tests {
         assert_eq!(both.listed(Some(b), Objects), News { served: true, restored: true, unreadable: false });
         assert!(both.serve(b) && both.unreadable().is_empty());
         // It is refused again: what is known of it is served on.
-        assert!(both.cannot_read(b, Secrets).unreadable);
+        assert!(both.mark_unreadable(b, Secrets).unreadable);
         assert!(both.serve(b) && both.are_ready());
         assert_eq!(both.listed(Some(b), Secrets), News { restored: true, ..News::default() });
     }
@@ -158,8 +159,8 @@ mod tests {
     fn where_none_can_be_read_the_operator_is_not_ready() {
         let (both, names) = of(&["a", "b"]);
         for name in &names {
-            both.cannot_read(name, Objects);
-            both.cannot_read(name, Secrets);
+            both.mark_unreadable(name, Objects);
+            both.mark_unreadable(name, Secrets);
         }
         assert!(!both.are_ready());
         assert_eq!(both.unreadable(), names);

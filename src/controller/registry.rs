@@ -382,7 +382,7 @@ impl Registry {
             let newest = entry.newest();
             let memory = &mut entry.memory;
             if let Some((until, _)) = &mut memory.doubt {
-                *until = step.moves(*until);
+                *until = step.deadline_after(*until);
             }
             memory.claim.stepped(step);
             if step.by.is_negative() {
@@ -393,7 +393,7 @@ impl Registry {
                 && !step.was_over(until)
             {
                 // The status is not changed: without this, it would be over by the step.
-                memory.doubt(step.moves(until).min(step.settled), false, step.now);
+                memory.doubt(step.deadline_after(until).min(step.settled), false, step.now);
             }
         }
     }

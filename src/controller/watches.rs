@@ -174,9 +174,9 @@ fn failed<K: kube::Resource<DynamicType = ()>>(error: &watcher::Error) {
     tracing::warn!(resource = %K::plural(&()), %error, "watch failed; it is started again");
 }
 
-/// After so long of failures the others no longer wait for the first list of a namespace's Secrets. For its objects they wait:
-/// the owner of an instance may be among them.
-const FIRST_LIST: Duration = Duration::from_secs(30);
+/// How long the first list of a namespace's Secrets may fail before the operator goes on without it. It always waits for the
+/// list of VncPasswords, because the owner of an instance may be in it.
+const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait before a namespace that the API server refused to show is listed again.
 const REFUSED: Duration = Duration::from_secs(5);
 /// The same, where it may be listed and not watched.
@@ -214,7 +214,7 @@ async fn watch<K>(
                     }
                 }
                 (Err(error), Some(namespace)) if is_refused(&error) => {
-                    let news = context.namespaces.cannot_read(namespace, resource);
+                    let news = context.namespaces.mark_unreadable(namespace, resource);
                     follow_namespace::<K>(context, scope.as_ref(), news, readiness);
                     break;
                 }
@@ -223,9 +223,9 @@ async fn watch<K>(
                     if let Some(namespace) = &scope
                         && resource == Resource::Secrets
                         && listed_at.is_none()
-                        && begun.elapsed() >= FIRST_LIST
+                        && begun.elapsed() >= FIRST_LIST_TIMEOUT
                     {
-                        let news = context.namespaces.cannot_read(namespace, resource);
+                        let news = context.namespaces.mark_unreadable(namespace, resource);
                         follow_namespace::<K>(context, scope.as_ref(), news, readiness);
                     }
                     // The stream begins again when it is asked for the next event.
@@ -278,7 +278,7 @@ fn follow_namespace<K: kube::Resource<DynamicType = ()>>(
     if news.unreadable {
         tracing::warn!(
             namespace, %resource,
-            "the operator cannot list or watch this namespace: a right is missing, the namespace is gone, or its list fails; it is retried, and the other namespaces are served"
+            "the operator cannot list or watch this namespace: a right is missing, the namespace is gone, or the list of its Secrets fails; it is retried, and the other namespaces are served"
         );
     }
     if news.restored {

@@ -99,12 +99,13 @@ type Micros = i64;
 const SECOND: Micros = 1_000_000;
 /// The cloud counts for this long.
 const MINUTE: Micros = 60 * SECOND;
+
 /// What the end of a call says of the rate of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
     /// A reply came that was not throttled.
     Passed,
-    /// No reply came, or the call was not made: that says nothing.
+    /// The outcome is unknown and the reply does not ask to wait, or the call was not made: the rate stays.
     Lost,
     /// The reply was throttled; how long it asks to wait, where it says so.
     Throttled(Option<Micros>),
@@ -180,7 +181,7 @@ impl Limiter {
         }
     }
 
-    /// Asks for one call now. Whoever gets the ticket calls, and tells how that went by [`Limiter::ended`].
+    /// Asks for one call now. The caller reports how the call ended by [`Limiter::ended`].
     ///
     /// # Errors
     /// It is not this one's turn: it stands in the line, and the time is when to come back.
@@ -213,8 +214,8 @@ impl Limiter {
         self.gates().table.values_mut().for_each(|gate| gate.withdraw(asker));
     }
 
-    /// Takes in how a call ended; `error`: why it failed. When to come again, where the reply closes the gate: a caller
-    /// that was throttled goes first then.
+    /// Records how a call ended; `error`: why it failed. Returns when to retry, if the reply closed the gate: a caller that
+    /// was throttled goes first then.
     pub fn ended(
         &self,
         route: Route<'_>,

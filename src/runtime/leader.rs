@@ -138,8 +138,8 @@ impl Elector {
     /// Gets the right and keeps it; asks for the end of the term when it is lost. Never returns: it is the term that ends.
     pub async fn lead(&mut self, term: &Stop) -> Infallible {
         if let Some(former) = &mut self.former {
-            // All of this version ask for the own Lease first, so no two of them wait for each other. The other is looked at
-            // meanwhile: of a holder that is gone both run out at the same time, not one after the other.
+            // All of this version ask for the own Lease first, so no two of them wait for each other. The other is polled
+            // meanwhile, so that both Leases of a dead holder expire at the same time, not one after the other.
             tokio::select! {
                 () = self.own.acquire() => {}
                 never = former.observe() => match never {},
@@ -198,10 +198,10 @@ impl Candidate {
         tracing::info!(lease = self.name, identity = self.identity, "holds the Lease");
     }
 
-    /// Looks at the lease without taking it, so that it is known since when it has stood unchanged. Never returns.
+    /// Polls the Lease without taking it, to measure how long it is unchanged. Never returns.
     async fn observe(&mut self) -> Infallible {
         loop {
-            // A look that failed says nothing; the next one may.
+            // A poll that fails changes nothing.
             if let Ok(Ok(lease)) = tokio::time::timeout(REQUEST, self.leases.get_opt(&self.name)).await {
                 self.see(lease.as_ref());
             }
@@ -209,7 +209,7 @@ impl Candidate {
         }
     }
 
-    /// Notes what stands in the lease, where it is not what stood there before.
+    /// Records what the Lease holds, and when, if it has changed.
     fn see(&mut self, lease: Option<&Lease>) {
         let Some(spec) = lease.map(|lease| lease.spec.clone().unwrap_or_default()) else { return };
         if self.sighting.as_ref().is_none_or(|seen| seen.spec != spec) {

@@ -106,7 +106,7 @@ impl Claim {
     /// The wall clock was stepped.
     pub fn stepped(&mut self, step: &Step) {
         if let Before::StoodBack { unsettled: Some(until) } = &mut self.before {
-            *until = step.moves(*until);
+            *until = step.deadline_after(*until);
         }
     }
 

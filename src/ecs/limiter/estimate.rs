@@ -50,29 +50,22 @@ struct Steady {
 }
 
 impl State {
-    /// The state after a throttled reply in a minute in which `passed` calls passed.
-    fn throttled(self, passed: u32, rates: InForce) -> Self {
+    /// The state after a throttled reply in a minute in which `passed` calls passed. `rate`: the rate a minute ago, which could
+    /// use up the minute. While doubling, the present rate is up to four times as high: the minute that meets the limit would look
+    /// as if others had used it.
+    fn throttled(self, passed: u32, rate: u32) -> Self {
         let target = match self {
             Self::Open => return Self::Doubling { from: FIRST_RATE.max(passed / 2), target: None },
             Self::Doubling { target, .. } => target,
             Self::Steady(steady) => Some(steady),
         };
-        if passed < rates.minute_ago.div_ceil(2) {
-            // Others used the minute.
-            Self::Doubling { from: (rates.now / 2).max(1), target }
+        if passed < rate.div_ceil(2) {
+            // Others used the minute. The present rate may not have been used at all.
+            Self::Doubling { from: (rate / 2).max(1), target }
         } else {
             Self::Steady(Steady { rate: percent(passed, USED_PERCENT).max(1), limit: passed })
         }
     }
-}
-
-/// The rates in force when a reply was throttled, in calls a minute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct InForce {
-    now: u32,
-    /// While doubling, the rate that could use up the minute. The present rate is up to four times as high: the minute
-    /// that meets the limit would look as if others had used it.
-    minute_ago: u32,
 }
 
 /// The first throttled reply of a minute, and what was known before it.
@@ -80,7 +73,8 @@ struct InForce {
 struct Throttled {
     minute: Minute,
     state: State,
-    rates: InForce,
+    /// The rate a minute before, in calls a minute.
+    rate: u32,
     patience: i64,
 }
 
@@ -142,13 +136,19 @@ impl Estimate {
         matches!(self.state, State::Steady(_)) && minute >= self.probe_from
     }
 
+    /// How many more calls than that the user allows in a minute.
+    pub fn below_ceiling(&self, calls: u32) -> u32 {
+        self.ceiling.map_or(u32::MAX, |ceiling| ceiling.saturating_sub(calls))
+    }
+
     /// How many minutes in a row have found more by probing.
     pub fn found_more(&self) -> usize {
         self.found_more
     }
 
-    /// A call of that minute passed. Late replies of a throttled minute count as well.
-    pub fn passed(&mut self, minute: Minute) {
+    /// A call of that minute passed. `late`: it was sent before the last throttled reply came, so it tells how many passed
+    /// before that.
+    pub fn passed(&mut self, minute: Minute, late: bool) {
         if let Some((_, count)) = self.passed.iter_mut().find(|(counted, _)| *counted == minute) {
             *count += 1;
         } else if let Some(oldest) = self.passed.iter_mut().min_by_key(|(counted, _)| *counted)
@@ -158,7 +158,7 @@ impl Estimate {
         } else {
             return;
         }
-        if let Some(throttled) = self.throttled.filter(|throttled| throttled.minute == minute) {
+        if let Some(throttled) = self.throttled.filter(|throttled| late && throttled.minute == minute) {
             self.learn(throttled);
         }
     }
@@ -175,14 +175,14 @@ impl Estimate {
         // If it is not certain which, the minute with more calls was used up.
         let later = self.count(minutes.1) > self.count(minutes.0);
         let minute = if later { minutes.1 } else { minutes.0 };
-        let rates = self.rates(now);
+        let rate = self.rate_a_minute_ago(now);
         self.resumed = None;
         let known = self.throttled.is_some_and(|known| minutes.0 <= known.minute);
         // A trial that finds the minute used up by others does not measure the rate.
         if known || (trial && self.count(minute) == 0) {
             return;
         }
-        let throttled = Throttled { minute, state: self.state, rates, patience: self.patience };
+        let throttled = Throttled { minute, state: self.state, rate, patience: self.patience };
         (self.throttled, self.found_more) = (Some(throttled), 0);
         self.learn(throttled);
     }
@@ -227,7 +227,7 @@ impl Estimate {
 
     fn learn(&mut self, throttled: Throttled) {
         let passed = self.count(throttled.minute);
-        self.state = throttled.state.throttled(passed, throttled.rates);
+        self.state = throttled.state.throttled(passed, throttled.rate);
         // Probing found the same limit again: the next probe can wait.
         let in_vain = matches!(throttled.state, State::Steady(Steady { rate, .. })
             if (rate..=percent(rate, HIGHER_LIMIT_PERCENT) + 1).contains(&passed));
@@ -248,16 +248,10 @@ impl Estimate {
         }
     }
 
-    fn rates(&self, now: Micros) -> InForce {
+    fn rate_a_minute_ago(&self, now: Micros) -> u32 {
         match self.state {
-            State::Doubling { from, target } => InForce {
-                now: self.doubled(from, target, now),
-                minute_ago: self.doubled(from, target, now.saturating_sub(self.length)),
-            },
-            State::Open | State::Steady(_) => {
-                let rate = self.calls(now).unwrap_or(MAX_RATE);
-                InForce { now: rate, minute_ago: rate }
-            }
+            State::Doubling { from, target } => self.doubled(from, target, now.saturating_sub(self.length)),
+            State::Open | State::Steady(_) => self.calls(now).unwrap_or(MAX_RATE),
         }
     }
 
@@ -306,7 +300,7 @@ mod tests {
     }
 
     fn passes(estimate: &mut Estimate, minute: Minute, calls: u32) {
-        (0..calls).for_each(|_| estimate.passed(minute));
+        (0..calls).for_each(|_| estimate.passed(minute, true));
     }
 
     /// A throttled reply in that second.
@@ -327,36 +321,24 @@ mod tests {
     #[test]
     fn each_state_has_one_answer_to_a_throttled_reply() {
         let table = [
-            ("open, nothing passed", State::Open, 0, (1, 1), doubling(60, None)),
-            ("open", State::Open, 100, (1, 1), doubling(60, None)),
-            ("open, much passed", State::Open, 600, (1, 1), doubling(300, None)),
-            ("doubling meets the limit", doubling(60, None), 400, (960, 240), steady(380, 400)),
-            ("at half of the rate", doubling(60, None), 30, (60, 60), steady(28, 30)),
-            ("below half of the rate", doubling(60, None), 29, (60, 60), doubling(30, None)),
-            ("half of what doubling had reached", doubling(60, None), 29, (240, 60), doubling(120, None)),
-            (
-                "on the way back",
-                doubling(285, Some((570, 600))),
-                142,
-                (570, 285),
-                doubling(285, Some((570, 600))),
-            ),
-            (
-                "a lower limit on the way back",
-                doubling(285, Some((570, 600))),
-                143,
-                (570, 285),
-                steady(135, 143),
-            ),
-            ("steady", steady(570, 600), 590, (570, 570), steady(560, 590)),
-            ("steady, a lower limit", steady(570, 600), 285, (570, 570), steady(270, 285)),
-            ("steady, others", steady(570, 600), 284, (570, 570), doubling(285, Some((570, 600)))),
-            ("steady, others, nothing passed", steady(1, 1), 0, (1, 1), doubling(1, Some((1, 1)))),
-            ("5 % of one call", steady(1, 1), 1, (1, 1), steady(1, 1)),
-            ("5 % of ten calls", steady(9, 10), 10, (9, 9), steady(9, 10)),
+            ("open, nothing passed", State::Open, 0, 1, doubling(60, None)),
+            ("open", State::Open, 100, 1, doubling(60, None)),
+            ("open, much passed", State::Open, 600, 1, doubling(300, None)),
+            ("doubling meets the limit", doubling(60, None), 400, 240, steady(380, 400)),
+            ("at half of the rate", doubling(60, None), 30, 60, steady(28, 30)),
+            ("below half of the rate", doubling(60, None), 29, 60, doubling(30, None)),
+            ("doubling had gone on", doubling(60, None), 119, 240, doubling(120, None)),
+            ("on the way back", doubling(285, Some((570, 600))), 142, 285, doubling(142, Some((570, 600)))),
+            ("a lower limit on the way back", doubling(285, Some((570, 600))), 143, 285, steady(135, 143)),
+            ("steady", steady(570, 600), 590, 570, steady(560, 590)),
+            ("steady, a lower limit", steady(570, 600), 285, 570, steady(270, 285)),
+            ("steady, others", steady(570, 600), 284, 570, doubling(285, Some((570, 600)))),
+            ("steady, others, nothing passed", steady(1, 1), 0, 1, doubling(1, Some((1, 1)))),
+            ("5 % of one call", steady(1, 1), 1, 1, steady(1, 1)),
+            ("5 % of ten calls", steady(9, 10), 10, 9, steady(9, 10)),
         ];
-        for (name, state, passed, (now, minute_ago), expected) in table {
-            assert_eq!(state.throttled(passed, InForce { now, minute_ago }), expected, "{name}");
+        for (name, state, passed, rate, expected) in table {
+            assert_eq!(state.throttled(passed, rate), expected, "{name}");
         }
     }
 
@@ -414,13 +396,15 @@ mod tests {
         assert_eq!(estimate.state, doubling(285, Some((570, 600))));
         throttle(&mut estimate, 7 * 60 + 31);
         assert_eq!(estimate.state, doubling(285, Some((570, 600))));
+        estimate.passed(7, false);
+        assert_eq!(estimate.state, doubling(285, Some((570, 600))), "sent after the throttled reply");
         passes(&mut estimate, 7, 1);
-        assert_eq!(estimate.state, steady(270, 285), "late replies of that minute");
+        assert_eq!(estimate.state, steady(271, 286), "late replies of that minute");
         passes(&mut estimate, 8, 1);
-        assert_eq!(estimate.state, steady(270, 285), "another minute");
+        assert_eq!(estimate.state, steady(271, 286), "another minute");
         passes(&mut estimate, 9, 1);
         passes(&mut estimate, 7, 1);
-        assert_eq!(estimate.state, steady(270, 285), "a minute that is not counted any more");
+        assert_eq!(estimate.state, steady(271, 286), "a minute that is not counted any more");
     }
 
     #[test]

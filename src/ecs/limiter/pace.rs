@@ -129,7 +129,8 @@ impl Pace {
         let took = (now - sent).clamp(0, LOST);
         self.latency += (took - self.latency) / 8;
         // The cloud counted it somewhere in between.
-        self.estimate.passed(self.minute_of(sent + took / 2));
+        let late = self.throttled.is_some_and(|throttled| sent <= throttled);
+        self.estimate.passed(self.minute_of(sent + took / 2), late);
         if matches!(self.door, Door::Trying { id, .. } if id == ticket.id) {
             self.door = Door::Open;
             self.estimate.resumed(now);
@@ -141,7 +142,8 @@ impl Pace {
     pub fn lost(&mut self, ticket: Ticket, now: Micros) {
         self.out.remove(&ticket.id);
         if matches!(self.door, Door::Trying { id, .. } if id == ticket.id) {
-            self.door = Door::Closed { until: now };
+            // The next trial keeps to the rate as well.
+            self.door = Door::Closed { until: self.next.max(now) };
         }
     }
 
@@ -156,6 +158,8 @@ impl Pace {
         let (sent, noise) = (self.minute_of(began), self.sixtieths(NOISE));
         let early = began - sent * self.length < noise && self.doubted != Some(sent);
         let until = match retry_after {
+            // A trial was throttled: it stays closed until the next minute, even if the reply asks for less.
+            Some(wait) if tried => now.saturating_add(wait).max((sent + 1) * self.length),
             Some(wait) => now.saturating_add(wait),
             // The first call of a minute: for the cloud that has hardly begun.
             None if tried && early => {
@@ -220,7 +224,7 @@ impl Pace {
             return next.max(now - CREDIT.max(interval));
         };
         let next_minute = (self.minute + 1) * self.length;
-        let probes = (calls / 2).max(FEWEST_PROBES);
+        let probes = self.estimate.below_ceiling(calls).min((calls / 2).max(FEWEST_PROBES));
         if !self.estimate.probes(self.minute) || self.begun - calls >= probes {
             return next_minute;
         }
@@ -396,6 +400,50 @@ mod tests {
         let waits = [Some(90 * SECOND), None, Some(SECOND)];
         let opens = tickets.into_iter().zip(waits).map(|(ticket, wait)| pace.throttled(ticket, wait, SECOND));
         assert_eq!(opens.collect::<Vec<_>>(), [91 * SECOND; 3]);
+    }
+
+    #[test]
+    fn a_throttled_trial_waits_for_the_next_minute() {
+        let mut pace = Pace::new(None, MINUTE);
+        let ticket = pace.begin(10 * SECOND);
+        assert_eq!(pace.throttled(ticket, Some(SECOND), 10 * SECOND), 11 * SECOND);
+        let trial = pace.begin(11 * SECOND);
+        assert_eq!(pace.throttled(trial, Some(SECOND), 11 * SECOND), MINUTE);
+        let trial = pace.begin(MINUTE);
+        assert_eq!(pace.throttled(trial, Some(90 * SECOND), MINUTE), 150 * SECOND);
+    }
+
+    #[test]
+    fn probes_stay_below_the_ceiling() {
+        // The account lets 70 through, the user allows 60, and others have left.
+        let mut pace = Pace::new(Some(60), MINUTE);
+        for _ in 0..55 {
+            let ticket = pace.begin(10 * SECOND);
+            pace.passed(ticket, 10 * SECOND);
+        }
+        let ticket = pace.begin(20 * SECOND);
+        pace.throttled(ticket, None, 20 * SECOND);
+        for minute in 1..12 {
+            let calls = begun(&mut pace, minute, SECOND / 5);
+            assert!(calls.len() <= 61, "{} calls in minute {minute}", calls.len());
+        }
+    }
+
+    #[test]
+    fn trials_without_a_reply_keep_to_the_rate() {
+        let mut pace = Pace::new(Some(10), MINUTE);
+        let ticket = pace.begin(10 * SECOND);
+        pace.throttled(ticket, None, 10 * SECOND);
+        let (mut now, mut trials) = (MINUTE, 0);
+        while now < 2 * MINUTE {
+            now = pace.slot(0, now).max(now);
+            let ticket = pace.begin(now);
+            now += SECOND / 20;
+            pace.lost(ticket, now);
+            trials += 1;
+        }
+        // Ten, the first, and a turn that is made up for.
+        assert!(trials <= 12, "{trials} trials in a minute");
     }
 
     proptest! {

@@ -83,7 +83,7 @@ impl Collector for Scrape {
         )?;
         families.gauge(
             "vncpassword_operator_namespace_unreadable",
-            "1 while this replica cannot read a namespace of --watch-namespaces: it is gone, a right is missing, or its list fails",
+            "1 while this replica cannot read a namespace of --watch-namespaces: it is gone, a right is missing, or the first list of its Secrets has failed for 30 s",
             None,
             unreadable.iter().map(|namespace| ([("watched_namespace", &**namespace)], 1_i64)),
         )?;
@@ -166,7 +166,7 @@ impl Families<'_> {
         let rated = gates.iter().filter_map(|gate| Some((labels(gate), f64::from(gate.calls?) / 60.0)));
         self.gauge(
             "vncpassword_operator_limiter_rate",
-            "The rate of calls in force: after a throttled reply it doubles every 30 s until it meets the limit; absent: no limit",
+            "The present limit of the rate of calls; absent: no limit is known, and no ceiling is set",
             Some(&Unit::Other("calls_per_second".to_owned())),
             rated,
         )?;
