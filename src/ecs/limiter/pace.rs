@@ -415,15 +415,15 @@ mod tests {
 
     #[test]
     fn probes_stay_below_the_ceiling() {
-        // The account lets 70 through, the user allows 60, and others have left.
+        // Others use the rest of two minutes, and then leave.
         let mut pace = Pace::new(Some(60), MINUTE);
-        for _ in 0..55 {
-            let ticket = pace.begin(10 * SECOND);
-            pace.passed(ticket, 10 * SECOND);
+        for minute in 0..2 {
+            let now = minute * MINUTE + 10 * SECOND;
+            (0..50).for_each(|_| pass(&mut pace, now, 0));
+            let ticket = pace.begin(now);
+            pace.throttled(ticket, None, now);
         }
-        let ticket = pace.begin(20 * SECOND);
-        pace.throttled(ticket, None, 20 * SECOND);
-        for minute in 1..12 {
+        for minute in 2..12 {
             let calls = begun(&mut pace, minute, SECOND / 5);
             assert!(calls.len() <= 61, "{} calls in minute {minute}", calls.len());
         }
