@@ -624,7 +624,7 @@ pub(super) mod tests {
     #[test]
     fn every_reason_of_the_api_is_looked_at() {
         let all = every_reason();
-        assert_eq!(all.len(), 50, "{all:?}");
+        assert_eq!(all.len(), 51, "{all:?}");
         assert_eq!(all.iter().filter(|reason| **reason == Reason::Unrecognized).count(), 1);
     }
 
