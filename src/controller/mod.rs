@@ -506,8 +506,9 @@ impl Context {
         let version = object.credentials().and_then(|secret| self.secrets.version(&secret));
         let identity = self.identities.access(object, version.as_ref()).1?;
         let (action, scope) = (Action::ModifyInstanceVncPasswd, identity.scope());
+        let now = self.now();
         let spacings =
-            regions.into_iter().map(|region| self.limiter.spacing(Route { action, scope, region }));
+            regions.into_iter().map(|region| self.limiter.spacing(Route { action, scope, region }, now));
         // Regions go side by side.
         let a_second: f64 =
             spacings.map(|spacing| Some(spacing?.as_secs_f64().recip())).sum::<Option<f64>>()?;

@@ -174,7 +174,8 @@ fn failed<K: kube::Resource<DynamicType = ()>>(error: &watcher::Error) {
     tracing::warn!(resource = %K::plural(&()), %error, "watch failed; it is started again");
 }
 
-/// After so long of failures the others no longer wait for the first list of a namespace.
+/// After so long of failures the others no longer wait for the first list of a namespace's Secrets. For its objects they wait:
+/// the owner of an instance may be among them.
 const FIRST_LIST: Duration = Duration::from_secs(30);
 /// How long to wait before a namespace that the API server refused to show is listed again.
 const REFUSED: Duration = Duration::from_secs(5);
@@ -220,6 +221,7 @@ async fn watch<K>(
                 (Err(error), _) => {
                     failed::<K>(&error);
                     if let Some(namespace) = &scope
+                        && resource == Resource::Secrets
                         && listed_at.is_none()
                         && begun.elapsed() >= FIRST_LIST
                     {

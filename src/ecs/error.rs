@@ -6,7 +6,7 @@ use super::{
     api::RequestId,
     credentials::{FailureKind, ProviderError, Unusable},
 };
-use crate::rotation::outcome::{Class, Reply, classify_code};
+use crate::rotation::outcome::{Class, Reply, classify_code, classify_error};
 
 /// A cause with nothing secret in it: an error of the HTTP stack that has lost its URL.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -32,7 +32,7 @@ pub enum Error {
         request_id: Option<RequestId>,
         /// Status of the reply. Match on `code` first: the status of one code varies by product.
         http_status: u16,
-        /// How long the server asks to wait: header `x-acs-retry-after`, sent when throttling. At most an hour.
+        /// How long the server asks to wait: header `x-acs-retry-after`, sent when throttling. From a second to an hour.
         retry_after: Option<Duration>,
     },
     /// No complete reply within the total time-out. Outcome unknown.
@@ -68,6 +68,8 @@ pub enum Error {
         http_status: u16,
         /// What is wrong with its body.
         kind: Unreadable,
+        /// How long the server asks to wait, as of [`Error::Api`].
+        retry_after: Option<Duration>,
     },
     /// There was nothing to send: an argument that the API would not take, or no nonce to be had.
     #[error("{action} was not called: {problem}")]
@@ -190,9 +192,7 @@ impl Error {
         let Self::Api { code, http_status, retry_after, .. } = self else {
             return if self.refuses_identity() { FailureKind::Refused } else { FailureKind::Unanswered };
         };
-        match classify_code(code, *http_status) {
-            // With one of these, an unknown code also means throttling.
-            Class::Refused if *http_status == 429 || retry_after.is_some() => FailureKind::Throttled,
+        match classify_error(code, *http_status, retry_after.is_some()) {
             Class::Throttled => FailureKind::Throttled,
             Class::Credentials | Class::Denied | Class::NotFound | Class::InvalidInput | Class::Refused => {
                 FailureKind::Refused
@@ -210,7 +210,9 @@ impl Error {
     #[must_use]
     pub fn is_throttled(&self) -> bool {
         match self {
-            Self::Api { code, http_status, .. } => classify_code(code, *http_status) == Class::Throttled,
+            Self::Api { code, http_status, retry_after, .. } => {
+                classify_error(code, *http_status, retry_after.is_some()) == Class::Throttled
+            }
             Self::Credentials(error) => error.kind == FailureKind::Throttled,
             Self::NoCredentials
             | Self::CredentialsRest { .. }
@@ -226,7 +228,7 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Api { retry_after, .. } => *retry_after,
+            Self::Api { retry_after, .. } | Self::UnreadableReply { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -235,14 +237,18 @@ impl Error {
 impl From<&Error> for Reply {
     fn from(error: &Error) -> Self {
         match error {
-            Error::Api { code, request_id, http_status, .. } => Self::Refused {
+            Error::Api { code, request_id, http_status, retry_after, .. } => Self::Refused {
                 code: code.clone(),
                 http_status: *http_status,
+                asks_to_wait: retry_after.is_some(),
                 request_id: request_id.as_ref().map(ToString::to_string),
             },
-            Error::CredentialsRest { code, http_status, .. } => {
-                Self::Refused { code: code.clone(), http_status: *http_status, request_id: None }
-            }
+            Error::CredentialsRest { code, http_status, .. } => Self::Refused {
+                code: code.clone(),
+                http_status: *http_status,
+                asks_to_wait: false,
+                request_id: None,
+            },
             Error::Timeout { .. } | Error::Interrupted { .. } | Error::UnreadableReply { .. } => {
                 Self::Unknown
             }
@@ -272,7 +278,10 @@ mod tests {
             (Error::Timeout { action }, false),
             (Error::NotSent { action, cause: cause() }, false),
             (Error::Interrupted { action, cause: cause() }, false),
-            (Error::UnreadableReply { action, http_status, kind: Unreadable::Empty }, false),
+            (
+                Error::UnreadableReply { action, http_status, kind: Unreadable::Empty, retry_after: None },
+                false,
+            ),
         ];
         for (error, expected) in table {
             assert_eq!(error.was_not_made(), expected, "{error}");
@@ -322,7 +331,15 @@ mod tests {
             (Error::Timeout { action }, false),
             (Error::NotSent { action, cause: Cause::from("x") }, false),
             (Error::Interrupted { action, cause: Cause::from("x") }, false),
-            (Error::UnreadableReply { action, http_status: 403, kind: Unreadable::Html }, false),
+            (
+                Error::UnreadableReply {
+                    action,
+                    http_status: 403,
+                    kind: Unreadable::Html,
+                    retry_after: None,
+                },
+                false,
+            ),
             (Error::Invalid { action, problem: "broken" }, false),
         ];
         for (error, expected) in table {
@@ -356,7 +373,12 @@ mod tests {
             (Error::NotSent { action, cause: Cause::from("x") }, FailureKind::Unanswered),
             (Error::Interrupted { action, cause: Cause::from("x") }, FailureKind::Unanswered),
             (
-                Error::UnreadableReply { action, http_status: 200, kind: Unreadable::Html },
+                Error::UnreadableReply {
+                    action,
+                    http_status: 200,
+                    kind: Unreadable::Html,
+                    retry_after: None,
+                },
                 FailureKind::Unanswered,
             ),
             (Error::Invalid { action, problem: "broken" }, FailureKind::Unanswered),

@@ -5,7 +5,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `learning` | how many calls a minute pass |
+//! | `estimate` | how many calls a minute pass |
 //! | `pace` | when the next call may begin |
 //! | `turns` | whose call that is |
 //! | `gate` | the two together, for one account, region and action |
@@ -14,8 +14,8 @@
 //!
 //! None of them knows a clock: time is a parameter, in microseconds of the cloud's clock. Only this file is shared.
 
+mod estimate;
 mod gate;
-mod learning;
 mod pace;
 mod rates;
 #[cfg(test)]
@@ -32,9 +32,9 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Clock;
+use super::{Clock, Error};
+use crate::rotation::outcome::{Class, classify};
 use gate::Gate;
-use pace::Micros;
 pub use pace::Ticket;
 pub use rates::{InvalidRate, Rates};
 pub use turns::Asker;
@@ -93,8 +93,50 @@ pub struct State {
     pub waiting: usize,
 }
 
+/// Microseconds of the cloud's clock, from 1970.
+type Micros = i64;
+
+const SECOND: Micros = 1_000_000;
+/// The cloud counts for this long.
+const MINUTE: Micros = 60 * SECOND;
+/// What the end of a call says of the rate of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// A reply came that was not throttled.
+    Passed,
+    /// No reply came, or the call was not made: that says nothing.
+    Lost,
+    /// The reply was throttled; how long it asks to wait, where it says so.
+    Throttled(Option<Micros>),
+    /// Whether the call was done is not known, and the reply asks to wait for so long.
+    LostAndThrottled(Micros),
+}
+
+impl Ended {
+    fn of(error: Option<&Error>) -> Self {
+        let Some(error) = error else { return Self::Passed };
+        if error.was_not_made() {
+            return Self::Lost;
+        }
+        let wait = error.retry_after().map(|wait| Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX));
+        match classify(&error.into()) {
+            Class::Throttled => Self::Throttled(wait),
+            Class::OutcomeUnknown => wait.map_or(Self::Lost, Self::LostAndThrottled),
+            Class::Unreachable => Self::Lost,
+            Class::Accepted
+            | Class::Waiting
+            | Class::InvalidInput
+            | Class::NotFound
+            | Class::Denied
+            | Class::Credentials
+            | Class::Signing
+            | Class::Refused => Self::Passed,
+        }
+    }
+}
+
 /// A clock that shows less than before, by more than this, was set back.
-const SET_BACK: Micros = 5_000_000;
+const SET_BACK: Micros = 5 * SECOND;
 
 #[derive(Debug)]
 struct Gates {
@@ -118,7 +160,7 @@ impl Limiter {
     #[must_use]
     pub fn new(rates: Rates, clock: Clock) -> Self {
         let gates = Gates { table: HashMap::new(), latest: Micros::MIN };
-        Self { rates, clock, minute: pace::MINUTE, gates: Mutex::new(gates) }
+        Self { rates, clock, minute: MINUTE, gates: Mutex::new(gates) }
     }
 
     /// The same for a cloud that counts for so long: 60 s, but in a test.
@@ -138,8 +180,7 @@ impl Limiter {
         }
     }
 
-    /// Asks for one call now. Whoever gets the ticket calls, and tells how that went by [`Limiter::passed`],
-    /// [`Limiter::throttled`] or [`Limiter::lost`].
+    /// Asks for one call now. Whoever gets the ticket calls, and tells how that went by [`Limiter::ended`].
     ///
     /// # Errors
     /// It is not this one's turn: it stands in the line, and the time is when to come back.
@@ -172,31 +213,31 @@ impl Limiter {
         self.gates().table.values_mut().for_each(|gate| gate.withdraw(asker));
     }
 
-    /// A reply came that was not throttled.
-    pub fn passed(&self, route: Route<'_>, ticket: Ticket, now: Timestamp) {
-        let cloud = self.cloud(now);
-        self.with(route, cloud, |gate| gate.pace.passed(ticket, cloud));
-    }
-
-    /// No reply came, or the call was not sent.
-    pub fn lost(&self, route: Route<'_>, ticket: Ticket, now: Timestamp) {
-        let cloud = self.cloud(now);
-        self.with(route, cloud, |gate| gate.pace.lost(ticket, cloud));
-    }
-
-    /// A reply was throttled: the gate closes, as long as the reply says or until the cloud's next minute. The caller
-    /// goes first then. Returns when it is to come.
-    pub fn throttled(
+    /// Takes in how a call ended; `error`: why it failed. When to come again, where the reply closes the gate: a caller
+    /// that was throttled goes first then.
+    pub fn ended(
         &self,
         route: Route<'_>,
         asker: &Asker,
         ticket: Ticket,
-        retry_after: Option<Duration>,
+        error: Option<&Error>,
         now: Timestamp,
-    ) -> Timestamp {
+    ) -> Option<Timestamp> {
         let cloud = self.cloud(now);
-        let wait = retry_after.map(|wait| Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX));
-        local(self.with(route, cloud, |gate| gate.throttled(asker, ticket, wait, cloud)), cloud, now)
+        let ended = Ended::of(error);
+        let closed = self.with(route, cloud, |gate| match ended {
+            Ended::Passed => {
+                gate.pace.passed(ticket, cloud);
+                None
+            }
+            Ended::Lost => {
+                gate.pace.lost(ticket, cloud);
+                None
+            }
+            Ended::Throttled(wait) => Some(gate.throttled(asker, ticket, wait, cloud)),
+            Ended::LostAndThrottled(wait) => Some(gate.pace.throttled(ticket, Some(wait), cloud)),
+        });
+        closed.map(|opens| local(opens, cloud, now))
     }
 
     /// Those that were told of a later time and can call now, since others left the line or more passes than before.
@@ -210,11 +251,12 @@ impl Limiter {
         called
     }
 
-    /// The time between two calls at the pace that is kept to now; `None`: there is none.
+    /// The time between two calls at the rate in force now; `None`: no limit.
     #[must_use]
-    pub fn spacing(&self, route: Route<'_>) -> Option<Duration> {
-        let calls = match self.gates().table.get(&key(route)) {
-            Some(gate) => gate.pace.calls(),
+    pub fn spacing(&self, route: Route<'_>, now: Timestamp) -> Option<Duration> {
+        let cloud = self.cloud(now);
+        let calls = match self.gates_at(cloud).table.get(&key(route)) {
+            Some(gate) => gate.pace.calls(cloud),
             None => self.rates.of(route.action),
         };
         let minute = Duration::from_micros(self.minute.unsigned_abs());
@@ -230,14 +272,14 @@ impl Limiter {
             scope: scope.clone(),
             region: region.clone(),
             closed: gate.pace.is_closed(cloud),
-            calls: gate.pace.calls(),
+            calls: gate.pace.calls(cloud),
             waiting: gate.waiting(),
         };
         self.gates_at(cloud).table.iter().map(state).collect()
     }
 
     fn with<T>(&self, route: Route<'_>, cloud: Micros, change: impl FnOnce(&mut Gate) -> T) -> T {
-        let new = || Gate::new(self.rates.of(route.action)).with_minutes_of(self.minute);
+        let new = || Gate::new(self.rates.of(route.action), self.minute);
         change(self.gates_at(cloud).table.entry(key(route)).or_insert_with(new))
     }
 

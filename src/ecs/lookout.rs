@@ -230,19 +230,10 @@ impl Shared {
         let (ticket, now) = (batch.ticket, self.now());
         // The clock may have been set back meanwhile.
         let at = at.min(now);
-        match reply.as_ref().map_err(|error| (error, classify(&error.into()))) {
-            Err((error, Class::Throttled)) => {
-                return Err(self.limiter.throttled(
-                    route,
-                    &asker(identity),
-                    ticket,
-                    error.retry_after(),
-                    now,
-                ));
-            }
-            Err((error, _)) if error.was_not_made() => self.limiter.lost(route, ticket, now),
-            Err((_, Class::OutcomeUnknown | Class::Unreachable)) => self.limiter.lost(route, ticket, now),
-            _ => self.limiter.passed(route, ticket, now),
+        let error = reply.as_ref().err();
+        let opens = self.limiter.ended(route, &asker(identity), ticket, error, now);
+        if let Some(opens) = opens.filter(|_| error.is_some_and(Error::is_throttled)) {
+            return Err(opens);
         }
         Ok(match reply {
             Ok(instances) => {

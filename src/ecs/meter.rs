@@ -100,7 +100,12 @@ mod tests {
                 Some((Class::OutcomeUnknown, "interrupted")),
             ),
             (
-                Err(Error::UnreadableReply { action, http_status: 200, kind: Unreadable::Html }),
+                Err(Error::UnreadableReply {
+                    action,
+                    http_status: 200,
+                    kind: Unreadable::Html,
+                    retry_after: None,
+                }),
                 Some((Class::OutcomeUnknown, "unreadable")),
             ),
             (Err(Error::NoCredentials), None),

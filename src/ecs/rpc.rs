@@ -76,19 +76,20 @@ pub(super) struct Accepted {
     action: &'static str,
     pub(super) request_id: RequestId,
     http_status: u16,
+    retry_after: Option<Duration>,
     body: Zeroizing<Vec<u8>>,
 }
 
 impl Accepted {
     /// What its body holds is not what the action answers.
     pub(super) fn unreadable(&self, kind: Unreadable) -> Error {
-        Error::UnreadableReply { action: self.action, http_status: self.http_status, kind }
+        let Self { action, http_status, retry_after, .. } = *self;
+        Error::UnreadableReply { action, http_status, kind, retry_after }
     }
 
     /// Reads what the action answers beside its `RequestId`.
     pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
-        let Self { action, http_status, .. } = *self;
-        reply::json(&self.body).map_err(|kind| Error::UnreadableReply { action, http_status, kind })
+        reply::json(&self.body).map_err(|kind| self.unreadable(kind))
     }
 }
 
@@ -226,15 +227,15 @@ fn nonce(action: &'static str) -> Result<[u8; 16], Error> {
 /// Turns a reply into the outcome of its call. `secrets`: what was sent and must not be shown.
 pub(super) fn judge(action: &'static str, secrets: &[&str], received: Received) -> Result<Accepted, Error> {
     let Received { status, headers, body } = received;
-    let http_status = status.as_u16();
-    let unreadable = |kind| Error::UnreadableReply { action, http_status, kind };
+    let (http_status, retry_after) = (status.as_u16(), retry_after(&headers));
+    let unreadable = |kind| Error::UnreadableReply { action, http_status, kind, retry_after };
     let body = body.map_err(unreadable)?;
     match reply::read(action, status, &body, secrets).map_err(unreadable)? {
-        Reply::Accepted(request_id) => Ok(Accepted { action, request_id, http_status, body }),
+        Reply::Accepted(request_id) => Ok(Accepted { action, request_id, http_status, retry_after, body }),
         Reply::Refused(refusal) => {
             log(action, secrets, &refusal);
             let Refusal { code, request_id, message: _ } = refusal;
-            Err(Error::Api { action, code, request_id, http_status, retry_after: retry_after(&headers) })
+            Err(Error::Api { action, code, request_id, http_status, retry_after })
         }
     }
 }
@@ -251,9 +252,9 @@ fn log(action: &str, secrets: &[&str], refusal: &Refusal) {
     );
 }
 
-/// Reads `x-acs-retry-after`, a number of milliseconds: at least a second, since what says less would be asked again
-/// and again.
+/// Reads `x-acs-retry-after`, a positive number of milliseconds: at least a second, since what says less would be asked
+/// again and again.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let milliseconds = headers.get("x-acs-retry-after")?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_millis(milliseconds).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER))
+    (milliseconds > 0).then(|| Duration::from_millis(milliseconds).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER))
 }

@@ -14,7 +14,7 @@ use super::{
     hold::{conflicted, contested, is_unsupported, not_written, stalled, without_identity},
     message::message,
     outcome::{self, Class},
-    reply, restart, users,
+    reply, users,
     verdict::{
         Decision, Effects, Outlook, Progress, Verdict, after, conclude, enforce_due, rest, seconds,
         settled_at,
@@ -188,14 +188,10 @@ fn take_in_record(observed: &Observed, status: &mut VncPasswordStatus, now: Time
         State::Done if named || !observed.generated() => return,
         // What was accepted is not what is on its way now, or it is gone.
         State::Drawn if !record.repeats() => {}
-        // The Secret of before was put back. A restart may have brought what was accepted since into effect, unless a look
-        // rules that out: then the value in effect is so still, and the API accepts it last.
+        // The Secret of before was put back. A restart that nobody has seen yet may have brought what was accepted since into
+        // effect. A value of the time when the Secret was the user's is applied as a rotation anyway.
         State::Drawn | State::Done => {
-            let attempt = observed.attempt.as_ref();
-            let sent = attempt.is_some_and(|attempt| outcome::classify(&attempt.reply) == Class::Accepted);
-            if !sent || !restart::is_ruled_out(observed, status) {
-                status.applied = None;
-            }
+            status.applied = status.applied.take().filter(|applied| applied.rotation.is_none());
         }
     }
     status.accepted = None;

@@ -16,6 +16,8 @@ pub enum Reply {
         code: String,
         /// HTTP status: only an unknown code needs it.
         http_status: u16,
+        /// The reply says how long to wait (`x-acs-retry-after`): only an unknown code needs it.
+        asks_to_wait: bool,
         /// RequestId of the call, where there was one.
         request_id: Option<String>,
     },
@@ -84,11 +86,22 @@ pub fn classify(reply: &Reply) -> Class {
         Reply::Unknown => Class::OutcomeUnknown,
         Reply::NotSent => Class::Unreachable,
         Reply::NoCredentials | Reply::CredentialsFailed(_) => Class::Credentials,
-        Reply::Refused { code, http_status, .. } => classify_code(code, *http_status),
+        Reply::Refused { code, http_status, asks_to_wait, .. } => {
+            classify_error(code, *http_status, *asks_to_wait)
+        }
     }
 }
 
-/// The same for an error code alone, of whatever action.
+/// The same for an error of whatever action. `asks_to_wait`: it says how long to wait.
+#[must_use]
+pub fn classify_error(code: &str, http_status: u16, asks_to_wait: bool) -> Class {
+    match classify_code(code, http_status) {
+        Class::Refused if asks_to_wait => Class::Throttled,
+        class => class,
+    }
+}
+
+/// The same where the headers are not known.
 #[must_use]
 pub fn classify_code(code: &str, http_status: u16) -> Class {
     match code {
@@ -106,7 +119,9 @@ pub fn classify_code(code: &str, http_status: u16) -> Class {
             Class::Credentials
         }
         _ if code.starts_with("InvalidTimeStamp") => Class::Signing,
+        // Whether it was done is not known, whatever else the reply says.
         _ if http_status >= 500 => Class::OutcomeUnknown,
+        _ if http_status == 429 => Class::Throttled,
         _ => Class::Refused,
     }
 }
@@ -209,10 +224,20 @@ mod tests {
             ("InstanceExpiredOrInArrears", 403, Class::Refused),
             ("DiskError", 403, Class::Refused),
             ("SomethingNew", 400, Class::Refused),
+            ("SomethingNew", 429, Class::Throttled),
+            ("IncorrectInstanceStatus", 429, Class::Waiting),
+            ("Forbidden.RAM", 429, Class::Denied),
             ("", 404, Class::Refused),
         ];
         for (code, http_status, class) in table {
             assert_eq!(classify_code(code, http_status), class, "{code} {http_status}");
+            // A reply that says how long to wait means throttling only where it could mean anything.
+            let waits = if class == Class::Refused { Class::Throttled } else { class };
+            assert_eq!(
+                classify_error(code, http_status, true),
+                waits,
+                "{code} {http_status} with the header"
+            );
         }
     }
 

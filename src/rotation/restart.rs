@@ -101,15 +101,6 @@ pub(super) fn follow(
     }
 }
 
-/// Whether the newest look shows that the instance was not restarted since it accepted what `status.accepted` names.
-pub(super) fn is_ruled_out(observed: &Observed, status: &VncPasswordStatus) -> bool {
-    let (Some(look), Some(accepted)) = (&observed.look, &status.accepted) else { return false };
-    let Found::Seen(seen) = &look.found else { return false };
-    look.at >= after(accepted.time.0, Duration::from_secs(1))
-        && seen.start_time.is_some()
-        && matches!(sign(status, seen), Sign::Baseline | Sign::Nothing)
-}
-
 /// The event of a restart that was seen.
 pub(super) fn seen(observed: &Observed) -> Note {
     let instance = &observed.spec.instance_id;

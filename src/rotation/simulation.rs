@@ -314,7 +314,12 @@ impl World {
 
     /// What the cloud does with a call, and what it answers.
     fn reply(&mut self, value: u8, fate: Option<Fate>) -> Reply {
-        let refused = |code: &str| Reply::Refused { code: code.into(), http_status: 403, request_id: None };
+        let refused = |code: &str| Reply::Refused {
+            code: code.into(),
+            http_status: 403,
+            asks_to_wait: false,
+            request_id: None,
+        };
         match fate {
             Some(Fate::NotSent) => Reply::NotSent,
             Some(Fate::Refused(code)) => refused(code),

@@ -124,7 +124,12 @@ fn accepted(request_id: &str) -> Reply {
 }
 
 fn refused(code: &str) -> Reply {
-    Reply::Refused { code: code.into(), http_status: 400, request_id: Some("R-refused".into()) }
+    Reply::Refused {
+        code: code.into(),
+        http_status: 400,
+        asks_to_wait: false,
+        request_id: Some("R-refused".into()),
+    }
 }
 
 /// Decides, where a rest is expected.

@@ -228,6 +228,17 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn http_429_means_throttled_whatever_the_code() {
+    let world = World::new().await;
+    let operator = world.operator_before(world.settings()).await;
+    spoilt(&world, "a", Fault::error(429, "SomethingNew").times(1)).await;
+    let status = world.until_reconciling("a", Reason::Throttled).await;
+    let retry = status.retry.unwrap();
+    assert_eq!((retry.attempts, retry.code.as_deref()), (None, Some("SomethingNew")));
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_throttled_object_makes_its_region_wait_and_one_probe_opens_it_again() {
     let world = World::new().await;
     let operator = world.operator_before(world.settings()).await;

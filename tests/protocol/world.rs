@@ -352,7 +352,9 @@ impl Heard {
     pub fn reply(self) -> Reply {
         match self {
             Self::Accepted => Reply::Accepted { request_id: "R".into() },
-            Self::Refused(code) => Reply::Refused { code: code.into(), http_status: 403, request_id: None },
+            Self::Refused(code) => {
+                Reply::Refused { code: code.into(), http_status: 403, asks_to_wait: false, request_id: None }
+            }
             Self::Nothing => Reply::Unknown,
         }
     }

@@ -302,47 +302,28 @@ impl Asking<'_> {
             }
             let route =
                 Route { action: Action::DescribeInstances, scope: identity.scope(), region: region.as_str() };
+            let place = self.context.discovering.acquire().await;
             let ticket = match limiter.admit(route, &asker, self.context.now()) {
                 Ok(ticket) => ticket,
                 Err(opens) => {
+                    drop(place);
                     let pause = crate::controller::vnc_password::until(opens, self.context.now());
                     tokio::time::sleep(pause.min(COMPARED)).await;
                     continue;
                 }
             };
-            let place = self.context.discovering.acquire().await;
             let reply = call().await;
             drop(place);
-            let now = self.context.now();
+            limiter.ended(route, &asker, ticket, reply.as_ref().err(), self.context.now());
             let error = match reply {
-                Ok(reply) => {
-                    limiter.passed(route, ticket, now);
-                    return Ok(reply);
-                }
+                Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            let class = classify(&(&error).into());
-            if error.was_not_made() {
-                limiter.lost(route, ticket, now);
-                return Err(failed(region, &error));
-            }
-            match class {
-                Class::Throttled => {
-                    limiter.throttled(route, &asker, ticket, error.retry_after(), now);
-                }
-                Class::OutcomeUnknown | Class::Unreachable => {
-                    limiter.lost(route, ticket, now);
-                    return Err(failed(region, &error));
-                }
+            match classify(&(&error).into()) {
+                Class::Throttled if !error.was_not_made() => {}
                 // A cached key may just have been renewed, a nonce or a date may have been wrong.
-                Class::Credentials | Class::Signing if again => {
-                    limiter.passed(route, ticket, now);
-                    again = false;
-                }
-                _ => {
-                    limiter.passed(route, ticket, now);
-                    return Err(failed(region, &error));
-                }
+                Class::Credentials | Class::Signing if again && !error.was_not_made() => again = false,
+                _ => return Err(failed(region, &error)),
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::{
         secrets,
         status::Written,
     },
-    ecs::{self, Action, Identity, RequestId, Route, Standing, limiter::Ticket},
+    ecs::{self, Action, Identity, RequestId, Standing},
     rotation::{
         self, Password, Verdict,
         contents::{Record, SecretWrite},
@@ -434,44 +434,14 @@ impl<'a> Pass<'a> {
                 Ok(request_id) => tracing::info!(instance, %request_id, "restart requested"),
                 Err(error) => tracing::warn!(instance, %error, class = class.as_str(), "restart failed"),
             }
-            self.note_call(route, ticket, class, result.err().as_ref());
+            let asker = asker(&self.object.key);
+            context.limiter.ended(route, &asker, ticket, result.err().as_ref(), context.now());
             reply
         } else {
             Reply::NotSent
         };
         self.observed.rebooted = Some(reply);
         true
-    }
-
-    /// Tells the limiter how a call went; when that opens again, where it is closed now.
-    fn note_call(
-        &self,
-        route: Route<'_>,
-        ticket: Ticket,
-        class: Class,
-        error: Option<&ecs::Error>,
-    ) -> Option<Timestamp> {
-        let (limiter, now) = (&self.context.limiter, self.context.now());
-        if error.is_some_and(ecs::Error::was_not_made) {
-            limiter.lost(route, ticket, now);
-            return None;
-        }
-        match class {
-            Class::Throttled => {
-                let after = error.and_then(ecs::Error::retry_after);
-                return Some(limiter.throttled(route, &asker(&self.object.key), ticket, after, now));
-            }
-            Class::OutcomeUnknown | Class::Unreachable => limiter.lost(route, ticket, now),
-            Class::Accepted
-            | Class::Waiting
-            | Class::InvalidInput
-            | Class::NotFound
-            | Class::Denied
-            | Class::Credentials
-            | Class::Signing
-            | Class::Refused => limiter.passed(route, ticket, now),
-        }
-        None
     }
 
     /// Makes the call; `false`: this reconcile may not act now.
@@ -524,7 +494,8 @@ impl<'a> Pass<'a> {
         report(instance, purpose, class, &result);
         let at = context.now();
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
-        let opens = self.note_call(route, ticket, class, result.as_ref().err());
+        let asker = asker(&self.object.key);
+        let opens = context.limiter.ended(route, &asker, ticket, result.as_ref().err(), at);
         self.slots[0] = opens.or(self.slots[0]);
         self.ask_allowance();
         let superseded = self.observed.superseded;

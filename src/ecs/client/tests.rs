@@ -183,6 +183,8 @@ async fn a_refusal_carries_code_request_id_and_wait_but_no_message() {
         (&json, "x-acs-retry-after: 99999999999\r\n", Some(MAX_RETRY_AFTER)),
         (&json, "x-acs-retry-after: soon\r\n", None),
         (&json, "x-acs-retry-after: -1\r\n", None),
+        (&json, "x-acs-retry-after: 0\r\n", None),
+        (&json, "x-acs-retry-after: 1\r\n", Some(Duration::from_secs(1))),
         (&xml, "", None),
     ];
     for (body, headers, wait) in table {

@@ -1,7 +1,8 @@
 //! The gate of one account, region and action: whose turn it is, at which pace.
 
 use super::{
-    pace::{Micros, Pace, Ticket},
+    Micros,
+    pace::{Pace, Ticket},
     turns::{Asker, Turns},
 };
 
@@ -18,13 +19,8 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub fn new(ceiling: Option<u32>) -> Self {
-        Self { pace: Pace::new(ceiling), turns: Turns::default() }
-    }
-
-    /// The same with minutes of that length.
-    pub fn with_minutes_of(self, length: Micros) -> Self {
-        Self { pace: self.pace.with_minutes_of(length), ..self }
+    pub fn new(ceiling: Option<u32>, minute: Micros) -> Self {
+        Self { pace: Pace::new(ceiling, minute), turns: Turns::default() }
     }
 
     /// When to come for a call, where that cannot begin now. Changes nothing.

@@ -3,14 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::learning::{Learning, Minute};
+use super::{
+    Micros, SECOND,
+    estimate::{Estimate, Minute},
+};
 
-/// Microseconds of the cloud's clock, from 1970.
-pub(super) type Micros = i64;
-
-const SECOND: Micros = 1_000_000;
-/// For so long the cloud counts.
-pub(super) const MINUTE: Micros = 60 * SECOND;
 /// A reply that has not come by then does not come: the longest time of a call is 4 s.
 const LOST: Micros = 5 * SECOND;
 /// Turns of so long can be made up for, where nobody came in time.
@@ -50,8 +47,8 @@ enum Door {
 /// The pace of calls.
 #[derive(Debug)]
 pub(super) struct Pace {
-    learning: Learning,
-    /// How long a minute is: [`MINUTE`], but in a test.
+    estimate: Estimate,
+    /// How long a minute is.
     length: Micros,
     door: Door,
     /// The minute that is counted, and the calls begun in it.
@@ -72,10 +69,10 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub fn new(ceiling: Option<u32>) -> Self {
+    pub fn new(ceiling: Option<u32>, length: Micros) -> Self {
         Self {
-            learning: Learning::new(ceiling),
-            length: MINUTE,
+            estimate: Estimate::new(ceiling, length),
+            length,
             door: Door::Open,
             minute: Minute::MIN,
             begun: 0,
@@ -89,11 +86,6 @@ impl Pace {
         }
     }
 
-    /// The same with minutes of that length.
-    pub fn with_minutes_of(self, length: Micros) -> Self {
-        Self { length, ..self }
-    }
-
     /// When the call of that rank (0: the next one) may begin; not later than `now`: at once.
     pub fn slot(&mut self, rank: usize, now: Micros) -> Micros {
         self.roll(now);
@@ -101,15 +93,13 @@ impl Pace {
             Door::Closed { until } => until.max(now),
             Door::Trying { until, .. } if until > now => (now + self.latency).min(until),
             Door::Trying { .. } => now,
-            Door::Open => match self.learning.calls() {
-                None => return now,
-                Some(calls) => self.first(calls, now),
-            },
+            Door::Open if self.estimate.calls(now).is_none() => return now,
+            Door::Open => self.first(now),
         };
         // Whoever has a turn in this minute comes at its pace.
-        let calls = self.learning.calls().unwrap_or_default();
-        let soon = self.begun.saturating_add(u32::try_from(rank).unwrap_or(u32::MAX)) < calls;
-        let interval = if soon { self.spacing() } else { self.interval(self.length) };
+        let begun = self.begun.saturating_add(u32::try_from(rank).unwrap_or(u32::MAX));
+        let soon = self.estimate.budget(now).is_some_and(|budget| begun < budget);
+        let interval = if soon { self.spacing(now) } else { self.interval(self.length, now) };
         first.saturating_add(Micros::try_from(rank).unwrap_or(Micros::MAX).saturating_mul(interval))
     }
 
@@ -121,7 +111,7 @@ impl Pace {
         if self.door != Door::Open {
             self.door = Door::Trying { id: ticket.id, until: now + LOST };
         }
-        let interval = self.spacing();
+        let interval = self.spacing(now);
         // Calls that find out whether the door is open go before their time: that is not added up.
         self.next = self.next.clamp(now - CREDIT.max(interval), now) + interval;
         self.begun += 1;
@@ -139,9 +129,11 @@ impl Pace {
         let took = (now - sent).clamp(0, LOST);
         self.latency += (took - self.latency) / 8;
         // The cloud counted it somewhere in between.
-        self.learning.passed(self.minute_of(sent + took / 2));
+        let late = self.throttled.is_some_and(|throttled| sent <= throttled);
+        self.estimate.passed(self.minute_of(sent + took / 2), late);
         if matches!(self.door, Door::Trying { id, .. } if id == ticket.id) {
             self.door = Door::Open;
+            self.estimate.resumed(now);
             self.next = self.next.max(now);
         }
     }
@@ -150,7 +142,8 @@ impl Pace {
     pub fn lost(&mut self, ticket: Ticket, now: Micros) {
         self.out.remove(&ticket.id);
         if matches!(self.door, Door::Trying { id, .. } if id == ticket.id) {
-            self.door = Door::Closed { until: now };
+            // The next trial keeps to the rate as well.
+            self.door = Door::Closed { until: self.next.max(now) };
         }
     }
 
@@ -165,6 +158,8 @@ impl Pace {
         let (sent, noise) = (self.minute_of(began), self.sixtieths(NOISE));
         let early = began - sent * self.length < noise && self.doubted != Some(sent);
         let until = match retry_after {
+            // A short wait that turned out to be too short is not believed twice in a minute.
+            Some(wait) if tried => now.saturating_add(wait).max((sent + 1) * self.length),
             Some(wait) => now.saturating_add(wait),
             // The first call of a minute: for the cloud that has hardly begun.
             None if tried && early => {
@@ -175,7 +170,7 @@ impl Pace {
             // It is open in the minute after the one in which it was counted, at the latest.
             None => (sent + 1) * self.length,
         };
-        self.learning.throttled((sent, self.minute));
+        self.estimate.throttled((sent, self.minute), tried, now);
         let until = match self.door {
             Door::Closed { until: standing } => until.max(standing),
             Door::Open | Door::Trying { .. } => until,
@@ -187,7 +182,7 @@ impl Pace {
     /// The clock was set back by so much, a negative time: what was to come in a while still comes in a while.
     pub fn set_back(&mut self, by: Micros) {
         let minutes = by.div_euclid(self.length);
-        self.learning.set_back(minutes);
+        self.estimate.set_back(by);
         self.minute = self.minute.saturating_add(minutes);
         self.doubted = self.doubted.map(|minute| minute.saturating_add(minutes));
         self.throttled = self.throttled.map(|at| at.saturating_add(by));
@@ -199,9 +194,9 @@ impl Pace {
         }
     }
 
-    /// Calls a minute that are let through; `None`: any number.
-    pub fn calls(&self) -> Option<u32> {
-        self.learning.calls()
+    /// The rate now, in calls a minute; `None`: no limit.
+    pub fn calls(&self, now: Micros) -> Option<u32> {
+        self.estimate.calls(now)
     }
 
     /// Whether it lets nobody through now.
@@ -220,14 +215,17 @@ impl Pace {
     }
 
     /// When the next call may begin while the door is open and the rate is limited.
-    fn first(&mut self, calls: u32, now: Micros) -> Micros {
-        if self.begun < calls {
-            let interval = self.interval(self.length);
-            return self.next.max(now - CREDIT.max(interval));
-        }
+    fn first(&mut self, now: Micros) -> Micros {
+        let full = self.estimate.budget(now).filter(|budget| self.begun >= *budget);
+        let Some(calls) = full else {
+            let interval = self.interval(self.length, now);
+            // The rate may have risen since the last call began.
+            let next = self.next.min(self.used.saturating_add(interval));
+            return next.max(now - CREDIT.max(interval));
+        };
         let next_minute = (self.minute + 1) * self.length;
-        let probes = (calls / 2).max(FEWEST_PROBES);
-        if !self.learning.probes(self.minute) || self.begun - calls >= probes {
+        let probes = self.estimate.below_ceiling(calls).min((calls / 2).max(FEWEST_PROBES));
+        if !self.estimate.probes(self.minute) || self.begun - calls >= probes {
             return next_minute;
         }
         self.out.retain(|_, sent| now - *sent < LOST);
@@ -239,31 +237,32 @@ impl Pace {
     }
 
     /// The time between two calls in this minute.
-    fn spacing(&self) -> Micros {
-        self.interval(self.sure())
+    fn spacing(&self, now: Micros) -> Micros {
+        self.interval(self.sure(), now)
     }
 
     /// The part of this minute over which the calls known to pass are spread.
     fn sure(&self) -> Micros {
-        if self.learning.probes(self.minute) {
-            self.sixtieths(SURE[self.learning.found_more().min(SURE.len() - 1)])
+        if self.estimate.probes(self.minute) {
+            self.sixtieths(SURE[self.estimate.found_more().min(SURE.len() - 1)])
         } else {
             self.length
         }
     }
 
     /// The time between two calls, where those known to pass are to take so long.
-    fn interval(&self, span: Micros) -> Micros {
-        self.learning.calls().map_or(0, |calls| span / Micros::from(calls.max(1)))
+    fn interval(&self, span: Micros, now: Micros) -> Micros {
+        self.estimate.calls(now).map_or(0, |calls| span / Micros::from(calls.max(1)))
     }
 
     /// Closes the books of the minutes that are over.
     fn roll(&mut self, now: Micros) {
+        self.estimate.advance(now);
         let current = self.minute_of(now);
         if current == self.minute {
             return;
         }
-        self.learning.ended(self.minute);
+        self.estimate.ended(self.minute, now);
         (self.minute, self.begun) = (current, 0);
     }
 
@@ -280,20 +279,25 @@ impl Pace {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::MINUTE, *};
 
-    /// A pace that was throttled in the first minute, after so many calls had passed, and the first call of the second
+    /// A call that passes after a while.
+    fn pass(pace: &mut Pace, now: Micros, latency: Micros) {
+        let ticket = pace.begin(now);
+        pace.passed(ticket, now + latency);
+    }
+
+    /// A pace that was throttled in the first minute and met that limit in the second, and the first call of the third
     /// minute that passed.
-    fn learned(passed: u32) -> Pace {
-        let mut pace = Pace::new(None);
-        for _ in 0..passed {
-            let ticket = pace.begin(10 * SECOND);
-            pace.passed(ticket, 10 * SECOND);
+    fn learned(limit: u32) -> Pace {
+        let mut pace = Pace::new(None, MINUTE);
+        for minute in 0..2 {
+            let now = minute * MINUTE + 10 * SECOND;
+            (0..limit).for_each(|_| pass(&mut pace, now, 0));
+            let ticket = pace.begin(now);
+            assert_eq!(pace.throttled(ticket, None, now), (minute + 1) * MINUTE);
         }
-        let ticket = pace.begin(20 * SECOND);
-        assert_eq!(pace.throttled(ticket, None, 20 * SECOND), MINUTE);
-        let ticket = pace.begin(MINUTE);
-        pace.passed(ticket, MINUTE);
+        pass(&mut pace, 2 * MINUTE, 0);
         pace
     }
 
@@ -321,7 +325,7 @@ mod tests {
     #[test]
     fn calls_are_spread_evenly_over_the_minute() {
         let mut pace = learned(60);
-        let begun = begun(&mut pace, 1, SECOND);
+        let begun = begun(&mut pace, 2, SECOND);
         assert_eq!(begun.len() + 1, 57);
         for pair in begun[1..].windows(2) {
             let gap = pair[1] - pair[0];
@@ -332,23 +336,47 @@ mod tests {
     #[test]
     fn beyond_what_is_known_each_call_waits_for_the_one_before() {
         let mut pace = learned(60);
-        assert_eq!(begun(&mut pace, 1, SECOND).len() + 1, 57);
-        let calls = begun(&mut pace, 2, SECOND);
+        assert_eq!(begun(&mut pace, 2, SECOND).len() + 1, 57);
+        let calls = begun(&mut pace, 3, SECOND);
         let (sure, probes) = calls.split_at(57);
-        assert!(sure[56] - 2 * MINUTE <= 54 * SECOND, "the sure ones are done in time");
+        assert!(sure[56] - 3 * MINUTE <= 54 * SECOND, "the sure ones are done in time");
         assert!((3..=8).contains(&probes.len()), "{} probes", probes.len());
         let mut former = sure[56];
         for probe in probes {
             assert!(probe - former >= SECOND, "a probe went beside another call");
             former = *probe;
         }
-        let next = begun(&mut pace, 3, SECOND);
+        let next = begun(&mut pace, 4, SECOND);
         assert!(next.len() > calls.len(), "{} after {}", next.len(), calls.len());
     }
 
     #[test]
+    fn while_the_rate_doubles_calls_come_at_the_present_rate() {
+        let mut pace = Pace::new(None, MINUTE);
+        let ticket = pace.begin(0);
+        pace.throttled(ticket, None, SECOND);
+        pass(&mut pace, MINUTE, 0);
+        for (minute, calls) in [(1, 89..=90), (2, 358..=361), (3, 1430..=1445)] {
+            let begun = begun(&mut pace, minute, SECOND / 10).len();
+            assert!(calls.contains(&begun), "{begun} in minute {minute}");
+        }
+    }
+
+    #[test]
+    fn a_rate_that_has_risen_counts_for_the_next_call() {
+        let mut pace = learned(60);
+        let ticket = pace.begin(2 * MINUTE + 20 * SECOND);
+        pace.throttled(ticket, None, 2 * MINUTE + 20 * SECOND);
+        pace.estimate = Estimate::new(Some(1), MINUTE);
+        pass(&mut pace, 3 * MINUTE, 0);
+        assert_eq!(pace.slot(0, 3 * MINUTE + SECOND), 4 * MINUTE);
+        pace.estimate = Estimate::new(Some(6), MINUTE);
+        assert_eq!(pace.slot(0, 3 * MINUTE + SECOND), 3 * MINUTE + 10 * SECOND);
+    }
+
+    #[test]
     fn a_refusal_that_the_former_minute_gave_does_not_close_this_one() {
-        let mut pace = Pace::new(None);
+        let mut pace = Pace::new(None, MINUTE);
         let ticket = pace.begin(59 * SECOND);
         assert_eq!(pace.throttled(ticket, None, 61 * SECOND), MINUTE);
         assert!(!pace.is_closed(61 * SECOND) && pace.slot(0, 61 * SECOND) <= 61 * SECOND);
@@ -358,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_reply_from_before_does_not_open_it() {
-        let mut pace = Pace::new(None);
+        let mut pace = Pace::new(None, MINUTE);
         let (before, refused) = (pace.begin(0), pace.begin(0));
         pace.throttled(refused, None, SECOND);
         pace.passed(before, 2 * SECOND);
@@ -367,11 +395,54 @@ mod tests {
 
     #[test]
     fn the_longest_wait_that_a_reply_asks_for_counts() {
-        let mut pace = Pace::new(None);
+        let mut pace = Pace::new(None, MINUTE);
         let tickets = [pace.begin(0), pace.begin(0), pace.begin(0)];
         let waits = [Some(90 * SECOND), None, Some(SECOND)];
         let opens = tickets.into_iter().zip(waits).map(|(ticket, wait)| pace.throttled(ticket, wait, SECOND));
         assert_eq!(opens.collect::<Vec<_>>(), [91 * SECOND; 3]);
+    }
+
+    #[test]
+    fn a_short_wait_is_believed_once_a_minute() {
+        let mut pace = Pace::new(None, MINUTE);
+        let ticket = pace.begin(10 * SECOND);
+        assert_eq!(pace.throttled(ticket, Some(SECOND), 10 * SECOND), 11 * SECOND);
+        let trial = pace.begin(11 * SECOND);
+        assert_eq!(pace.throttled(trial, Some(SECOND), 11 * SECOND), MINUTE);
+        let trial = pace.begin(MINUTE);
+        assert_eq!(pace.throttled(trial, Some(90 * SECOND), MINUTE), 150 * SECOND);
+    }
+
+    #[test]
+    fn probes_stay_below_the_ceiling() {
+        // The account lets 70 through, the user allows 60, and others have left.
+        let mut pace = Pace::new(Some(60), MINUTE);
+        for _ in 0..55 {
+            let ticket = pace.begin(10 * SECOND);
+            pace.passed(ticket, 10 * SECOND);
+        }
+        let ticket = pace.begin(20 * SECOND);
+        pace.throttled(ticket, None, 20 * SECOND);
+        for minute in 1..12 {
+            let calls = begun(&mut pace, minute, SECOND / 5);
+            assert!(calls.len() <= 61, "{} calls in minute {minute}", calls.len());
+        }
+    }
+
+    #[test]
+    fn trials_without_a_reply_keep_to_the_rate() {
+        let mut pace = Pace::new(Some(10), MINUTE);
+        let ticket = pace.begin(10 * SECOND);
+        pace.throttled(ticket, None, 10 * SECOND);
+        let (mut now, mut trials) = (MINUTE, 0);
+        while now < 2 * MINUTE {
+            now = pace.slot(0, now).max(now);
+            let ticket = pace.begin(now);
+            now += SECOND / 20;
+            pace.lost(ticket, now);
+            trials += 1;
+        }
+        assert!(trials <= 11, "{trials} trials in a minute");
     }
 
     proptest! {
@@ -380,7 +451,7 @@ mod tests {
             steps in proptest::collection::vec((0_u8..4, 0..90_000_000_i64), 1..300),
             ceiling in proptest::option::of(1_u32..100),
         ) {
-            let (mut pace, mut now, mut out) = (Pace::new(ceiling), 0, Vec::new());
+            let (mut pace, mut now, mut out) = (Pace::new(ceiling, MINUTE), 0, Vec::new());
             for (what, pause) in steps {
                 now += if what == 0 { pause } else { pause / 1000 };
                 let slot = pace.slot(0, now);
@@ -395,8 +466,8 @@ mod tests {
                         _ => pace.passed(ticket, now),
                     }
                 }
-                prop_assert!(pace.calls().is_none_or(|calls| calls >= 1));
-                prop_assert!(ceiling.is_none_or(|ceiling| pace.calls() <= Some(ceiling)));
+                prop_assert!(pace.calls(now).is_none_or(|calls| calls >= 1));
+                prop_assert!(ceiling.is_none_or(|ceiling| pace.calls(now) <= Some(ceiling)));
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::pace::Micros;
+use super::Micros;
 
 /// Whoever is so late is passed over, until it comes.
 const GRACE: Micros = 2_000_000;

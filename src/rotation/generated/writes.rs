@@ -61,9 +61,11 @@ pub(super) fn begun(
     if let Some(former) = former
         && matches!(start, Start::Repeat | Start::Reapply)
     {
-        // No rotation: the same value once more. What is taken back has an id of its own: if the record of before is put back
-        // meanwhile, it must not look as if a restart had been seen.
-        let id = if start == Start::Repeat { former.id.clone() } else { record.id };
+        // No rotation: the same value once more. Unless it is in effect by that id, it has another one: if the record of before
+        // is put back meanwhile, it must not look as if a restart had been seen.
+        let applied = status.applied.as_ref().and_then(|applied| applied.rotation.as_ref());
+        let id =
+            if start == Start::Repeat && applied == Some(&former.id) { former.id.clone() } else { record.id };
         record = Record { id, drawn_at: former.drawn_at, ..record };
     }
     let next = Change::Set(next.clone());

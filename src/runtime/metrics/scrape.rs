@@ -166,7 +166,7 @@ impl Families<'_> {
         let rated = gates.iter().filter_map(|gate| Some((labels(gate), f64::from(gate.calls?) / 60.0)));
         self.gauge(
             "vncpassword_operator_limiter_rate",
-            "Calls that are let through; absent: as many as there are",
+            "The rate of calls in force: after a throttled reply it doubles every 30 s until it meets the limit; absent: no limit",
             Some(&Unit::Other("calls_per_second".to_owned())),
             rated,
         )?;

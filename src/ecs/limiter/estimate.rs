@@ -1,0 +1,525 @@
+//! The rate estimate: how many calls a minute the cloud lets through.
+//!
+//! A throttled reply reports that the account's minute is used up. It does not report who used it. So the estimate
+//! takes what passed as the limit only if this program used a good part of the minute itself.
+//!
+//! | state | rate |
+//! |---|---|
+//! | open | no limit, or the user's ceiling |
+//! | doubling | from a low rate, twice as much every half minute: up to a known rate, or until it meets the limit |
+//! | steady | 95 % of a limit that was met; the minutes that probe try more |
+
+use super::Micros;
+
+/// A minute of the cloud's clock, counted from 1970.
+pub(super) type Minute = i64;
+
+/// The lowest rate after the first throttled reply, in calls a minute.
+const FIRST_RATE: u32 = 60;
+/// Doubling ends here. More than any limit of the cloud, and the highest ceiling.
+const MAX_RATE: u32 = 1_000_000;
+/// The share of a limit that is used. The rest stays free for people at the console.
+const USED_PERCENT: u64 = 95;
+/// If more than this share of the last limit passes, the limit is another one.
+const HIGHER_LIMIT_PERCENT: u64 = 110;
+/// How many minutes a new limit is used before it is probed. Doubles each time that probing finds nothing.
+const PATIENCE: i64 = 1;
+/// The most minutes without a probe.
+const MAX_PATIENCE: i64 = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No limit is known.
+    Open,
+    /// The rate is `from` when calls pass again, and doubles every half minute. It ends at the target, or, without
+    /// one, when no limit was met.
+    Doubling {
+        from: u32,
+        target: Option<Steady>,
+    },
+    Steady(Steady),
+}
+
+/// A limit that was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Steady {
+    /// Calls a minute that pass.
+    rate: u32,
+    /// How many calls passed in the minute that met the limit.
+    limit: u32,
+}
+
+impl State {
+    /// The state after a throttled reply in a minute in which `passed` calls passed. `rate`: the rate a minute ago, which could
+    /// use up the minute. While doubling, the present rate is up to four times as high: the minute that meets the limit would look
+    /// as if others had used it.
+    fn throttled(self, passed: u32, rate: u32) -> Self {
+        let target = match self {
+            Self::Open => return Self::Doubling { from: FIRST_RATE.max(passed / 2), target: None },
+            Self::Doubling { target, .. } => target,
+            Self::Steady(steady) => Some(steady),
+        };
+        if passed < rate.div_ceil(2) {
+            // Others used the minute. The present rate may not have been used at all.
+            Self::Doubling { from: (rate / 2).max(1), target }
+        } else {
+            Self::Steady(Steady { rate: percent(passed, USED_PERCENT).max(1), limit: passed })
+        }
+    }
+}
+
+/// The first throttled reply of a minute, and what was known before it.
+#[derive(Clone, Copy, Debug)]
+struct Throttled {
+    minute: Minute,
+    state: State,
+    /// The rate a minute before, in calls a minute.
+    rate: u32,
+    patience: i64,
+}
+
+/// How many calls a minute pass, as far as is known.
+#[derive(Debug)]
+pub(super) struct Estimate {
+    /// How long a minute is.
+    length: Micros,
+    /// The most calls a minute that the user allows; `None`: no limit.
+    ceiling: Option<u32>,
+    state: State,
+    /// When calls passed again after the last throttled reply; `None`: not yet. Doubling starts here.
+    resumed: Option<Micros>,
+    /// How many calls passed, in the last two minutes with such calls.
+    passed: [(Minute, u32); 2],
+    /// The last minute with a throttled reply.
+    throttled: Option<Throttled>,
+    /// The first minute that may probe.
+    probe_from: Minute,
+    patience: i64,
+    /// Minutes in a row in which probing found more.
+    found_more: usize,
+}
+
+impl Estimate {
+    pub fn new(ceiling: Option<u32>, length: Micros) -> Self {
+        Self {
+            length,
+            ceiling,
+            state: State::Open,
+            resumed: None,
+            passed: [(Minute::MIN, 0); 2],
+            throttled: None,
+            probe_from: Minute::MIN,
+            patience: PATIENCE,
+            found_more: 0,
+        }
+    }
+
+    /// The rate now, in calls a minute; `None`: no limit.
+    pub fn calls(&self, now: Micros) -> Option<u32> {
+        match self.state_at(now) {
+            State::Open => self.ceiling,
+            State::Doubling { from, target } => Some(self.doubled(from, target, now)),
+            State::Steady(steady) => Some(self.at_most_ceiling(steady.rate)),
+        }
+    }
+
+    /// The most calls in this minute, probes left out; `None`: no limit. While doubling, the rate alone limits them.
+    pub fn budget(&self, now: Micros) -> Option<u32> {
+        match self.state_at(now) {
+            State::Open | State::Doubling { .. } => self.ceiling,
+            State::Steady(steady) => Some(self.at_most_ceiling(steady.rate)),
+        }
+    }
+
+    /// Whether more than that may be tried in this minute, one call at a time.
+    pub fn probes(&self, minute: Minute) -> bool {
+        matches!(self.state, State::Steady(_)) && minute >= self.probe_from
+    }
+
+    /// How many more calls than that the user allows in a minute.
+    pub fn below_ceiling(&self, calls: u32) -> u32 {
+        self.ceiling.map_or(u32::MAX, |ceiling| ceiling.saturating_sub(calls))
+    }
+
+    /// How many minutes in a row have found more by probing.
+    pub fn found_more(&self) -> usize {
+        self.found_more
+    }
+
+    /// A call of that minute passed. `late`: it was sent before the last throttled reply came, so it tells how many passed
+    /// before that.
+    pub fn passed(&mut self, minute: Minute, late: bool) {
+        if let Some((_, count)) = self.passed.iter_mut().find(|(counted, _)| *counted == minute) {
+            *count += 1;
+        } else if let Some(oldest) = self.passed.iter_mut().min_by_key(|(counted, _)| *counted)
+            && oldest.0 < minute
+        {
+            *oldest = (minute, 1);
+        } else {
+            return;
+        }
+        if let Some(throttled) = self.throttled.filter(|throttled| late && throttled.minute == minute) {
+            self.learn(throttled);
+        }
+    }
+
+    /// The first call after a throttled reply passed.
+    pub fn resumed(&mut self, now: Micros) {
+        self.resumed.get_or_insert(now);
+    }
+
+    /// A call was throttled. The cloud counted it in one of two minutes, which mostly are the same. `trial`: it was
+    /// the first call after a throttled reply.
+    pub fn throttled(&mut self, minutes: (Minute, Minute), trial: bool, now: Micros) {
+        self.advance(now);
+        // If it is not certain which, the minute with more calls was used up.
+        let later = self.count(minutes.1) > self.count(minutes.0);
+        let minute = if later { minutes.1 } else { minutes.0 };
+        let rate = self.rate_a_minute_ago(now);
+        self.resumed = None;
+        let known = self.throttled.is_some_and(|known| minutes.0 <= known.minute);
+        // A trial that finds the minute used up by others does not measure the rate.
+        if known || (trial && self.count(minute) == 0) {
+            return;
+        }
+        let throttled = Throttled { minute, state: self.state, rate, patience: self.patience };
+        (self.throttled, self.found_more) = (Some(throttled), 0);
+        self.learn(throttled);
+    }
+
+    /// A minute is over. If no reply was throttled, what passed in it passes.
+    pub fn ended(&mut self, minute: Minute, now: Micros) {
+        let throttled = self.throttled.is_some_and(|throttled| throttled.minute >= minute);
+        let State::Steady(Steady { rate, limit }) = self.state else { return };
+        if throttled || !self.probes(minute) {
+            return;
+        }
+        let passed = self.count(minute);
+        if passed > percent(limit, HIGHER_LIMIT_PERCENT) {
+            self.state = State::Doubling { from: passed, target: None };
+            (self.resumed, self.found_more) = (Some(now), 0);
+        } else if passed > rate {
+            self.state = State::Steady(Steady { rate: passed, limit });
+            self.found_more += 1;
+        }
+        if self.ceiling.is_some_and(|ceiling| passed >= ceiling) {
+            self.state = State::Open;
+        }
+    }
+
+    /// Ends doubling when it is done.
+    pub fn advance(&mut self, now: Micros) {
+        self.state = self.state_at(now);
+    }
+
+    /// The clock was set back by this much, a negative time.
+    pub fn set_back(&mut self, by: Micros) {
+        let minutes = by.div_euclid(self.length);
+        for (minute, _) in &mut self.passed {
+            *minute = minute.saturating_add(minutes);
+        }
+        if let Some(throttled) = &mut self.throttled {
+            throttled.minute = throttled.minute.saturating_add(minutes);
+        }
+        self.resumed = self.resumed.map(|at| at.saturating_add(by));
+        self.probe_from = self.probe_from.saturating_add(minutes);
+    }
+
+    fn learn(&mut self, throttled: Throttled) {
+        let passed = self.count(throttled.minute);
+        self.state = throttled.state.throttled(passed, throttled.rate);
+        // Probing found the same limit again: the next probe can wait.
+        let in_vain = matches!(throttled.state, State::Steady(Steady { rate, .. })
+            if (rate..=percent(rate, HIGHER_LIMIT_PERCENT) + 1).contains(&passed));
+        self.patience = if in_vain { (throttled.patience * 2).min(MAX_PATIENCE) } else { PATIENCE };
+        self.probe_from = throttled.minute + 1 + self.patience;
+    }
+
+    /// Doubling is done when a whole minute at its highest rate was not throttled.
+    fn state_at(&self, now: Micros) -> State {
+        match self.state {
+            State::Doubling { from, target }
+                if self.resumed.is_some_and(|resumed| now.saturating_sub(resumed) >= self.length)
+                    && self.doubled(from, target, now - self.length) >= self.highest(target) =>
+            {
+                target.map_or(State::Open, State::Steady)
+            }
+            state => state,
+        }
+    }
+
+    fn rate_a_minute_ago(&self, now: Micros) -> u32 {
+        match self.state {
+            State::Doubling { from, target } => self.doubled(from, target, now.saturating_sub(self.length)),
+            State::Open | State::Steady(_) => self.calls(now).unwrap_or(MAX_RATE),
+        }
+    }
+
+    /// The rate at that time of doubling.
+    fn doubled(&self, from: u32, target: Option<Steady>, at: Micros) -> u32 {
+        let since = self.resumed.map_or(0, |resumed| at.saturating_sub(resumed).max(0));
+        let times = u32::try_from(since / (self.length / 2)).unwrap_or(u32::MAX);
+        from.saturating_mul(2_u32.saturating_pow(times)).min(self.highest(target))
+    }
+
+    /// The rate at which doubling ends.
+    fn highest(&self, target: Option<Steady>) -> u32 {
+        self.at_most_ceiling(target.map_or(MAX_RATE, |target| target.rate))
+    }
+
+    fn at_most_ceiling(&self, rate: u32) -> u32 {
+        self.ceiling.map_or(rate, |ceiling| rate.min(ceiling))
+    }
+
+    fn count(&self, minute: Minute) -> u32 {
+        self.passed.iter().find(|(counted, _)| *counted == minute).map_or(0, |(_, count)| *count)
+    }
+}
+
+fn percent(calls: u32, percent: u64) -> u32 {
+    u32::try_from(u64::from(calls) * percent / 100).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{MINUTE, SECOND},
+        *,
+    };
+
+    fn steady(rate: u32, limit: u32) -> State {
+        State::Steady(Steady { rate, limit })
+    }
+
+    fn doubling(from: u32, target: Option<(u32, u32)>) -> State {
+        State::Doubling { from, target: target.map(|(rate, limit)| Steady { rate, limit }) }
+    }
+
+    fn in_state(state: State, resumed: Option<Micros>) -> Estimate {
+        Estimate { state, resumed, ..Estimate::new(None, MINUTE) }
+    }
+
+    fn passes(estimate: &mut Estimate, minute: Minute, calls: u32) {
+        (0..calls).for_each(|_| estimate.passed(minute, true));
+    }
+
+    /// A throttled reply in that second.
+    fn throttle(estimate: &mut Estimate, second: i64) {
+        let minute = second / 60;
+        estimate.throttled((minute, minute), false, second * SECOND);
+    }
+
+    /// A minute in which so many pass, and then one is throttled or none.
+    fn minute(estimate: &mut Estimate, minute: Minute, passed: u32, throttled: bool) {
+        passes(estimate, minute, passed);
+        if throttled {
+            throttle(estimate, minute * 60 + 59);
+        }
+        estimate.ended(minute, (minute + 1) * MINUTE);
+    }
+
+    #[test]
+    fn each_state_has_one_answer_to_a_throttled_reply() {
+        let table = [
+            ("open, nothing passed", State::Open, 0, 1, doubling(60, None)),
+            ("open", State::Open, 100, 1, doubling(60, None)),
+            ("open, much passed", State::Open, 600, 1, doubling(300, None)),
+            ("doubling meets the limit", doubling(60, None), 400, 240, steady(380, 400)),
+            ("at half of the rate", doubling(60, None), 30, 60, steady(28, 30)),
+            ("below half of the rate", doubling(60, None), 29, 60, doubling(30, None)),
+            ("doubling had gone on", doubling(60, None), 119, 240, doubling(120, None)),
+            ("on the way back", doubling(285, Some((570, 600))), 142, 285, doubling(142, Some((570, 600)))),
+            ("a lower limit on the way back", doubling(285, Some((570, 600))), 143, 285, steady(135, 143)),
+            ("steady", steady(570, 600), 590, 570, steady(560, 590)),
+            ("steady, a lower limit", steady(570, 600), 285, 570, steady(270, 285)),
+            ("steady, others", steady(570, 600), 284, 570, doubling(285, Some((570, 600)))),
+            ("steady, others, nothing passed", steady(1, 1), 0, 1, doubling(1, Some((1, 1)))),
+            ("5 % of one call", steady(1, 1), 1, 1, steady(1, 1)),
+            ("5 % of ten calls", steady(9, 10), 10, 9, steady(9, 10)),
+        ];
+        for (name, state, passed, rate, expected) in table {
+            assert_eq!(state.throttled(passed, rate), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_rate_doubles_every_half_minute_after_calls_pass_again_until_no_limit_is_left() {
+        let mut estimate = Estimate::new(None, MINUTE);
+        assert_eq!(estimate.calls(0), None);
+        throttle(&mut estimate, 20);
+        assert_eq!(estimate.calls(300 * SECOND), Some(60), "no call has passed");
+        estimate.resumed(400 * SECOND);
+        let table = [(0, 60), (29, 60), (30, 120), (59, 120), (60, 240), (119, 480), (120, 960)];
+        for (second, rate) in table.into_iter().chain([(390, 491_520), (420, 983_040), (509, 1_000_000)]) {
+            assert_eq!(estimate.calls((400 + second) * SECOND), Some(rate), "after {second} s");
+        }
+        assert_eq!(estimate.calls(910 * SECOND), None, "a minute at the highest rate");
+        estimate.advance(910 * SECOND);
+        assert_eq!(estimate.state, State::Open);
+    }
+
+    #[test]
+    fn a_shorter_minute_doubles_sooner() {
+        let mut estimate = Estimate { state: doubling(60, None), ..Estimate::new(None, 6 * SECOND) };
+        estimate.resumed(0);
+        assert_eq!([2, 3, 6].map(|second| estimate.calls(second * SECOND)), [Some(60), Some(120), Some(240)]);
+    }
+
+    #[test]
+    fn doubling_ends_at_the_rate_that_was_known() {
+        let mut estimate = in_state(steady(570, 600), None);
+        passes(&mut estimate, 7, 100);
+        throttle(&mut estimate, 7 * 60 + 15);
+        estimate.resumed(8 * MINUTE);
+        let rates = [0, 30, 60, 89, 90, 600].map(|second| estimate.calls(8 * MINUTE + second * SECOND));
+        assert_eq!(rates, [Some(285), Some(570), Some(570), Some(570), Some(570), Some(570)]);
+        estimate.advance(9 * MINUTE + 29 * SECOND);
+        assert_eq!(estimate.state, doubling(285, Some((570, 600))), "not a whole minute at that rate");
+        estimate.advance(9 * MINUTE + 30 * SECOND);
+        assert_eq!(estimate.state, steady(570, 600));
+    }
+
+    #[test]
+    fn a_limit_met_by_doubling_is_not_taken_for_others() {
+        // At 400 calls a minute the rate is 960 and was 240 a minute ago.
+        let mut estimate = in_state(doubling(60, None), Some(0));
+        passes(&mut estimate, 2, 400);
+        throttle(&mut estimate, 2 * 60 + 25);
+        assert_eq!(estimate.calls(3 * MINUTE), Some(380));
+    }
+
+    #[test]
+    fn only_the_first_throttled_reply_of_a_minute_changes_the_rate_and_late_replies_count() {
+        let mut estimate = in_state(steady(570, 600), None);
+        passes(&mut estimate, 7, 284);
+        throttle(&mut estimate, 7 * 60 + 30);
+        assert_eq!(estimate.state, doubling(285, Some((570, 600))));
+        throttle(&mut estimate, 7 * 60 + 31);
+        assert_eq!(estimate.state, doubling(285, Some((570, 600))));
+        estimate.passed(7, false);
+        assert_eq!(estimate.state, doubling(285, Some((570, 600))), "sent after the throttled reply");
+        passes(&mut estimate, 7, 1);
+        assert_eq!(estimate.state, steady(271, 286), "late replies of that minute");
+        passes(&mut estimate, 8, 1);
+        assert_eq!(estimate.state, steady(271, 286), "another minute");
+        passes(&mut estimate, 9, 1);
+        passes(&mut estimate, 7, 1);
+        assert_eq!(estimate.state, steady(271, 286), "a minute that is not counted any more");
+    }
+
+    #[test]
+    fn a_call_from_a_throttled_minute_does_not_count_in_the_next_one() {
+        let mut estimate = Estimate::new(None, MINUTE);
+        throttle(&mut estimate, 59);
+        passes(&mut estimate, 1, 1);
+        estimate.throttled((0, 1), false, 61 * SECOND);
+        assert_eq!(estimate.state, doubling(60, None));
+    }
+
+    #[test]
+    fn a_late_reply_does_not_stop_doubling() {
+        let mut estimate = Estimate::new(None, MINUTE);
+        throttle(&mut estimate, 59);
+        estimate.resumed(MINUTE);
+        passes(&mut estimate, 0, 200);
+        assert_eq!(estimate.calls(90 * SECOND), Some(200));
+    }
+
+    #[test]
+    fn a_trial_says_nothing_of_the_rate_if_others_have_used_the_minute() {
+        let mut estimate = in_state(steady(570, 600), None);
+        throttle(&mut estimate, 7 * 60);
+        assert_eq!(estimate.calls(8 * MINUTE), Some(285));
+        for minute in 8..12 {
+            estimate.throttled((minute, minute), true, minute * MINUTE);
+            assert_eq!(estimate.calls(minute * MINUTE), Some(285));
+        }
+        passes(&mut estimate, 12, 1);
+        estimate.throttled((12, 12), true, 12 * MINUTE);
+        assert_eq!(estimate.calls(12 * MINUTE), Some(142), "something passed");
+    }
+
+    #[test]
+    fn doubling_resumes_if_clearly_more_passes_than_in_the_last_throttled_minute() {
+        for (passed, throttled, expected) in [
+            (110, false, steady(110, 100)),
+            (111, false, doubling(111, None)),
+            (111, true, steady(105, 111)),
+            (90, false, steady(95, 100)),
+        ] {
+            let mut estimate = in_state(steady(95, 100), None);
+            minute(&mut estimate, 7, passed, throttled);
+            assert_eq!(estimate.state, expected, "{passed}");
+        }
+        let mut estimate = in_state(steady(95, 100), None);
+        minute(&mut estimate, 7, 111, false);
+        assert_eq!(
+            [0, 30].map(|second| estimate.calls(8 * MINUTE + second * SECOND)),
+            [Some(111), Some(222)]
+        );
+    }
+
+    #[test]
+    fn it_probes_after_a_while_and_as_often_as_that_is_in_vain_waits_twice_as_long() {
+        let mut estimate = in_state(doubling(60, None), None);
+        minute(&mut estimate, 7, 100_000, true);
+        let mut throttled = 7;
+        for patience in [1, 2, 4, 8, 8] {
+            let probes = throttled + 1 + patience;
+            assert!(!estimate.probes(probes - 1) && estimate.probes(probes), "{patience}");
+            minute(&mut estimate, probes, 100_000, true);
+            assert_eq!(estimate.calls(probes * MINUTE), Some(95_000));
+            throttled = probes;
+        }
+        minute(&mut estimate, throttled + 1, 60_000, true);
+        assert!(estimate.probes(throttled + 3), "the limit is another: it is probed soon");
+    }
+
+    #[test]
+    fn what_passed_while_it_probed_passes() {
+        let mut estimate = in_state(doubling(60, None), None);
+        minute(&mut estimate, 7, 100, true);
+        minute(&mut estimate, 8, 97, false);
+        assert_eq!(estimate.state, steady(95, 100), "it did not probe yet");
+        minute(&mut estimate, 9, 99, false);
+        assert_eq!((estimate.state, estimate.found_more()), (steady(99, 100), 1));
+        minute(&mut estimate, 10, 20, false);
+        assert_eq!(estimate.state, steady(99, 100), "a minute without demand tells nothing");
+    }
+
+    #[test]
+    fn a_call_that_may_have_counted_in_two_minutes_counts_in_the_fuller_one() {
+        for (calls, expected) in [((100, 1), steady(95, 100)), ((1, 100), steady(95, 100))] {
+            let mut estimate = in_state(doubling(60, None), None);
+            passes(&mut estimate, 7, calls.0);
+            passes(&mut estimate, 8, calls.1);
+            estimate.throttled((7, 8), false, 8 * MINUTE);
+            assert_eq!(estimate.state, expected, "{calls:?}");
+        }
+    }
+
+    #[test]
+    fn a_ceiling_is_kept_as_it_is_and_reached_again() {
+        let mut estimate = Estimate::new(Some(90), MINUTE);
+        assert_eq!((estimate.calls(0), estimate.probes(7)), (Some(90), false));
+        minute(&mut estimate, 7, 50, true);
+        estimate.resumed(8 * MINUTE);
+        let calls = |estimate: &Estimate, second| estimate.calls(8 * MINUTE + second * SECOND);
+        assert_eq!([0, 30, 89].map(|second| calls(&estimate, second)), [Some(60), Some(90), Some(90)]);
+        estimate.advance(9 * MINUTE + 30 * SECOND);
+        assert_eq!(estimate.state, State::Open);
+        let mut estimate = Estimate { ceiling: Some(90), ..in_state(steady(84, 85), None) };
+        minute(&mut estimate, 9, 90, false);
+        assert_eq!((estimate.state, estimate.calls(0)), (State::Open, Some(90)));
+    }
+
+    #[test]
+    fn a_ceiling_above_the_limit_does_not_meet_it_again_and_again() {
+        // Ceiling 60, limit 40: doubling begins at the ceiling, and ends only after a whole minute.
+        let mut estimate = Estimate::new(Some(60), MINUTE);
+        minute(&mut estimate, 7, 40, true);
+        estimate.resumed(8 * MINUTE);
+        minute(&mut estimate, 8, 40, true);
+        assert_eq!(estimate.state, steady(38, 40));
+    }
+}
