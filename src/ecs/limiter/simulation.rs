@@ -439,6 +439,21 @@ fn when_others_have_left_the_limit_is_found_again_in_minutes() {
 
 /// The figures of a run, for people: `cargo test --lib limiter::simulation -- --nocapture`.
 #[allow(clippy::print_stderr, reason = "figures for people")]
+/// Six minutes of few calls: doubling goes on without being used. Then others take most of the limit.
+#[test]
+fn a_rate_that_was_never_used_comes_down_in_minutes() {
+    let others = |minute, limit| if minute < 6 { 0 } else { limit * 94 / 100 };
+    let (latency, minutes) = ((300, 300), 40);
+    let setting =
+        Setting { limit: 6000, latency, workers: 3, stray: true, minutes, others, ..Setting::default() };
+    let simulation = Simulation::new(setting).run();
+    show(&simulation);
+    let throttled: u32 =
+        simulation.later().filter(|(minute, _)| **minute >= 16).map(|(_, tally)| tally.throttled).sum();
+    let all: Vec<_> = simulation.tally.iter().map(|(minute, tally)| (minute, tally.passed, tally.throttled)).collect();
+    assert!(throttled <= 10, "{throttled} throttled replies in 23 minutes: {all:?}");
+}
+
 fn show(simulation: &Simulation) {
     let Setting { limit, latency, stray, .. } = simulation.setting;
     let begin: Vec<_> =
