@@ -442,7 +442,8 @@ mod tests {
             pace.lost(ticket, now);
             trials += 1;
         }
-        assert!(trials <= 11, "{trials} trials in a minute");
+        // Ten, the first, and a turn that is made up for.
+        assert!(trials <= 12, "{trials} trials in a minute");
     }
 
     proptest! {
