@@ -60,13 +60,11 @@ pub(super) fn proven(observed: &Observed, record: &Record) -> bool {
         || status.accepted.as_ref().is_some_and(|accepted| accepted.rotation == record.id)
 }
 
-/// Whether the status knows of the record's rotation. Where it does not name it, times tell: a value that is taken back has
-/// another id, but the time of its rotation. No time tells that is still to come: the clock has jumped.
+/// Whether the status knows of the record's rotation. Where it names none, times tell, but none that is still to come: the
+/// clock has jumped.
 fn knows(status: &VncPasswordStatus, record: &Record, now: Timestamp) -> bool {
-    match status.applied.as_ref().map(|applied| applied.rotation.as_ref()) {
-        Some(None) => return false,
-        Some(Some(rotation)) if *rotation == record.id => return true,
-        Some(Some(_)) | None => {}
+    if let Some(applied) = &status.applied {
+        return applied.rotation.as_ref() == Some(&record.id);
     }
     let last = status.last_rotation_time.as_ref().map(|last| last.0);
     record.drawn_at <= now && last >= Some(record.drawn_at)

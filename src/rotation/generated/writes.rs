@@ -61,12 +61,8 @@ pub(super) fn begun(
     if let Some(former) = former
         && matches!(start, Start::Repeat | Start::Reapply)
     {
-        // No rotation: the same value once more. Unless it is in effect by that id, it has another one: if the record of before
-        // is put back meanwhile, it must not look as if a restart had been seen.
-        let applied = status.applied.as_ref().and_then(|applied| applied.rotation.as_ref());
-        let id =
-            if start == Start::Repeat && applied == Some(&former.id) { former.id.clone() } else { record.id };
-        record = Record { id, drawn_at: former.drawn_at, ..record };
+        // No rotation: the same value once more.
+        record = Record { id: former.id.clone(), drawn_at: former.drawn_at, ..record };
     }
     let next = Change::Set(next.clone());
     match contents {

@@ -1116,7 +1116,7 @@ fn a_secret_that_is_restored_while_another_value_waits_for_a_restart_is_sent_onc
         play.observed.look = Some(look(102, "Running", false, -60));
         play.run(102);
         let version = play.stored().version;
-        play.secret = before.clone().map(|before| Stored { version, ..before });
+        play.secret = before.map(|before| Stored { version, ..before });
         play.observed.rotate_at = RotateAt::Never;
         play.observed.look = Some(look(110, "Running", false, start));
         let refused = reply.is_some();
@@ -1134,38 +1134,8 @@ fn a_secret_that_is_restored_while_another_value_waits_for_a_restart_is_sent_onc
         }
         assert_eq!(play.status().ready(), False, "{name}");
         assert!(play.status().accepted.as_ref().unwrap().unchanged, "{name}");
-        // The Secret is put back once more.
-        let version = play.stored().version;
-        play.secret = before.map(|before| Stored { version, ..before });
-        let now = if refused { 810 } else { 120 };
-        assert_eq!(play.run(now), again, "{name}");
-        assert!(!restarts(&play), "{name}");
-        assert_eq!(play.status().ready(), False, "{name}");
         assert_eq!(play.status().rotations, Some(1), "{name}");
     }
-}
-
-/// The same while the object takes its own value back after another object's call.
-#[test]
-fn a_secret_that_is_restored_while_a_value_is_taken_back_is_not_taken_for_restarted() {
-    let mut play = Play::needs_restarts();
-    let before = play.secret.clone();
-    play.observed.superseded = true;
-    play.observed.look = Some(look(100, "Running", false, -60));
-    assert_eq!(play.run(100), ["read", "write next=Drawn1 drawn", "send Drawn1"]);
-    play.observed.superseded = false;
-    play.observed.look = Some(look(102, "Running", false, -60));
-    play.run(102);
-    let version = play.stored().version;
-    play.secret = before.map(|before| Stored { version, ..before });
-    assert_eq!(play.run(110), ["read", "write next=Drawn1 drawn", "send Drawn1"]);
-    assert_eq!(play.status().ready(), False);
-    assert_eq!(play.status().reason(ConditionType::RebootRequired), Some(Reason::RebootRequired));
-    play.observed.look = Some(look(112, "Running", false, -60));
-    play.run(112);
-    play.observed.look = Some(look(200, "Running", false, 2));
-    assert_eq!(play.run(200), ["read", "write key=Drawn1 -next done"]);
-    assert_eq!((play.status().ready(), play.status().rotations), (True, Some(1)));
 }
 
 /// A late call of another object had settled before the password was accepted that the restart brought into effect: there is
