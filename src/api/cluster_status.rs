@@ -28,8 +28,8 @@ pub struct ClusterVncPasswordStatus {
     /// Of these: those with a password on its way.
     #[serde(default)]
     pub rotating: u32,
-    /// Of these: those that the rollout does not wait for, since their instance is stopped or their VncPassword suspended.
-    /// They rotate when that changes.
+    /// Of these: those that the rollout does not wait for, because their instance is stopped or has no VNC, or because
+    /// their VncPassword is suspended. They rotate when that changes.
     #[serde(default)]
     pub waiting: u32,
     /// Of these: those whose VncPassword needs a person, or whose name another object has.

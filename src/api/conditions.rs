@@ -106,6 +106,8 @@ pub enum Reason {
     IncorrectInstanceStatus,
     /// The API refused because the instance is not ready yet; retried when that changes.
     InstanceNotReady,
+    /// The API refuses for an hour although the instance is Running, so it seems to have no VNC.
+    InstanceUnsupported,
     /// The API limits the rate of calls; retried when it opens again.
     Throttled,
     /// The object, its Secrets or its status change so often that the object has used up its own calls.
@@ -208,6 +210,7 @@ impl Reason {
             Self::LookupFailed => "LookupFailed",
             Self::IncorrectInstanceStatus => "IncorrectInstanceStatus",
             Self::InstanceNotReady => "InstanceNotReady",
+            Self::InstanceUnsupported => "InstanceUnsupported",
             Self::Throttled => "Throttled",
             Self::ChangedTooOften => "ChangedTooOften",
             Self::OutcomeUnknown => "OutcomeUnknown",

@@ -24,7 +24,7 @@ use crate::{
         allowance::Calls,
         competition::{Competition, Target},
         contents::Contents,
-        facts::{Attempt, Fingerprint, History, Owner, SecretVersion},
+        facts::{Attempt, Fingerprint, History, Look, Owner, RunningRefusals, SecretVersion},
         ownership::{Basis, Relation},
         refusal::RefusedWrite,
     },
@@ -48,6 +48,8 @@ pub(super) struct Memory {
     pub doubt: Option<(Timestamp, bool)>,
     /// The object is younger than the watch of this process, and this process has made no call for it.
     pub untouched: bool,
+    /// Refusals while the instance is Running. Boxed: few objects have any.
+    pub running_refusals: Option<Box<RunningRefusals>>,
     /// The last call that failed.
     pub failure: Option<Failure>,
     /// Reconciles in a row that failed on the Kubernetes side.
@@ -657,6 +659,12 @@ impl Memory {
         self.doubt = Some((until.max(former), by_other || by_others));
     }
 
+    /// Counts the refusals of an instance that is Running.
+    pub fn count_refusals(&mut self, status: &VncPasswordStatus, poll: Option<&Look>, now: Timestamp) {
+        let before = self.running_refusals.as_deref().copied();
+        self.running_refusals = RunningRefusals::count(before, status, poll, now).map(Box::new);
+    }
+
     /// Forgets the calls that count for nothing any more.
     pub fn recover(&mut self, now: Timestamp) {
         let counts = |calls: &mut Arc<Calls>| Arc::strong_count(calls) > 1 || !calls.are_full(now);
@@ -725,6 +733,7 @@ impl Memory {
             examined: self.examined.clone(),
             untouched: self.untouched,
             creation_refused: self.refused.as_ref().is_some_and(|refused| refused.creation),
+            running_refusals: self.running_refusals.as_deref().copied(),
             unsettled: Vec::new(),
         }
     }

@@ -175,10 +175,12 @@ impl<'a> Pass<'a> {
         let failed = object.status.retry.as_ref().and_then(|retry| retry.last_failure_time.as_ref());
         let changed = context.identities.changed_at(&object);
         let can_act = matches!(access, Access::Granted | Access::Unread);
+        let poll = context.lookout.latest(&Identities::name(&object), instance);
         let (inherited, history, unrecorded, failure, secret_paused_until) = context
             .registry
             .remember(&object, |memory| {
                 memory.recover(now);
+                memory.count_refusals(&object.status, poll.as_ref(), now);
                 let secret_paused_until =
                     memory.secret_competition.as_ref().and_then(|rival| rival.waits_until(now));
                 // Doubt is of use to those only who can act: it waits until they can.
@@ -212,7 +214,7 @@ impl<'a> Pass<'a> {
             secret,
             read: None,
             history,
-            look: context.lookout.latest(&Identities::name(&object), instance),
+            look: poll,
             limiter_opens: None,
             paced: false,
             secret_paused_until: secret_paused_until.filter(|_| spec.rotation.is_some() && !prove_claim),

@@ -14,8 +14,8 @@ pub const STALLED: Duration = Duration::from_secs(10 * 60);
 pub const MAX_REFUSED_WRITE: Duration = Duration::from_secs(60);
 /// How often refused credentials are tried again.
 pub const CREDENTIALS: Duration = Duration::from_secs(60);
-/// The longest of them all: no stored time may ask for more.
-pub const CAP: Duration = STALLED;
+/// How often an instance that seems to have no VNC is tried again.
+pub const UNSUPPORTED: Duration = Duration::from_hours(1);
 
 /// First delay between two looks at an instance.
 const LOOK_FIRST: Duration = Duration::from_secs(15);
@@ -26,7 +26,7 @@ const LOOK_FIRST: Duration = Duration::from_secs(15);
 /// exceeds its bound.
 #[must_use]
 pub fn delay(class: Class, attempts: u32, jitter: f64) -> Option<Duration> {
-    let jittered = |delay: Duration| delay.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 5.0);
+    let jittered = |delay| jittered(delay, jitter);
     match class {
         Class::Accepted | Class::InvalidInput => None,
         Class::Waiting | Class::OutcomeUnknown | Class::Unreachable | Class::Signing | Class::Throttled => {
@@ -41,7 +41,13 @@ pub fn delay(class: Class, attempts: u32, jitter: f64) -> Option<Duration> {
 #[must_use]
 pub fn refused_write(attempts: u32, jitter: f64) -> Duration {
     let delay = doubled(FIRST, attempts.saturating_sub(1)).min(MAX_REFUSED_WRITE);
-    delay.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 5.0)
+    jittered(delay, jitter)
+}
+
+/// The delay until an instance that seems to have no VNC is tried again. `jitter` as in [`delay`].
+#[must_use]
+pub fn unsupported(jitter: f64) -> Duration {
+    jittered(UNSUPPORTED, jitter)
 }
 
 /// The delay until the next look at an instance that has been waited for since `age`: 15 s at first, growing with
@@ -49,6 +55,10 @@ pub fn refused_write(attempts: u32, jitter: f64) -> Duration {
 #[must_use]
 pub fn look_delay(age: Duration) -> Duration {
     (age / 4).clamp(LOOK_FIRST, LONGEST)
+}
+
+fn jittered(delay: Duration, jitter: f64) -> Duration {
+    delay.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 5.0)
 }
 
 fn doubled(first: Duration, times: u32) -> Duration {
@@ -97,6 +107,12 @@ mod tests {
         let delays: Vec<_> =
             [0, 60, 120, 600, 7200].map(|age| look_delay(Duration::from_secs(age)).as_secs()).into();
         assert_eq!(delays, [15, 15, 30, 150, 300]);
+    }
+
+    #[test]
+    fn an_instance_without_vnc_is_tried_every_hour() {
+        assert_eq!(unsupported(0.0), Duration::from_hours(1));
+        assert_eq!(unsupported(1.0), Duration::from_mins(48));
     }
 
     proptest! {

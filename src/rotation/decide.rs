@@ -11,7 +11,7 @@ use super::{
     contents::{Change, State},
     facts::{Access, Attempt, Observed, Owner, Unsettled},
     generated,
-    hold::{conflicted, contested, not_written, stalled, without_identity},
+    hold::{conflicted, contested, is_unsupported, not_written, stalled, without_identity},
     message::message,
     outcome::{self, Class},
     reply, users,
@@ -143,6 +143,7 @@ fn cut_to_bounds(observed: &Observed, status: &mut VncPasswordStatus, now: Times
     if let Some(request) = &mut status.reboot_requested_at {
         past(&mut request.time);
     }
+    let unsupported = is_unsupported(status);
     for condition in &mut status.conditions {
         past(&mut condition.last_transition_time);
     }
@@ -156,7 +157,9 @@ fn cut_to_bounds(observed: &Observed, status: &mut VncPasswordStatus, now: Times
             *next_attempt_time = next.map(seconds);
             past(failed);
         }
-        let (longest, settled) = (after(now, backoff::CAP), settled_at(now, observed.settle));
+        // No stored time may ask for more.
+        let longest = if unsupported { backoff::UNSUPPORTED } else { backoff::STALLED };
+        let (longest, settled) = (after(now, longest), settled_at(now, observed.settle));
         *next_attempt_time = next_attempt_time.take().map(|next| next.min(seconds(longest)));
         *unsettled_until = unsettled_until.take().map(|until| until.min(Time(settled)));
     }

@@ -280,8 +280,22 @@ pub struct History {
     pub untouched: bool,
     /// The API server has refused to create the Secret, and this process has found none and written none since.
     pub creation_refused: bool,
+    /// Refusals while the instance is Running; `None`: none since the count began anew.
+    pub running_refusals: Option<RunningRefusals>,
     /// Values that may still reach the instance through a call whose outcome is unknown.
     pub unsettled: Vec<Unsettled>,
+}
+
+/// Refusals because of the instance's state, each followed by an instance poll that shows Running. They count from the
+/// last accepted call, the last reply of another class, or the last poll that shows another state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunningRefusals {
+    /// How many.
+    pub count: u32,
+    /// When the first of them came.
+    pub first: Timestamp,
+    /// When the last of them came.
+    pub last: Timestamp,
 }
 
 /// A value that a late call may still bring to the instance.

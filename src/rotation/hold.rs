@@ -38,7 +38,7 @@ pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp)
                 return unchanged(observed, Effects::default(), now);
             }
             // A look that failed since says nothing of the instance's state.
-            Some(reason) if waits_for_instance(&observed.status, reason) => {
+            Some(_) if waits_for_instance(&observed.status) => {
                 if let Some(verdict) = wait_for_instance(observed, now) {
                     return Some(verdict);
                 }
@@ -54,11 +54,17 @@ pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp)
 }
 
 /// Whether the last call was refused because of the instance's state.
-fn waits_for_instance(status: &VncPasswordStatus, reason: Reason) -> bool {
+pub(super) fn waits_for_instance(status: &VncPasswordStatus) -> bool {
+    let Some(reason) = standing_reason(status) else { return false };
     let code = status.retry.as_ref().and_then(|retry| retry.code.as_deref());
     let refused = || code.is_some_and(|code| outcome::classify_code(code, 0) == Class::Waiting);
-    matches!(reason, Reason::IncorrectInstanceStatus | Reason::InstanceNotReady)
+    matches!(reason, Reason::IncorrectInstanceStatus | Reason::InstanceNotReady | Reason::InstanceUnsupported)
         || reason == Reason::LookupFailed && refused()
+}
+
+/// Whether the instance counts as one without VNC (N3).
+pub(super) fn is_unsupported(status: &VncPasswordStatus) -> bool {
+    status.reason(ConditionType::Stalled) == Some(Reason::InstanceUnsupported)
 }
 
 /// Whether another object owned the instance or the Secret's key when the status was written.
@@ -80,39 +86,94 @@ pub(super) fn wait_for_instance(observed: &Observed, now: Timestamp) -> Option<V
     let failed = retry.last_failure_time.as_ref()?.0.min(now);
     let cap = next_attempt(observed, now)?;
     let age = waited(observed, ConditionType::Reconciling, now);
+    let unsupported = is_unsupported(&observed.status);
+    let poll_delay = if unsupported { backoff::LONGEST } else { backoff::look_delay(age) };
     let refused = observed.status.instance.as_ref().and_then(|instance| instance.status.as_deref());
     let fresh = observed.look.as_ref().filter(|look| look.at.as_second() > failed.as_second());
     let mut status = (*observed.status).clone();
     let look = match fresh.map(|look| (look.at, &look.found)) {
-        None if refused.is_none() => after(failed, Duration::from_secs(1)),
-        None => after(failed, backoff::look_delay(age)),
+        None if refused.is_none_or(|refused| refused == RUNNING) => after(failed, Duration::from_secs(1)),
+        None => after(failed, poll_delay),
+        Some((at, Found::Seen(seen))) if seen.status == RUNNING && refuses_running(observed, refused) => {
+            return refused_while_running(observed, (failed, at), cap, now);
+        }
+        // Another state than Running: the next call shows whether it has VNC now.
+        Some((_, Found::Seen(_))) if unsupported => return None,
+        Some((at, _)) if unsupported => after(at, poll_delay),
         Some((at, Found::Seen(seen))) => {
             let ready = refused.map_or(seen.status == RUNNING, |refused| refused != seen.status);
             if ready {
                 return None;
             }
             status.instance.get_or_insert_default().status = Some(seen.status.clone());
-            after(at, backoff::look_delay(age))
+            after(at, poll_delay)
         }
         Some((at, Found::Unseen | Found::Refused | Found::Failed | Found::NoCredentials(_))) => {
-            let attempts = retry.attempts.unwrap_or(1).try_into().unwrap_or(1);
-            let next = backoff::delay(Class::Waiting, attempts, 0.0)
-                .map_or(cap, |delay| after(failed, delay).min(cap));
+            let next = backed_off(observed, retry, failed, cap);
             if next <= now {
                 return None;
             }
             if let Some(retry) = &mut status.retry {
                 retry.next_attempt_time = Some(seconds(next));
             }
-            let effects = Effects {
-                wake: Some(next),
-                look: Some(after(at, backoff::look_delay(age))),
-                ..Effects::default()
-            };
+            let effects =
+                Effects { wake: Some(next), look: Some(after(at, poll_delay)), ..Effects::default() };
             return as_it_stands(observed, status, effects, now);
         }
     };
     as_it_stands(observed, status, Effects { wake: Some(cap), look: Some(look), ..Effects::default() }, now)
+}
+
+/// Whether the instance refuses although it is Running, as the newest poll shows. Without a poll just before the refusal
+/// the instance may have been started since, so the first time the call is repeated immediately.
+fn refuses_running(observed: &Observed, refused: Option<&str>) -> bool {
+    let counted = observed.history.running_refusals.map_or(0, |refusals| refusals.count);
+    match refused {
+        Some(refused) => refused == RUNNING,
+        None => counted > 1 || is_unsupported(&observed.status),
+    }
+}
+
+/// The instance refuses although it is Running (N1): backoff. If it does so for long (N3), it has no VNC: `Stalled`, and
+/// one call an hour. `None`: go on.
+fn refused_while_running(
+    observed: &Observed,
+    (failed, polled): (Timestamp, Timestamp),
+    cap: Timestamp,
+    now: Timestamp,
+) -> Option<Verdict> {
+    let age = waited(observed, ConditionType::Reconciling, now);
+    let mut status = (*observed.status).clone();
+    status.instance.get_or_insert_default().status = Some(RUNNING.to_owned());
+    let retry = status.retry.get_or_insert_default();
+    let no_vnc = observed.history.running_refusals.is_some_and(|refusals| refusals.show_no_vnc());
+    let unsupported = is_unsupported(&observed.status);
+    let next = match (unsupported, no_vnc) {
+        (true, _) => cap,
+        (false, true) => after(failed, backoff::unsupported(observed.jitter)),
+        (false, false) => backed_off(observed, retry, failed, cap),
+    };
+    if next <= now {
+        return None;
+    }
+    retry.next_attempt_time = Some(seconds(next));
+    let poll_delay = if unsupported || no_vnc { backoff::LONGEST } else { backoff::look_delay(age) };
+    let effects = Effects { wake: Some(next), look: Some(after(polled, poll_delay)), ..Effects::default() };
+    if unsupported || !no_vnc {
+        return as_it_stands(observed, status, effects, now);
+    }
+    let reason = Reason::InstanceUnsupported;
+    let text = message(reason, observed, retry.code.as_deref());
+    let outlook = standing(observed)?;
+    let outlook = Outlook { progress: Progress::Stalled, reason, message: text, ..outlook };
+    Some(conclude(observed, status, &outlook, now, effects))
+}
+
+/// The next attempt where the instance's state tells nothing. A time that has been set already stays.
+fn backed_off(observed: &Observed, retry: &Retry, failed: Timestamp, set: Timestamp) -> Timestamp {
+    let attempts = retry.attempts.unwrap_or(1).try_into().unwrap_or(1);
+    let next = |jitter| backoff::delay(Class::Waiting, attempts, jitter).map(|delay| after(failed, delay));
+    if next(0.0).is_none_or(|latest| set <= latest) { set } else { next(observed.jitter).unwrap_or(set) }
 }
 
 /// The instance is looked at before its first password, to learn whether that is in effect at once; and where it

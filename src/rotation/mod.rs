@@ -19,6 +19,7 @@ pub mod refusal;
 mod reply;
 mod restart;
 pub mod rotate_at;
+mod running_refusals;
 pub mod schedule;
 mod users;
 mod verdict;

@@ -5,7 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     backoff,
-    facts::{Attempt, Found, Observed, Owner, Purpose, SeenInstance, Unsettled},
+    facts::{Attempt, Found, Observed, Owner, Purpose, RUNNING, SeenInstance, Unsettled},
+    hold::is_unsupported,
     message::{message, provider_failed},
     outcome::{self, Class, Reply},
     restart,
@@ -220,7 +221,9 @@ pub(super) fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: 
     let mut status = (*observed.status).clone();
     let new = attempt.purpose == Purpose::Deliver;
     let mut effects = Effects::default();
-    record_retry(observed, attempt, class, &mut status);
+    let refused = (class == Class::Waiting).then(|| refused_status(observed, attempt)).flatten();
+    let unsupported = class == Class::Waiting && stays_unsupported(observed, refused);
+    record_retry(observed, attempt, class, (refused, unsupported), &mut status);
     status.instance.get_or_insert_default().region_id.clone_from(&observed.region);
     let (mut ready, mut ready_reason) = ready(observed, &observed.status);
     if !new
@@ -252,21 +255,23 @@ pub(super) fn failed(observed: &Observed, attempt: &Attempt, class: Class, now: 
         }
     }
     if class == Class::Waiting {
-        refused_status(observed, attempt, &mut status);
-        effects.look = Some(match status.instance.as_ref().and_then(|instance| instance.status.as_ref()) {
+        status.instance.get_or_insert_default().status = refused.map(str::to_owned);
+        effects.look = Some(match refused {
+            // Its state cannot be the cause, if it is so still.
+            Some(RUNNING) | None => after(attempt.at, SOON),
             Some(_) => after(attempt.at, backoff::look_delay(std::time::Duration::ZERO)),
-            None => after(attempt.at, SOON),
         });
     }
     effects.wake =
         status.retry.as_ref().and_then(|retry| retry.next_attempt_time.as_ref()).map(|next| next.0);
-    let reason = outcome::reason(&attempt.reply);
+    let reason = if unsupported { Reason::InstanceUnsupported } else { outcome::reason(&attempt.reply) };
+    let progress = if unsupported { Progress::Stalled } else { progress(class) };
     let code = status.retry.as_ref().and_then(|retry| retry.code.as_deref());
     let text = match &attempt.reply {
         Reply::CredentialsFailed(problem) => provider_failed(observed, problem),
         _ => message(reason, observed, code),
     };
-    let mut outlook = Outlook::new(ready, progress(class), reason, text);
+    let mut outlook = Outlook::new(ready, progress, reason, text);
     outlook.ready_reason = ready_reason;
     conclude(observed, status, &outlook, now, effects)
 }
@@ -284,11 +289,21 @@ fn progress(class: Class) -> Progress {
 }
 
 /// Counts the attempt and sets the time of the next. A throttled call is no failure of the object.
-fn record_retry(observed: &Observed, attempt: &Attempt, class: Class, status: &mut VncPasswordStatus) {
+fn record_retry(
+    observed: &Observed,
+    attempt: &Attempt,
+    class: Class,
+    (refused, unsupported): (Option<&str>, bool),
+    status: &mut VncPasswordStatus,
+) {
+    // Refused in another state until now: the delays begin anew.
+    let before = observed.status.instance.as_ref().and_then(|instance| instance.status.as_deref());
+    let began = refused == Some(RUNNING) && before.is_some_and(|before| before != RUNNING);
     let recorded = is_recorded(observed, attempt);
     let retry = status.retry.get_or_insert_default();
     if class != Class::Throttled && !recorded {
-        retry.attempts = Some(retry.attempts.unwrap_or(0).saturating_add(1));
+        let former = retry.attempts.filter(|_| !began);
+        retry.attempts = Some(former.unwrap_or(0).saturating_add(1));
         retry.last_failure_time = Some(seconds(attempt.at));
     }
     let attempts = retry.attempts.unwrap_or(1).try_into().unwrap_or(1);
@@ -297,7 +312,8 @@ fn record_retry(observed: &Observed, attempt: &Attempt, class: Class, status: &m
         Some(Found::Unseen | Found::Refused | Found::Failed | Found::NoCredentials(_))
     );
     let delay = match class {
-        Class::Waiting if can_look => Some(backoff::LONGEST),
+        Class::Waiting if unsupported => Some(backoff::unsupported(observed.jitter)),
+        Class::Waiting if can_look && refused != Some(RUNNING) => Some(backoff::LONGEST),
         class => backoff::delay(class, attempts, observed.jitter),
     };
     let next = match (class, observed.limiter_opens) {
@@ -309,10 +325,15 @@ fn record_retry(observed: &Observed, attempt: &Attempt, class: Class, status: &m
 }
 
 /// The status in which the instance refused: what the look just before showed. Without one, the next look tells.
-fn refused_status(observed: &Observed, attempt: &Attempt, status: &mut VncPasswordStatus) {
+fn refused_status<'a>(observed: &'a Observed, attempt: &Attempt) -> Option<&'a str> {
     let just_before = observed.look.as_ref().filter(|look| after(look.at, LOOK_HOLDS) >= attempt.at);
-    let refused = just_before.and(seen(observed)).map(|seen| seen.status.clone());
-    status.instance.get_or_insert_default().status = refused;
+    just_before.and(seen(observed)).map(|seen| seen.status.as_str())
+}
+
+/// Whether an instance without VNC (N3) refuses as before: no poll shows another state.
+fn stays_unsupported(observed: &Observed, refused: Option<&str>) -> bool {
+    let no_vnc = observed.history.running_refusals.is_some_and(|refusals| refusals.show_no_vnc());
+    (no_vnc || is_unsupported(&observed.status)) && refused.is_none_or(|refused| refused == RUNNING)
 }
 
 /// How long before a refusal a look may have been taken to tell the refused status.

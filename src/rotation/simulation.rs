@@ -16,8 +16,8 @@ use super::{
     contents::{Contents, Slot},
     decide, doubt,
     facts::{
-        Attempt, FingerprintKey, Found, History, Look, Observed, Owner, Purpose, RUNNING, SecretRead,
-        SecretVersion, SeenInstance,
+        Attempt, FingerprintKey, Found, History, Look, Observed, Owner, Purpose, RUNNING, RunningRefusals,
+        SecretRead, SecretVersion, SeenInstance,
     },
     outcome::{Class, Reply, classify},
     settled_at,
@@ -249,6 +249,9 @@ impl World {
             let by = if doubt.by_other { NOBODY } else { self.uid };
             self.process.unsettle(by, doubt.value, doubt.until);
         }
+        let refusals = self.history.running_refusals;
+        self.history.running_refusals =
+            RunningRefusals::count(refusals, &self.status, self.look.as_ref(), at(self.now));
         let mut observed = self.observed();
         for _ in 0..8 {
             match decide(&observed, at(self.now)) {

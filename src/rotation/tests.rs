@@ -224,6 +224,7 @@ fn reasons(status: &VncPasswordStatus) -> (ConditionStatus, Option<Reason>, Opti
 use ConditionStatus::{False, True, Unknown};
 
 mod generated;
+mod running;
 
 #[test]
 fn a_new_value_is_read_sent_and_recorded() {

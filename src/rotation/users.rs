@@ -6,7 +6,7 @@ use super::{
     backoff,
     contents::Slot,
     facts::{Fingerprint, Observed, Purpose, SecretRead, SecretVersion},
-    hold::{FRESH, held, held_again, held_until, look_first, stalled, wait_for_instance},
+    hold::{FRESH, held, held_again, held_until, look_first, stalled, wait_for_instance, waits_for_instance},
     restart::{self, Followed},
     verdict::{Decision, Effects, Verdict, after, enforce_due, in_effect, rest},
 };
@@ -137,17 +137,15 @@ fn settling(observed: &Observed) -> bool {
 
 /// Sends a value that is known to be accepted once more. Otherwise: when to come back for it.
 fn resend(observed: &Observed, purpose: Purpose, now: Timestamp) -> Result<Decision, Timestamp> {
-    let next = match observed.status.reason(ConditionType::Reconciling) {
-        // A restart that is followed has looks of its own.
-        Some(Reason::IncorrectInstanceStatus | Reason::InstanceNotReady)
-            if observed.status.accepted.is_none() && !observed.prove_claim =>
-        {
-            if let Some(verdict) = wait_for_instance(observed, now) {
-                return Ok(rest(verdict));
-            }
-            None
+    // A restart that is followed has looks of its own.
+    let waits = observed.status.accepted.is_none() && !observed.prove_claim;
+    let next = if waits && waits_for_instance(&observed.status) {
+        if let Some(verdict) = wait_for_instance(observed, now) {
+            return Ok(rest(verdict));
         }
-        _ => held_until(observed, now),
+        None
+    } else {
+        held_until(observed, now)
     };
     if let Some(held) = next.max(observed.limiter_opens) {
         return Err(held);

@@ -44,5 +44,6 @@ mod support;
 mod telemetry;
 mod tenant;
 mod unrest;
+mod unsupported;
 mod waiting;
 mod whose_secret;

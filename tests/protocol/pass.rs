@@ -174,6 +174,7 @@ fn observed(check: &Check, world: &World, (r, o): (usize, usize), pass: &Pass) -
             examined: view.examined.map(named),
             untouched: view.untouched,
             creation_refused: false,
+            running_refusals: None,
             unsettled: view.unsettled(object.uid),
         },
         look: replica.memories[o].look.as_ref().map(|look| look.shown(optimized)),

@@ -247,6 +247,13 @@ pub fn advice(reason: Reason, subject: &Subject) -> Advice {
                 _ => vec![subject.look()],
             },
         ),
+        Reason::InstanceUnsupported => person(
+            "The cloud refuses the password although the instance is Running. Confidential instances and some GPU and bare \
+             metal instance types have no VNC. See in the first command's answer which type it is. If it has no VNC, delete \
+             the object (in a fleet: add the instance to spec.exclude). Otherwise nothing is to be done: the password is \
+             tried every hour, and as soon as the instance is in another state.",
+            vec![subject.look(), subject.kubectl(&format!("delete {}", subject.object()))],
+        ),
         Reason::Throttled => itself(
             "Calls are let through in turn, shared out by namespace, as many a minute as the cloud's limit of this account \
              and region (or --ecs-rate) allows. Nothing is to be done. Where it lasts, others use the limit up as well: \
@@ -617,7 +624,7 @@ pub(super) mod tests {
     #[test]
     fn every_reason_of_the_api_is_looked_at() {
         let all = every_reason();
-        assert_eq!(all.len(), 50, "{all:?}");
+        assert_eq!(all.len(), 51, "{all:?}");
         assert_eq!(all.iter().filter(|reason| **reason == Reason::Unrecognized).count(), 1);
     }
 

@@ -76,6 +76,8 @@ pub enum State {
         /// Since when.
         since: Timestamp,
     },
+    /// The instance has no VNC.
+    Unsupported,
     /// It needs a person.
     Failed {
         /// Why.
@@ -187,7 +189,7 @@ impl Facts {
         }
         match self.state {
             State::Elsewhere => Standing::Elsewhere,
-            State::Suspended => Standing::Aside,
+            State::Suspended | State::Unsupported => Standing::Aside,
             _ if self.restart == Restart::Operator => Standing::Busy { until: None },
             State::Failed { reason, since } => Standing::Failed { reason, since },
             State::Working { since, reason } => {
@@ -228,6 +230,7 @@ fn state(status: &VncPasswordStatus) -> State {
     if let Some(Condition { reason, last_transition_time, .. }) = status.condition(ConditionType::Stalled) {
         return match reason {
             Reason::Conflict => State::Elsewhere,
+            Reason::InstanceUnsupported => State::Unsupported,
             // Of the window or of a stamp, both of them the fleet's: nothing of the password.
             Reason::InvalidSchedule | Reason::InvalidRotateAt => State::Idle,
             reason => State::Failed { reason: *reason, since: last_transition_time.0 },

@@ -153,7 +153,7 @@ fn the_wave_is_filled_and_not_more() {
 fn who_holds_a_place_and_who_does_not() {
     let old = at(NOW - 7200);
     let since = |since| State::Working { since: Some(since), reason: Reason::Unreachable };
-    let table: [(&str, bool, Change); 12] = [
+    let table: [(&str, bool, Change); 13] = [
         ("at rest", false, |_| {}),
         ("not looked at yet", true, |facts| (facts.ready, facts.rotated) = (false, None)),
         ("asked", true, |facts| facts.stamped = Some(id())),
@@ -166,6 +166,7 @@ fn who_holds_a_place_and_who_does_not() {
             facts.state = State::Waiting { since: at(NOW - 300) }
         }),
         ("needs a person", false, failed),
+        ("has no VNC", false, |facts| facts.state = State::Unsupported),
         ("is suspended", false, |facts| facts.state = State::Suspended),
         ("is being deleted", true, |facts| facts.deleting = true),
     ];
@@ -414,15 +415,24 @@ fn a_rollout_ends_without_those_that_cannot_be_had() {
     let stopped = asked(|facts| facts.state = State::Waiting { since: at(NOW - 301) });
     let manual = asked(|facts| (facts.restart, facts.handled) = (Restart::Person, Some(id())));
     let paused = asked(|facts| facts.state = State::Suspended);
-    let members =
-        [done, stopped, manual, paused, asked(failed), other(Child::Foreign), other(Child::Elsewhere)];
+    let no_vnc = asked(|facts| facts.state = State::Unsupported);
+    let members = [
+        done,
+        stopped,
+        manual,
+        paused,
+        no_vnc,
+        asked(failed),
+        other(Child::Foreign),
+        other(Child::Elsewhere),
+    ];
     let planned = plan(&fleet_of(&status, LIMITS), &members, now());
     let rollout = planned.rollout.clone().unwrap();
     assert!(planned.turns && rollout.completed_at.is_some());
-    assert_eq!((rollout.updated, rollout.total, rollout.failed), (1, 6, 1));
-    assert_eq!(rollout.progress, "1/6");
+    assert_eq!((rollout.updated, rollout.total, rollout.failed), (1, 7, 1));
+    assert_eq!(rollout.progress, "1/7");
     let tally = planned.tally;
-    assert_eq!((tally.waiting, tally.failed, tally.reboot_required, tally.owned_elsewhere), (2, 2, 1, 1));
+    assert_eq!((tally.waiting, tally.failed, tally.reboot_required, tally.owned_elsewhere), (3, 2, 1, 1));
     assert_eq!(planned.ended, Some(now()));
 }
 
@@ -479,6 +489,7 @@ fn a_child_is_read_as_its_status_says() {
         (vec![], State::Idle, Restart::None),
         (vec![is(stalled, Reason::Denied)], State::Failed { reason: Reason::Denied, since }, Restart::None),
         (vec![is(stalled, Reason::Conflict)], State::Elsewhere, Restart::None),
+        (vec![is(stalled, Reason::InstanceUnsupported)], State::Unsupported, Restart::None),
         (vec![is(stalled, Reason::InvalidRotateAt)], State::Idle, Restart::None),
         (vec![is(reconciling, Reason::InstanceNotReady)], State::Waiting { since }, Restart::None),
         (
