@@ -28,8 +28,9 @@ use crate::rotation::{
 const PANICKED: SignedDuration = SignedDuration::from_secs(30);
 /// Looks that are due so soon join a call that is made anyway.
 const JOIN: SignedDuration = SignedDuration::from_secs(10);
-/// How long to wait for others that ask at the same time.
-const GATHER: Duration = Duration::from_millis(10);
+/// A call that takes fewer than [`MAX_DESCRIBED`] instances along begins no sooner than this after the one before it, so
+/// that quick replies do not make a call of each instance of thousands.
+const SPACING: SignedDuration = SignedDuration::from_millis(200);
 /// How often due times are compared with the wall clock: it may be stepped, and the machine may sleep.
 const COMPARED: Duration = Duration::from_secs(30);
 /// Most calls under way at a time: each is a connection, and there may be thousands of identities.
@@ -41,8 +42,14 @@ struct Wanted {
     groups: HashMap<Arc<str>, Group>,
     /// Those that are due some time, soonest first: when, who looks, which instance.
     queue: BTreeSet<(Timestamp, Arc<str>, Arc<str>)>,
-    /// Who has a call under way in which region: one at a time each.
-    busy: BTreeSet<(Arc<str>, Region)>,
+    /// Calls that are under way, and those that began a moment ago: one at a time for each identity and region.
+    calls: HashMap<(Arc<str>, Region), Call>,
+}
+
+/// The last call of an identity in a region.
+struct Call {
+    began: Timestamp,
+    under_way: bool,
 }
 
 /// What one identity looks at.
@@ -101,8 +108,12 @@ impl Lookout {
         due: Timestamp,
         calls: &Arc<Calls>,
     ) {
-        self.wanted().want(identity, instance_id, region, due, calls);
-        self.0.changed.notify_one();
+        let mut wanted = self.wanted();
+        wanted.want(identity, instance_id, region, due, calls);
+        // The end of a call is an occasion for the next: meanwhile instances gather.
+        if !wanted.is_under_way(identity.name(), region) {
+            self.0.changed.notify_one();
+        }
     }
 
     /// Asks for a look at once and waits for it; `None`: it takes longer than that.
@@ -187,8 +198,7 @@ impl Lookout {
             let pause = next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
             let pause = pause.unwrap_or(COMPARED).min(COMPARED);
             tokio::select! {
-                // Who asks is rarely alone: a moment later a call takes many along.
-                () = self.0.changed.notified() => sleep(GATHER).await,
+                () = self.0.changed.notified() => {}
                 () = sleep(pause) => {}
                 Some(call) = calls.join_next(), if !calls.is_empty() => {
                     if let Ok((batch, looks)) = call {
@@ -351,6 +361,10 @@ impl Wanted {
         }
     }
 
+    fn is_under_way(&self, name: &str, region: &Region) -> bool {
+        self.calls.get(&(name.into(), region.clone())).is_some_and(|call| call.under_way)
+    }
+
     /// The calls to make now, and when the next is due. One call an identity and region at a time; each takes along
     /// what is due soon.
     fn plan(
@@ -359,9 +373,11 @@ impl Wanted {
         room: usize,
         mut admit: impl FnMut(&Identity, &Region) -> Result<Ticket, Timestamp>,
     ) -> (Vec<Batch>, Option<Timestamp>) {
-        let mut batches: Vec<Batch> = Vec::new();
+        // What began in a time to come began before the clock was set back.
+        let spaces = |call: &Call| Some(call.began + SPACING).filter(|over| *over > now && call.began <= now);
+        self.calls.retain(|_, call| call.under_way || spaces(call).is_some());
+        let mut gathered: Vec<(&Arc<str>, &Group, &Region, Vec<Arc<str>>)> = Vec::new();
         let mut places: HashMap<(&str, &Region), usize> = HashMap::new();
-        let mut closed: HashMap<(&str, &Region), Timestamp> = HashMap::new();
         let mut next: Option<Timestamp> = None;
         let mut earliest = |at: Timestamp| next = Some(next.map_or(at, |next| next.min(at)));
         for (due, name, id) in &self.queue {
@@ -370,48 +386,49 @@ impl Wanted {
                 break;
             }
             let Some(group) = self.groups.get(name) else { continue };
-            let Some(Entry { region, calls, .. }) = group.entries.get(id) else { continue };
-            if let Some(batch) = places.get(&(&**name, region)).and_then(|place| batches.get_mut(*place)) {
-                if batch.ids.len() < MAX_DESCRIBED {
-                    batch.ids.push(Arc::clone(id));
-                    batch.calls.push(Arc::clone(calls));
+            let Some(Entry { region, .. }) = group.entries.get(id) else { continue };
+            if let Some((.., ids)) = places.get(&(&**name, region)).and_then(|place| gathered.get_mut(*place))
+            {
+                if ids.len() < MAX_DESCRIBED {
+                    ids.push(Arc::clone(id));
                 }
-                continue;
-            }
-            if *due > now {
+            } else if *due > now {
                 earliest(*due);
-                continue;
+            } else {
+                places.insert((name, region), gathered.len());
+                gathered.push((name, group, region, vec![Arc::clone(id)]));
             }
+        }
+        let mut batches: Vec<Batch> = Vec::new();
+        for (name, group, region, ids) in gathered {
+            let last = self.calls.get(&(Arc::clone(name), region.clone()));
             // The end of a call makes room.
-            if batches.len() == room || self.busy.contains(&(Arc::clone(name), region.clone())) {
+            if batches.len() == room || last.is_some_and(|call| call.under_way) {
                 continue;
             }
-            let opens = match closed.get(&(&**name, region)) {
-                Some(opens) => Err(*opens),
-                None => admit(&group.identity, region),
-            };
-            match opens {
+            if let Some(over) = last.and_then(spaces).filter(|_| ids.len() < MAX_DESCRIBED) {
+                earliest(over);
+                continue;
+            }
+            match admit(&group.identity, region) {
                 Ok(ticket) => {
-                    places.insert((name, region), batches.len());
+                    let calls = ids.iter().filter_map(|id| Some(Arc::clone(&group.entries.get(id)?.calls)));
                     batches.push(Batch {
                         name: Arc::clone(name),
                         identity: Arc::clone(&group.identity),
                         region: region.clone(),
-                        ids: vec![Arc::clone(id)],
-                        calls: vec![Arc::clone(calls)],
+                        calls: calls.collect(),
+                        ids,
                         scope: group.identity.scope().into(),
                         ticket,
                     });
                 }
-                Err(opens) => {
-                    closed.insert((name, region), opens);
-                    earliest(opens);
-                }
+                Err(opens) => earliest(opens),
             }
         }
         for batch @ Batch { name, region, ids, .. } in &batches {
             batch.spend(now);
-            self.busy.insert((Arc::clone(name), region.clone()));
+            self.calls.insert((Arc::clone(name), region.clone()), Call { began: now, under_way: true });
             let Some(group) = self.groups.get_mut(name) else { continue };
             for id in ids {
                 if let Some(due) = group.entries.get_mut(id).and_then(|entry| entry.due.take()) {
@@ -425,7 +442,9 @@ impl Wanted {
     /// Takes in what a call brought; returns whom to wake.
     fn record(&mut self, batch: &Batch, looks: Looks, now: Timestamp) -> Vec<Arc<str>> {
         let Batch { name, identity, region, ids, .. } = batch;
-        self.busy.remove(&(Arc::clone(name), region.clone()));
+        if let Some(call) = self.calls.get_mut(&(Arc::clone(name), region.clone())) {
+            call.under_way = false;
+        }
         let Some(group) = self.groups.get_mut(name) else { return Vec::new() };
         let current = Arc::clone(&group.identity);
         let (at, mut seen, others) = match looks {
@@ -549,6 +568,56 @@ mod tests {
         assert_eq!(calls, 10);
     }
 
+    /// As many ask as fast as they can, each reply comes at once, or after some time.
+    #[test]
+    fn instances_gather_while_a_call_is_under_way_and_a_lone_one_never_waits() {
+        // Instances, how many ask each millisecond, how long a call takes in milliseconds, and how many calls that makes.
+        let table =
+            [(1, 1, 0, 1), (1, 1, 300, 1), (10_000, 4, 0, 110), (10_000, 4, 300, 101), (10_000, 100, 1, 101)];
+        for (instances, rate, takes, most) in table {
+            let moment =
+                |millisecond: i64| at(1).checked_add(SignedDuration::from_millis(millisecond)).unwrap();
+            let (mut wanted, own, calls) = (Wanted::default(), identity("own"), Arc::default());
+            let mut asked = 0;
+            let mut under_way: Option<(i64, Batch)> = None;
+            let (mut made, mut looked) = (0, 0);
+            for millisecond in 0.. {
+                let now = moment(millisecond);
+                for number in asked..instances.min(asked + rate) {
+                    wanted.want(&own, &format!("i-{number}"), &region("cn-hangzhou"), now, &calls);
+                }
+                asked = instances.min(asked + rate);
+                if let Some((_, batch)) = under_way.take_if(|(ends, _)| *ends <= millisecond) {
+                    looked += wanted.record(&batch, Ok((now, HashMap::new(), Found::Unseen)), now).len();
+                }
+                if under_way.is_some() {
+                    continue;
+                }
+                let (batches, next) = wanted.plan(now, 16, open);
+                if let Some(batch) = batches.into_iter().next() {
+                    assert!(made > 0 || millisecond == 0, "the first one does not wait");
+                    made += 1;
+                    under_way = Some((millisecond + takes, batch));
+                } else if looked < asked {
+                    assert!(next.is_some_and(|next| next <= now + SPACING), "nobody is forgotten");
+                }
+                if looked == instances {
+                    break;
+                }
+            }
+            assert!(made <= most, "{instances} instances, {takes} ms: {made} calls");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_spaces_no_call() {
+        let mut wanted = wanted([1000]);
+        let (batches, _) = wanted.plan(at(1000), 16, open);
+        wanted.record(&batches[0], Ok((at(1000), HashMap::new(), Found::Unseen)), at(1000));
+        wanted.want(&batches[0].identity, "i-1", &region("cn-hangzhou"), at(1), &Arc::default());
+        assert_eq!(wanted.plan(at(1), 16, open).0.len(), 1);
+    }
+
     #[test]
     fn what_is_due_soon_joins_but_makes_no_call_of_its_own() {
         let mut waiting = wanted([10, 15, 60]);
@@ -599,7 +668,7 @@ mod tests {
             let looked = wanted.record(batch, Ok((at(1), HashMap::new(), Found::Unseen)), at(1));
             assert_eq!(looked.len(), usize::from(&*batch.name == "own"), "{}", batch.name);
         }
-        let (batches, _) = wanted.plan(at(1), 16, open);
+        let (batches, _) = wanted.plan(at(2), 16, open);
         assert!(Arc::ptr_eq(&batches[0].identity, &renewed));
     }
 

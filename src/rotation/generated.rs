@@ -17,7 +17,10 @@ use super::{
     backoff,
     contents::{Contents, Record, SecretRead, SecretWrite, Slot, State},
     facts::{Announcement, Fingerprint, Observed, Purpose},
-    hold::{announced, conflicted, held, held_again, look_first, stalled, throttled, unchanged},
+    hold::{
+        announced, conflicted, held, held_again, look_first, poll_before_reading, stalled, throttled,
+        unchanged,
+    },
     message::message,
     password::Password,
     reply::SOON,
@@ -30,7 +33,9 @@ pub(super) use call::after_call;
 /// The next step.
 pub(super) fn step(observed: &Observed, now: Timestamp) -> Decision {
     match &observed.read {
-        None => unread(observed, now).map_or(Decision::ReadSecret, rest),
+        None => unread(observed, now)
+            .or_else(|| poll_before_reading(observed, now))
+            .map_or(Decision::ReadSecret, rest),
         Some(SecretRead::Missing) => missing(observed, now),
         Some(SecretRead::Forbidden) => {
             rest(stalled(observed, Reason::SecretForbidden, Some(backoff::STALLED), now))

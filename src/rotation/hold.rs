@@ -215,6 +215,27 @@ pub(super) fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict>
     }
 }
 
+/// An object without any accepted call needs a poll of its instance first ([`look_first`]). It is asked for before the
+/// Secret is read: so the reconcile can end meanwhile, and thousands of new objects share their polls. `None`: go on.
+pub(super) fn poll_before_reading(observed: &Observed, now: Timestamp) -> Option<Verdict> {
+    let status = &observed.status;
+    let new = status.request_id.is_none() && status.applied.is_none();
+    let known = observed.io_optimized().is_some() || observed.look.is_some();
+    // What is wrong with a Secret like that is found without a poll.
+    let unusable = matches!(
+        standing_reason(status),
+        Some(
+            Reason::InvalidPassword
+                | Reason::SecretKeyNotFound
+                | Reason::SecretForbidden
+                | Reason::SecretNotWritable
+        )
+    );
+    let needed = new && !known && !unusable && !observed.prove_claim;
+    let effects = Effects { look: Some(now), deferred: true, ..Effects::default() };
+    needed.then(|| Verdict::of((**status).clone(), effects))
+}
+
 /// The instance cannot be looked at for want of credentials: told as a call for it would be, and tried again as soon.
 fn uncredited(observed: &Observed, reply: &Reply, now: Timestamp) -> Verdict {
     let reason = outcome::reason(reply);

@@ -204,6 +204,13 @@ fn change(observed: &mut Observed, spec: impl FnOnce(&mut VncPasswordSpec)) {
     observed.generation += 1;
 }
 
+/// A status that is `Stalled` with that reason.
+fn stalled_with(reason: Reason) -> VncPasswordStatus {
+    let condition = serde_json::json!({"type": "Stalled", "status": "True", "reason": reason.as_str(), "message": "",
+        "lastTransitionTime": at(0)});
+    serde_json::from_value(serde_json::json!({"conditions": [condition]})).unwrap()
+}
+
 fn edit(observed: &mut Observed, status: impl FnOnce(&mut VncPasswordStatus)) {
     let mut edited = (*observed.status).clone();
     status(&mut edited);
@@ -779,13 +786,51 @@ fn stored_times_never_ask_for_more_than_they_can() {
 }
 
 #[test]
+fn only_an_object_that_is_new_and_may_be_applied_polls_before_it_reads() {
+    type Change = fn(&mut Observed);
+    let table: [(&str, Change, bool); 8] = [
+        ("new", |_| {}, true),
+        (
+            "it had to wait for its Secret",
+            |it| edit(it, |status| *status = stalled_with(Reason::SecretNotFound)),
+            true,
+        ),
+        ("known", |it| *it = new(), false),
+        ("polled", |it| it.look = Some(Look { at: at(0), found: Found::Unseen }), false),
+        ("an accepted call", |it| edit(it, |status| status.request_id = Some("R".into())), false),
+        (
+            "no password so far",
+            |it| edit(it, |status| *status = stalled_with(Reason::InvalidPassword)),
+            false,
+        ),
+        (
+            "nobody may read it",
+            |it| edit(it, |status| *status = stalled_with(Reason::SecretForbidden)),
+            false,
+        ),
+        ("a claim to prove", |it| it.prove_claim = true, false),
+    ];
+    for (name, change, polls) in table {
+        let mut observed = new();
+        edit(&mut observed, |status| status.instance = None);
+        change(&mut observed);
+        let decision = decide(&observed, at(0));
+        let polled = matches!(&decision, Decision::Rest(verdict) if verdict.look == Some(at(0)));
+        assert_eq!(polled, polls, "{name}: {decision:?}");
+        assert!(polls || matches!(decision, Decision::ReadSecret), "{name}: {decision:?}");
+    }
+}
+
+#[test]
 fn an_unknown_instance_is_looked_at_before_its_first_password() {
     let mut observed = new();
     edit(&mut observed, |status| status.instance = None);
-    assert!(matches!(decide(&observed, at(0)), Decision::ReadSecret));
-    observed.read = Some(read(1, "Abc123"));
-    let verdict = resting(&observed, 0);
-    assert_eq!((verdict.look, verdict.status == *observed.status), (Some(at(0)), true));
+    // Before the Secret is read, so that thousands of new objects can wait without its contents, and after it as well.
+    for secret in [None, Some(read(1, "Abc123"))] {
+        observed.read = secret;
+        let verdict = resting(&observed, 0);
+        assert_eq!((verdict.look, verdict.status == *observed.status), (Some(at(0)), true));
+    }
     let table = [
         (Found::Unseen, true),
         (Found::Refused, true),

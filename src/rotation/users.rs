@@ -6,7 +6,10 @@ use super::{
     backoff,
     contents::Slot,
     facts::{Fingerprint, Observed, Purpose, SecretRead, SecretVersion},
-    hold::{FRESH, held, held_again, held_until, look_first, stalled, wait_for_instance, waits_for_instance},
+    hold::{
+        FRESH, held, held_again, held_until, look_first, poll_before_reading, stalled, wait_for_instance,
+        waits_for_instance,
+    },
     restart::{self, Followed},
     verdict::{Decision, Effects, Verdict, after, enforce_due, in_effect, rest},
 };
@@ -170,7 +173,7 @@ fn out_of_sync(observed: &Observed, version: &SecretVersion, now: Timestamp) -> 
         return rest(verdict);
     }
     let contents = match &observed.read {
-        None => return Decision::ReadSecret,
+        None => return poll_before_reading(observed, now).map_or(Decision::ReadSecret, rest),
         Some(SecretRead::Missing) => {
             return rest(stalled(observed, Reason::SecretNotFound, Some(backoff::STALLED), now));
         }

@@ -1,12 +1,14 @@
 //! A thousand objects: one call each, and nothing at all while they are in sync.
 
+use std::time::Duration;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use kube::api::{ListParams, ObjectList};
 use tokio::time::Instant;
 use vncpassword::{
     api::{ConditionStatus, VncPassword},
-    emulator::Action,
+    emulator::{Action, Fault},
 };
 
 use super::support::{
@@ -20,35 +22,58 @@ async fn list(world: &World) -> ObjectList<VncPassword> {
     world.objects().list(&ListParams::default()).await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_objects_get_one_call_each_and_a_restart_costs_nothing() {
-    let world = World::new().await;
-    let operator = world.operator_before(world.settings()).await;
-    let begun = Instant::now();
-    let instances: Vec<String> = stream::iter(0..OBJECTS)
-        .map(|number| {
-            let world = &world;
-            async move {
-                let name = format!("o{number}");
-                world.secret(&name, format!("Pw{number:04}")).await;
-                Ok::<_, kube::Error>(world.object(&name).await)
-            }
+/// Creates the objects with their Secrets; returns their instances.
+async fn create(world: &World) -> Vec<String> {
+    stream::iter(0..OBJECTS)
+        .map(|number| async move {
+            let name = format!("o{number}");
+            world.secret(&name, format!("Pw{number:04}")).await;
+            Ok::<_, kube::Error>(world.object(&name).await)
         })
         .buffered(16)
         .try_collect()
         .await
-        .unwrap();
+        .unwrap()
+}
+
+async fn until_all_are_ready(world: &World) {
+    let begun = Instant::now();
     loop {
-        let objects = list(&world).await;
+        let objects = list(world).await;
         let ready = objects.iter().filter(|object| {
             object.status.as_ref().is_some_and(|status| status.ready() == ConditionStatus::True)
         });
         if ready.count() == OBJECTS {
-            break;
+            return;
         }
         assert!(begun.elapsed() < PATIENCE * 4, "not all are Ready in time");
         quiet(1).await;
     }
+}
+
+/// One poll of the instance each before the first call: 100 instances a DescribeInstances call.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_objects_share_the_polls_before_their_first_calls() {
+    let world = World::new().await;
+    world.cloud().inject(Fault::latency(Duration::from_millis(300)).on(Action::DescribeInstances));
+    create(&world).await;
+    let operator = world.operator_before(world.settings()).await;
+    until_all_are_ready(&world).await;
+    let polls = world.calls_of(Action::DescribeInstances);
+    assert!(polls.len() <= OBJECTS / 100 + 5, "{} calls", polls.len());
+    let requests = operator.requests().all();
+    let reads = requests.iter().filter(|(method, path)| method == Method::GET && path.contains("/secrets/"));
+    let reads = reads.count();
+    assert!((OBJECTS..=OBJECTS + OBJECTS / 10).contains(&reads), "{reads} reads");
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_objects_get_one_call_each_and_a_restart_costs_nothing() {
+    let world = World::new().await;
+    let operator = world.operator_before(world.settings()).await;
+    let instances = create(&world).await;
+    until_all_are_ready(&world).await;
     assert_eq!(world.calls_of(Action::ModifyInstanceVncPasswd).len(), OBJECTS);
     for (number, instance) in instances.iter().enumerate() {
         assert_eq!(world.console(instance), Some(format!("Pw{number:04}")));
