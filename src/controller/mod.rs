@@ -16,10 +16,12 @@
 //! | `status` | writing the status |
 //! | `events` | Events, sent beside the passes |
 //! | `snapshot` | what a scrape of the metrics is told |
+//! | `denied` | objects that are denied the same, of which one at a time is tried |
 //! | `clock_steps` | tells when the wall clock was stepped |
 //! | `object` | the objects as this process keeps them |
 
 mod clock_steps;
+mod denied;
 mod error;
 mod events;
 mod fleet;
@@ -64,6 +66,7 @@ use crate::{
     runtime::{Lease, Metrics, Probes, Progress, Queue, Readiness, Shutdown, Source},
 };
 use clock_steps::{ClockSteps, Step};
+use denied::DeniedGroups;
 pub use error::Error;
 use events::Events;
 use fleets::Fleets;
@@ -89,7 +92,7 @@ pub struct Config {
     pub ambient: Ambient,
     /// Ceilings of the rates of calls.
     pub rates: ecs::Rates,
-    /// How long the cloud counts calls: a minute, but in a test.
+    /// How long a minute of calls is: a minute, but in a test.
     pub minute: Duration,
     /// Whether this process may act.
     pub lease: Lease,
@@ -118,6 +121,7 @@ struct Context {
     ecs: ecs::Client,
     identities: Identities,
     limiter: Arc<Limiter>,
+    denied: DeniedGroups,
     lookout: Lookout,
     config: Config,
     registry: Registry,
@@ -175,6 +179,7 @@ pub async fn run(
         ecs,
         identities: Identities::new(operator, config.ambient.clone(), sts, clock, cluster),
         limiter,
+        denied: DeniedGroups::new(config.minute),
         namespaces: Namespaces::new(&config.namespaces),
         config,
         registry: Registry::default(),
@@ -308,6 +313,7 @@ async fn turns(context: Arc<Context>, progress: Progress) {
         for Asker { namespace, name } in called {
             context.wake(Key { namespace, name });
         }
+        context.wake_all(context.denied.due(now, std::time::Instant::now()));
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
         facts::{Attempt, Fingerprint, History, Look, Owner, RunningRefusals, SecretVersion},
         ownership::{Basis, Relation},
         refusal::RefusedWrite,
+        rotate_at::RotateAt,
     },
 };
 
@@ -52,6 +53,8 @@ pub(super) struct Memory {
     pub running_refusals: Option<Box<RunningRefusals>>,
     /// The last call that failed.
     pub failure: Option<Failure>,
+    /// The annotation `rotate-at` at the last try that failed.
+    pub tried_rotate_at: Option<RotateAt>,
     /// Reconciles in a row that failed on the Kubernetes side.
     pub failures: u32,
     /// The last write of the Secret, where the API server did not take it.
@@ -735,6 +738,8 @@ impl Memory {
             creation_refused: self.refused.as_ref().is_some_and(|refused| refused.creation),
             running_refusals: self.running_refusals.as_deref().copied(),
             unsettled: Vec::new(),
+            asked_again: false,
+            group_retry: None,
         }
     }
 }

@@ -1,5 +1,7 @@
-//! One pass over one object: observe, decide, act, record. How each step acts stands in `steps`.
+//! One pass over one object: observe, decide, act, record. How each step acts stands in `steps`, what objects
+//! share that are denied the same in `group`.
 
+mod group;
 mod steps;
 
 use std::{
@@ -24,6 +26,7 @@ use crate::{
     rotation::{
         self, Decision, Verdict,
         allowance::Calls,
+        denied::{Denial, denial},
         facts::{Access, Found, History, Observed, Owner, SecretVersion},
         outcome::{self, Class, Reply},
         schedule::Plan,
@@ -48,6 +51,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins
 pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
     let Some(object) = context.registry.newest(&key) else {
         context.limiter.forget(&asker(&key));
+        context.denied.leave(&key, Instant::now());
         return None;
     };
     // Woken again when its Secrets are known.
@@ -255,6 +259,7 @@ impl<'a> Pass<'a> {
             proof,
         };
         pass.saw_status();
+        pass.join_group();
         // What was accepted and is not written yet is nobody else's to change until it is.
         if pass.observed.attempt.is_some() {
             pass.resumed = true;
@@ -428,8 +433,14 @@ impl<'a> Pass<'a> {
     /// Takes in a verdict and writes it; `None`: the object has changed, decide again.
     async fn record(&mut self, verdict: Verdict) -> Result<Option<End>, Error> {
         let context = self.context;
+        let mut unseen = false;
+        if !verdict.deferred {
+            self.rejoin_group(&verdict.status);
+            // Where the right to see instances is missing, the groups tell who polls.
+            unseen = denial(&verdict.status) == Some(Denial::Poll);
+        }
         let instance = &self.observed.spec.instance_id;
-        match (verdict.look, &self.region, &self.identity) {
+        match (verdict.look.filter(|_| !unseen), &self.region, &self.identity) {
             (Some(due), Some(region), Some(identity)) => {
                 let due = self.polls_open().map_or(due, |opens| opens.max(due));
                 context.lookout.want(identity, instance, region, due, &self.calls());

@@ -66,6 +66,14 @@ struct Entry {
     calls: Arc<Calls>,
 }
 
+/// What the next call of an identity in a region would take along.
+struct Gathered<'a> {
+    name: &'a Arc<str>,
+    group: &'a Group,
+    region: &'a Region,
+    ids: Vec<Arc<str>>,
+}
+
 /// One call: who looks, where, and the ids to look at.
 struct Batch {
     name: Arc<str>,
@@ -376,7 +384,7 @@ impl Wanted {
         // What began in a time to come began before the clock was set back.
         let spaces = |call: &Call| Some(call.began + SPACING).filter(|over| *over > now && call.began <= now);
         self.calls.retain(|_, call| call.under_way || spaces(call).is_some());
-        let mut gathered: Vec<(&Arc<str>, &Group, &Region, Vec<Arc<str>>)> = Vec::new();
+        let mut gathered: Vec<Gathered> = Vec::new();
         let mut places: HashMap<(&str, &Region), usize> = HashMap::new();
         let mut next: Option<Timestamp> = None;
         let mut earliest = |at: Timestamp| next = Some(next.map_or(at, |next| next.min(at)));
@@ -387,20 +395,19 @@ impl Wanted {
             }
             let Some(group) = self.groups.get(name) else { continue };
             let Some(Entry { region, .. }) = group.entries.get(id) else { continue };
-            if let Some((.., ids)) = places.get(&(&**name, region)).and_then(|place| gathered.get_mut(*place))
-            {
-                if ids.len() < MAX_DESCRIBED {
-                    ids.push(Arc::clone(id));
+            if let Some(call) = places.get(&(&**name, region)).and_then(|place| gathered.get_mut(*place)) {
+                if call.ids.len() < MAX_DESCRIBED {
+                    call.ids.push(Arc::clone(id));
                 }
             } else if *due > now {
                 earliest(*due);
             } else {
                 places.insert((name, region), gathered.len());
-                gathered.push((name, group, region, vec![Arc::clone(id)]));
+                gathered.push(Gathered { name, group, region, ids: vec![Arc::clone(id)] });
             }
         }
         let mut batches: Vec<Batch> = Vec::new();
-        for (name, group, region, ids) in gathered {
+        for Gathered { name, group, region, ids } in gathered {
             let last = self.calls.get(&(Arc::clone(name), region.clone()));
             // The end of a call makes room.
             if batches.len() == room || last.is_some_and(|call| call.under_way) {

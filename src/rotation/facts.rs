@@ -9,6 +9,7 @@ use sha2::Sha256;
 pub use super::contents::SecretRead;
 use super::{
     contents::{Contents, Slot, State},
+    denied::GroupRetry,
     outcome::Reply,
     password::Password,
     refusal::RefusedWrite,
@@ -284,6 +285,10 @@ pub struct History {
     pub running_refusals: Option<RunningRefusals>,
     /// Values that may still reach the instance through a call whose outcome is unknown.
     pub unsettled: Vec<Unsettled>,
+    /// A person or the fleet has asked for a rotation since the last try.
+    pub asked_again: bool,
+    /// Where it stands among those that are denied the same; `None`: nothing of that kind is denied.
+    pub group_retry: Option<GroupRetry>,
 }
 
 /// Refusals because of the instance's state, each followed by an instance poll that shows Running. They count from the

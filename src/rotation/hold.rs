@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::{
     backoff,
     contents::Change,
+    denied::{Denial, GroupRetry, denial},
     facts::{Announcement, Found, Look, Observed, Purpose, RUNNING, SecretVersion},
     message::{self, message, provider_failed},
     outcome::{self, Class, Reply},
@@ -25,12 +26,20 @@ pub(super) const FRESH: Duration = Duration::from_secs(60);
 
 /// Why nothing is sent now although the value is not in effect; `None`: go on.
 pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp) -> Option<Verdict> {
+    if observed.history.group_retry == Some(GroupRetry::Waits) {
+        let asked = observed.on_demand(&observed.status).filter(|due| *due > now);
+        let wake = asked.into_iter().chain([after(now, backoff::STALLED)]).min();
+        return unchanged(observed, Effects { wake, ..Effects::default() }, now);
+    }
+    let stalled = observed.status.condition(ConditionType::Stalled).is_some();
     let changed = observed.status.observed_generation != Some(observed.generation)
         || observed.history.examined.as_ref().is_some_and(|examined| examined != version)
         // Whoever takes over need not sit out the backoff of what it tried before it stood back.
         || conflicted(observed)
         || observed.credentials_changed
-        || observed.prove_claim;
+        || observed.prove_claim
+        || observed.history.group_retry.is_some()
+        || stalled && observed.history.asked_again;
     if !changed {
         let examined = observed.history.examined.is_some();
         match standing_reason(&observed.status) {
@@ -50,7 +59,9 @@ pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp)
             }
         }
     }
-    observed.limiter_opens.map(|opens| throttled(observed, opens, now))
+    let opens = observed.limiter_opens?;
+    // At its turn the instance is to be known: who ends a reconcile then has lost the turn.
+    Some(poll_before_reading(observed, now).unwrap_or_else(|| throttled(observed, opens, now)))
 }
 
 /// Whether the last call was refused because of the instance's state.
@@ -181,7 +192,14 @@ fn backed_off(observed: &Observed, retry: &Retry, failed: Timestamp, set: Timest
 /// known, a user's is sent as if it were optimized.
 pub(super) fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict> {
     let known = observed.status.instance.as_ref().and_then(|instance| instance.io_optimized);
-    let fresh = |look: &Look| after(look.at, FRESH) > now;
+    let since = match observed.history.group_retry {
+        Some(GroupRetry::Tries { since }) => Some(since),
+        Some(GroupRetry::Waits) if known.is_none() && denial(&observed.status) == Some(Denial::Poll) => {
+            return Some(stalled(observed, Reason::InstanceUnknown, Some(backoff::STALLED), now));
+        }
+        Some(GroupRetry::Waits) | None => None,
+    };
+    let fresh = |look: &Look| after(look.at, FRESH) > now && since.is_none_or(|since| look.at >= since);
     let generated = observed.generated();
     let look = match (known, &observed.look) {
         (Some(true), _) => return None,
@@ -220,7 +238,13 @@ pub(super) fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict>
 pub(super) fn poll_before_reading(observed: &Observed, now: Timestamp) -> Option<Verdict> {
     let status = &observed.status;
     let new = status.request_id.is_none() && status.applied.is_none();
-    let known = observed.io_optimized().is_some() || observed.look.is_some();
+    let look = observed.look.as_ref().filter(|look| match observed.history.group_retry {
+        Some(GroupRetry::Tries { since }) => look.at >= since,
+        Some(GroupRetry::Waits) | None => true,
+    });
+    let known = observed.io_optimized().is_some()
+        || look.is_some()
+        || observed.history.group_retry == Some(GroupRetry::Waits);
     // What is wrong with a Secret like that is found without a poll.
     let unusable = matches!(
         standing_reason(status),
@@ -231,7 +255,10 @@ pub(super) fn poll_before_reading(observed: &Observed, now: Timestamp) -> Option
                 | Reason::SecretNotWritable
         )
     );
-    let needed = new && !known && !unusable && !observed.prove_claim;
+    // It has polled before it stood in the limiter's line.
+    let lined_up = observed.in_line
+        || matches!(standing_reason(status), Some(Reason::Throttled | Reason::ChangedTooOften));
+    let needed = new && !known && !unusable && !lined_up && !observed.prove_claim;
     let effects = Effects { look: Some(now), deferred: true, ..Effects::default() };
     needed.then(|| Verdict::of((**status).clone(), effects))
 }
@@ -280,6 +307,10 @@ pub(super) fn contested(observed: &Observed, decision: Decision, now: Timestamp)
 pub(super) fn throttled(observed: &Observed, opens: Timestamp, now: Timestamp) -> Verdict {
     let reason = if observed.paced { Reason::ChangedTooOften } else { Reason::Throttled };
     let mut status = (*observed.status).clone();
+    // The poll may be forgotten until then.
+    if let Some(io_optimized) = observed.io_optimized() {
+        status.instance.get_or_insert_default().io_optimized = Some(io_optimized);
+    }
     let retry = status.retry.get_or_insert_default();
     if observed.status.reason(ConditionType::Reconciling) != Some(reason) {
         retry.next_attempt_time = Some(seconds(opens));
@@ -378,7 +409,13 @@ pub(super) fn next_attempt(observed: &Observed, now: Timestamp) -> Option<Timest
 
 /// The same, unless what the last attempt failed for may have been mended since.
 pub(super) fn held_until(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
+    match observed.history.group_retry {
+        Some(GroupRetry::Waits) => return Some(after(now, backoff::STALLED)),
+        Some(GroupRetry::Tries { .. }) => return None,
+        None => {}
+    }
     let mended = observed.credentials_changed
+        || observed.history.asked_again
         || observed.status.observed_generation != Some(observed.generation)
         || observed.prove_claim;
     next_attempt(observed, now).filter(|_| !mended)

@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod competition;
 pub mod contents;
 mod decide;
+pub mod denied;
 pub mod facts;
 pub mod fleet;
 mod generated;

@@ -230,6 +230,7 @@ fn reasons(status: &VncPasswordStatus) -> (ConditionStatus, Option<Reason>, Opti
 
 use ConditionStatus::{False, True, Unknown};
 
+mod denied;
 mod generated;
 mod running;
 

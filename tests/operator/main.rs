@@ -10,6 +10,7 @@ mod competition;
 mod conflict;
 mod crd;
 mod delivery;
+mod denied;
 mod fleet_children;
 mod fleet_crd;
 mod fleet_nodes;

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, path::Path, process::Command, time::Duration};
 
+use jiff::SignedDuration;
 use k8s_openapi::api::{
     authorization::v1::SubjectAccessReview,
     rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding},
@@ -20,7 +21,7 @@ use super::support::{
     control_plane::ControlPlane,
     fleet::{self, Fleet},
     operator::Operator,
-    rotation::{rotate_now, until_rotated},
+    rotation::{age, rotate_now, until_rotated},
     world::until,
 };
 
@@ -74,7 +75,9 @@ async fn assert_used(values: &[&str], settings: impl Fn(&World) -> Settings) {
 
     let (used, refused) = used(&plane.audit_log(), &account);
     assert!(refused.is_empty(), "missing: {refused:?}");
-    let unused: Vec<&Right> = granted.difference(&used).filter(|right| !of_the_last_release(right)).collect();
+    let unused = granted.difference(&used);
+    let unused: Vec<&Right> =
+        unused.filter(|right| !of_the_last_release(right) && !after_a_conflict(right)).collect();
     assert!(unused.is_empty(), "granted and never used: {unused:?}");
     assert_eq!(used.difference(&granted).collect::<Vec<_>>(), [] as [&Right; 0], "used without a rule");
 }
@@ -82,6 +85,11 @@ async fn assert_used(values: &[&str], settings: impl Fn(&World) -> Settings) {
 /// What Pods of the last release use, which run on under the new roles during an upgrade (DESIGN.md, R59).
 fn of_the_last_release((_, resource, verb): &Right) -> bool {
     verb == "patch" && resource.ends_with("/status")
+}
+
+/// What the operator uses where somebody else has changed an object meanwhile, which need not happen here.
+fn after_a_conflict((_, resource, verb): &Right) -> bool {
+    verb == "get" && resource == "vncpasswords"
 }
 
 /// The API server takes in new roles at its own pace; what it refuses until then is no right that is missing.
@@ -108,6 +116,8 @@ async fn work(world: &World, fleets: bool) {
     world.until_console(&instance, "Abc123").await;
     world.generated("drawn", json!({})).await;
     until_rotated(world, "drawn", 1).await;
+    // One a minute: without this the second rotation would come just at the end of the test's patience.
+    age(world, "drawn", SignedDuration::from_mins(5)).await;
     rotate_now(world, "drawn").await;
     until_rotated(world, "drawn", 2).await;
     if !fleets {

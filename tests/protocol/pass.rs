@@ -176,6 +176,8 @@ fn observed(check: &Check, world: &World, (r, o): (usize, usize), pass: &Pass) -
             creation_refused: false,
             running_refusals: None,
             unsettled: view.unsettled(object.uid),
+            asked_again: false,
+            group_retry: None,
         },
         look: replica.memories[o].look.as_ref().map(|look| look.shown(optimized)),
         drawn: pass.drawn.map(|drawn| Drawn { id: format!("r{drawn}"), password: password(drawn) }),

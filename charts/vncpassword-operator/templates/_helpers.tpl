@@ -77,7 +77,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "vnc.namespaceRules" -}}
 - apiGroups: [vncpassword.dev]
   resources: [vncpasswords]
-  verbs: [{{ if include "vnc.fleets" . }}get, {{ end }}list, watch{{ if include "vnc.fleets" . }}, create, patch, delete{{ end }}]
+  # `get` is for an object that somebody else has changed meanwhile.
+  verbs: [get, list, watch{{ if include "vnc.fleets" . }}, create, patch, delete{{ end }}]
 - apiGroups: [vncpassword.dev]
   resources: [vncpasswords/status]
   # `patch` is for Pods of the previous version, which run on during an upgrade. The version after this one drops it.

@@ -502,6 +502,7 @@ impl<'a> Pass<'a> {
         self.observed.superseded &= class != Class::Accepted;
         // Before anything is written: the object or its Secret may be gone by then.
         self.take_in_reply(class, result.as_ref().err(), value, at);
+        self.replied(&reply);
         self.observed.attempt = Some(Attempt {
             purpose,
             version,

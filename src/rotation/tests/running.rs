@@ -54,6 +54,14 @@ fn a_running_instance_that_refuses_is_tried_with_backoff() {
 }
 
 #[test]
+fn somebody_who_asks_has_an_unsupported_instance_tried_at_once() {
+    let mut observed = unsupported();
+    resting(&observed, 2);
+    observed.history.asked_again = true;
+    assert!(matches!(decide(&observed, at(2)), Decision::ReadSecret));
+}
+
+#[test]
 fn the_backoff_of_a_running_instance_has_jitter_and_begins_when_it_runs() {
     let table = [
         ("Running before", Some("Running"), 9, 300),

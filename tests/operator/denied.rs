@@ -1,0 +1,197 @@
+//! Rights that are missing and come back: objects that are denied the same share their tries (N7 to N9).
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use serde_json::json;
+use vncpassword::{
+    api::{ConditionStatus, ROTATE_AT, Reason},
+    emulator::{AccessKey, Action, Entry, Fault},
+    runtime::Settings,
+};
+
+use super::support::{
+    World,
+    fleet::Fleet,
+    world::{quiet, until},
+};
+
+const MODIFY: Action = Action::ModifyInstanceVncPasswd;
+const OBJECTS: usize = 60;
+/// A minute of the operator that tries often.
+const MINUTE: Duration = Duration::from_secs(6);
+/// A minute in which the operator tries nothing by itself.
+const NEVER: Duration = Duration::from_hours(100);
+
+fn settings(world: &World, minute: Duration) -> Settings {
+    let mut settings = world.settings();
+    settings.controller.minute = minute;
+    settings
+}
+
+fn allow(world: &World, action: Action, allowed: bool) {
+    let key = AccessKey::default();
+    world.cloud().put_access_key(if allowed { key } else { key.denied(action) });
+}
+
+/// The most calls that began within a minute.
+fn most_a_minute(calls: &[Entry]) -> usize {
+    let within =
+        |from: Timestamp| calls.iter().filter(|call| (from..from + MINUTE).contains(&call.at)).count();
+    calls.iter().map(|call| within(call.at)).max().unwrap_or(0)
+}
+
+async fn until_all(world: &World, wanted: &str, status: ConditionStatus, reason: Option<Reason>) {
+    until(wanted, async || {
+        let objects = world.objects().list(&kube::api::ListParams::default()).await.unwrap().items;
+        let stands = |object: &vncpassword::api::VncPassword| {
+            let now = object.status.clone().unwrap_or_default();
+            let stalled = now.reason(vncpassword::api::ConditionType::Stalled);
+            now.ready() == status && (reason.is_none() || stalled == reason)
+        };
+        objects.len() == OBJECTS && objects.iter().all(stands)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_denied_objects_share_six_tries_a_minute_and_all_pass_when_the_rights_are_back() {
+    let world = World::new().await;
+    allow(&world, MODIFY, false);
+    let operator = world.operator_before(settings(&world, MINUTE)).await;
+    stream::iter(0..OBJECTS)
+        .for_each_concurrent(16, |number| {
+            let world = &world;
+            async move {
+                let name = format!("o{number}");
+                world.secret(&name, "Abc123").await;
+                world.object(&name).await;
+            }
+        })
+        .await;
+    until_all(&world, "denied", ConditionStatus::False, Some(Reason::Denied)).await;
+    let first = world.calls_of(MODIFY).len();
+    assert!((OBJECTS..OBJECTS + 10).contains(&first), "one call each: {first}");
+    // Ten minutes, so that each has its turn.
+    quiet(MINUTE.as_secs() * 10).await;
+    let tries = world.calls_of(MODIFY).split_off(first);
+    assert!(most_a_minute(&tries) <= 6, "{tries:?}");
+    assert!(tries.len() >= 10, "one a minute at least: {}", tries.len());
+    let instances: std::collections::BTreeSet<_> = tries.iter().map(|call| &call.instance_ids).collect();
+    assert_eq!(instances.len(), tries.len().min(OBJECTS), "the least recently tried one first");
+
+    allow(&world, MODIFY, true);
+    let before = world.calls_of(MODIFY).len();
+    until_all(&world, "in effect", ConditionStatus::True, None).await;
+    let calls = world.calls_of(MODIFY).split_off(before);
+    let accepted = calls.iter().filter(|call| call.applied()).count();
+    assert_eq!(accepted, OBJECTS, "one accepted call each");
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_passwords_come_soon_after_the_right_to_see_instances() {
+    let world = World::new().await;
+    allow(&world, Action::DescribeInstances, false);
+    let operator = world.operator_before(settings(&world, MINUTE)).await;
+    for number in 0..5 {
+        world.generated(&format!("g{number}"), json!({})).await;
+    }
+    for number in 0..5 {
+        world.until_stalled(&format!("g{number}"), Reason::InstanceUnknown).await;
+    }
+    let first = world.calls_of(Action::DescribeInstances).len();
+    quiet(MINUTE.as_secs() * 4).await;
+    let polls = world.calls_of(Action::DescribeInstances).len() - first;
+    assert!((2..=5).contains(&polls), "one a minute: {polls}");
+    allow(&world, Action::DescribeInstances, true);
+    for number in 0..5 {
+        world.until_ready(&format!("g{number}")).await;
+    }
+    operator.stop().await;
+}
+
+/// Waits until there is another call for the instance.
+async fn until_called(world: &World, instance: &str, calls: usize, why: &str) {
+    until(why, async || world.calls(instance).len() > calls).await;
+    quiet(1).await;
+    assert_eq!(world.calls(instance).len(), calls + 1, "{why}: one call");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_object_is_tried_at_once_when_somebody_asks() {
+    let world = World::new().await;
+    allow(&world, MODIFY, false);
+    let operator = world.operator_before(settings(&world, NEVER)).await;
+    let mut instances = Vec::new();
+    for name in ["a", "b"] {
+        world.secret(name, "Abc123").await;
+        instances.push(world.object(name).await);
+    }
+    for name in ["a", "b"] {
+        world.until_stalled(name, Reason::Denied).await;
+    }
+    let instance = &instances[0];
+    world.change("a", json!({"metadata": {"annotations": {ROTATE_AT: Timestamp::now().to_string()}}})).await;
+    until_called(&world, instance, 1, "rotate-at").await;
+    world.change("a", json!({"spec": {"enforceInterval": "1h"}})).await;
+    until_called(&world, instance, 2, "a changed spec").await;
+    world.secret("a", "Xyz789").await;
+    until_called(&world, instance, 3, "a changed Secret").await;
+    // A label is no reason.
+    world.change("a", json!({"metadata": {"labels": {"a": "b"}}})).await;
+    quiet(2).await;
+    assert_eq!(world.calls(instance).len(), 4);
+    assert_eq!(world.calls(&instances[1]).len(), 1, "nobody asked for this one");
+
+    // What passes releases the other one.
+    allow(&world, MODIFY, true);
+    let later = Timestamp::now().to_string();
+    world.change("a", json!({"metadata": {"annotations": {ROTATE_AT: later}}})).await;
+    world.until_ready("a").await;
+    world.until_ready("b").await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stamp_of_a_fleet_makes_its_denied_members_try() {
+    let world = World::new().await;
+    let operator = world.operator_before(settings(&world, NEVER)).await;
+    let instances = super::support::fleet::instances(&world, 3);
+    let fleet = Fleet::of(&world, &instances, json!({"rollout": {"pauseAfterFailures": 100}})).await;
+    fleet.until_done(3).await;
+    allow(&world, MODIFY, false);
+    fleet.age(jiff::SignedDuration::from_mins(5)).await;
+    fleet.rotate_now().await;
+    let denied = async |calls: usize| {
+        until("denied", async || instances.iter().all(|instance| world.calls(instance).len() >= calls)).await;
+    };
+    denied(2).await;
+    quiet(2).await;
+    denied(2).await;
+    allow(&world, MODIFY, true);
+    // Not the time of before: it is told to the second.
+    fleet.rotate_at(Timestamp::now() + Duration::from_secs(2)).await;
+    fleet.until_known(&instances).await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_is_locked_shares_its_tries_with_nobody() {
+    let world = World::new().await;
+    let operator = world.operator_before(settings(&world, Duration::from_secs(1))).await;
+    world.secret("locked", "Abc123").await;
+    let instance = "i-locked";
+    let locked = Fault::error(403, "InstanceLockedForSecurity").on(MODIFY).instance(instance);
+    world.cloud().inject(locked);
+    world.cloud().put_instance(vncpassword::emulator::Instance::new(instance));
+    world.object_with("locked", json!({"instanceId": instance, "secretRef": {"name": "locked"}})).await;
+    world.until_stalled("locked", Reason::Denied).await;
+    quiet(5).await;
+    assert_eq!(world.calls(instance).len(), 1, "again in ten minutes");
+    let asked = Timestamp::now().to_string();
+    world.change("locked", json!({"metadata": {"annotations": {ROTATE_AT: asked}}})).await;
+    until_called(&world, instance, 1, "rotate-at").await;
+    operator.stop().await;
+}
