@@ -240,7 +240,13 @@ impl Tables {
     fn ended(&mut self, key: &Key, identity: &str, end: TryEnd, wall: Timestamp, now: Instant) -> Vec<Key> {
         if end == TryEnd::Denied {
             let name = self.identities.get_key_value(identity).map(|(name, _)| Arc::clone(name));
-            self.identities.entry(name.unwrap_or_else(|| identity.into())).or_default().denied.push_back(now);
+            let denied =
+                &mut self.identities.entry(name.unwrap_or_else(|| identity.into())).or_default().denied;
+            denied.push_back(now);
+            // Of thousands of first calls the last ones tell enough.
+            if denied.len() > TRIES {
+                denied.pop_front();
+            }
         }
         // It is tried again after all others.
         let place = (end != TryEnd::Passed).then(|| self.place(wall));

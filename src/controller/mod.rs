@@ -123,6 +123,8 @@ struct Context {
     limiter: Arc<Limiter>,
     denied: DeniedGroups,
     lookout: Lookout,
+    /// Places for reconciles that wait for a first poll before they have read anything. The others end, and come again.
+    awaiting_polls: Semaphore,
     config: Config,
     registry: Registry,
     fleets: Fleets,
@@ -176,6 +178,7 @@ pub async fn run(
     let context = Arc::new(Context {
         client,
         lookout,
+        awaiting_polls: Semaphore::new(concurrency / 2),
         ecs,
         identities: Identities::new(operator, config.ambient.clone(), sts, clock, cluster),
         limiter,

@@ -408,10 +408,7 @@ impl<'a> Pass<'a> {
                     }
                 }
                 Decision::Rest(verdict) => {
-                    // Before anything was read it costs nothing to end here and to come back after the poll.
-                    let at_once = self.observed.read.is_some()
-                        && verdict.deferred
-                        && verdict.look.is_some_and(|due| due <= now);
+                    let at_once = verdict.deferred && verdict.look.is_some_and(|due| due <= now);
                     if at_once && self.look().await {
                         continue;
                     }

@@ -117,6 +117,10 @@ impl Lookout {
         calls: &Arc<Calls>,
     ) {
         let mut wanted = self.wanted();
+        // Whoever has seen nothing so far is woken by the poll that is under way, and asks again if that is not enough.
+        if due <= self.0.now() && wanted.is_polled_first(identity, instance_id, region) {
+            return;
+        }
         wanted.want(identity, instance_id, region, due, calls);
         // The end of a call is an occasion for the next: meanwhile instances gather.
         if !wanted.is_under_way(identity.name(), region) {
@@ -134,7 +138,8 @@ impl Lookout {
         calls: &Arc<Calls>,
     ) -> Option<Look> {
         let asked = self.0.now();
-        self.want(identity, instance_id, region, asked, calls);
+        self.wanted().want(identity, instance_id, region, asked, calls);
+        self.0.changed.notify_one();
         let fresh = async {
             loop {
                 let looked = self.0.looked.notified();
@@ -367,6 +372,14 @@ impl Wanted {
                 look.at = shifted(look.at);
             }
         }
+    }
+
+    /// Whether the first poll of the instance is under way with the keys of this identity.
+    fn is_polled_first(&self, identity: &Arc<Identity>, id: &str, region: &Region) -> bool {
+        let group = self.groups.get(identity.name()).filter(|group| Arc::ptr_eq(&group.identity, identity));
+        let entry = group.and_then(|group| group.entries.get(id)).filter(|entry| entry.region == *region);
+        let waits = entry.is_some_and(|entry| entry.due.is_none() && entry.look.is_none());
+        waits && self.is_under_way(identity.name(), region)
     }
 
     fn is_under_way(&self, name: &str, region: &Region) -> bool {
@@ -614,6 +627,20 @@ mod tests {
             }
             assert!(made <= most, "{instances} instances, {takes} ms: {made} calls");
         }
+    }
+
+    #[test]
+    fn who_asks_again_during_the_first_poll_is_not_polled_twice() {
+        let mut wanted = wanted([1]);
+        let own = Arc::clone(&wanted.groups["own"].identity);
+        let polled = |wanted: &Wanted| wanted.is_polled_first(&own, "i-0", &region("cn-hangzhou"));
+        assert!(!polled(&wanted), "it waits for its poll");
+        let (batches, _) = wanted.plan(at(1), 16, open);
+        assert!(polled(&wanted));
+        assert!(!wanted.is_polled_first(&own, "i-0", &region("cn-beijing")), "in another region");
+        assert!(!wanted.is_polled_first(&identity("own"), "i-0", &region("cn-hangzhou")), "with other keys");
+        wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen)), at(1));
+        assert!(!polled(&wanted), "a later poll is another one");
     }
 
     #[test]
