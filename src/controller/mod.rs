@@ -16,12 +16,12 @@
 //! | `status` | writing the status |
 //! | `events` | Events, sent beside the passes |
 //! | `snapshot` | what a scrape of the metrics is told |
-//! | `denied` | objects that are denied the same, of which one at a time is tried |
+//! | `denied_groups` | groups of objects that lack the same right, and which of them is tried when |
 //! | `clock_steps` | tells when the wall clock was stepped |
 //! | `object` | the objects as this process keeps them |
 
 mod clock_steps;
-mod denied;
+mod denied_groups;
 mod error;
 mod events;
 mod fleet;
@@ -66,7 +66,7 @@ use crate::{
     runtime::{Lease, Metrics, Probes, Progress, Queue, Readiness, Shutdown, Source},
 };
 use clock_steps::{ClockSteps, Step};
-use denied::DeniedGroups;
+use denied_groups::{DeniedGroups, Moment};
 pub use error::Error;
 use events::Events;
 use fleets::Fleets;
@@ -92,7 +92,7 @@ pub struct Config {
     pub ambient: Ambient,
     /// Ceilings of the rates of calls.
     pub rates: ecs::Rates,
-    /// How long a minute of calls is: a minute, but in a test.
+    /// The minute in which calls are counted; tests shorten it.
     pub minute: Duration,
     /// Whether this process may act.
     pub lease: Lease,
@@ -123,8 +123,8 @@ struct Context {
     limiter: Arc<Limiter>,
     denied: DeniedGroups,
     lookout: Lookout,
-    /// Places for reconciles that wait for a first poll before they have read anything. The others end, and come again.
-    awaiting_polls: Semaphore,
+    /// How many new objects may wait for their first poll within a reconcile. For the others it ends, and comes again.
+    poll_permits: Semaphore,
     config: Config,
     registry: Registry,
     fleets: Fleets,
@@ -178,7 +178,7 @@ pub async fn run(
     let context = Arc::new(Context {
         client,
         lookout,
-        awaiting_polls: Semaphore::new(concurrency / 2),
+        poll_permits: Semaphore::new(concurrency / 2),
         ecs,
         identities: Identities::new(operator, config.ambient.clone(), sts, clock, cluster),
         limiter,
@@ -291,7 +291,7 @@ async fn poll_instances(context: Arc<Context>) {
     context.lookout.run(seen).await;
 }
 
-/// Wakes whoever can call earlier than it was told, and follows the wall clock, for ever.
+/// Wakes whoever can call earlier than it was told or is to be tried, and follows the wall clock, for ever.
 async fn turns(context: Arc<Context>, progress: Progress) {
     let mut pause = tokio::time::interval(CALL_UP);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -316,7 +316,7 @@ async fn turns(context: Arc<Context>, progress: Progress) {
         for Asker { namespace, name } in called {
             context.wake(Key { namespace, name });
         }
-        context.wake_all(context.denied.due(now, std::time::Instant::now()));
+        context.wake_all(context.denied.due(Moment { wall: now, instant: std::time::Instant::now() }));
     }
 }
 
@@ -414,6 +414,7 @@ impl Context {
             return;
         }
         self.lookout.set_back(by);
+        self.denied.set_back(by);
         self.identities.set_back(by);
         self.fleets.set_back(by);
         self.wake_all(self.registry.keys(None).into_iter().map(|(key, _)| key).collect());

@@ -738,7 +738,7 @@ impl Memory {
             creation_refused: self.refused.as_ref().is_some_and(|refused| refused.creation),
             running_refusals: self.running_refusals.as_deref().copied(),
             unsettled: Vec::new(),
-            asked_again: false,
+            rotate_at_is_new: false,
             group_retry: None,
         }
     }

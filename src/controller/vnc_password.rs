@@ -1,7 +1,7 @@
-//! One pass over one object: observe, decide, act, record. How each step acts stands in `steps`, what objects
-//! share that are denied the same in `group`.
+//! One pass over one object: observe, decide, act, record. How each step acts stands in `steps`, how it takes part in
+//! the tries of objects that lack the same right in `denied_group`.
 
-mod group;
+mod denied_group;
 mod steps;
 
 use std::{
@@ -26,7 +26,7 @@ use crate::{
     rotation::{
         self, Decision, Verdict,
         allowance::Calls,
-        denied::{Denial, denial},
+        denied::{MissingRight, missing_right},
         facts::{Access, Found, History, Observed, Owner, SecretVersion},
         outcome::{self, Class, Reply},
         schedule::Plan,
@@ -44,6 +44,8 @@ const MAX_PROOF_FAILURES: u32 = 5;
 const BUSY: Duration = Duration::from_secs(1);
 /// How long a pass waits for a look, with the contents of the Secret in memory.
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long after an instance poll was due an object comes back that the poll has not woken.
+const LOST_POLL: Duration = Duration::from_mins(1);
 /// First and longest wait after a failure on the Kubernetes side.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
@@ -51,11 +53,12 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins
 pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
     let Some(object) = context.registry.newest(&key) else {
         context.limiter.forget(&asker(&key));
-        context.denied.leave(&key, Instant::now());
+        context.denied.remove(&key);
         return None;
     };
     // Woken again when its Secrets are known.
     if !context.namespaces.serve(&key.namespace) {
+        context.denied.remove(&key);
         return None;
     }
     let again = pass_over(&context, &key, Arc::clone(&object)).await;
@@ -127,6 +130,7 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Agai
 
 /// The spec cannot be read: says so, and leaves the object alone until it is mended.
 async fn malformed(context: &Context, object: &Object, problem: &str) -> Result<Option<Again>, Error> {
+    context.denied.remove(&object.key);
     let verdict = rotation::invalid_object(&object.status, object.generation, context.now());
     if verdict != *object.status || object.status_unread {
         tracing::warn!(problem, "the object does not fit the schema of this operator");
@@ -259,7 +263,7 @@ impl<'a> Pass<'a> {
             proof,
         };
         pass.saw_status();
-        pass.join_group();
+        pass.observe_group();
         // What was accepted and is not written yet is nobody else's to change until it is.
         if pass.observed.attempt.is_some() {
             pass.resumed = true;
@@ -430,12 +434,8 @@ impl<'a> Pass<'a> {
     /// Takes in a verdict and writes it; `None`: the object has changed, decide again.
     async fn record(&mut self, verdict: Verdict) -> Result<Option<End>, Error> {
         let context = self.context;
-        let mut unseen = false;
-        if !verdict.deferred {
-            self.rejoin_group(&verdict.status);
-            // Where the right to see instances is missing, the groups tell who polls.
-            unseen = denial(&verdict.status) == Some(Denial::Poll);
-        }
+        // Where instances cannot be seen, the groups tell who polls.
+        let unseen = !verdict.deferred && missing_right(&verdict.status) == Some(MissingRight::SeeInstance);
         let instance = &self.observed.spec.instance_id;
         match (verdict.look.filter(|_| !unseen), &self.region, &self.identity) {
             (Some(due), Some(region), Some(identity)) => {
@@ -451,6 +451,9 @@ impl<'a> Pass<'a> {
             _ => {}
         }
         let told = self.line_up(&verdict);
+        if !verdict.deferred {
+            self.update_group(&verdict.status, told.is_some());
+        }
         if verdict.deferred && self.proof == Some(Proof::Failed) {
             self.proof = match self.observed.look.as_ref().map(|look| &look.found) {
                 // DescribeInstances may be throttled, and a tenant can throttle its own account.
@@ -461,8 +464,11 @@ impl<'a> Pass<'a> {
         }
         let reply = self.observed.attempt.as_ref().map(|attempt| &attempt.reply);
         let why = requeue(&verdict.status, reply, told.is_some());
-        let again = told.or(verdict.wake);
         let now = context.now();
+        // The poll wakes the object. Should that be lost, it comes back by itself.
+        let awaits = verdict.look.filter(|_| verdict.deferred && !unseen);
+        let lost = awaits.map(|due| due.max(now).checked_add(LOST_POLL).unwrap_or(due));
+        let again = told.or(verdict.wake).or(lost);
         let end = |at: Option<Timestamp>| End { again: at.map(|at| Again { after: until(at, now), why }) };
         if verdict.status == *self.observed.status && !self.object.status_unread {
             self.remember(verdict, None);

@@ -28,8 +28,8 @@ use crate::rotation::{
 const PANICKED: SignedDuration = SignedDuration::from_secs(30);
 /// Looks that are due so soon join a call that is made anyway.
 const JOIN: SignedDuration = SignedDuration::from_secs(10);
-/// A call that takes fewer than [`MAX_DESCRIBED`] instances along begins no sooner than this after the one before it, so
-/// that quick replies do not make a call of each instance of thousands.
+/// A call that takes fewer than [`MAX_DESCRIBED`] instances along begins no sooner than this after the one before it. So
+/// instances gather also where replies are fast.
 const SPACING: SignedDuration = SignedDuration::from_millis(200);
 /// How often due times are compared with the wall clock: it may be stepped, and the machine may sleep.
 const COMPARED: Duration = Duration::from_secs(30);
@@ -61,6 +61,8 @@ struct Group {
 struct Entry {
     region: Region,
     due: Option<Timestamp>,
+    /// A call that polls it is under way.
+    under_way: bool,
     look: Option<Look>,
     /// Of the object that asked last: looks are its calls.
     calls: Arc<Calls>,
@@ -117,12 +119,12 @@ impl Lookout {
         calls: &Arc<Calls>,
     ) {
         let mut wanted = self.wanted();
-        // Whoever has seen nothing so far is woken by the poll that is under way, and asks again if that is not enough.
-        if due <= self.0.now() && wanted.is_polled_first(identity, instance_id, region) {
+        // The first poll of this instance is under way, and wakes the object.
+        if due <= self.0.now() && wanted.is_first_poll_under_way(identity, instance_id, region) {
             return;
         }
         wanted.want(identity, instance_id, region, due, calls);
-        // The end of a call is an occasion for the next: meanwhile instances gather.
+        // When the call ends, `run` plans the next one. Meanwhile instances gather.
         if !wanted.is_under_way(identity.name(), region) {
             self.0.changed.notify_one();
         }
@@ -340,7 +342,10 @@ impl Wanted {
                     self.queue.remove(&(due, Arc::clone(&name), id));
                 }
                 let calls = Arc::clone(calls);
-                (Arc::from(id), Entry { region: region.clone(), due: None, look: None, calls })
+                (
+                    Arc::from(id),
+                    Entry { region: region.clone(), due: None, under_way: false, look: None, calls },
+                )
             }
         };
         let former = entry.due;
@@ -374,12 +379,12 @@ impl Wanted {
         }
     }
 
-    /// Whether the first poll of the instance is under way with the keys of this identity.
-    fn is_polled_first(&self, identity: &Arc<Identity>, id: &str, region: &Region) -> bool {
-        let group = self.groups.get(identity.name()).filter(|group| Arc::ptr_eq(&group.identity, identity));
-        let entry = group.and_then(|group| group.entries.get(id)).filter(|entry| entry.region == *region);
-        let waits = entry.is_some_and(|entry| entry.due.is_none() && entry.look.is_none());
-        waits && self.is_under_way(identity.name(), region)
+    /// Whether the first poll of the instance is under way. If its keys have been replaced, it is repeated.
+    fn is_first_poll_under_way(&self, identity: &Identity, id: &str, region: &Region) -> bool {
+        let entry = self.groups.get(identity.name()).and_then(|group| group.entries.get(id));
+        entry.is_some_and(|entry| {
+            entry.region == *region && entry.under_way && entry.due.is_none() && entry.look.is_none()
+        })
     }
 
     fn is_under_way(&self, name: &str, region: &Region) -> bool {
@@ -394,9 +399,10 @@ impl Wanted {
         room: usize,
         mut admit: impl FnMut(&Identity, &Region) -> Result<Ticket, Timestamp>,
     ) -> (Vec<Batch>, Option<Timestamp>) {
-        // What began in a time to come began before the clock was set back.
-        let spaces = |call: &Call| Some(call.began + SPACING).filter(|over| *over > now && call.began <= now);
-        self.calls.retain(|_, call| call.under_way || spaces(call).is_some());
+        // A start in the future means that the clock was set back: no spacing.
+        let spaced_until =
+            |call: &Call| Some(call.began + SPACING).filter(|over| *over > now && call.began <= now);
+        self.calls.retain(|_, call| call.under_way || spaced_until(call).is_some());
         let mut gathered: Vec<Gathered> = Vec::new();
         let mut places: HashMap<(&str, &Region), usize> = HashMap::new();
         let mut next: Option<Timestamp> = None;
@@ -426,7 +432,7 @@ impl Wanted {
             if batches.len() == room || last.is_some_and(|call| call.under_way) {
                 continue;
             }
-            if let Some(over) = last.and_then(spaces).filter(|_| ids.len() < MAX_DESCRIBED) {
+            if let Some(over) = last.and_then(spaced_until).filter(|_| ids.len() < MAX_DESCRIBED) {
                 earliest(over);
                 continue;
             }
@@ -451,7 +457,9 @@ impl Wanted {
             self.calls.insert((Arc::clone(name), region.clone()), Call { began: now, under_way: true });
             let Some(group) = self.groups.get_mut(name) else { continue };
             for id in ids {
-                if let Some(due) = group.entries.get_mut(id).and_then(|entry| entry.due.take()) {
+                let Some(entry) = group.entries.get_mut(id) else { continue };
+                entry.under_way = true;
+                if let Some(due) = entry.due.take() {
                     self.queue.remove(&(due, Arc::clone(name), Arc::clone(id)));
                 }
             }
@@ -466,6 +474,11 @@ impl Wanted {
             call.under_way = false;
         }
         let Some(group) = self.groups.get_mut(name) else { return Vec::new() };
+        for id in ids {
+            if let Some(entry) = group.entries.get_mut(id).filter(|entry| entry.region == *region) {
+                entry.under_way = false;
+            }
+        }
         let current = Arc::clone(&group.identity);
         let (at, mut seen, others) = match looks {
             Ok(looks) if Arc::ptr_eq(identity, &current) => looks,
@@ -633,14 +646,21 @@ mod tests {
     fn who_asks_again_during_the_first_poll_is_not_polled_twice() {
         let mut wanted = wanted([1]);
         let own = Arc::clone(&wanted.groups["own"].identity);
-        let polled = |wanted: &Wanted| wanted.is_polled_first(&own, "i-0", &region("cn-hangzhou"));
-        assert!(!polled(&wanted), "it waits for its poll");
+        let polled = |wanted: &Wanted, id| wanted.is_first_poll_under_way(&own, id, &region("cn-hangzhou"));
+        assert!(!polled(&wanted, "i-0"), "it waits for its poll");
         let (batches, _) = wanted.plan(at(1), 16, open);
-        assert!(polled(&wanted));
-        assert!(!wanted.is_polled_first(&own, "i-0", &region("cn-beijing")), "in another region");
-        assert!(!wanted.is_polled_first(&identity("own"), "i-0", &region("cn-hangzhou")), "with other keys");
-        wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen)), at(1));
-        assert!(!polled(&wanted), "a later poll is another one");
+        assert!(polled(&wanted, "i-0"));
+        assert!(!wanted.is_first_poll_under_way(&own, "i-0", &region("cn-beijing")), "in another region");
+        wanted.want(&own, "i-1", &region("cn-hangzhou"), at(1), &Arc::default());
+        assert!(!polled(&wanted, "i-1"), "the call under way is without this one");
+        // Other keys: the poll is void, and made once more.
+        wanted.groups.get_mut("own").unwrap().renew(&identity("own"));
+        assert!(polled(&wanted, "i-0"));
+        assert!(wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen)), at(1)).is_empty());
+        assert!(!polled(&wanted, "i-0") && wanted.groups["own"].entries["i-0"].due.is_some());
+        let (batches, _) = wanted.plan(at(2), 16, open);
+        wanted.record(&batches[0], Ok((at(2), HashMap::new(), Found::Unseen)), at(2));
+        assert!(!polled(&wanted, "i-0"), "a later poll is another one");
     }
 
     #[test]

@@ -285,9 +285,9 @@ pub struct History {
     pub running_refusals: Option<RunningRefusals>,
     /// Values that may still reach the instance through a call whose outcome is unknown.
     pub unsettled: Vec<Unsettled>,
-    /// A person or the fleet has asked for a rotation since the last try.
-    pub asked_again: bool,
-    /// Where it stands among those that are denied the same; `None`: nothing of that kind is denied.
+    /// The annotation `rotate-at` is due, and no call was made for it yet.
+    pub rotate_at_is_new: bool,
+    /// Whether it is tried among those that lack the same right; `None`: it lacks none that others may lack too.
     pub group_retry: Option<GroupRetry>,
 }
 

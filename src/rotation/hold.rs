@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{
     backoff,
     contents::Change,
-    denied::{Denial, GroupRetry, denial},
+    denied::{GroupRetry, MissingRight, missing_right},
     facts::{Announcement, Found, Look, Observed, Purpose, RUNNING, SecretVersion},
     message::{self, message, provider_failed},
     outcome::{self, Class, Reply},
@@ -26,10 +26,16 @@ pub(super) const FRESH: Duration = Duration::from_secs(60);
 
 /// Why nothing is sent now although the value is not in effect; `None`: go on.
 pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp) -> Option<Verdict> {
-    if observed.history.group_retry == Some(GroupRetry::Waits) {
-        let asked = observed.on_demand(&observed.status).filter(|due| *due > now);
-        let wake = asked.into_iter().chain([after(now, backoff::STALLED)]).min();
-        return unchanged(observed, Effects { wake, ..Effects::default() }, now);
+    match (observed.history.group_retry, observed.limiter_opens) {
+        (Some(GroupRetry::Waits), _) => {
+            let wake = Some(group_wake(observed, now));
+            return unchanged(observed, Effects { wake, ..Effects::default() }, now);
+        }
+        // It waits for the limiter as a member of its group, so that it is tried within that.
+        (Some(GroupRetry::Tries { .. }), Some(opens)) if missing_right(&observed.status).is_some() => {
+            return unchanged(observed, Effects { wake: Some(opens), ..Effects::default() }, now);
+        }
+        _ => {}
     }
     let stalled = observed.status.condition(ConditionType::Stalled).is_some();
     let changed = observed.status.observed_generation != Some(observed.generation)
@@ -39,7 +45,7 @@ pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp)
         || observed.credentials_changed
         || observed.prove_claim
         || observed.history.group_retry.is_some()
-        || stalled && observed.history.asked_again;
+        || stalled && observed.history.rotate_at_is_new;
     if !changed {
         let examined = observed.history.examined.is_some();
         match standing_reason(&observed.status) {
@@ -60,8 +66,15 @@ pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp)
         }
     }
     let opens = observed.limiter_opens?;
-    // At its turn the instance is to be known: who ends a reconcile then has lost the turn.
+    // It polls while it waits for the limiter. A reconcile that ended for a poll later would lose the turn.
     Some(poll_before_reading(observed, now).unwrap_or_else(|| throttled(observed, opens, now)))
+}
+
+/// When an object looks again whose group tries others.
+fn group_wake(observed: &Observed, now: Timestamp) -> Timestamp {
+    let due = observed.on_demand(&observed.status).filter(|due| *due > now);
+    let latest = after(now, backoff::STALLED);
+    due.map_or(latest, |due| due.min(latest))
 }
 
 /// Whether the last call was refused because of the instance's state.
@@ -194,8 +207,9 @@ pub(super) fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict>
     let known = observed.status.instance.as_ref().and_then(|instance| instance.io_optimized);
     let since = match observed.history.group_retry {
         Some(GroupRetry::Tries { since }) => Some(since),
-        Some(GroupRetry::Waits) if known.is_none() && denial(&observed.status) == Some(Denial::Poll) => {
-            return Some(stalled(observed, Reason::InstanceUnknown, Some(backoff::STALLED), now));
+        Some(GroupRetry::Waits) if known.is_none() && cannot_see(observed) => {
+            let verdict = stalled(observed, Reason::InstanceUnknown, None, now);
+            return Some(Verdict { wake: Some(group_wake(observed, now)), ..verdict });
         }
         Some(GroupRetry::Waits) | None => None,
     };
@@ -219,10 +233,15 @@ pub(super) fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict>
         }
         Some(Found::Seen(_) | Found::Unseen | Found::Refused) => {
             let verdict = stalled(observed, Reason::InstanceUnknown, Some(backoff::STALLED), now);
-            // The look is kept: it has woken the object, which must not ask for another at once.
+            // Without groups the poll is kept: it has woken the object, which must not ask for another at once.
             Some(Verdict { look: Some(after(now, backoff::STALLED)), ..verdict })
         }
         Some(Found::NoCredentials(reply)) => Some(uncredited(observed, reply, now)),
+        // The groups tell when it is tried again.
+        Some(Found::Failed) if since.is_some() => {
+            let wake = Some(after(now, backoff::STALLED));
+            unchanged(observed, Effects { wake, ..Effects::default() }, now)
+        }
         Some(Found::Failed) => {
             let text = message(Reason::LookupFailed, observed, None);
             let outlook = undelivered(observed, Progress::Reconciling, Reason::LookupFailed, text);
@@ -231,6 +250,10 @@ pub(super) fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict>
             Some(conclude(observed, (*observed.status).clone(), &outlook, now, effects))
         }
     }
+}
+
+fn cannot_see(observed: &Observed) -> bool {
+    missing_right(&observed.status) == Some(MissingRight::SeeInstance)
 }
 
 /// An object without any accepted call needs a poll of its instance first ([`look_first`]). It is asked for before the
@@ -242,10 +265,10 @@ pub(super) fn poll_before_reading(observed: &Observed, now: Timestamp) -> Option
         Some(GroupRetry::Tries { since }) => look.at >= since,
         Some(GroupRetry::Waits) | None => true,
     });
-    let known = observed.io_optimized().is_some()
+    let no_poll_needed = observed.io_optimized().is_some()
         || look.is_some()
         || observed.history.group_retry == Some(GroupRetry::Waits);
-    // What is wrong with a Secret like that is found without a poll.
+    // Reading such a Secret again shows whether it is usable.
     let unusable = matches!(
         standing_reason(status),
         Some(
@@ -258,7 +281,7 @@ pub(super) fn poll_before_reading(observed: &Observed, now: Timestamp) -> Option
     // It has polled before it stood in the limiter's line.
     let lined_up = observed.in_line
         || matches!(standing_reason(status), Some(Reason::Throttled | Reason::ChangedTooOften));
-    let needed = new && !known && !unusable && !lined_up && !observed.prove_claim;
+    let needed = new && !no_poll_needed && !unusable && !lined_up && !observed.prove_claim;
     let effects = Effects { look: Some(now), deferred: true, ..Effects::default() };
     needed.then(|| Verdict::of((**status).clone(), effects))
 }
@@ -410,15 +433,19 @@ pub(super) fn next_attempt(observed: &Observed, now: Timestamp) -> Option<Timest
 /// The same, unless what the last attempt failed for may have been mended since.
 pub(super) fn held_until(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
     match observed.history.group_retry {
-        Some(GroupRetry::Waits) => return Some(after(now, backoff::STALLED)),
+        Some(GroupRetry::Waits) => return Some(group_wake(observed, now)),
         Some(GroupRetry::Tries { .. }) => return None,
         None => {}
     }
-    let mended = observed.credentials_changed
-        || observed.history.asked_again
+    next_attempt(observed, now).filter(|_| !is_mended(observed))
+}
+
+/// Whether what the last attempt failed for may have been mended since.
+pub(super) fn is_mended(observed: &Observed) -> bool {
+    observed.credentials_changed
+        || observed.history.rotate_at_is_new
         || observed.status.observed_generation != Some(observed.generation)
-        || observed.prove_claim;
-    next_attempt(observed, now).filter(|_| !mended)
+        || observed.prove_claim
 }
 
 /// Why a value that waits for a restart is not sent again yet; `None`: go on. `waiting` is the verdict of the wait itself.

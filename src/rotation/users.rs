@@ -7,8 +7,8 @@ use super::{
     contents::Slot,
     facts::{Fingerprint, Observed, Purpose, SecretRead, SecretVersion},
     hold::{
-        FRESH, held, held_again, held_until, look_first, poll_before_reading, stalled, wait_for_instance,
-        waits_for_instance,
+        FRESH, held, held_again, held_until, is_mended, is_unsupported, look_first, poll_before_reading,
+        stalled, wait_for_instance, waits_for_instance,
     },
     restart::{self, Followed},
     verdict::{Decision, Effects, Verdict, after, enforce_due, in_effect, rest},
@@ -142,7 +142,9 @@ fn settling(observed: &Observed) -> bool {
 fn resend(observed: &Observed, purpose: Purpose, now: Timestamp) -> Result<Decision, Timestamp> {
     // A restart that is followed has looks of its own.
     let waits = observed.status.accepted.is_none() && !observed.prove_claim;
-    let next = if waits && waits_for_instance(&observed.status) {
+    // A change is tried at once also where the instance seems to have no VNC.
+    let tries_anyway = is_unsupported(&observed.status) && is_mended(observed);
+    let next = if waits && waits_for_instance(&observed.status) && !tries_anyway {
         if let Some(verdict) = wait_for_instance(observed, now) {
             return Ok(rest(verdict));
         }

@@ -176,7 +176,7 @@ fn observed(check: &Check, world: &World, (r, o): (usize, usize), pass: &Pass) -
             creation_refused: false,
             running_refusals: None,
             unsettled: view.unsettled(object.uid),
-            asked_again: false,
+            rotate_at_is_new: false,
             group_retry: None,
         },
         look: replica.memories[o].look.as_ref().map(|look| look.shown(optimized)),

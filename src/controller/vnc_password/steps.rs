@@ -214,13 +214,12 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Looks at the instance before the first call, with what was read at hand; once a pass. `false`: that takes too
-    /// long for a pass to wait, or it was tried.
+    /// Polls the instance and waits for that, once a reconcile. `false`: the reconcile ends, and the poll wakes the object.
     pub(super) async fn look(&mut self) -> bool {
-        // Of thousands of new objects most come back after their polls: so these gather. Nothing was read that would be
-        // lost.
-        let place = self.context.awaiting_polls.try_acquire();
-        if place.is_err() && self.observed.read.is_none() {
+        // Of thousands of new objects most end here, and their polls gather. Nothing was read that would be lost.
+        let permit = self.context.poll_permits.try_acquire();
+        let new = self.observed.read.is_none() && self.observed.status.applied.is_none();
+        if permit.is_err() && new {
             return false;
         }
         if std::mem::replace(&mut self.looked, true) {

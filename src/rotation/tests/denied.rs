@@ -1,7 +1,9 @@
-//! Objects that are denied the same (N7 to N9): what waits, what is tried, and what is tried at once.
+//! Objects that lack a right that others lack too (N7 to N9): which wait, and what makes one try.
 
 use super::*;
-use crate::rotation::denied::{Denial, GroupRetry, denial, is_asked_again, tries_at_once};
+use crate::rotation::denied::{
+    GroupRetry, MissingRight, is_rotate_at_new, missing_right, triggers_immediate_try,
+};
 
 /// A value that the API denied, with that code.
 fn denied(code: &str) -> Observed {
@@ -17,16 +19,16 @@ fn denied(code: &str) -> Observed {
 #[test]
 fn what_is_denied_is_told_by_the_status() {
     let table = [
-        (denied("Forbidden.RAM").status, Some(Denial::Password("Forbidden.RAM"))),
-        (denied("NoPermission").status, Some(Denial::Password("NoPermission"))),
+        (denied("Forbidden.RAM").status, Some(MissingRight::SetPassword("Forbidden.RAM"))),
+        (denied("NoPermission").status, Some(MissingRight::SetPassword("NoPermission"))),
         (denied("InstanceLockedForSecurity").status, None),
         (denied("NoSuchResource").status, None),
         (denied("InvalidAccessKeyId.NotFound").status, None),
-        (Arc::new(stalled_with(Reason::InstanceUnknown)), Some(Denial::Poll)),
+        (Arc::new(stalled_with(Reason::InstanceUnknown)), Some(MissingRight::SeeInstance)),
         (Arc::new(VncPasswordStatus::default()), None),
     ];
     for (status, expected) in table {
-        assert_eq!(denial(&status), expected, "{status:?}");
+        assert_eq!(missing_right(&status), expected, "{status:?}");
     }
 }
 
@@ -41,9 +43,10 @@ fn a_denied_object_is_tried_when_its_group_says_so_and_not_before() {
         observed.history.group_retry = Some(GroupRetry::Tries { since: at(second) });
         assert!(matches!(decide(&observed, at(second)), Decision::ReadSecret), "after {second} s");
     }
+    // In the limiter's line it stays a member of its group.
     observed.limiter_opens = Some(at(30));
     let verdict = resting(&observed, 1);
-    assert_eq!(verdict.status.reason(ConditionType::Reconciling), Some(Reason::Throttled));
+    assert_eq!((verdict.status, verdict.wake), ((*observed.status).clone(), Some(at(30))));
 }
 
 #[test]
@@ -88,20 +91,20 @@ fn an_instance_that_nobody_sees_is_polled_when_its_group_says_so() {
 }
 
 #[test]
-fn a_change_is_tried_at_once_and_a_label_is_none() {
+fn changes_trigger_an_immediate_try() {
     type Change = fn(&mut Observed);
     let table: [(&str, Change, bool); 6] = [
         ("nothing", |_| {}, false),
         ("a new spec", |it| it.generation += 1, true),
         ("another version of the Secret", |it| it.secret = Some(version(2)), true),
         ("other credentials", |it| it.credentials_changed = true, true),
-        ("rotate-at", |it| it.history.asked_again = true, true),
+        ("rotate-at", |it| it.history.rotate_at_is_new = true, true),
         ("a process that has read nothing", |it| it.history.examined = None, false),
     ];
     for (name, change, expected) in table {
         let mut observed = denied("Forbidden.RAM");
         change(&mut observed);
-        assert_eq!(tries_at_once(&observed), expected, "{name}");
+        assert_eq!(triggers_immediate_try(&observed), expected, "{name}");
     }
 }
 
@@ -123,7 +126,7 @@ fn the_annotation_asks_for_one_try() {
         let mut observed = denied("Forbidden.RAM");
         observed.created = at(-1000);
         observed.rotate_at = rotate_at;
-        assert_eq!(is_asked_again(&observed, tried, at(20)), expected, "{name}");
+        assert_eq!(is_rotate_at_new(&observed, tried, at(20)), expected, "{name}");
     }
 }
 
@@ -132,7 +135,7 @@ fn the_annotation_ends_the_wait_of_whatever_is_stalled() {
     let table = [("NoSuchResource", true), ("SomethingNew", true), ("InternalError", false)];
     for (code, ends) in table {
         let mut observed = denied(code);
-        observed.history.asked_again = true;
+        observed.history.rotate_at_is_new = true;
         let tries = matches!(decide(&observed, at(1)), Decision::ReadSecret);
         assert_eq!(tries, ends, "{code}");
     }

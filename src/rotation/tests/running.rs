@@ -57,8 +57,31 @@ fn a_running_instance_that_refuses_is_tried_with_backoff() {
 fn somebody_who_asks_has_an_unsupported_instance_tried_at_once() {
     let mut observed = unsupported();
     resting(&observed, 2);
-    observed.history.asked_again = true;
+    observed.history.rotate_at_is_new = true;
     assert!(matches!(decide(&observed, at(2)), Decision::ReadSecret));
+}
+
+#[test]
+fn so_has_one_whose_value_is_to_be_sent_once_more() {
+    type Change = fn(&mut Observed);
+    let table: [(&str, Change, bool); 4] = [
+        ("nothing", |_| {}, false),
+        ("rotate-at", |it| it.history.rotate_at_is_new = true, true),
+        ("a new spec", |it| it.generation += 1, true),
+        ("other credentials", |it| it.credentials_changed = true, true),
+    ];
+    for (name, change, tries) in table {
+        let mut observed = unsupported();
+        edit(&mut observed, |status| {
+            let (secret_uid, secret_resource_version) = ("uid".into(), "1".into());
+            let time = Time(at(-2 * HOUR));
+            status.applied = Some(Applied { secret_uid, secret_resource_version, time, rotation: None });
+        });
+        observed.enforce_interval = Some(Duration::from_secs(600));
+        change(&mut observed);
+        let decision = decide(&observed, at(2));
+        assert_eq!(matches!(decision, Decision::ReadSecret), tries, "{name}: {decision:?}");
+    }
 }
 
 #[test]
