@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Usage: hack/steady.sh TIMES CARGO_TEST_ARGUMENT...
-#
-# Runs tests so many times beside two processes that keep the cores busy, and stops at the first failure.
+# steady.sh TIMES CARGO_TEST_ARGUMENT...: runs tests TIMES times while two loops keep the cores busy; stops at a failure.
 # For example: hack/steady.sh 20 --test crash waves
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=lib.sh
+. hack/lib.sh
 
+[ $# -ge 2 ] || { echo "usage: hack/steady.sh TIMES CARGO_TEST_ARGUMENT..." >&2; exit 2; }
 times=$1
 shift
-cargo test --no-run "$@"
+cargo test --locked --no-run "$@"
 
 busy=()
 trap '[ "${#busy[@]}" = 0 ] || kill "${busy[@]}"' EXIT
@@ -18,6 +19,6 @@ for _ in 1 2; do
 done
 
 for ((round = 1; round <= times; round++)); do
-  echo "steady: round $round of $times"
-  cargo test "$@"
+  say "==> round $round of $times"
+  cargo test --locked "$@"
 done

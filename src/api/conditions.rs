@@ -58,7 +58,7 @@ pub enum ConditionType {
     Ready,
     /// Something is under way or is retried by itself.
     Reconciling,
-    /// It needs a person. It is still tried now and then, and at every change.
+    /// It needs a person. The operator still tries again, usually every 10 minutes, and after changes.
     Stalled,
     /// Accepted by the API, in effect after a restart of the instance.
     RebootRequired,

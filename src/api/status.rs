@@ -128,7 +128,8 @@ pub struct Retry {
     /// When the last of them failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure_time: Option<Time>,
-    /// When the next one is made; sooner where the Secret, the object or the instance changes.
+    /// When the next one is made; sooner where the Secret, the object or the instance changes. An estimate where the object
+    /// lacks a right that others lack too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
     /// Until then a call with an unknown outcome may still arrive.

@@ -8,7 +8,7 @@ use super::outcome::Class;
 pub const FIRST: Duration = Duration::from_secs(5);
 /// Longest delay of what is retried by itself; also how long a refused instance status is taken at its word.
 pub const LONGEST: Duration = Duration::from_secs(5 * 60);
-/// How often a stalled object is looked at.
+/// How often a stalled object looks again, if nothing else is said.
 pub const STALLED: Duration = Duration::from_secs(10 * 60);
 /// Longest delay between two attempts to write a Secret that the API server does not take.
 pub const MAX_REFUSED_WRITE: Duration = Duration::from_secs(60);

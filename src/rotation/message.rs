@@ -45,9 +45,13 @@ pub(super) fn message(reason: Reason, observed: &Observed, code: Option<&str>) -
             "instance {instance} is in a state in which it takes no password; it is sent as soon as that changes"
         ),
         Reason::InstanceUnsupported => format!(
-            "the ECS API has refused the password for more than an hour although instance {instance} is Running (code \
-             {code}); confidential instances and some GPU and bare metal instance types have no VNC: delete this \
-             VncPassword, or create one for another instance"
+            "the ECS API has refused the password ten times, over at least an hour, although instance {instance} is Running \
+             (code {code}); confidential instances and some GPU and bare metal instance types have no VNC: {}",
+            if observed.in_fleet {
+                "add the instance to spec.exclude of its fleet"
+            } else {
+                "delete this VncPassword"
+            }
         ),
         Reason::Throttled => format!(
             "the cloud account's limit on calls in region {region} is used up; instance {instance} waits its turn"

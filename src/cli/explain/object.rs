@@ -15,7 +15,7 @@ use crate::{
         known::Known,
         prose::{Paragraph, Topic, count, moment, quoted, sentence},
     },
-    rotation::{rotate_at::RotateAt, schedule},
+    rotation::{denied, rotate_at::RotateAt, schedule},
 };
 
 /// Why it is in its state, and what to do.
@@ -97,7 +97,12 @@ fn attempts(retry: &Retry, status: &VncPasswordStatus, now: Timestamp) -> Option
 
 fn next_attempt(at: Timestamp, status: &VncPasswordStatus, now: Timestamp) -> String {
     let throttled = status.conditions.iter().any(|condition| condition.reason == Reason::Throttled);
-    if throttled {
+    let shares = denied::missing_right(status).is_some();
+    if shares {
+        "The operator tries those that lack the same right one after the other, each about every ten minutes; this one \
+         sooner where the Secret or the object changes."
+            .to_owned()
+    } else if throttled {
         // What was reckoned as the wait began; the limiter may let it through sooner or later.
         format!("Its turn at the cloud's limit was expected at {}.", moment(at, now))
     } else if at > now {

@@ -107,13 +107,25 @@ fn a_spec_that_nobody_has_seen_yet_is_told() {
 fn attempts_code_request_id_and_the_next_attempt_are_told() {
     let retry = json!({"attempts": 3, "lastFailureTime": "2026-01-02T03:03:05Z", "code": "Forbidden.RAM",
         "requestId": "473469C7", "nextAttemptTime": "2026-01-02T03:14:05Z"});
-    let over = merged(of_reason(Reason::Denied), &json!({"status": {"retry": retry}}));
-    assert_eq!(
-        text(&explain_object(&view(&over)), Topic::Retry),
-        "3 attempts failed in a row, the last at 2026-01-02T03:03:05Z (60s ago). The cloud answered Forbidden.RAM (RequestId \
-         473469C7). The next attempt is at 2026-01-02T03:14:05Z (in 10m), sooner where the Secret, the object or the \
-         instance changes."
-    );
+    let next = [
+        (
+            Reason::Refused,
+            "The next attempt is at 2026-01-02T03:14:05Z (in 10m), sooner where the Secret, the object or the instance changes.",
+        ),
+        (
+            Reason::Denied,
+            "The operator tries those that lack the same right one after the other, each about every ten minutes; this one sooner where the Secret or the object changes.",
+        ),
+    ];
+    for (reason, next) in next {
+        let over = merged(of_reason(reason), &json!({"status": {"retry": retry}}));
+        let told = text(&explain_object(&view(&over)), Topic::Retry);
+        let expected = format!(
+            "3 attempts failed in a row, the last at 2026-01-02T03:03:05Z (60s ago). The cloud answered Forbidden.RAM \
+             (RequestId 473469C7). {next}"
+        );
+        assert_eq!(told, expected, "{reason:?}");
+    }
 }
 
 #[test]

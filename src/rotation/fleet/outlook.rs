@@ -190,8 +190,8 @@ fn progress(fleet: &Fleet, plan: &Plan, trouble: Option<&Trouble>) -> (Progress,
         Phase::AtRest | Phase::Suspended if tally.waiting > 0 => told(
             Progress::Reconciling,
             Reason::WaitingForInstances,
-            "some instances are in a state in which they take no password, have no VNC, or their VncPasswords are \
-             suspended; they rotate when that changes",
+            "some instances take no password now or have no VNC, or their VncPasswords are suspended; they rotate when \
+             that changes",
         ),
         Phase::AtRest | Phase::Suspended => (Progress::Rest, Reason::Applied, String::new()),
     }

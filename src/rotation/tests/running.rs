@@ -155,7 +155,7 @@ fn ten_refusals_over_an_hour_while_it_runs_stall_the_object() {
         }
         assert_eq!(reasons(&verdict.status), (False, None, Some(Reason::InstanceUnsupported)), "{name}");
         let stalled = verdict.status.condition(ConditionType::Stalled).unwrap();
-        for part in ["i-1", "Running", "more than an hour", "IncorrectInstanceStatus", "no VNC", "delete"] {
+        for part in ["i-1", "Running", "at least an hour", "IncorrectInstanceStatus", "no VNC", "delete"] {
             assert!(stalled.message.contains(part), "{name}: {part} in {}", stalled.message);
         }
         let told = verdict.notes.iter().map(|note| (note.warning, note.reason));
