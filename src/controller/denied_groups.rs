@@ -103,9 +103,12 @@ struct IdentityTries {
 
 /// A try that is under way.
 struct Try {
-    began: Instant,
-    /// The same by the wall clock: only an instance poll from then on counts.
+    /// When it counts as ended without a result.
+    expires: Instant,
+    /// When it began: only an instance poll from then on counts.
     since: Timestamp,
+    /// The object waits for its turn in the rate limiter.
+    in_line: bool,
     /// The wave that it is part of; `None`: it was requested.
     wave: Option<u64>,
 }
@@ -129,6 +132,8 @@ struct Wave {
     /// How many of them are still to be tried.
     left: usize,
     under_way: usize,
+    /// How many of these wait for the rate limiter.
+    in_line: usize,
     /// One of them was allowed.
     allowed: bool,
 }
@@ -188,7 +193,13 @@ impl Group {
         let members = u32::try_from(self.members).unwrap_or(u32::MAX).max(1);
         let pause = minute.min(minute * ROUND_MINUTES / members);
         let has_turn = self.wave.size == 0 && now.saturating_duration_since(self.last_turn) >= pause;
-        (self.wave.left > 0 || has_turn) && self.waiting.len > 0
+        // While the rate limiter holds up one, others would only wait there too.
+        (self.wave.left > 0 || has_turn) && self.wave.in_line == 0 && self.waiting.len > 0
+    }
+
+    /// Whether others of it have just been allowed.
+    fn recovers(&self) -> bool {
+        self.wave.size > 1
     }
 
     /// A wave of that size begins, or of as many as there are; 0: none.
@@ -199,10 +210,11 @@ impl Group {
     }
 
     /// Takes in the result of a try of that wave; `None`: it was requested, or nobody tried.
-    fn record(&mut self, result: TryResult, wave: Option<u64>) {
+    fn record(&mut self, result: TryResult, wave: Option<u64>, in_line: bool) {
         let current = wave == Some(self.wave.number);
         if current {
             self.wave.under_way -= 1;
+            self.wave.in_line -= usize::from(in_line);
             self.wave.allowed |= result == TryResult::Allowed;
         }
         // Objects may have left the group since the wave began.
@@ -240,15 +252,28 @@ impl DeniedGroups {
         Some(groups.identities.get(identity)?.under_way.get(key)?.since)
     }
 
-    /// The object's try waits for its turn in the rate limiter: it has begun just now.
-    pub fn extend_try(&self, key: &Key, now: Moment) {
+    /// The object's try waits for so long for its turn in the rate limiter. Until then it takes none of the tries.
+    pub fn wait_in_line(&self, key: &Key, wait: Duration, now: Moment) {
+        self.groups().set_in_line(key, true, now.instant + wait + TRY_TIMEOUT);
+    }
+
+    /// The object has its turn in the rate limiter. `false`: its identity has no try left, and the object waits.
+    pub fn resume(&self, key: &Key, now: Moment) -> bool {
         let mut groups = self.groups();
-        let Some(member) = groups.members.get(key) else { return };
-        let identity = Arc::clone(&member.group.identity);
-        let tries = groups.identities.get_mut(&identity);
-        if let Some(one) = tries.and_then(|tries| tries.under_way.get_mut(key)) {
-            one.began = now.instant;
+        let identity = groups.members.get(key).map(|member| Arc::clone(&member.group.identity));
+        let tries = identity.and_then(|identity| groups.identities.get(&identity));
+        let Some((tries, one)) = tries.and_then(|tries| Some((tries, tries.under_way.get(key)?))) else {
+            return false;
+        };
+        if one.in_line && tries.used() >= MAX_TRIES {
+            let position = Position::Here(groups.number());
+            groups.end(key, TryResult::Inconclusive, Some(position));
+            return false;
         }
+        if one.in_line {
+            groups.set_in_line(key, false, now.instant + TRY_TIMEOUT);
+        }
+        true
     }
 
     /// The object is to be tried as soon as its identity has a try left (N9). Returns whom to try now.
@@ -324,6 +349,20 @@ impl Groups {
         self.start_tries(&name, now)
     }
 
+    fn set_in_line(&mut self, key: &Key, in_line: bool, expires: Instant) {
+        let Some(member) = self.members.get(key) else { return };
+        let Some(tries) = self.identities.get_mut(&member.group.identity) else { return };
+        let Some(one) = tries.under_way.get_mut(key) else { return };
+        one.expires = expires;
+        let changed = std::mem::replace(&mut one.in_line, in_line) != in_line;
+        if let Some(group) = tries.groups.get_mut(&member.group)
+            && changed
+            && one.wave == Some(group.wave.number)
+        {
+            if in_line { group.wave.in_line += 1 } else { group.wave.in_line -= 1 }
+        }
+    }
+
     fn ended(&mut self, key: &Key, result: TryResult, now: Moment) -> Vec<Key> {
         let Some(member) = self.members.get(key) else { return Vec::new() };
         let name = Arc::clone(&member.group.identity);
@@ -356,7 +395,8 @@ impl Groups {
         }
         // Leaving without a call is no result for the group.
         if one.is_some() || result != TryResult::Inconclusive {
-            group.record(result, one.and_then(|one| one.wave));
+            let in_line = one.as_ref().is_some_and(|one| one.in_line);
+            group.record(result, one.and_then(|one| one.wave), in_line);
         }
         if group.members == 0 {
             tries.groups.remove(&member.group);
@@ -389,7 +429,9 @@ impl Groups {
                 }
             }
             tries.last_was_requested = wave.is_none();
-            tries.under_way.insert(key.clone(), Try { began: now.instant, since: now.wall, wave });
+            let expires = now.instant + TRY_TIMEOUT;
+            let one = Try { expires, since: now.wall, in_line: false, wave };
+            tries.under_way.insert(key.clone(), one);
             started.push(key);
         }
         if tries.groups.is_empty() && tries.denied.is_empty() {
@@ -401,8 +443,7 @@ impl Groups {
 
     fn give_up_overdue(&mut self, name: &Arc<str>, now: Moment) {
         let Some(tries) = self.identities.get(name) else { return };
-        let is_overdue = |one: &Try| now.instant.saturating_duration_since(one.began) >= TRY_TIMEOUT;
-        let overdue = tries.under_way.iter().filter(|(_, one)| is_overdue(one));
+        let overdue = tries.under_way.iter().filter(|(_, one)| one.expires <= now.instant);
         for key in overdue.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
             let position = Position::Here(self.number());
             self.end(&key, TryResult::Inconclusive, Some(position));
@@ -411,11 +452,17 @@ impl Groups {
 }
 
 impl IdentityTries {
+    /// How many of its tries are under way or were denied in the last minute.
+    fn used(&self) -> usize {
+        self.under_way.values().filter(|one| !one.in_line).count() + self.denied.len()
+    }
+
     /// The next object to try, and the wave that this is part of. Requests and groups take turns.
     fn next(&mut self, minute: Duration, now: Instant) -> Option<(Key, Option<u64>)> {
-        let requested = self.under_way.values().filter(|one| one.wave.is_none()).count()
+        let is_requested = |one: &&Try| one.wave.is_none() && !one.in_line;
+        let requested = self.under_way.values().filter(is_requested).count()
             + self.denied.iter().filter(|(_, requested)| *requested).count();
-        let all = self.under_way.len() + self.denied.len();
+        let all = self.used();
         if all >= MAX_TRIES {
             return None;
         }
@@ -433,10 +480,10 @@ impl IdentityTries {
         Some((key, None))
     }
 
-    /// An object of the group that has waited longest.
+    /// An object of a group that recovers, else of the group that has waited longest.
     fn next_of_groups(&mut self, minute: Duration, now: Instant) -> Option<(Key, Option<u64>)> {
         let due = self.groups.values_mut().filter(|group| group.is_due(minute, now));
-        let group = due.min_by_key(|group| group.last_turn)?;
+        let group = due.min_by_key(|group| (!group.recovers(), group.last_turn))?;
         if group.wave.left == 0 {
             group.begin_wave(1);
         }

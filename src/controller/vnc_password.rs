@@ -161,6 +161,8 @@ struct Pass<'a> {
     conflicts: u32,
     /// How the attempt to prove the object's claim stands, where it makes one.
     proof: Option<Proof>,
+    /// The try that it makes for objects that lack the same right: which right, and since when.
+    group_try: Option<(Action, Timestamp)>,
 }
 
 /// How a pass ended.
@@ -261,6 +263,7 @@ impl<'a> Pass<'a> {
             looked,
             conflicts,
             proof,
+            group_try: None,
         };
         pass.saw_status();
         pass.observe_group();
@@ -387,6 +390,7 @@ impl<'a> Pass<'a> {
         self.ask_strangers().await?;
         for _ in 0..MAX_STEPS {
             let now = self.context.now();
+            self.note_seen();
             match rotation::decide(&self.observed, now) {
                 Decision::ReadCredentials => self.read_credentials().await?,
                 Decision::ReadSecret => self.read_secret().await?,
@@ -452,7 +456,8 @@ impl<'a> Pass<'a> {
         }
         let told = self.line_up(&verdict);
         if !verdict.deferred {
-            self.update_group(&verdict.status, told.is_some());
+            let paced = self.observed.limiter_opens.filter(|_| self.observed.paced);
+            self.update_group(&verdict.status, told.or(paced));
         }
         if verdict.deferred && self.proof == Some(Proof::Failed) {
             self.proof = match self.observed.look.as_ref().map(|look| &look.found) {

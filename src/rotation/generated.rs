@@ -18,8 +18,8 @@ use super::{
     contents::{Contents, Record, SecretRead, SecretWrite, Slot, State},
     facts::{Announcement, Fingerprint, Observed, Purpose},
     hold::{
-        announced, conflicted, held, held_again, look_first, poll_before_reading, stalled, throttled,
-        unchanged,
+        announced, cannot_see, conflicted, held, held_again, look_first, poll_before_reading, stalled,
+        throttled, unchanged,
     },
     message::message,
     password::Password,
@@ -34,7 +34,8 @@ pub(super) use call::after_call;
 pub(super) fn step(observed: &Observed, now: Timestamp) -> Decision {
     match &observed.read {
         None => unread(observed, now)
-            .or_else(|| poll_before_reading(observed, now))
+            // Whoever has to wait for a late call polls after that: polls are few, and this one would be forgotten.
+            .or_else(|| poll_before_reading(observed, now).filter(|_| unsettled(observed, now).is_none()))
             .map_or(Decision::ReadSecret, rest),
         Some(SecretRead::Missing) => missing(observed, now),
         Some(SecretRead::Forbidden) => {
@@ -104,6 +105,9 @@ fn missing(observed: &Observed, now: Timestamp) -> Decision {
     if !clear && !never_drawn(status) {
         let until = settled_at(now, observed.settle);
         return rest(settling(observed, (**status).clone(), until, now));
+    }
+    if let Some(verdict) = polls_first(observed, now) {
+        return rest(verdict);
     }
     if let Some(opens) = observed.limiter_opens.filter(|_| observed.paced) {
         return rest(throttled(observed, opens, now));
@@ -313,6 +317,9 @@ fn begin(observed: &Observed, contents: Option<&Contents>, start: Start, now: Ti
     if let Some(until) = unsettled(observed, now).filter(|_| !proves) {
         return rest(settling(observed, (**status).clone(), until, now));
     }
+    if let Some(verdict) = polls_first(observed, now) {
+        return rest(verdict);
+    }
     // What was announced is drawn, and waits in the Secret for the limiter to open.
     if let Some(opens) = observed.limiter_opens.filter(|_| observed.announced.is_none()) {
         return rest(throttled(observed, opens, now));
@@ -324,6 +331,12 @@ fn begin(observed: &Observed, contents: Option<&Contents>, start: Start, now: Ti
         None => Decision::Draw,
         Some(drawn) => write(writes::begun(observed, contents, start, drawn, now)),
     }
+}
+
+/// The poll of an object whose instance was not shown: that needs no turn in the limiter for passwords.
+fn polls_first(observed: &Observed, now: Timestamp) -> Option<Verdict> {
+    let grouped = observed.history.group_retry.is_some() && cannot_see(observed);
+    grouped.then(|| look_first(observed, now)).flatten()
 }
 
 fn write(write: SecretWrite) -> Decision {

@@ -32,6 +32,7 @@ pub(super) fn held(observed: &Observed, version: &SecretVersion, now: Timestamp)
             return unchanged(observed, Effects { wake, ..Effects::default() }, now);
         }
         // It waits for the limiter as a member of its group, so that it is tried within that.
+        (Some(GroupRetry::Tries { .. }), _) if cannot_see(observed) => return None,
         (Some(GroupRetry::Tries { .. }), Some(opens)) if missing_right(&observed.status).is_some() => {
             return unchanged(observed, Effects { wake: Some(opens), ..Effects::default() }, now);
         }
@@ -252,7 +253,8 @@ pub(super) fn look_first(observed: &Observed, now: Timestamp) -> Option<Verdict>
     }
 }
 
-fn cannot_see(observed: &Observed) -> bool {
+/// Whether the object waits because `DescribeInstances` does not show its instance.
+pub(super) fn cannot_see(observed: &Observed) -> bool {
     missing_right(&observed.status) == Some(MissingRight::SeeInstance)
 }
 

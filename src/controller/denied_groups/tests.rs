@@ -271,20 +271,71 @@ fn a_try_without_a_result_is_given_up_and_others_follow() {
     assert_ne!(simulation.log[0].1, lost, "the others come first");
 }
 
+/// Objects that are allowed again, in a line of the rate limiter that is as long as that: each is called at its turn there.
 #[test]
-fn a_try_that_waits_for_the_rate_limiter_is_not_given_up() {
-    let mut simulation = Simulation::with(1);
-    simulation.advance(61, |_| TryResult::Denied);
-    simulation.advance(59, |_| TryResult::Denied);
-    while simulation.calls.is_empty() {
+fn a_long_line_of_the_rate_limiter_costs_no_object_its_try() {
+    for (line, objects) in [(50, 5), (300, 2), (300, 20), (1200, 5)] {
+        let mut simulation = Simulation::with(objects);
+        let mut turns: Vec<(u64, Key)> = Vec::new();
+        for second in 0..40 * line {
+            let (called, later) = turns.drain(..).partition(|(at, _)| *at <= second);
+            turns = later;
+            let called: Vec<(u64, Key)> = called;
+            for (_, key) in called {
+                assert!(simulation.groups.resume(&key, simulation.now()), "{line} s, {objects}: {key}");
+                simulation.log.push((simulation.millisecond, key.clone(), TryResult::Allowed));
+                let started = simulation.groups.ended(&key, TryResult::Allowed, simulation.now());
+                simulation.begin(started);
+            }
+            let started: Vec<Key> = simulation.calls.drain(..).map(|(_, key)| key).collect();
+            for key in started {
+                simulation.groups.wait_in_line(&key, Duration::from_secs(line), simulation.now());
+                turns.push((second + line, key));
+            }
+            simulation.advance(1, |key| panic!("{key} is called out of its turn"));
+        }
+        assert_eq!(simulation.count(TryResult::Allowed), objects, "{line} s");
+        assert!(simulation.is_empty());
+    }
+}
+
+#[test]
+fn tries_in_the_line_of_one_region_leave_those_of_another() {
+    let mut simulation = Simulation::with(20);
+    let other = Key::new("other", "region");
+    simulation.insert(&other, "cn-beijing");
+    // Requests and turns of the first region end in the line.
+    let waits = |simulation: &mut Simulation| {
+        let calls = std::mem::take(&mut simulation.calls);
+        let (waiting, calls) = calls.into_iter().partition(|(_, key)| *key.namespace == *"default");
+        simulation.calls = calls;
+        let waiting: Vec<(u64, Key)> = waiting;
+        for (_, key) in waiting {
+            simulation.groups.wait_in_line(&key, Duration::from_hours(1), simulation.now());
+        }
+    };
+    for _ in 0..120 {
+        (0..20).for_each(|number| simulation.request(&key(number)));
+        waits(&mut simulation);
         simulation.advance(1, |_| TryResult::Denied);
     }
-    simulation.calls.clear();
-    for _ in 0..10 {
-        simulation.groups.extend_try(&key(0), simulation.now());
-        simulation.advance(50, |_| TryResult::Denied);
-        assert!(simulation.groups.try_started_at(&key(0)).is_some());
+    assert!(simulation.calls_of(&other) >= 1);
+    // At their turn no more are called than there are tries.
+    let resumed = (0..20).filter(|number| simulation.groups.resume(&key(*number), simulation.now())).count();
+    assert!((1..=MAX_TRIES).contains(&resumed), "{resumed}");
+}
+
+#[test]
+fn a_group_that_recovers_comes_before_the_turns_of_others() {
+    let mut simulation = Simulation::with(500);
+    for number in 0..30 {
+        simulation.insert(&Key::new("other", &format!("o{number}")), &format!("cn-{number}"));
     }
+    let stays = |key: &Key| *key.namespace == *"other";
+    simulation.advance(900, |_| TryResult::Denied);
+    simulation.advance(360, |key| if stays(key) { TryResult::Denied } else { TryResult::Allowed });
+    assert_eq!(simulation.count(TryResult::Allowed), 500);
+    assert!((0..30).all(|number| simulation.calls_of(&Key::new("other", &format!("o{number}"))) > 0));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! How a reconcile learns whether its object is tried among those that lack the same right, and how it reports the result.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use super::Pass;
 use crate::{
@@ -12,7 +14,7 @@ use crate::{
     ecs::Action,
     rotation::{
         denied::{self, GroupRetry, MissingRight},
-        facts::{Access, Owner},
+        facts::{Access, Found, Owner},
         outcome::{self, Class, Reply},
         rotate_at::RotateAt,
     },
@@ -42,8 +44,30 @@ impl Pass<'_> {
             context.wake_all(started.into_iter().filter(|started| started != key).collect());
         }
         let since = context.denied.try_started_at(key);
+        self.group_try = since.map(|since| (group.action, since));
         self.observed.history.group_retry =
             Some(since.map_or(GroupRetry::Waits, |since| GroupRetry::Tries { since }));
+    }
+
+    /// The instance was polled since the try began, and is shown: the object no longer lacks the right to see it.
+    pub(super) fn note_seen(&mut self) {
+        let Some((Action::DescribeInstances, since)) = self.group_try else { return };
+        let look = self.observed.look.as_ref().filter(|look| look.at >= since);
+        if look.is_some_and(|look| matches!(look.found, Found::Seen(_))) {
+            self.end_try(TryResult::Allowed);
+            self.observed.history.group_retry = None;
+        }
+    }
+
+    /// Whether the object may be called now. A try that waited for the rate limiter may find none left for its identity.
+    pub(super) fn resume_try(&mut self) -> bool {
+        let Some((Action::ModifyInstanceVncPasswd, _)) = self.group_try else { return true };
+        let resumed = self.context.denied.resume(&self.object.key, self.moment());
+        if !resumed {
+            self.group_try = None;
+            self.observed.history.group_retry = Some(GroupRetry::Waits);
+        }
+        resumed
     }
 
     /// The group of an object with that status.
@@ -57,49 +81,53 @@ impl Pass<'_> {
         Some(GroupKey { identity, region, action, code: code.into() })
     }
 
-    /// Takes in the status that the reconcile ends with. Ends the try if it made no password call. `in_line`: the object waits
-    /// for its turn in the rate limiter.
-    pub(super) fn update_group(&self, status: &VncPasswordStatus, in_line: bool) {
-        let (context, key, now) = (self.context, &self.object.key, self.moment());
+    /// Takes in the status that the reconcile ends with. Ends the try if it made no password call. `waits`: until when the
+    /// object waits for the rate limiter.
+    pub(super) fn update_group(&mut self, status: &VncPasswordStatus, waits: Option<Timestamp>) {
+        let (context, now) = (self.context, self.moment());
         let right = denied::missing_right(status);
-        let is_tried = context.denied.try_started_at(key).is_some();
-        if is_tried && in_line && right.is_some() {
-            return context.denied.extend_try(key, now);
-        }
-        if is_tried {
-            let saw = denied::missing_right(&self.observed.status) == Some(MissingRight::SeeInstance)
-                && self.observed.io_optimized().is_some();
-            self.ended_try(match right {
-                Some(MissingRight::SeeInstance) => TryResult::Denied,
-                _ if saw => TryResult::Allowed,
-                _ => TryResult::Inconclusive,
-            });
-        }
-        let begins = self.observed.history.group_retry.is_none();
-        if right == Some(MissingRight::SeeInstance) && (is_tried || begins) {
+        if let Some((action, since)) = self.group_try {
+            if let Some(until) = waits.filter(|_| right.is_some()) {
+                let wait = Duration::try_from(until.duration_since(now.wall)).unwrap_or_default();
+                return context.denied.wait_in_line(&self.object.key, wait, now);
+            }
+            let look = self.observed.look.as_ref().filter(|look| look.at >= since);
+            let unseen = look.is_some_and(|look| matches!(look.found, Found::Unseen | Found::Refused));
+            if action == Action::DescribeInstances && unseen {
+                self.remember_try();
+                self.end_try(TryResult::Denied);
+            } else {
+                self.end_try(TryResult::Inconclusive);
+            }
+        } else if right == Some(MissingRight::SeeInstance) && self.observed.history.group_retry.is_none() {
             self.remember_try();
         }
         match self.group_of(status) {
-            Some(group) => context.denied.insert(key, &group, None, now),
-            None => context.denied.remove(key),
+            Some(group) => context.denied.insert(&self.object.key, &group, None, now),
+            None => context.denied.remove(&self.object.key),
         }
     }
 
     /// The API has answered a call for a password.
-    pub(super) fn replied(&self, reply: &Reply) {
+    pub(super) fn replied(&mut self, reply: &Reply) {
         let shared = !matches!(reply, Reply::Refused { code, .. } if !denied::is_shared(code));
-        self.ended_try(match outcome::classify(reply) {
+        let result = match outcome::classify(reply) {
             Class::Denied if shared => TryResult::Denied,
             // We assume that the API checks the rights before the instance's state.
             Class::Accepted | Class::Waiting => TryResult::Allowed,
             _ => TryResult::Inconclusive,
-        });
+        };
+        // A call without a try counts only as a success.
+        if self.group_try.is_some() || result == TryResult::Allowed {
+            self.end_try(result);
+        }
         if !matches!(reply, Reply::Accepted { .. }) {
             self.remember_try();
         }
     }
 
-    fn ended_try(&self, result: TryResult) {
+    fn end_try(&mut self, result: TryResult) {
+        self.group_try = None;
         let started = self.context.denied.ended(&self.object.key, result, self.moment());
         self.context.wake_all(started);
     }

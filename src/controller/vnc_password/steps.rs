@@ -462,6 +462,9 @@ impl<'a> Pass<'a> {
             self.read_secret().await?;
             return Ok(true);
         }
+        if !self.resume_try() {
+            return Ok(true);
+        }
         let spec = Arc::clone(&self.observed.spec);
         let instance = &spec.instance_id;
         let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return Ok(false) };

@@ -784,6 +784,18 @@ fn an_instance_that_cannot_be_seen_gets_no_generated_password() {
 }
 
 #[test]
+fn whoever_waits_for_a_late_call_polls_after_that() {
+    let mut play = Play::new();
+    edit(&mut play.observed, |status| status.instance = None);
+    play.observed.history.unsettled = vec![Unsettled { value: None, until: at(100), by_other: true }];
+    assert_eq!(play.run(0), ["read"]);
+    assert_eq!(reason(&play), Some(Reason::Settling));
+    assert_eq!(play.verdict.as_ref().unwrap().look, None);
+    assert_eq!(play.run(100), [""; 0]);
+    assert_eq!(play.verdict.as_ref().unwrap().look, Some(at(100)));
+}
+
+#[test]
 fn a_look_without_credentials_says_what_a_call_would() {
     let table = [
         (Reply::NoCredentials, Reason::CredentialsNotFound),
