@@ -80,10 +80,15 @@ async fn a_crowd_uses_most_of_the_limit_and_one_of_another_namespace_gets_throug
     let objects: kube::Api<VncPassword> = kube::Api::namespaced(world.client.clone(), &alone);
     objects.create(&PostParams::default(), &object).await.unwrap();
     let asked = Instant::now();
+    let passed = || world.calls_of(MODIFY).iter().filter(|call| call.code.is_none()).count();
+    let before = passed();
     while world.calls(&instance).iter().all(|call| call.code.is_some()) {
-        assert!(asked.elapsed() < Duration::from_secs(8), "it does not get through in time");
+        assert!(asked.elapsed() < PATIENCE, "it does not get through in time");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    // By turns of the namespaces, not by the clock: the machine may be busy.
+    let others = passed() - before;
+    assert!(others <= 20, "{others} of the crowd were called before it");
     let waiting = world.status("o299").await;
     assert_eq!(waiting.reason(ConditionType::Reconciling), Some(Reason::Throttled), "the crowd still waits");
     assert_eq!(waiting.retry.and_then(|retry| retry.attempts), None, "without failing");
