@@ -291,7 +291,7 @@ async fn poll_instances(context: Arc<Context>) {
     context.lookout.run(seen).await;
 }
 
-/// Wakes whoever can call earlier than it was told or is to be tried, and follows the wall clock, for ever.
+/// Each second: wakes the objects whose turn has come in the limiter or in a group, and follows the wall clock. Never ends.
 async fn turns(context: Arc<Context>, progress: Progress) {
     let mut pause = tokio::time::interval(CALL_UP);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

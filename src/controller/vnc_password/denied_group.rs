@@ -26,11 +26,7 @@ impl Pass<'_> {
         let (context, key, now) = (self.context, &self.object.key, self.moment());
         let tried = context.registry.remember(&self.object, |memory| memory.tried_rotate_at).flatten();
         self.observed.history.rotate_at_is_new = denied::is_rotate_at_new(&self.observed, tried, now.wall);
-        let acts = self.observed.owner == Owner::This
-            && !self.observed.spec.suspend
-            && !self.observed.deleting
-            && matches!(self.observed.access, Access::Granted | Access::Unread);
-        let Some(group) = acts.then(|| self.group_of(&self.observed.status)).flatten() else {
+        let Some(group) = self.group_of(&self.observed.status) else {
             return context.denied.remove(key);
         };
         let earlier = denied::last_tried(&self.observed.status).filter(|_| tried.is_none());
@@ -70,8 +66,16 @@ impl Pass<'_> {
         resumed
     }
 
-    /// The group of an object with that status.
+    /// The group of the object with that status. One that does not act, for instance while it is being deleted, would only
+    /// use up the turns of the others.
     fn group_of(&self, status: &VncPasswordStatus) -> Option<GroupKey> {
+        let acts = self.observed.owner == Owner::This
+            && !self.observed.spec.suspend
+            && !self.observed.deleting
+            && matches!(self.observed.access, Access::Granted | Access::Unread);
+        if !acts {
+            return None;
+        }
         let (action, code) = match denied::missing_right(status)? {
             MissingRight::SetPassword(code) => (Action::ModifyInstanceVncPasswd, code),
             MissingRight::SeeInstance => (Action::DescribeInstances, ""),
