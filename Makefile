@@ -50,7 +50,7 @@ e2e: ## Install and operate the chart on a private cluster with a real kubelet, 
 .PHONY: lint
 lint: ## Format, scripts, clippy, documentation and dependencies, without changing anything
 	@hack/setup.sh test
-	@$(STEP) 'format' $(CARGO) fmt --check
+	@$(STEP) 'format' $(CARGO) fmt --all --check
 	@$(STEP) 'scripts' shellcheck --external-sources --source-path=SCRIPTDIR .ci/run plugin/kubectl_complete-vncpassword $(wildcard hack/*.sh)
 	@$(STEP) 'kinds of the chart' diff -r crds charts/vncpassword-operator/files/crds
 	@$(STEP) 'alerts' hack/promtool.sh check rules charts/vncpassword-operator/files/alerts.yaml

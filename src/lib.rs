@@ -11,13 +11,11 @@
 //! | [`runtime`] | settings, logs, metrics, traces, probes, shutdown |
 //! | [`kube_client`] | the client of the API server: deadlines, HTTP/2 with PING; knows no room |
 //! | [`cli`] | the plugin of kubectl: one file a command |
-//! | [`emulator`] | the double of the ECS API that tests and the demo run against |
 
 pub mod api;
 pub mod cli;
 pub mod controller;
 pub mod ecs;
-pub mod emulator;
 pub mod kube_client;
 pub mod rotation;
 pub mod runtime;

@@ -6,12 +6,15 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use vncpassword::emulator::AccessKey;
+use vncpassword_emulator::AccessKey;
 
 use super::{Result, process::Program};
 
 /// The one action that an operator in its everyday life calls.
 pub const MODIFY: &str = "ModifyInstanceVncPasswd";
+
+/// The first argument with which this program is the emulator: cargo builds no other package's programs for a benchmark.
+pub const EMULATOR: &str = "ecs-emulator";
 
 /// A running emulator. Dropped, it is killed.
 pub struct Cloud {
@@ -42,8 +45,9 @@ impl Call {
 impl Cloud {
     /// Starts one that knows these instances.
     pub async fn start(instances: impl Iterator<Item = String>, log: &Path) -> Result<Self> {
-        let binary = Path::new(env!("CARGO_BIN_EXE_ecs-emulator"));
-        let mut program = Program::start("ecs-emulator", binary, &["--listen", "127.0.0.1:0"], &[], log)?;
+        let this = std::env::current_exe()?;
+        let arguments = [EMULATOR, "--listen", "127.0.0.1:0"];
+        let mut program = Program::start("ecs-emulator", &this, &arguments, &[], log)?;
         let output = program.child.stdout.take().ok_or("no output of the emulator")?;
         let url = BufReader::new(output).lines().next_line().await?.ok_or("the emulator did not start")?;
         let cloud = Self { program, http: reqwest::Client::builder().no_proxy().build()?, url };

@@ -87,6 +87,9 @@ struct Args {
 async fn main() -> ExitCode {
     // reqwest takes its crypto from here.
     rustls::crypto::ring::default_provider().install_default().ok();
+    if std::env::args().nth(1).is_some_and(|argument| argument == cloud::EMULATOR) {
+        return emulator().await;
+    }
     let ended = tokio::select! {
         ended = benchmark(Args::parse()) => ended,
         signal = interrupted() => Err(signal),
@@ -95,6 +98,18 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs as the emulator.
+async fn emulator() -> ExitCode {
+    use vncpassword_emulator::cli;
+    match cli::run(cli::Args::parse_from(std::env::args().skip(1))).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error}");
             ExitCode::FAILURE
         }
     }

@@ -11,10 +11,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use vncpassword::{
-    api::ClusterVncPassword,
-    emulator::{AccessKey, Instance},
-};
+use vncpassword::api::ClusterVncPassword;
+use vncpassword_emulator::{AccessKey, Instance};
 
 use super::{
     plugin::{PROGRAM, Plugin, Ran, user},

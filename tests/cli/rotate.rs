@@ -9,10 +9,8 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use vncpassword::{
-    api::{ClusterVncPassword, ConditionType, ROTATE_AT, VncPassword, VncPasswordStatus},
-    emulator::{Instance, Status},
-};
+use vncpassword::api::{ClusterVncPassword, ConditionType, ROTATE_AT, VncPassword, VncPasswordStatus};
+use vncpassword_emulator::{Instance, Status};
 
 use super::{
     plugin::{Plugin, user},

@@ -6,7 +6,8 @@ use futures::{StreamExt, stream};
 use kube::api::ListParams;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use vncpassword::{api::ConditionStatus, emulator::Action};
+use vncpassword::api::ConditionStatus;
+use vncpassword_emulator::Action;
 
 use super::{
     plugin::Plugin,

@@ -2,7 +2,7 @@
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use vncpassword::emulator::Status;
+use vncpassword_emulator::Status;
 
 use super::{
     plugin::Plugin,

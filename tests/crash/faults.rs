@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::{RngExt, rngs::StdRng};
-use vncpassword::emulator::{Action, Apply, Cloud, Fault, Garbage, Reply};
+use vncpassword_emulator::{Action, Apply, Cloud, Fault, Garbage, Reply};
 
 /// Latest that a call arrives after it was made.
 pub const LATEST: Duration = Duration::from_secs(2);

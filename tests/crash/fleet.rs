@@ -15,10 +15,8 @@ use kube::{
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 use tokio::time::sleep;
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, VncPassword, VncPasswordStatus},
-    emulator::{Cloud, Instance},
-};
+use vncpassword::api::{ConditionStatus, ConditionType, VncPassword, VncPasswordStatus};
+use vncpassword_emulator::{Cloud, Instance};
 
 use super::{
     faults::LATEST,
@@ -294,7 +292,7 @@ impl Fleet {
             let start_time = before.start_time + Duration::from_secs(60);
             cloud.put_instance(Instance {
                 start_time,
-                status: vncpassword::emulator::Status::Running,
+                status: vncpassword_emulator::Status::Running,
                 ..before
             });
         }

@@ -20,7 +20,8 @@ use kube::{
 };
 use serde_json::json;
 use tokio::{task::JoinHandle, time::Instant, time::sleep};
-use vncpassword::{emulator::Cloud, rotation::contents::Record};
+use vncpassword::rotation::contents::Record;
+use vncpassword_emulator::Cloud;
 
 use super::support::{World, world::PATIENCE};
 

@@ -14,10 +14,8 @@ use std::{
 };
 
 use jiff::Timestamp;
-use vncpassword::{
-    emulator::{ConsoleChange, Entry},
-    rotation::contents::Record,
-};
+use vncpassword::rotation::contents::Record;
+use vncpassword_emulator::{ConsoleChange, Entry};
 
 use super::{faults::LATEST, history::Version};
 

@@ -26,10 +26,8 @@ use std::{
 use jiff::Timestamp;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::{Instant, sleep};
-use vncpassword::{
-    emulator::{Action, Cloud, Entry},
-    rotation::contents::State,
-};
+use vncpassword::rotation::contents::State;
+use vncpassword_emulator::{Action, Cloud, Entry};
 
 use super::{
     faults::{self, LATEST},

@@ -14,7 +14,7 @@ use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
-use vncpassword::emulator::AccessKey;
+use vncpassword_emulator::AccessKey;
 
 use super::support::{World, world::PATIENCE};
 

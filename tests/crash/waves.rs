@@ -12,10 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use vncpassword::{
-    api::{ClusterVncPasswordStatus, ConditionStatus, ConditionType, Trigger},
-    emulator::{Action, Cloud, Entry, Fault, Instance},
-};
+use vncpassword::api::{ClusterVncPasswordStatus, ConditionStatus, ConditionType, Trigger};
+use vncpassword_emulator::{Action, Cloud, Entry, Fault, Instance};
 
 use super::{
     history::{Recorder, Version},

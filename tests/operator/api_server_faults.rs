@@ -8,9 +8,9 @@ use serde_json::json;
 use tokio::time::Instant;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
-    emulator::{AccessKey, Action, Fault, Instance, Reply},
     runtime::Settings,
 };
+use vncpassword_emulator::{AccessKey, Action, Fault, Instance, Reply};
 
 use super::{
     claims::{forge_status, until_ready_and_right},

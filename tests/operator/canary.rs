@@ -33,12 +33,12 @@ use vncpassword::{
         self, Endpoint, Region,
         credentials::{Cache, Environment},
     },
-    emulator::{AccessKey, Action, Emulator, Fault, Garbage, Instance, Options, Reply, Status},
     rotation::{
         Password,
         outcome::{Class, classify_code},
     },
 };
+use vncpassword_emulator::{AccessKey, Action, Emulator, Fault, Garbage, Instance, Options, Reply, Status};
 
 use self::{
     liar::{LIES, Liar},

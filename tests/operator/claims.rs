@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus},
-    emulator::{AccessKey, Action, Entry, Fault, Instance, Reply, Status},
     runtime::Settings,
 };
+use vncpassword_emulator::{AccessKey, Action, Entry, Fault, Instance, Reply, Status};
 
 use super::{
     identity::{credentials_secret, settings_without_ambient},

@@ -5,10 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::time::{Duration, timeout};
-use vncpassword::{
-    api::Reason,
-    emulator::{Action, Instance, Status},
-};
+use vncpassword::api::Reason;
+use vncpassword_emulator::{Action, Instance, Status};
 
 use super::{
     replies::object_at,

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use vncpassword::{
     api::{ConditionStatus, Reason, STATUS_CONTESTED},
     controller::Ambient,
-    emulator::AccessKey,
 };
+use vncpassword_emulator::AccessKey;
 
 use super::{
     identity::{credentials_secret, object_with_credentials},
@@ -79,7 +79,7 @@ async fn a_controller_that_rewrites_a_secret_is_named_and_causes_a_few_calls() {
 async fn storm(world: &World, name: &str, instance: &str, change: impl AsyncFn(usize)) {
     let calls = || {
         let of_instance =
-            |entry: &vncpassword::emulator::Entry| entry.instance_ids.iter().any(|id| id == instance);
+            |entry: &vncpassword_emulator::Entry| entry.instance_ids.iter().any(|id| id == instance);
         world.cloud().journal().iter().filter(|entry| of_instance(entry)).count()
     };
     let (begun, before) = (Instant::now(), calls());

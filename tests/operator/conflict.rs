@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde_json::json;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
-    emulator::{Action, Fault, Instance, Reply},
     runtime::Settings,
 };
+use vncpassword_emulator::{Action, Fault, Instance, Reply};
 
 use super::{
     replies::{instance_of, pending, said, seconds_between, sent, told_once},

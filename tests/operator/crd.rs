@@ -13,10 +13,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command, sync::OnceCell, time::Instant};
-use vncpassword::{
-    api::{Reason, VncPassword, definitions},
-    emulator::{AccessKey, Instance, Role},
-};
+use vncpassword::api::{Reason, VncPassword, definitions};
+use vncpassword_emulator::{AccessKey, Instance, Role};
 
 use super::support::{World, control_plane::shared_kubeconfig, world::PATIENCE};
 

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde_json::json;
 use vncpassword::{
     api::{ConditionStatus, ROTATE_AT, Reason},
-    emulator::{AccessKey, Action, Fault},
     runtime::Settings,
 };
+use vncpassword_emulator::{AccessKey, Action, Fault};
 
 use super::support::{
     World,
@@ -183,7 +183,7 @@ async fn an_instance_that_is_locked_shares_its_tries_with_nobody() {
     let instance = "i-locked";
     let locked = Fault::error(403, "InstanceLockedForSecurity").on(MODIFY).instance(instance);
     world.cloud().inject(locked);
-    world.cloud().put_instance(vncpassword::emulator::Instance::new(instance));
+    world.cloud().put_instance(vncpassword_emulator::Instance::new(instance));
     world.object_with("locked", json!({"instanceId": instance, "secretRef": {"name": "locked"}})).await;
     world.until_stalled("locked", Reason::Denied).await;
     quiet(5).await;

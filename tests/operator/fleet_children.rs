@@ -9,10 +9,10 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use vncpassword::{
-    api::{Activation, ClusterVncPasswordStatus, ConditionType, INSTANCE_ID, ROTATE_AT, Reason, VncPassword},
-    emulator::AccessKey,
+use vncpassword::api::{
+    Activation, ClusterVncPasswordStatus, ConditionType, INSTANCE_ID, ROTATE_AT, Reason, VncPassword,
 };
+use vncpassword_emulator::AccessKey;
 
 use super::support::{
     World,

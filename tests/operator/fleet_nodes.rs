@@ -2,10 +2,8 @@
 
 use kube::ResourceExt;
 use serde_json::{Value, json};
-use vncpassword::{
-    api::{ClusterVncPasswordStatus, FLEET, INSTANCE_ID, Rotation, SkipReason},
-    emulator::Instance,
-};
+use vncpassword::api::{ClusterVncPasswordStatus, FLEET, INSTANCE_ID, Rotation, SkipReason};
+use vncpassword_emulator::Instance;
 
 use super::support::{
     World,

@@ -6,10 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use vncpassword::{
-    emulator::{Action, Entry, Options},
-    runtime::Settings,
-};
+use vncpassword::runtime::Settings;
+use vncpassword_emulator::{Action, Entry, Options};
 
 use super::support::{
     World,

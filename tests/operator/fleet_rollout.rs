@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use vncpassword::{
     api::{ClusterVncPasswordStatus, ConditionType, ROTATE_AT, Reason, Rollout, Trigger},
-    emulator::{AccessKey, Action, Fault, Status},
     runtime::Settings,
 };
+use vncpassword_emulator::{AccessKey, Action, Fault, Status};
 
 use super::support::{
     World,

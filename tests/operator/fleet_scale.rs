@@ -9,7 +9,7 @@ use http::Method;
 use kube::api::ListParams;
 use serde_json::json;
 use tokio::time::Instant;
-use vncpassword::emulator::Action;
+use vncpassword_emulator::Action;
 
 use super::support::{
     World,

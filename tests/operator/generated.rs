@@ -8,9 +8,9 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
-    emulator::{AccessKey, Action, Fault, Instance, Status},
     runtime::Settings,
 };
+use vncpassword_emulator::{AccessKey, Action, Fault, Instance, Status};
 
 use super::{
     replies::{instance_of, let_the_backoff_pass, said, sent, told_once},

@@ -10,7 +10,8 @@ use axum::{
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::{Api, api::PostParams};
 use serde_json::json;
-use vncpassword::{api::Reason, emulator::Instance};
+use vncpassword::api::Reason;
+use vncpassword_emulator::Instance;
 
 use super::support::{Operator, World, world::quiet};
 

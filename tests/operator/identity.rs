@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
     controller::Ambient,
-    emulator::{AccessKey, Action, Fault, Instance, OidcTrust, Role},
     runtime::Settings,
 };
+use vncpassword_emulator::{AccessKey, Action, Fault, Instance, OidcTrust, Role};
 
 use super::{
     replies::{instance_of, let_the_backoff_pass, said, sent, told_once},

@@ -5,10 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus},
-    emulator::{Action, Fault, Instance, Status},
-};
+use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
+use vncpassword_emulator::{Action, Fault, Instance, Status};
 
 use super::{
     replies::{

@@ -9,9 +9,9 @@ use serde_json::json;
 use tokio::time::Instant;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason, VncPassword},
-    emulator::{Action, Entry, Fault, Instance, Options},
     runtime::Settings,
 };
+use vncpassword_emulator::{Action, Entry, Fault, Instance, Options};
 
 use super::support::{
     World,

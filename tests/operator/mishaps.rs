@@ -7,9 +7,9 @@ use kube::api::DeleteParams;
 use serde_json::json;
 use vncpassword::{
     api::{ConditionStatus, Reason, VncPasswordStatus},
-    emulator::{Action, Fault, Instance, Reply, Status},
     runtime::Settings,
 };
+use vncpassword_emulator::{Action, Fault, Instance, Reply, Status};
 
 use super::{
     replies::{instance_of, let_the_backoff_pass, said, sent},

@@ -73,7 +73,7 @@ async fn a_namespace_that_may_not_be_read_holds_up_no_other_and_is_served_when_i
 
     // An object that was there before the rights, and its Secret. Its instance is in the cloud of the operator.
     let instance = format!("i-{}late", world.namespace.replace('-', ""));
-    world.cloud().put_instance(vncpassword::emulator::Instance::new(&instance));
+    world.cloud().put_instance(vncpassword_emulator::Instance::new(&instance));
     other.secret("late", "Abc123").await;
     other.object_with("late", json!({"instanceId": instance, "secretRef": {"name": "late"}})).await;
     grant(&world, &other.namespace).await;
@@ -111,7 +111,7 @@ async fn a_namespace_that_cannot_be_listed_holds_up_no_other() {
     assert_eq!(unreadable(address).await, [line]);
 
     let instance = format!("i-{}late", world.namespace.replace('-', ""));
-    world.cloud().put_instance(vncpassword::emulator::Instance::new(&instance));
+    world.cloud().put_instance(vncpassword_emulator::Instance::new(&instance));
     other
         .object_with("late", json!({"instanceId": instance, "secretRef": {"name": "late"}, "rotation": {}}))
         .await;
@@ -138,7 +138,7 @@ async fn an_object_that_cannot_be_seen_any_more_holds_no_instance() {
     let operator = Operator::start(config, Settings { controller, ..settings });
 
     let instance = format!("i-{}shared", world.namespace.replace('-', ""));
-    world.cloud().put_instance(vncpassword::emulator::Instance::new(&instance));
+    world.cloud().put_instance(vncpassword_emulator::Instance::new(&instance));
     let spec = json!({"instanceId": instance, "secretRef": {"name": "a"}});
     other.secret("a", "Abc123").await;
     other.object_with("a", spec.clone()).await;

@@ -2,10 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, ROTATE_AT, Reason},
-    emulator::{Fault, Instance},
-};
+use vncpassword::api::{ConditionStatus, ConditionType, ROTATE_AT, Reason};
+use vncpassword_emulator::{Fault, Instance};
 
 use super::{
     replies::{instance_of, object_at, rewrite_status, said, sent, told_once},

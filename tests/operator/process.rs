@@ -21,10 +21,8 @@ use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus},
-    emulator::{AccessKey, Action, Emulator, Fault, Instance, Options},
-};
+use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus};
+use vncpassword_emulator::{AccessKey, Action, Emulator, Fault, Instance, Options};
 
 use super::support::{
     World,

@@ -8,9 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason, RebootRequest, VncPasswordStatus},
-    emulator::{Action, Entry, Fault, Instance},
     runtime::Settings,
 };
+use vncpassword_emulator::{Action, Entry, Fault, Instance};
 
 use super::{
     replies::{events, instance_of, rewrite_status, said, sent, told_once},

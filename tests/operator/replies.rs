@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, FIELD_MANAGER, Reason, Retry, VncPasswordStatus},
     ecs::Endpoint,
-    emulator::{AccessKey, Action, Emulator, Entry, Fault, Garbage, Instance, Options},
 };
+use vncpassword_emulator::{AccessKey, Action, Emulator, Entry, Fault, Garbage, Instance, Options};
 
 use super::identity::{credentials_secret, object_with_credentials};
 use super::support::{

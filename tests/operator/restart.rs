@@ -7,10 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::time::timeout;
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus},
-    emulator::{Action, Fault, Instance, Status},
-};
+use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
+use vncpassword_emulator::{Action, Fault, Instance, Status};
 
 use super::{
     replies::{events, object_at, said, sent, told_once},

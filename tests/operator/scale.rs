@@ -6,10 +6,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use kube::api::{ListParams, ObjectList};
 use tokio::time::Instant;
-use vncpassword::{
-    api::{ConditionStatus, VncPassword},
-    emulator::{Action, Fault},
-};
+use vncpassword::api::{ConditionStatus, VncPassword};
+use vncpassword_emulator::{Action, Fault};
 
 use super::support::{
     World,

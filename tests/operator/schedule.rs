@@ -7,10 +7,8 @@ use http::Method;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus},
-    emulator::{Action, Instance},
-};
+use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
+use vncpassword_emulator::{Action, Instance};
 
 use super::{
     replies::{rewrite_status, said, sent, told_once},

@@ -7,10 +7,8 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason},
-    emulator::Action,
-};
+use vncpassword::api::{ConditionStatus, ConditionType, Reason};
+use vncpassword_emulator::Action;
 
 use super::{
     crd::{kubectl, kubectl_with},
@@ -266,7 +264,7 @@ async fn a_secret_of_that_name_elsewhere_is_not_used() {
     elsewhere.secrets().delete("a", &DeleteParams::default()).await.unwrap();
     // An object over there whose turn comes after all of this.
     let other = elsewhere.object("b").await;
-    world.cloud().put_instance(vncpassword::emulator::Instance::new(&other));
+    world.cloud().put_instance(vncpassword_emulator::Instance::new(&other));
     elsewhere.secret("b", "Def456").await;
     elsewhere.until_ready("b").await;
     let sent = world.calls(&instance).into_iter().filter_map(|call| call.vnc_password);
@@ -415,7 +413,7 @@ fn encoded(value: &[u8]) -> Value {
 /// An object with an instance of its own whose Secret has another name.
 async fn other_instance(world: &World, name: &str, secret: &Value) -> String {
     let instance = format!("i-{}{name}", world.namespace.replace('-', ""));
-    world.cloud().put_instance(vncpassword::emulator::Instance::new(&instance));
+    world.cloud().put_instance(vncpassword_emulator::Instance::new(&instance));
     world.object_with(name, json!({"instanceId": instance, "secretRef": secret})).await;
     instance
 }

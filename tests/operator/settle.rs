@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
-    emulator::{Action, Fault, Reply},
     runtime::Settings,
 };
+use vncpassword_emulator::{Action, Fault, Reply};
 
 use super::support::World;
 

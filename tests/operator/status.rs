@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use vncpassword::{
     api::{ClusterVncPassword, ConditionStatus, ConditionType, FIELD_MANAGER, Reason, VncPassword},
     controller::Config,
-    emulator::{Action, Fault},
     runtime::Settings,
 };
+use vncpassword_emulator::{Action, Fault};
 
 use super::support::{
     World,

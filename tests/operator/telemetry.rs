@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::Instant};
-use vncpassword::emulator::Action;
+use vncpassword_emulator::Action;
 
 use super::{
     process::{END, Program},

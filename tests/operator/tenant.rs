@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus},
-    emulator::{AccessKey, Action, Instance, Role},
     runtime::Settings,
 };
+use vncpassword_emulator::{AccessKey, Action, Instance, Role};
 
 use super::{
     identity::{claim, credentials_secret, settings_without_ambient},

@@ -7,11 +7,8 @@ use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::DeleteParams;
 use serde_json::json;
-use vncpassword::{
-    api::ConditionStatus,
-    emulator::{Action, Fault, Instance, Reply},
-    runtime::Settings,
-};
+use vncpassword::{api::ConditionStatus, runtime::Settings};
+use vncpassword_emulator::{Action, Fault, Instance, Reply};
 
 use super::{
     replies::{rewrite_status, said},

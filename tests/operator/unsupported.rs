@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
-    emulator::{Action, Entry, Fault, Instance},
     runtime::Settings,
 };
+use vncpassword_emulator::{Action, Entry, Fault, Instance};
 
 use super::{
     replies::{attempts, instance_of, is_after, let_the_backoff_pass, object_at, said, told_once},

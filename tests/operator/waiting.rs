@@ -7,9 +7,9 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 use vncpassword::{
     api::{ConditionStatus, Reason},
-    emulator::{AccessKey, Action, Entry, Fault, Instance, Status},
     runtime::Settings,
 };
+use vncpassword_emulator::{AccessKey, Action, Entry, Fault, Instance, Status};
 
 use super::{
     replies::{

@@ -10,9 +10,9 @@ use http::Method;
 use serde_json::json;
 use vncpassword::{
     api::{ConditionStatus, Reason, VncPasswordStatus},
-    emulator::{Action, Instance, Status},
     runtime::{Lease, Settings},
 };
+use vncpassword_emulator::{Action, Instance, Status};
 
 use super::{
     replies::{instance_of, let_the_backoff_pass, said, sent, told_once},

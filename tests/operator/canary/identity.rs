@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use k8s_openapi::ByteString;
-use vncpassword::emulator::{Metadata, OidcTrust, Role as CloudRole};
+use vncpassword_emulator::{Metadata, OidcTrust, Role as CloudRole};
 
 use super::*;
 

@@ -16,13 +16,11 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
-use vncpassword::{
-    api::{
-        ClusterVncPassword, ClusterVncPasswordStatus, ConditionStatus, ConditionType, FIELD_MANAGER, FLEET,
-        ROTATE_AT, Reason, VncPassword,
-    },
-    emulator,
+use vncpassword::api::{
+    ClusterVncPassword, ClusterVncPasswordStatus, ConditionStatus, ConditionType, FIELD_MANAGER, FLEET,
+    ROTATE_AT, Reason, VncPassword,
 };
+use vncpassword_emulator as emulator;
 
 use super::{World, world::PATIENCE};
 

@@ -19,10 +19,10 @@ use tower::{BoxError, Layer, Service};
 use vncpassword::{
     controller::{self, Ambient},
     ecs::{self, Endpoint, Rates, Region},
-    emulator::AccessKey,
     kube_client::{self, Deadlines, Retries},
     runtime::{CloudSettings, Lease, Settings, Shutdown, StartError, Stop, run},
 };
+use vncpassword_emulator::AccessKey;
 
 /// A running operator.
 pub struct Operator {

@@ -7,10 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use vncpassword::{
-    api::{ROTATE_AT, VncPasswordStatus, WRITABLE},
-    emulator::Instance,
-};
+use vncpassword::api::{ROTATE_AT, VncPasswordStatus, WRITABLE};
+use vncpassword_emulator::Instance;
 
 use super::{World, world::PATIENCE};
 use crate::replies::{instance_of, rewrite_status};

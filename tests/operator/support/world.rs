@@ -18,9 +18,9 @@ use vncpassword::{
         ClusterVncPassword, ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus,
         definitions,
     },
-    emulator::{Action, Cloud, Emulator, Entry, Instance, Options},
     runtime::Settings,
 };
+use vncpassword_emulator::{Action, Cloud, Emulator, Entry, Instance, Options};
 
 use super::{
     Operator,

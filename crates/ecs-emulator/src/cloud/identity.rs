@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::Cloud;
-use crate::emulator::access::AccessKey;
-use crate::emulator::issue::{self, Issued};
-use crate::emulator::metadata::Metadata;
-use crate::emulator::role::Role;
+use crate::access::AccessKey;
+use crate::issue::{self, Issued};
+use crate::metadata::Metadata;
+use crate::role::Role;
 
 #[allow(clippy::must_use_candidate, reason = "who changes something need not care for what was there before")]
 impl Cloud {

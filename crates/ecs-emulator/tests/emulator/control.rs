@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vncpassword::emulator::Emulator;
+use vncpassword_emulator::Emulator;
 
 use crate::client::{emulator, http, modify};
 

@@ -29,7 +29,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A token with these claims and a signature of nobody.
-    pub(in crate::emulator) fn jwt(claims: &str) -> String {
+    pub(crate) fn jwt(claims: &str) -> String {
         let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
         format!("{}.{}.{}", encode(r#"{"alg":"RS256"}"#), encode(claims), encode("signature"))
     }

@@ -14,7 +14,7 @@ pub type FaultId = u64;
 /// A rule that spoils calls whose signature is in order. The first one that fits a call is used.
 ///
 /// ```
-/// use vncpassword::emulator::{Action, Fault};
+/// use vncpassword_emulator::{Action, Fault};
 /// // The next two passwords are set, but nobody hears of it.
 /// let fault = Fault::reset_after().on(Action::ModifyInstanceVncPasswd).times(2);
 /// ```

@@ -9,9 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vncpassword::emulator::{
-    AccessKey, Action, Emulator, Fault, Garbage, Metadata, OidcTrust, Options, Role,
-};
+use vncpassword_emulator::{AccessKey, Action, Emulator, Fault, Garbage, Metadata, OidcTrust, Options, Role};
 
 const ACCOUNT: &str = AccessKey::DEFAULT_ACCOUNT;
 const OIDC_PROVIDER: &str = "acs:ram::1000000000000001:oidc-provider/ack-rrsa-test";

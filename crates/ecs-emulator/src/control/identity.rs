@@ -6,9 +6,9 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Refusal, found, no_route, parse, to_value};
-use crate::emulator::cloud::Cloud;
-use crate::emulator::metadata::Metadata;
-use crate::emulator::role::Role;
+use crate::cloud::Cloud;
+use crate::metadata::Metadata;
+use crate::role::Role;
 
 pub fn access_keys(cloud: &Cloud, method: &Method, rest: &[&str], body: &[u8]) -> Result<Value, Refusal> {
     match (method.as_str(), rest) {

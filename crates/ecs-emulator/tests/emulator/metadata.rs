@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vncpassword::emulator::{AccessKey, Action, DEFAULT_REGION, Emulator, Fault, Garbage, Metadata, Role};
+use vncpassword_emulator::{AccessKey, Action, DEFAULT_REGION, Emulator, Fault, Garbage, Metadata, Role};
 
 use crate::client::{Reply, Style, call, emulator, http, read};
 

@@ -8,7 +8,7 @@ use percent_encoding::utf8_percent_encode;
 use ring::hmac::{HMAC_SHA1_FOR_LEGACY_USE_ONLY, Key, verify as fits};
 
 use super::{RESERVED, check_date, incomplete, missing};
-use crate::emulator::wire::{ApiError, Request};
+use crate::wire::{ApiError, Request};
 
 /// What the parameters claim.
 #[derive(Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::io;
 use std::time::{Duration, Instant};
 
-use vncpassword::emulator::{Action, Apply, DEFAULT_REGION, Emulator, Fault, Garbage, HUGE, Instance, Reply};
+use vncpassword_emulator::{Action, Apply, DEFAULT_REGION, Emulator, Fault, Garbage, HUGE, Instance, Reply};
 
 use crate::client::{Style, call, emulator, modify, signed};
 

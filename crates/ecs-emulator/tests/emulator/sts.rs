@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vncpassword::emulator::{
+use vncpassword_emulator::{
     AccessKey, Action, Apply, Clock, DEFAULT_REGION, Emulator, Fault, Garbage, Instance, OidcTrust, Options,
     Role,
 };

@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use vncpassword::emulator::{AccessKey, DEFAULT_REGION, Emulator, Instance, Options};
+use vncpassword_emulator::{AccessKey, DEFAULT_REGION, Emulator, Instance, Options};
 
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 

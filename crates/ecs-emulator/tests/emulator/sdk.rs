@@ -59,7 +59,7 @@ async fn python_with_sdk() -> PathBuf {
     let hash: String =
         pinned.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let cache = std::env::var_os("VNCPASSWORD_CACHE")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache"), PathBuf::from);
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache"), PathBuf::from);
     let home = cache.join(format!("venv-{hash}"));
     let python = home.join("bin/python");
     let complete = home.join("complete");

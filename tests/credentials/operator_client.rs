@@ -8,11 +8,13 @@ use vncpassword::{
         self, Client, Endpoint, Identity, InstanceStatus, Region, RequestId,
         credentials::{Cache, Environment},
     },
-    emulator::{AccessKey, Action, Clock, DEFAULT_REGION, Emulator, Fault, Instance, Options, Status},
     rotation::{
         Password,
         outcome::{Class, classify},
     },
+};
+use vncpassword_emulator::{
+    AccessKey, Action, Clock, DEFAULT_REGION, Emulator, Fault, Instance, Options, Status,
 };
 
 /// When the tests play, to the second. The API shows start times to the minute.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
-use vncpassword::emulator::cli;
+use vncpassword_emulator::cli;
 
 #[tokio::main]
 async fn main() -> ExitCode {
