@@ -1,14 +1,15 @@
 //! `vncpassword-operator`: arguments and dispatch.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use vncpassword::{
     api::definitions,
+    ecs::Clock,
     kube_client::{self, Deadlines, Retries},
     runtime::{
-        Output, RamPolicyArgs, RunArgs, Settings, Shutdown, WhoamiArgs, init_telemetry, ram_policy, run,
-        whoami,
+        Environment, Output, RamPolicyArgs, RunArgs, Settings, Shutdown, WhoamiArgs, init_telemetry, listen,
+        ram_policy, run, whoami,
     },
 };
 
@@ -85,7 +86,14 @@ async fn run_until_signalled(settings: Settings) -> Result<(), Failure> {
     let client = kube_client::client(config, Deadlines::default(), Retries::Never)?;
     let (stop, shutdown) = Shutdown::new();
     let signals = tokio::spawn(stop.on_signal());
-    run(settings, client, |name| std::env::var_os(name), shutdown).await?;
+    let environment = Environment {
+        client,
+        listener: listen(settings.http_addr)?,
+        clock: Clock::default(),
+        minute: Duration::from_mins(1),
+        lookup: |name: &str| std::env::var_os(name),
+    };
+    run(settings, environment, shutdown).await?;
     signals.abort();
     Ok(())
 }

@@ -33,7 +33,7 @@ pub async fn run(objects: usize) -> Result<f64> {
         Cloud::credentials().iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
     });
     let config = ecs::Config { endpoint: Some(Endpoint::parse(&stage.cloud.url)?), ..ecs::Config::default() };
-    let ecs = ecs::Client::new(config)?;
+    let ecs = ecs::Client::new(config, ecs::Clock::default())?;
     let cache = Cache::new(Arc::new(credentials), ecs.clock().clone());
     let client = Bare {
         cluster: stage.cluster.clone(),

@@ -92,8 +92,6 @@ pub struct Config {
     pub ambient: Ambient,
     /// Ceilings of the rates of calls.
     pub rates: ecs::Rates,
-    /// The minute in which calls are counted; tests shorten it.
-    pub minute: Duration,
     /// Whether this process may act.
     pub lease: Lease,
     /// Namespaces to watch; none: all.
@@ -113,6 +111,19 @@ pub struct Cloud {
     pub sts: ecs::Sts,
     /// The operator's own identity.
     pub operator: Arc<ecs::Identity>,
+}
+
+/// What a controller works with.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The API server.
+    pub client: Client,
+    /// The cloud.
+    pub cloud: Cloud,
+    /// The uid of the cluster, if it is known.
+    pub cluster: Option<Arc<str>>,
+    /// How long the minute is in which the cloud counts calls: 60 s.
+    pub minute: Duration,
 }
 
 /// Everything that passes share. Built once.
@@ -154,9 +165,7 @@ struct Context {
 /// # Errors
 /// The system gives no random numbers.
 pub async fn run(
-    client: Client,
-    cloud: Cloud,
-    cluster: Option<Arc<str>>,
+    surroundings: Surroundings,
     config: Config,
     metrics: Arc<Metrics>,
     probes: Probes,
@@ -165,13 +174,13 @@ pub async fn run(
     let mut random = zeroize::Zeroizing::new([0; 64]);
     rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, random.as_mut())
         .map_err(|_| Error::NoRandomNumbers)?;
+    let Surroundings { client, cloud, cluster, minute } = surroundings;
     let Cloud { ecs, sts, operator } = cloud;
     let Probes { readiness, health } = probes;
-    let clock = ecs.clock().clone();
     let (wake, mut woken) = unbounded();
     let (wake_fleets, mut woken_fleets) = unbounded();
     let (wake_discoveries, mut woken_discoveries) = unbounded();
-    let limiter = Arc::new(Limiter::new(config.rates.clone(), clock.clone()).with_minutes_of(config.minute));
+    let limiter = Arc::new(Limiter::new(config.rates.clone(), ecs.clock().clone(), minute));
     let (events, sender) = Events::new(client.clone(), Arc::clone(&metrics));
     let concurrency = config.concurrency;
     let lookout = Lookout::new(ecs.clone(), Arc::clone(&limiter));
@@ -179,10 +188,10 @@ pub async fn run(
         client,
         lookout,
         poll_permits: Semaphore::new(concurrency / 2),
+        identities: Identities::new(operator, config.ambient.clone(), sts, ecs.clock().clone(), cluster),
         ecs,
-        identities: Identities::new(operator, config.ambient.clone(), sts, clock, cluster),
         limiter,
-        denied: DeniedGroups::new(config.minute),
+        denied: DeniedGroups::new(minute),
         namespaces: Namespaces::new(&config.namespaces),
         config,
         registry: Registry::default(),

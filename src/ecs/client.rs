@@ -40,8 +40,6 @@ pub struct Config {
     /// Time for a whole call, from asking for credentials to the end of the reply. Default: 4 s. A leader relies on it:
     /// renew deadline + this must be less than the lease duration.
     pub timeout: Duration,
-    /// The local clock. Default: [`Timestamp::now`].
-    pub clock: fn() -> Timestamp,
     /// Who is told of each call. Default: nobody.
     pub meter: Meter,
 }
@@ -53,7 +51,6 @@ impl Default for Config {
             endpoint: None,
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(4),
-            clock: Timestamp::now,
             meter: Meter::default(),
         }
     }
@@ -88,13 +85,13 @@ struct Ask<'a> {
 }
 
 impl Client {
-    /// Builds a client; connects to nobody yet.
+    /// Builds a client that takes the time from this clock; connects to nobody yet.
     ///
     /// # Errors
     /// [`BuildError`] if there are no root certificates.
-    pub fn new(config: Config) -> Result<Self, BuildError> {
-        let Config { network, endpoint, connect_timeout, timeout, clock, meter } = config;
-        let rpc = Rpc { transport: Transport::new(connect_timeout)?, clock: Clock::new(clock), meter };
+    pub fn new(config: Config, clock: Clock) -> Result<Self, BuildError> {
+        let Config { network, endpoint, connect_timeout, timeout, meter } = config;
+        let rpc = Rpc { transport: Transport::new(connect_timeout)?, clock, meter };
         Ok(Self(Arc::new(Inner { rpc, network, endpoint, timeout })))
     }
 

@@ -47,6 +47,13 @@ struct Inner {
     told: AtomicBool,
 }
 
+impl Default for Clock {
+    /// The system's clock.
+    fn default() -> Self {
+        Self::new(Timestamp::now)
+    }
+}
+
 impl Clock {
     /// A clock that knows nothing of the cloud's yet. `local`: [`Timestamp::now`], but in a test.
     #[must_use]

@@ -98,6 +98,7 @@ type Micros = i64;
 
 const SECOND: Micros = 1_000_000;
 /// The cloud counts for this long.
+#[cfg(test)]
 const MINUTE: Micros = 60 * SECOND;
 
 /// What the end of a call says of the rate of calls.
@@ -157,18 +158,12 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// A limiter with these ceilings, which counts the minutes of that clock.
+    /// A limiter with these ceilings. The cloud counts calls for so long (`minute`: 60 s), by that clock.
     #[must_use]
-    pub fn new(rates: Rates, clock: Clock) -> Self {
+    pub fn new(rates: Rates, clock: Clock, minute: Duration) -> Self {
         let gates = Gates { table: HashMap::new(), latest: Micros::MIN };
-        Self { rates, clock, minute: MINUTE, gates: Mutex::new(gates) }
-    }
-
-    /// The same for a cloud that counts for so long: 60 s, but in a test.
-    #[must_use]
-    pub fn with_minutes_of(self, length: Duration) -> Self {
-        let minute = Micros::try_from(length.as_micros()).unwrap_or(Micros::MAX).max(60);
-        Self { minute, ..self }
+        let minute = Micros::try_from(minute.as_micros()).unwrap_or(Micros::MAX).max(60);
+        Self { rates, clock, minute, gates: Mutex::new(gates) }
     }
 
     /// When to come for a call, where it cannot be made now. Changes nothing.

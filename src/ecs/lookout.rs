@@ -785,13 +785,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_look_that_was_not_made_tells_the_limiter_nothing() {
-        let limiter = Arc::new(Limiter::new(Rates::default(), Clock::new(Timestamp::now)));
+        let limiter = Arc::new(Limiter::new(Rates::default(), Clock::default(), Duration::from_mins(1)));
         let counted = Arc::new(AtomicUsize::new(0));
         let calls = Arc::clone(&counted);
         let meter = Meter::new(move |_| {
             calls.fetch_add(1, Ordering::SeqCst);
         });
-        let client = Client::new(Config { meter, ..Config::default() }).unwrap();
+        let client = Client::new(Config { meter, ..Config::default() }, Clock::default()).unwrap();
         let lookout = Lookout::new(client, Arc::clone(&limiter));
         let now = Timestamp::now();
         let batch = wanted([now.as_second()])
@@ -822,12 +822,12 @@ mod tests {
             std::sync::LazyLock::new(tokio::time::Instant::now);
         // The wall clock goes with the timers.
         let clock = || Timestamp::UNIX_EPOCH + BEGUN.elapsed();
-        let limiter = Arc::new(Limiter::new(Rates::default(), Clock::new(clock)));
+        let limiter = Arc::new(Limiter::new(Rates::default(), Clock::new(clock), Duration::from_mins(1)));
         // Nobody listens there, and the first failure is counted by something that panics.
         let endpoint = Some(Endpoint::parse("http://127.0.0.1:1").unwrap());
         let counted = AtomicUsize::new(0);
         let meter = Meter::new(move |_| assert!(counted.fetch_add(1, Ordering::SeqCst) > 0, "for a test"));
-        let client = Client::new(Config { endpoint, clock, meter, ..Config::default() }).unwrap();
+        let client = Client::new(Config { endpoint, meter, ..Config::default() }, Clock::new(clock)).unwrap();
         let lookout = Lookout::new(client, limiter);
         let cache = Cache::new(Arc::new(Fixed), Clock::new(clock));
         let identity = Arc::new(Identity::new("own", Arc::new(cache)));

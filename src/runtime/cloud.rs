@@ -6,7 +6,7 @@ use super::CloudSettings;
 use crate::{
     controller::{Cloud, OPERATOR},
     ecs::{
-        self, BuildError, Identity, Sts,
+        self, BuildError, Clock, Identity, Sts,
         credentials::{Cache, Chain, SessionName, Tools, Variables},
         sts::endpoint::{InvalidStsVariable, StsEndpoint},
     },
@@ -23,18 +23,19 @@ pub enum CloudError {
     Sts(#[from] InvalidStsVariable),
 }
 
-/// Builds the clients; nobody is called yet. `lookup` is all that is read of the environment.
+/// Builds the clients, which take the time from `clock`; nobody is called yet. `lookup` is all that is read of the environment.
 ///
 /// # Errors
 /// See [`CloudError`].
 pub fn cloud(
     settings: CloudSettings,
+    clock: Clock,
     lookup: impl Fn(&str) -> Option<OsString>,
     session_name: SessionName,
 ) -> Result<Cloud, CloudError> {
     let CloudSettings { region, ecs: config, sts, metadata } = settings;
     let (network, timeout) = (config.network, config.timeout);
-    let ecs = ecs::Client::new(config)?;
+    let ecs = ecs::Client::new(config, clock)?;
     let endpoint = StsEndpoint::read(sts, region, network, Variables::new(&lookup))?;
     let sts = Sts::new(ecs.rpc().clone(), endpoint, timeout);
     let tools = Tools { rpc: ecs.rpc().clone(), sts: sts.clone(), metadata, session_name };

@@ -24,7 +24,7 @@ pub use metrics::{
     FleetView, Format, IdentityView, Kind, Metrics, ObjectView, PassResult, Queue, QueueGauges, Requeue,
     Snapshot, Source,
 };
-pub use program::{StartError, run};
+pub use program::{Environment, StartError, listen, run};
 pub use ram_policy::{RamPolicyArgs, RamPolicyError, ram_policy};
 pub use readiness::{Probes, Readiness};
 pub use settings::{CloudArgs, CloudSettings, EndpointNetwork, RunArgs, Settings, SettingsError};

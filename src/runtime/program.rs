@@ -1,6 +1,8 @@
 //! `run`: puts the parts together and waits for the end.
 
-use std::{convert::Infallible, ffi::OsString, sync::Arc};
+use std::{convert::Infallible, ffi::OsString, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
 
 use super::{
     Metrics, Probes, Settings, Shutdown, Stop,
@@ -10,8 +12,8 @@ use super::{
     leader::Elector,
 };
 use crate::{
-    controller::{self, Ambient},
-    ecs::credentials::SessionName,
+    controller::{self, Ambient, Surroundings},
+    ecs::{Clock, credentials::SessionName},
 };
 
 /// Why the operator could not start, or had to end.
@@ -36,16 +38,38 @@ pub enum StartError {
     Controller(#[from] controller::Error),
 }
 
-/// Runs the operator until shutdown is asked for. `lookup` reads the environment, for credentials.
+/// What the operator gets from outside, besides its settings.
+pub struct Environment<L> {
+    /// The API server.
+    pub client: kube::Client,
+    /// Where probes and metrics are served ([`listen`]).
+    pub listener: TcpListener,
+    /// The time.
+    pub clock: Clock,
+    /// How long the minute is in which the cloud counts calls: 60 s.
+    pub minute: Duration,
+    /// Reads a variable, for credentials.
+    pub lookup: L,
+}
+
+/// Listens on `--http-addr`.
+///
+/// # Errors
+/// [`StartError::Listen`].
+pub fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    http::listen(address).map_err(|source| StartError::Listen { address, source })
+}
+
+/// Runs the operator until shutdown is asked for.
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn run(
+pub async fn run<L: Fn(&str) -> Option<OsString>>(
     settings: Settings,
-    client: kube::Client,
-    lookup: impl Fn(&str) -> Option<OsString>,
+    environment: Environment<L>,
     mut shutdown: Shutdown,
 ) -> Result<(), StartError> {
+    let Environment { client, listener, clock, minute, lookup } = environment;
     let Settings {
         controller,
         cloud: mut reached,
@@ -56,7 +80,6 @@ pub async fn run(
         per_object_metrics,
         otlp: _,
     } = settings;
-    let listener = http::listen(address).map_err(|source| StartError::Listen { address, source })?;
     let (metrics, answers) = (Arc::new(Metrics::new(per_object_metrics)), Probes::default());
     reached.ecs.meter = metrics.meter();
     let probes = tokio::spawn(http::serve(listener, Arc::clone(&metrics), answers.clone(), shutdown.clone()));
@@ -69,7 +92,8 @@ pub async fn run(
     }
     let cluster = cluster(&client, &mut shutdown).await;
     let pod = lookup("POD_NAME").or_else(|| lookup("HOSTNAME")).and_then(|name| name.into_string().ok());
-    let cloud = cloud(reached, lookup, SessionName::of(cluster.as_deref(), &namespace))?;
+    let cloud = cloud(reached, clock, lookup, SessionName::of(cluster.as_deref(), &namespace))?;
+    let surroundings = Surroundings { client: client.clone(), cloud, cluster, minute };
     if leader_elect {
         let pod = pod.unwrap_or_else(|| "vncpassword-operator".to_owned());
         while !shutdown.is_requested() {
@@ -78,15 +102,7 @@ pub async fn run(
             let (stop, term) = Shutdown::new();
             let controller = controller::Config { lease, ..controller.clone() };
             let (metrics, answers) = (Arc::clone(&metrics), answers.clone());
-            let work = controller::run(
-                client.clone(),
-                cloud.clone(),
-                cluster.clone(),
-                controller,
-                metrics,
-                answers,
-                term,
-            );
+            let work = controller::run(surroundings.clone(), controller, metrics, answers, term);
             // A term that ends forgets all it knew: the next begins as a new process does.
             tokio::select! {
                 ended = work => ended?,
@@ -96,7 +112,7 @@ pub async fn run(
             elector.release().await;
         }
     } else {
-        controller::run(client, cloud, cluster, controller, metrics, answers, shutdown).await?;
+        controller::run(surroundings, controller, metrics, answers, shutdown).await?;
     }
     tracing::info!("ended");
     match probes.await {

@@ -291,7 +291,6 @@ impl TryFrom<RunArgs> for Settings {
                 settle,
                 allow_reboot,
                 rates: rates(ecs_rate)?,
-                minute: Duration::from_secs(60),
                 lease: Lease::alone(),
                 namespaces: watch_namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect(),
                 fleets,

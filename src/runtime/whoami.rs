@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     controller::Cloud,
-    ecs::{self, Region, credentials::SessionName, sts::CallerIdentity},
+    ecs::{self, Clock, Region, credentials::SessionName, sts::CallerIdentity},
     rotation::outcome::{Class, classify},
 };
 
@@ -123,7 +123,7 @@ pub async fn whoami(
         None => None,
     };
     let session_name = SessionName::of(cluster.as_deref(), &arguments.operator_namespace);
-    let cloud = cloud(settings, lookup, session_name)?;
+    let cloud = cloud(settings, Clock::default(), lookup, session_name)?;
     let CallerIdentity { account, arn, identity_type } = cloud.operator.caller(&cloud.sts).await?;
     // Those that were just used.
     let credentials = cloud.operator.credentials().get().await.map_err(ecs::Error::from)?;

@@ -3,10 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test may end it")]
 
-#[path = "../operator/support/control_plane.rs"]
-#[allow(dead_code, reason = "shared with the tests of the operator")]
-mod control_plane;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -191,7 +187,7 @@ fn every_value_has_a_line_in_the_table_and_a_place_in_the_schema() {
 
 #[test]
 fn an_api_server_takes_what_people_set() {
-    let kubeconfig = control_plane::shared_kubeconfig();
+    let kubeconfig = vncpassword_test_support::control_plane::shared_kubeconfig();
     kubectl(&kubeconfig, &["apply", "-f", "-"], &foreign_kinds());
     for namespace in [NAMESPACE, "team-a", "team-b"] {
         kubectl(&kubeconfig, &["apply", "-f", "-"], &namespace_object(namespace));
@@ -373,14 +369,14 @@ fn the_plain_manifest_is_the_chart_with_its_defaults() {
     assert!(output.status.success(), "{}", text(&output));
     let rendered = String::from_utf8(output.stdout).unwrap();
     assert!(rendered == read("manifests/install.yaml"), "make manifest writes it anew");
-    let kubeconfig = control_plane::ControlPlane::start();
+    let kubeconfig = vncpassword_test_support::control_plane::ControlPlane::start();
     let applied = run_kubectl(&kubeconfig.kubeconfig(), &["apply", "-f", "-"], &rendered);
     assert!(applied.status.success(), "{}", text(&applied));
 }
 
 #[test]
 fn the_admission_policy_asks_for_the_right_to_the_secret() {
-    let control_plane = control_plane::ControlPlane::start();
+    let control_plane = vncpassword_test_support::control_plane::ControlPlane::start();
     let kubeconfig = control_plane.kubeconfig();
     kubectl(&kubeconfig, &["apply", "-f", "-"], &namespace_object(NAMESPACE));
     let output = template(&["admissionPolicy.enabled=true"]);

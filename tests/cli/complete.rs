@@ -7,8 +7,8 @@ use serde_json::json;
 use super::{
     plugin::{PROGRAM, Plugin},
     states,
-    support::{World, control_plane::shared_kubeconfig},
 };
+use vncpassword_test_support::{World, control_plane::shared_kubeconfig};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_of_objects_are_offered() {

@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use super::{
     plugin::{Plugin, Ran, user},
     states::ago,
-    support::{World, control_plane::ControlPlane, world::until},
 };
+use vncpassword_test_support::{World, control_plane::ControlPlane, world::until};
 
 const LABELS: &str = "app.kubernetes.io/name";
 

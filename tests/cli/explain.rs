@@ -15,9 +15,9 @@ use vncpassword::api::{ConditionStatus, Reason};
 use super::{
     plugin::{Plugin, user},
     states::{self, DAY, HOUR, MINUTE, ago, condition},
-    support::{World, fleet::Fleet},
     timeless::timeless,
 };
+use vncpassword_test_support::{World, fleet::Fleet};
 
 /// The answer without line breaks of a width, times and what is named after the test.
 async fn explained(world: &World, line: &str) -> String {

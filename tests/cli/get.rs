@@ -8,8 +8,8 @@ use serde_json::json;
 use super::{
     plugin::{Plugin, Ran, user},
     states,
-    support::World,
 };
+use vncpassword_test_support::World;
 
 const CURRENT: &str = "Cu77eN";
 const NEXT: &str = "Ne33xT";

@@ -14,6 +14,4 @@ mod scale;
 mod silence;
 mod states;
 mod status;
-#[allow(dead_code, reason = "the other tests use more of it")]
-mod support;
 mod timeless;

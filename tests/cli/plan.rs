@@ -14,13 +14,11 @@ use tokio::io::AsyncWriteExt;
 use vncpassword::api::ClusterVncPassword;
 use vncpassword_emulator::{AccessKey, Instance};
 
-use super::{
-    plugin::{PROGRAM, Plugin, Ran, user},
-    support::{
-        World,
-        control_plane::shared_kubeconfig,
-        fleet::{self, Fleet},
-    },
+use super::plugin::{PROGRAM, Plugin, Ran, user};
+use vncpassword_test_support::{
+    World,
+    control_plane::shared_kubeconfig,
+    fleet::{self, Fleet},
 };
 
 /// A file with a fleet of the test's name.

@@ -21,8 +21,7 @@ use tokio::{
     process::{Child, ChildStderr, ChildStdout, Command},
     time::timeout,
 };
-
-use super::support::{World, control_plane::shared_kubeconfig, world::until};
+use vncpassword_test_support::{World, control_plane::shared_kubeconfig, world::until};
 
 /// Longest that a command may take that waits for nothing.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -15,7 +15,10 @@ use vncpassword_emulator::{Instance, Status};
 use super::{
     plugin::{Plugin, user},
     states,
-    support::{Operator, World, fleet::Fleet, fleet::instances},
+};
+use vncpassword_test_support::{
+    Operator, World,
+    fleet::{Fleet, instances},
 };
 
 /// An object whose password is five minutes old, so that it may be rotated at once.

@@ -9,11 +9,8 @@ use tokio::time::{Instant, sleep};
 use vncpassword::api::ConditionStatus;
 use vncpassword_emulator::Action;
 
-use super::{
-    plugin::Plugin,
-    states,
-    support::{World, control_plane::ControlPlane, world::PATIENCE},
-};
+use super::{plugin::Plugin, states};
+use vncpassword_test_support::{World, control_plane::ControlPlane, world::PATIENCE};
 
 const OBJECTS: usize = 1000;
 

@@ -8,8 +8,8 @@ use super::{
     plugin::Plugin,
     rotate::{old, operated},
     states,
-    support::{World, relay::Relay},
 };
+use vncpassword_test_support::{World, relay::Relay};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_for_a_rotation_survives_it() {

@@ -7,8 +7,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use vncpassword::api::ClusterVncPassword;
-
-use super::support::World;
+use vncpassword_test_support::World;
 
 /// A time so many seconds ago, or to come where negative. Half a minute more, so that a coarse age does not turn while a
 /// test runs.

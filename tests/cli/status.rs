@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{
     plugin::{Plugin, user},
     states,
-    support::{World, control_plane::ControlPlane},
 };
+use vncpassword_test_support::{World, control_plane::ControlPlane};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_state_reads_as_what_it_is_in_a_pipe_and_on_a_terminal() {

@@ -23,8 +23,8 @@ use super::{
     history::{View, revision},
     invariant::{Deletion, is_forgotten},
     killed::{SETTLE, modifies},
-    support::World,
 };
+use vncpassword_test_support::World;
 
 /// Objects alive at any time.
 pub const OBJECTS: u32 = 50;

@@ -22,8 +22,7 @@ use serde_json::json;
 use tokio::{task::JoinHandle, time::Instant, time::sleep};
 use vncpassword::rotation::contents::Record;
 use vncpassword_emulator::Cloud;
-
-use super::support::{World, world::PATIENCE};
+use vncpassword_test_support::{World, world::PATIENCE};
 
 /// Between two heartbeats.
 const BEAT: Duration = Duration::from_millis(25);

@@ -35,8 +35,8 @@ use super::{
     history::{Recorder, Version},
     invariant::{Excuses, Life},
     program::Programs,
-    support::{World, control_plane::shared_kubeconfig},
 };
+use vncpassword_test_support::{World, control_plane::shared_kubeconfig};
 
 pub const SETTLE: Duration = Duration::from_secs(5);
 const KILLS: u32 = 300;

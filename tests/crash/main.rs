@@ -10,6 +10,4 @@ mod invariant;
 mod killed;
 mod outage;
 mod program;
-#[allow(dead_code, reason = "the other tests use more of it")]
-mod support;
 mod waves;

@@ -8,10 +8,8 @@ use tokio::time::{Instant, sleep, timeout};
 use vncpassword::api::{ConditionStatus, ConditionType};
 use vncpassword_emulator::{Action, Fault};
 
-use super::{
-    program::{Program, Programs},
-    support::{World, control_plane::ControlPlane, world::PATIENCE},
-};
+use super::program::{Program, Programs};
+use vncpassword_test_support::{World, control_plane::ControlPlane, world::PATIENCE};
 
 const OUTAGE: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(5);

@@ -15,8 +15,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use vncpassword_emulator::AccessKey;
-
-use super::support::{World, world::PATIENCE};
+use vncpassword_test_support::{World, world::PATIENCE};
 
 /// How to start one.
 pub struct Programs {

@@ -18,11 +18,11 @@ use vncpassword_emulator::{Action, Cloud, Entry, Fault, Instance};
 use super::{
     history::{Recorder, Version},
     program::Programs,
-    support::{
-        World,
-        control_plane::shared_kubeconfig,
-        fleet::{Fleet, calm, instance},
-    },
+};
+use vncpassword_test_support::{
+    World,
+    control_plane::shared_kubeconfig,
+    fleet::{Fleet, calm, instance},
 };
 
 /// A call arrives at once or not at all here, so little is left to settle.

@@ -52,8 +52,8 @@ async fn start(instances: impl IntoIterator<Item = Instance>) -> (Emulator, Call
         _ => None,
     });
     let endpoint = Some(Endpoint::parse(&emulator.url()).unwrap());
-    let config = ecs::Config { endpoint, clock: now, ..ecs::Config::default() };
-    let client = Client::new(config).unwrap();
+    let config = ecs::Config { endpoint, ..ecs::Config::default() };
+    let client = Client::new(config, ecs::Clock::new(now)).unwrap();
     let cache = Cache::new(Arc::new(credentials), client.clock().clone());
     (emulator, Caller { client, identity: Identity::new("operator", Arc::new(cache)) })
 }

@@ -6,14 +6,11 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 use vncpassword::api::{ConditionStatus, Reason};
-
-use super::{
-    replies::{instance_of, said, sent, told_once},
-    support::{
-        World,
-        rotation::{age, edit, now, open, record, rotate_now, strong, until_rotated, version},
-        world::quiet,
-    },
+use vncpassword_test_support::{
+    World,
+    observe::{instance_of, said, sent, told_once},
+    rotation::{age, edit, now, open, record, rotate_now, strong, until_rotated, version},
+    world::quiet,
 };
 
 /// Makes a Secret that its owner has opened, with this value.

@@ -15,13 +15,13 @@ use vncpassword_emulator::{AccessKey, Action, Fault, Instance, Reply};
 use super::{
     claims::{forge_status, until_ready_and_right},
     identity::{credentials_secret, settings_without_ambient},
-    replies::{attempts, instance_of, sent},
-    support::{
-        World,
-        operator::Access,
-        rotation::{generated_at, until_rotated},
-        world::{PATIENCE, until},
-    },
+};
+use vncpassword_test_support::{
+    World,
+    observe::{attempts, instance_of, sent},
+    operator::Access,
+    rotation::{generated_at, until_rotated},
+    world::{PATIENCE, until},
 };
 
 const SETTLE: Duration = Duration::from_secs(6);

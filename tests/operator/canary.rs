@@ -45,7 +45,7 @@ use self::{
     program::{ACCESS_KEY_ID, ACCESS_KEY_SECRET, Program, SECURITY_TOKEN},
     traces::Traces,
 };
-use super::support::{
+use vncpassword_test_support::{
     World,
     control_plane::shared_kubeconfig,
     world::{PATIENCE, quiet, until},
@@ -571,7 +571,7 @@ fn client(endpoint: &str, token: &str) -> (ecs::Client, ecs::Identity) {
     });
     let endpoint = Some(Endpoint::parse(endpoint).unwrap());
     let config = ecs::Config { endpoint, timeout: Duration::from_millis(2500), ..ecs::Config::default() };
-    let client = ecs::Client::new(config).unwrap();
+    let client = ecs::Client::new(config, ecs::Clock::default()).unwrap();
     let cache = Cache::new(Arc::new(credentials), client.clock().clone());
     (client, ecs::Identity::new("operator", Arc::new(cache)))
 }

@@ -17,13 +17,13 @@ use vncpassword_emulator::{AccessKey, Action, Entry, Fault, Instance, Reply, Sta
 use super::{
     identity::{credentials_secret, settings_without_ambient},
     process::Program,
-    replies::{instance_of, sent},
-    support::{
-        World,
-        control_plane::shared_kubeconfig,
-        rotation::{age, now, rotate_at, rotate_now, until_rotated},
-        world::{PATIENCE, quiet, until},
-    },
+};
+use vncpassword_test_support::{
+    World,
+    control_plane::shared_kubeconfig,
+    observe::{instance_of, sent},
+    rotation::{age, now, rotate_at, rotate_now, until_rotated},
+    world::{PATIENCE, quiet, until},
 };
 
 const SETTLE: Duration = Duration::from_secs(6);

@@ -5,13 +5,9 @@ use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::time::{Duration, timeout};
-use vncpassword::api::Reason;
+use vncpassword::{api::Reason, ecs::Clock};
 use vncpassword_emulator::{Action, Instance, Status};
-
-use super::{
-    replies::object_at,
-    support::{World, world::PATIENCE},
-};
+use vncpassword_test_support::{Setup, World, observe::object_at, world::PATIENCE};
 
 const HOURS: i64 = 3 * 3600;
 
@@ -25,9 +21,8 @@ fn clock() -> Timestamp {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stepped_clock_freezes_no_instance_poll_and_no_rotation() {
     let world = World::new().await;
-    let mut settings = world.settings();
-    settings.cloud.ecs.clock = clock;
-    let operator = world.operator_before(settings).await;
+    let setup = Setup { clock: Clock::new(clock), ..world.settings().into() };
+    let operator = world.operator_before(setup).await;
     world.generated("rotated", json!({"interval": "2h"})).await;
     world.until_ready("rotated").await;
     let waits = object_at(&world, "waits", Instance::default().status(Status::Stopped)).await;

@@ -18,10 +18,8 @@ use vncpassword::{
 };
 use vncpassword_emulator::AccessKey;
 
-use super::{
-    identity::{credentials_secret, object_with_credentials},
-    support::{World, world::until},
-};
+use super::identity::{credentials_secret, object_with_credentials};
+use vncpassword_test_support::{World, world::until};
 
 /// Changes of one storm, and the pause between two.
 const CHANGES: usize = 40;

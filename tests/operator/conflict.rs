@@ -9,10 +9,10 @@ use vncpassword::{
     runtime::Settings,
 };
 use vncpassword_emulator::{Action, Fault, Instance, Reply};
-
-use super::{
-    replies::{instance_of, pending, said, seconds_between, sent, told_once},
-    support::{World, world::quiet},
+use vncpassword_test_support::{
+    World,
+    observe::{instance_of, pending, said, seconds_between, sent, told_once},
+    world::quiet,
 };
 
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;

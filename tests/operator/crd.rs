@@ -15,8 +15,7 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command, sync::OnceCell, time::Instant};
 use vncpassword::api::{Reason, VncPassword, definitions};
 use vncpassword_emulator::{AccessKey, Instance, Role};
-
-use super::support::{World, control_plane::shared_kubeconfig, world::PATIENCE};
+use vncpassword_test_support::{World, control_plane::shared_kubeconfig, world::PATIENCE};
 
 const FILES: [(&str, &str); 2] = [
     ("vncpasswords", "crds/vncpassword.dev_vncpasswords.yaml"),

@@ -3,8 +3,7 @@
 use http::Method;
 use serde_json::json;
 use vncpassword::api::Reason;
-
-use super::support::{World, world::quiet};
+use vncpassword_test_support::{World, world::quiet};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_is_there_first_arrives_with_one_call() {

@@ -5,14 +5,10 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::json;
-use vncpassword::{
-    api::{ConditionStatus, ROTATE_AT, Reason},
-    runtime::Settings,
-};
+use vncpassword::api::{ConditionStatus, ROTATE_AT, Reason};
 use vncpassword_emulator::{AccessKey, Action, Fault};
-
-use super::support::{
-    World,
+use vncpassword_test_support::{
+    Setup, World,
     fleet::Fleet,
     world::{quiet, until},
 };
@@ -24,10 +20,8 @@ const MINUTE: Duration = Duration::from_secs(6);
 /// A minute in which the operator tries nothing by itself.
 const NEVER: Duration = Duration::from_hours(100);
 
-fn settings(world: &World, minute: Duration) -> Settings {
-    let mut settings = world.settings();
-    settings.controller.minute = minute;
-    settings
+fn setup(world: &World, minute: Duration) -> Setup {
+    Setup { minute, ..world.settings().into() }
 }
 
 fn allow(world: &World, action: Action, allowed: bool) {
@@ -62,7 +56,7 @@ async fn sixty_denied_objects_share_six_tries_a_minute_and_all_pass_when_the_rig
             }
         })
         .await;
-    let operator = world.operator_before(settings(&world, MINUTE)).await;
+    let operator = world.operator_before(setup(&world, MINUTE)).await;
     until_all(&world, "denied", ConditionStatus::False, Some(Reason::Denied)).await;
     let first = world.calls_of(MODIFY).len();
     assert!(first >= OBJECTS, "one call each: {first}");
@@ -87,7 +81,7 @@ async fn sixty_denied_objects_share_six_tries_a_minute_and_all_pass_when_the_rig
 async fn generated_passwords_come_soon_after_the_right_to_see_instances() {
     let world = World::new().await;
     allow(&world, Action::DescribeInstances, false);
-    let operator = world.operator_before(settings(&world, MINUTE)).await;
+    let operator = world.operator_before(setup(&world, MINUTE)).await;
     for number in 0..5 {
         world.generated(&format!("g{number}"), json!({})).await;
     }
@@ -116,7 +110,7 @@ async fn until_called(world: &World, instance: &str, calls: usize, why: &str) {
 async fn a_denied_object_is_tried_at_once_when_somebody_asks() {
     let world = World::new().await;
     allow(&world, MODIFY, false);
-    let operator = world.operator_before(settings(&world, NEVER)).await;
+    let operator = world.operator_before(setup(&world, NEVER)).await;
     let mut instances = Vec::new();
     for name in ["a", "b"] {
         world.secret(name, "Abc123").await;
@@ -150,8 +144,8 @@ async fn a_denied_object_is_tried_at_once_when_somebody_asks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stamp_of_a_fleet_makes_its_denied_members_try() {
     let world = World::new().await;
-    let operator = world.operator_before(settings(&world, NEVER)).await;
-    let instances = super::support::fleet::instances(&world, 3);
+    let operator = world.operator_before(setup(&world, NEVER)).await;
+    let instances = vncpassword_test_support::fleet::instances(&world, 3);
     let fleet = Fleet::of(&world, &instances, json!({"rollout": {"pauseAfterFailures": 100}})).await;
     fleet.until_done(3).await;
     allow(&world, MODIFY, false);
@@ -178,7 +172,7 @@ async fn the_stamp_of_a_fleet_makes_its_denied_members_try() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_is_locked_shares_its_tries_with_nobody() {
     let world = World::new().await;
-    let operator = world.operator_before(settings(&world, Duration::from_secs(1))).await;
+    let operator = world.operator_before(setup(&world, Duration::from_secs(1))).await;
     world.secret("locked", "Abc123").await;
     let instance = "i-locked";
     let locked = Fault::error(403, "InstanceLockedForSecurity").on(MODIFY).instance(instance);

@@ -13,8 +13,7 @@ use vncpassword::api::{
     Activation, ClusterVncPasswordStatus, ConditionType, INSTANCE_ID, ROTATE_AT, Reason, VncPassword,
 };
 use vncpassword_emulator::AccessKey;
-
-use super::support::{
+use vncpassword_test_support::{
     World,
     fleet::{Fleet, instances},
     rotation::{now, until_rotated},
@@ -180,7 +179,7 @@ async fn an_object_that_has_the_name_of_a_child_is_left_alone() {
     let operator = world.operator_before(world.settings()).await;
     let instances = instances(&world, 2);
     let theirs = vncpassword::rotation::fleet::child_name(&world.namespace, &instances[0]);
-    let elsewhere = super::support::fleet::instance(&world, "elsewhere");
+    let elsewhere = vncpassword_test_support::fleet::instance(&world, "elsewhere");
     let spec = json!({"instanceId": elsewhere, "secretRef": {"name": "theirs"}, "rotation": {}});
     world.object_with(&theirs, spec).await;
     world.until_ready(&theirs).await;
@@ -237,7 +236,7 @@ async fn an_instance_with_a_vncpassword_of_its_own_is_left_to_it_until_that_goes
     quiet(1).await;
     assert!(fleet.child_of(&instances[0]).await.is_none());
     assert_eq!(world.calls(&instances[0]).len(), 1);
-    assert!(super::support::fleet::calm(&fleet.status().await), "nothing is amiss");
+    assert!(vncpassword_test_support::fleet::calm(&fleet.status().await), "nothing is amiss");
 
     world.delete("own").await;
     fleet.until_known(&instances).await;

@@ -9,10 +9,8 @@ use kube::{
 use serde_json::{Value, json};
 use vncpassword::api::{ClusterVncPassword, ClusterVncPasswordSpec, ClusterVncPasswordStatus};
 
-use super::{
-    crd::{columns, kubectl, messages, words},
-    support::World,
-};
+use super::crd::{columns, kubectl, messages, words};
+use vncpassword_test_support::World;
 
 const ONE_SELECTOR: &str =
     "needs exactly one of nodeSelector ({} for every Node), tags with regionIds, and instanceIds";

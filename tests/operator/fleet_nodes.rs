@@ -4,8 +4,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use vncpassword::api::{ClusterVncPasswordStatus, FLEET, INSTANCE_ID, Rotation, SkipReason};
 use vncpassword_emulator::Instance;
-
-use super::support::{
+use vncpassword_test_support::{
     World,
     fleet::{Fleet, change_node, delete_node, instance, node, node_name, nodes, provider_id},
     rotation::{strong, version},

@@ -6,11 +6,9 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use vncpassword::runtime::Settings;
 use vncpassword_emulator::{Action, Entry, Options};
-
-use super::support::{
-    World,
+use vncpassword_test_support::{
+    Setup, World,
     fleet::{Fleet, instances},
 };
 
@@ -58,9 +56,8 @@ async fn followed(fleet: &Fleet<'_>) -> (Vec<Said>, Timestamp, Timestamp) {
 async fn a_fleet_uses_the_limit_without_hitting_it_and_says_when_it_ends() {
     let world = World::with(Options { minute: MINUTE, ..Options::default() }).await;
     world.cloud().set_limit(Action::ModifyInstanceVncPasswd, Some(LIMIT.try_into().unwrap()));
-    let settings = world.settings();
-    let controller = vncpassword::controller::Config { minute: MINUTE, ..settings.controller };
-    let operator = world.operator_before(Settings { controller, ..settings }).await;
+    let setup = Setup { minute: MINUTE, ..world.settings().into() };
+    let operator = world.operator_before(setup).await;
     let instances = instances(&world, INSTANCES);
     let fleet = Fleet::of(&world, &instances, json!({"rollout": {"maxConcurrent": 100}})).await;
     let (said, begun, ended) = followed(&fleet).await;

@@ -5,14 +5,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
-use vncpassword::{
-    api::{ClusterVncPasswordStatus, ConditionType, ROTATE_AT, Reason, Rollout, Trigger},
-    runtime::Settings,
-};
+use vncpassword::api::{ClusterVncPasswordStatus, ConditionType, ROTATE_AT, Reason, Rollout, Trigger};
 use vncpassword_emulator::{AccessKey, Action, Fault, Status};
-
-use super::support::{
-    World,
+use vncpassword_test_support::{
+    Setup, World,
     fleet::{Fleet, calm, instances},
     rotation::now,
     world::{PATIENCE, quiet},
@@ -344,10 +340,8 @@ async fn stopped_instances_are_waited_for_and_rotate_when_they_run() {
 }
 
 /// Of what is denied, the operator tries one each minute. Such a minute here takes six seconds.
-fn short_minutes(world: &World) -> Settings {
-    let mut settings = world.settings();
-    settings.controller.minute = Duration::from_secs(6);
-    settings
+fn short_minutes(world: &World) -> Setup {
+    Setup { minute: Duration::from_secs(6), ..world.settings().into() }
 }
 
 /// Takes the right to set passwords away, or gives it back.
@@ -440,7 +434,7 @@ async fn a_new_instance_gets_a_password_while_the_fleet_is_at_rest_and_rotates_w
     let operator = world.operator_before(world.settings()).await;
     let (fleet, mut instances) = aged(&world, 2, json!({})).await;
     let before = fleet.status().await;
-    instances.push(super::support::fleet::instance(&world, "added"));
+    instances.push(vncpassword_test_support::fleet::instance(&world, "added"));
     fleet.change(json!({"spec": {"instanceIds": instances}})).await;
     let status = fleet.until_done(3).await;
     assert_eq!(rollout(&status).id, rollout(&before).id, "that is no rollout");

@@ -10,8 +10,7 @@ use kube::api::ListParams;
 use serde_json::json;
 use tokio::time::Instant;
 use vncpassword_emulator::Action;
-
-use super::support::{
+use vncpassword_test_support::{
     World,
     control_plane::ControlPlane,
     fleet::{Fleet, instances, node, provider_id},

@@ -9,13 +9,11 @@ use tokio::time::Instant;
 use vncpassword::api::{ClusterVncPasswordStatus, ConditionType, Reason, VncPassword};
 use vncpassword_emulator::{AccessKey, Action, Fault, Instance};
 
-use super::{
-    identity::credentials_secret,
-    support::{
-        World,
-        fleet::{Fleet, calm, instance, instances, nodes},
-        world::{quiet, until},
-    },
+use super::identity::credentials_secret;
+use vncpassword_test_support::{
+    World,
+    fleet::{Fleet, calm, instance, instances, nodes},
+    world::{quiet, until},
 };
 
 /// Gives an instance a tag, and the region where it is.

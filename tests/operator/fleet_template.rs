@@ -8,8 +8,7 @@ use kube::{
 };
 use serde_json::json;
 use vncpassword::api::{Activation, ROTATE_AT, Reason};
-
-use super::support::{
+use vncpassword_test_support::{
     World,
     fleet::{Fleet, instances},
     world::quiet,

@@ -11,16 +11,13 @@ use vncpassword::{
     runtime::Settings,
 };
 use vncpassword_emulator::{AccessKey, Action, Fault, Instance, Status};
-
-use super::{
-    replies::{instance_of, let_the_backoff_pass, said, sent, told_once},
-    support::{
-        World,
-        rotation::{
-            age, edit, generated_at, open, record, rotate_now, strong, until_rotated, until_values, version,
-        },
-        world::{PATIENCE, quiet},
+use vncpassword_test_support::{
+    World,
+    observe::{instance_of, let_the_backoff_pass, said, sent, told_once},
+    rotation::{
+        age, edit, generated_at, open, record, rotate_now, strong, until_rotated, until_values, version,
     },
+    world::{PATIENCE, quiet},
 };
 
 #[tokio::test(flavor = "multi_thread")]

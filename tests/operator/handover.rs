@@ -12,8 +12,7 @@ use kube::{Api, api::PostParams};
 use serde_json::json;
 use vncpassword::api::Reason;
 use vncpassword_emulator::Instance;
-
-use super::support::{Operator, World, world::quiet};
+use vncpassword_test_support::{Operator, World, world::quiet};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_is_heard_although_secrets_cannot_be_listed() {

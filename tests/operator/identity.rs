@@ -14,10 +14,12 @@ use vncpassword::{
     runtime::Settings,
 };
 use vncpassword_emulator::{AccessKey, Action, Fault, Instance, OidcTrust, Role};
-
-use super::{
-    replies::{instance_of, let_the_backoff_pass, said, sent, told_once},
-    support::{Operator, World, operator::Variables, rotation::generated_at, world::quiet},
+use vncpassword_test_support::{
+    Operator, Setup, World,
+    observe::{instance_of, let_the_backoff_pass, said, sent, told_once},
+    operator::Variables,
+    rotation::generated_at,
+    world::quiet,
 };
 
 /// The operator's own identity is for nobody here.
@@ -333,7 +335,7 @@ async fn a_thousand_objects_that_start_together_ask_for_credentials_once_an_iden
     let mut settings = world.settings();
     settings.controller.namespaces.push(tenant.namespace.clone());
     settings.namespace = "vncpassword-system".to_owned();
-    let operator = Operator::start_as(world.config(), settings, variables);
+    let operator = Operator::start(world.config(), Setup { variables, ..settings.into() });
     for number in 0..OBJECTS {
         world.until_console(&format!("i-own{number}"), "Abc123").await;
         world.until_console(&format!("i-theirs{number}"), "Abc123").await;
@@ -363,7 +365,7 @@ async fn a_provider_that_fails_is_named_and_objects_recover_when_it_works() {
     ]);
     world.secret("a", "Abc123").await;
     let instance = world.object("a").await;
-    let operator = Operator::start_as(world.config(), world.settings(), variables);
+    let operator = Operator::start(world.config(), Setup { variables, ..world.settings().into() });
     let status = world.until_stalled("a", Reason::InvalidCredentials).await;
     let message = &status.condition(ConditionType::Stalled).unwrap().message;
     assert!(message.contains("oidc") && message.contains("Expired"), "{message}");

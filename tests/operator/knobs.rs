@@ -7,13 +7,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
 use vncpassword_emulator::{Action, Fault, Instance, Status};
-
-use super::{
-    replies::{
+use vncpassword_test_support::{
+    World,
+    observe::{
         attempts, events, instance_of, is_after, object_at, pending, rewrite_status, said, seconds_between,
         sent, told_once,
     },
-    support::{World, world::quiet},
+    world::quiet,
 };
 
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;

@@ -7,8 +7,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Api;
 use serde_json::json;
 use vncpassword::runtime::{LEASE, Settings};
-
-use super::support::{
+use vncpassword_test_support::{
     Operator, World,
     world::{quiet, until},
 };

@@ -12,9 +12,8 @@ use vncpassword::{
     runtime::Settings,
 };
 use vncpassword_emulator::{Action, Entry, Fault, Instance, Options};
-
-use super::support::{
-    World,
+use vncpassword_test_support::{
+    Setup, World,
     world::{PATIENCE, quiet},
 };
 
@@ -113,9 +112,8 @@ async fn one_throttled_reply_that_others_caused_costs_a_crowd_few_minutes() {
     const MINUTE: Duration = Duration::from_secs(10);
     const OBJECTS: usize = 300;
     let world = World::with(Options { minute: MINUTE, ..Options::default() }).await;
-    let settings = world.settings();
-    let controller = vncpassword::controller::Config { minute: MINUTE, ..settings.controller };
-    let operator = world.operator_before(Settings { controller, ..settings }).await;
+    let setup = Setup { minute: MINUTE, ..world.settings().into() };
+    let operator = world.operator_before(setup).await;
     world.cloud().set_limit(MODIFY, Some(400));
     world.cloud().inject(Fault::throttled(None).on(MODIFY).times(1));
     crowd(&world, OBJECTS).await;

@@ -3,6 +3,7 @@
 
 mod adoption;
 mod api_server_faults;
+mod barrier;
 mod canary;
 mod claims;
 mod clock;
@@ -41,7 +42,6 @@ mod secrets;
 mod settle;
 mod silence;
 mod status;
-mod support;
 mod telemetry;
 mod tenant;
 mod unrest;

@@ -10,16 +10,13 @@ use vncpassword::{
     runtime::Settings,
 };
 use vncpassword_emulator::{Action, Fault, Instance, Reply, Status};
-
-use super::{
-    replies::{instance_of, let_the_backoff_pass, said, sent},
-    support::{
-        World,
-        rotation::{
-            age, edit, generated_at, open, record, rotate_now, strong, until_rotated, until_values, version,
-        },
-        world::{PATIENCE, quiet},
+use vncpassword_test_support::{
+    World,
+    observe::{instance_of, let_the_backoff_pass, said, sent},
+    rotation::{
+        age, edit, generated_at, open, record, rotate_now, strong, until_rotated, until_values, version,
     },
+    world::{PATIENCE, quiet},
 };
 
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;

@@ -14,8 +14,7 @@ use vncpassword::{
     controller::Config,
     runtime::Settings,
 };
-
-use super::support::{Operator, World, operator::Requests, relay::Relay, world::until};
+use vncpassword_test_support::{Operator, Setup, World, operator::Requests, relay::Relay, world::until};
 
 /// Lets the operator of a test act in a namespace.
 async fn grant(world: &World, namespace: &str) {
@@ -53,13 +52,13 @@ async fn a_namespace_that_may_not_be_read_holds_up_no_other_and_is_served_when_i
     let other = World::new().await;
     let gone = format!("{}-gone", world.namespace);
     grant(&world, &world.namespace).await;
-    let address = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let mut config = world.config();
     config.auth_info.impersonate = Some(user(&world));
     let namespaces = vec![world.namespace.clone(), other.namespace.clone(), gone.clone()];
     let settings = world.settings();
     let controller = Config { namespaces, fleets: false, ..settings.controller };
-    let operator = Operator::start(config, Settings { controller, http_addr: address, ..settings });
+    let operator = Operator::start(config, Settings { controller, ..settings });
+    let address = operator.address();
 
     let instance = world.generated("a", json!({})).await;
     world.until_ready("a").await;
@@ -94,14 +93,14 @@ async fn a_namespace_that_may_not_be_read_holds_up_no_other_and_is_served_when_i
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_cannot_be_listed_holds_up_no_other() {
     let (world, other) = (World::new().await, World::new().await);
-    let address = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let settings = world.settings();
     let namespaces = vec![world.namespace.clone(), other.namespace.clone()];
     let controller = Config { namespaces, fleets: false, ..settings.controller };
     let faults = Requests::default();
     faults.lose_all(&format!("/namespaces/{}/secrets", other.namespace));
-    let settings = Settings { controller, http_addr: address, ..settings };
-    let operator = Operator::start_with(world.config(), settings, faults);
+    let settings = Settings { controller, ..settings };
+    let operator = Operator::start(world.config(), Setup { requests: faults, ..settings.into() });
+    let address = operator.address();
 
     world.generated("a", json!({})).await;
     // It is waited for at first: most failures pass.

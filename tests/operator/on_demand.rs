@@ -4,14 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use vncpassword::api::{ConditionStatus, ConditionType, ROTATE_AT, Reason};
 use vncpassword_emulator::{Fault, Instance};
-
-use super::{
-    replies::{instance_of, object_at, rewrite_status, said, sent, told_once},
-    support::{
-        Operator, World,
-        rotation::{age, age_status, now, record, rotate_at, rotate_now, until_rotated, version},
-        world::quiet,
-    },
+use vncpassword_test_support::{
+    Operator, World,
+    observe::{instance_of, object_at, rewrite_status, said, sent, told_once},
+    rotation::{age, age_status, now, record, rotate_at, rotate_now, until_rotated, version},
+    world::quiet,
 };
 
 const LONG: SignedDuration = SignedDuration::from_mins(5);

@@ -23,8 +23,7 @@ use tokio::{
 };
 use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus};
 use vncpassword_emulator::{AccessKey, Action, Emulator, Fault, Instance, Options};
-
-use super::support::{
+use vncpassword_test_support::{
     World,
     control_plane::{ControlPlane, config, shared_kubeconfig},
     world::PATIENCE,

@@ -15,8 +15,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use vncpassword::{api::VncPassword, controller::Config, runtime::Settings};
-
-use super::support::{
+use vncpassword_test_support::{
     World,
     control_plane::ControlPlane,
     fleet::{self, Fleet},

@@ -11,14 +11,11 @@ use vncpassword::{
     runtime::Settings,
 };
 use vncpassword_emulator::{Action, Entry, Fault, Instance};
-
-use super::{
-    replies::{events, instance_of, rewrite_status, said, sent, told_once},
-    support::{
-        World,
-        rotation::{age, edit, generated_at, now, record, rotate_now, until_rotated},
-        world::quiet,
-    },
+use vncpassword_test_support::{
+    World,
+    observe::{events, instance_of, rewrite_status, said, sent, told_once},
+    rotation::{age, edit, generated_at, now, record, rotate_now, until_rotated},
+    world::quiet,
 };
 
 const SETTLE: Duration = Duration::from_secs(4);

@@ -24,8 +24,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
-
-use super::support::{World, control_plane::shared_kubeconfig, rotation::open, world::until};
+use vncpassword_test_support::{World, control_plane::shared_kubeconfig, rotation::open, world::until};
 
 fn message(status: &VncPasswordStatus, type_: ConditionType) -> &str {
     &status.condition(type_).unwrap().message

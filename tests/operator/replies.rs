@@ -4,22 +4,21 @@
 use std::{net::TcpListener, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::{api::events::v1::Event, apimachinery::pkg::apis::meta::v1::Time};
-use kube::{
-    Api,
-    api::{ListParams, PostParams},
-};
 use serde_json::json;
 use tokio::time::Instant;
 use vncpassword::{
-    api::{ConditionStatus, ConditionType, FIELD_MANAGER, Reason, Retry, VncPasswordStatus},
+    api::{ConditionStatus, ConditionType, Reason},
     ecs::Endpoint,
 };
 use vncpassword_emulator::{AccessKey, Action, Emulator, Entry, Fault, Garbage, Instance, Options};
 
 use super::identity::{credentials_secret, object_with_credentials};
-use super::support::{
-    Operator, World,
+use vncpassword_test_support::{
+    Operator, Setup, World,
+    observe::{
+        attempts, events, instance_of, is_after, let_the_backoff_pass, object_at, pending, rewrite_status,
+        said, seconds_between, sent, told_once,
+    },
     operator::access_key,
     rotation::rotate_now,
     world::{PATIENCE, quiet},
@@ -27,118 +26,11 @@ use super::support::{
 
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;
 
-/// The instance that [`World::object`] names.
-pub(super) fn instance_of(world: &World, name: &str) -> String {
-    format!("i-{}{}", world.namespace.replace('-', ""), name.replace('-', ""))
-}
-
 /// Makes an object whose value is Abc123, at an instance whose calls meet this fault.
 async fn spoilt(world: &World, name: &str, fault: Fault) -> String {
     world.cloud().inject(fault.on(MODIFY).instance(instance_of(world, name)));
     world.secret(name, "Abc123").await;
     world.object(name).await
-}
-
-/// Makes an object whose value is Abc123, at an instance like this one; returns the instance's id.
-pub(super) async fn object_at(world: &World, name: &str, instance: Instance) -> String {
-    let id = instance_of(world, name);
-    let region = instance.region_id.clone();
-    world.cloud().put_instance(Instance { id: id.clone(), ..instance });
-    world.secret(name, "Abc123").await;
-    let spec = json!({"instanceId": id, "regionId": region, "secretRef": {"name": name}});
-    world.object_with(name, spec).await;
-    id
-}
-
-/// `Ready`, and the reasons of `Reconciling` and `Stalled`.
-pub(super) fn said(status: &VncPasswordStatus) -> (ConditionStatus, Option<Reason>, Option<Reason>) {
-    (status.ready(), status.reason(ConditionType::Reconciling), status.reason(ConditionType::Stalled))
-}
-
-pub(super) fn attempts(status: &VncPasswordStatus) -> Option<i32> {
-    status.retry.as_ref()?.attempts
-}
-
-/// What is left of failed attempts. Until when a lost call may still arrive is no failure, and may stay.
-pub(super) fn pending(status: &VncPasswordStatus) -> Option<&Retry> {
-    let settled =
-        Retry { unsettled_until: status.retry.as_ref()?.unsettled_until.clone(), ..Retry::default() };
-    status.retry.as_ref().filter(|retry| **retry != settled)
-}
-
-/// Seconds from the last failure to the next attempt.
-pub(super) fn delay(status: &VncPasswordStatus) -> Option<i64> {
-    let retry = status.retry.as_ref()?;
-    let (next, failed) = (retry.next_attempt_time.as_ref()?, retry.last_failure_time.as_ref()?);
-    Some(next.0.as_second() - failed.0.as_second())
-}
-
-/// Whether the next attempt is that many seconds after the last failure, of which the jitter may take a fifth off.
-pub(super) fn is_after(status: &VncPasswordStatus, seconds: i64) -> bool {
-    delay(status).is_some_and(|delay| (seconds * 4 / 5..=seconds).contains(&delay))
-}
-
-/// Changes the status in the operator's name, which is how these tests let hours pass.
-pub(super) async fn rewrite_status(world: &World, name: &str, change: impl Fn(&mut VncPasswordStatus)) {
-    loop {
-        let mut object = world.objects().get(name).await.unwrap();
-        change(object.status.as_mut().unwrap());
-        let parameters =
-            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match world.objects().replace_status(name, &parameters, &object).await {
-            Err(kube::Error::Api(conflict)) if conflict.code == 409 => {}
-            written => return drop(written.unwrap()),
-        }
-    }
-}
-
-/// Makes the next attempt due now.
-pub(super) async fn let_the_backoff_pass(world: &World, name: &str) {
-    let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap());
-    rewrite_status(world, name, |status| {
-        if let Some(retry) = &mut status.retry {
-            retry.next_attempt_time = Some(now.clone());
-        }
-    })
-    .await;
-}
-
-/// Waits for an event of that reason; returns all of them: type and note.
-pub(super) async fn events(world: &World, name: &str, reason: &str) -> Vec<(String, String)> {
-    let events: Api<Event> = Api::namespaced(world.client.clone(), &world.namespace);
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let mut found = events.list(&ListParams::default()).await.unwrap().items;
-        found.retain(|event| {
-            event.reason.as_deref() == Some(reason)
-                && event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(name)
-        });
-        if !found.is_empty() {
-            let told = |event: Event| (event.type_.unwrap_or_default(), event.note.unwrap_or_default());
-            return found.into_iter().map(told).collect();
-        }
-        assert!(Instant::now() < deadline, "no event {reason} about {name} in time");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Asserts that exactly one event of that reason was told; returns its note.
-pub(super) async fn told_once(world: &World, name: &str, type_: &str, reason: Reason) -> String {
-    let told = events(world, name, reason.as_str()).await;
-    assert_eq!(told.len(), 1, "{name}: {told:?}");
-    let (of, note) = told.into_iter().next().unwrap();
-    assert_eq!(of, type_, "{name}: {note}");
-    assert!(!note.contains("An injected fault"), "{name}: the server's message is shown: {note}");
-    note
-}
-
-/// The passwords that these calls carried.
-pub(super) fn sent(calls: &[Entry]) -> Vec<&str> {
-    calls.iter().map(|call| call.vnc_password.as_deref().unwrap_or_default()).collect()
-}
-
-pub(super) fn seconds_between(first: &Entry, second: &Entry) -> f64 {
-    second.at.duration_since(first.at).as_secs_f64()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -587,7 +479,10 @@ async fn without_credentials_nobody_is_called() {
     world.object("a").await;
     let table = [("", "", Reason::CredentialsNotFound), ("half", "", Reason::InvalidCredentials)];
     for (id, secret, reason) in table {
-        let operator = Operator::start_as(world.config(), world.settings(), access_key(id, secret));
+        let operator = Operator::start(
+            world.config(),
+            Setup { variables: access_key(id, secret), ..world.settings().into() },
+        );
         let status = world.until_stalled("a", reason).await;
         assert_eq!(said(&status), (ConditionStatus::False, None, Some(reason)));
         assert!(is_after(&status, 60), "{status:#?}");
@@ -665,10 +560,9 @@ async fn a_restart_of_the_operator_keeps_the_backoff() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_secret_or_spec_is_acted_on_at_once_however_long_the_backoff() {
     let world = World::new().await;
-    let mut settings = world.settings();
     // None of them is tried for the others.
-    settings.controller.minute = Duration::from_hours(1);
-    let operator = world.operator_before(settings).await;
+    let setup = Setup { minute: Duration::from_hours(1), ..world.settings().into() };
+    let operator = world.operator_before(setup).await;
     let table = ["denied-secret", "denied-spec", "unknown-secret", "unknown-spec"];
     let key = AccessKey::default();
     world.cloud().put_access_key(key.clone().denied(MODIFY));

@@ -9,13 +9,10 @@ use serde_json::json;
 use tokio::time::timeout;
 use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
 use vncpassword_emulator::{Action, Fault, Instance, Status};
-
-use super::{
-    replies::{events, object_at, said, sent, told_once},
-    support::{
-        World,
-        world::{PATIENCE, quiet},
-    },
+use vncpassword_test_support::{
+    World,
+    observe::{events, object_at, said, sent, told_once},
+    world::{PATIENCE, quiet},
 };
 
 /// An instance that was last started in that month of 2025.

@@ -8,8 +8,7 @@ use kube::api::{ListParams, ObjectList};
 use tokio::time::Instant;
 use vncpassword::api::{ConditionStatus, VncPassword};
 use vncpassword_emulator::{Action, Fault};
-
-use super::support::{
+use vncpassword_test_support::{
     World,
     world::{PATIENCE, quiet},
 };

@@ -9,14 +9,11 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
 use vncpassword_emulator::{Action, Instance};
-
-use super::{
-    replies::{rewrite_status, said, sent, told_once},
-    support::{
-        World,
-        rotation::{age, generated_at, now, record, rotate_now, until_rotated, version},
-        world::{PATIENCE, quiet},
-    },
+use vncpassword_test_support::{
+    World,
+    observe::{rewrite_status, said, sent, told_once},
+    rotation::{age, generated_at, now, record, rotate_now, until_rotated, version},
+    world::{PATIENCE, quiet},
 };
 
 /// Asserts that the next turn is the interval after the last rotation, and up to a tenth later.

@@ -10,10 +10,8 @@ use serde_json::{Value, json};
 use vncpassword::api::{ConditionStatus, ConditionType, Reason};
 use vncpassword_emulator::Action;
 
-use super::{
-    crd::{kubectl, kubectl_with},
-    support::{Operator, World, world::until},
-};
+use super::crd::{kubectl, kubectl_with};
+use vncpassword_test_support::{Operator, World, world::until};
 
 /// What is said of every value that is no password, after the words that name it.
 const RULE: &str = "is no VNC password; a VNC password is exactly 6 of A-Z, a-z and 0-9, without the line break that \

@@ -10,8 +10,7 @@ use vncpassword::{
     runtime::Settings,
 };
 use vncpassword_emulator::{Action, Fault, Reply};
-
-use super::support::World;
+use vncpassword_test_support::World;
 
 const SETTLE: Duration = Duration::from_secs(4);
 

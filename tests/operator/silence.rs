@@ -11,8 +11,7 @@ use vncpassword::{
     kube_client::{self, Deadlines, Retries},
     runtime::{LEASE, Settings},
 };
-
-use super::support::{
+use vncpassword_test_support::{
     Operator, World,
     relay::Relay,
     world::{PATIENCE, until},

@@ -15,8 +15,7 @@ use vncpassword::{
     runtime::Settings,
 };
 use vncpassword_emulator::{Action, Fault};
-
-use super::support::{
+use vncpassword_test_support::{
     World,
     control_plane::ControlPlane,
     fleet::{self, Fleet},
@@ -168,14 +167,18 @@ fn of<K: kube::Resource<DynamicType = ()>>() -> kube::core::ApiResource {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_deleted_waits_for_no_time() {
     let world = World::new().await;
-    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-    let operator = world.operator_with(Settings { http_addr: free, ..world.settings() });
+    let operator = world.operator();
     world.generated("drawn", json!({"interval": "720h"})).await;
     let fleet = Fleet::of(&world, &fleet::instances(&world, 1), json!({})).await;
     world.until_ready("drawn").await;
     fleet.until_done(1).await;
     let scheduled = async |queue: &str| {
-        let metrics = reqwest::get(format!("http://{free}/metrics")).await.unwrap().text().await.unwrap();
+        let metrics = reqwest::get(format!("http://{}/metrics", operator.address()))
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
         let line = format!("vncpassword_operator_queue_scheduled{{queue=\"{queue}\"}} ");
         let value = metrics.lines().find_map(|metric| metric.strip_prefix(&*line)).unwrap().to_owned();
         value.parse::<u32>().unwrap()

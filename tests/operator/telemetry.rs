@@ -6,10 +6,8 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::Instant};
 use vncpassword_emulator::Action;
 
-use super::{
-    process::{END, Program},
-    support::{World, collector::Collector, control_plane::shared_kubeconfig},
-};
+use super::process::{END, Program};
+use vncpassword_test_support::{World, collector::Collector, control_plane::shared_kubeconfig};
 
 async fn program(world: &World, variables: &[(&str, &str)]) -> Program {
     Program::run_with(&shared_kubeconfig(), &world.namespace, &world.emulator, variables).await

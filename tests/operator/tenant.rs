@@ -18,14 +18,12 @@ use vncpassword::{
 };
 use vncpassword_emulator::{AccessKey, Action, Instance, Role};
 
-use super::{
-    identity::{claim, credentials_secret, settings_without_ambient},
-    replies::{instance_of, sent},
-    support::{
-        Operator, World,
-        rotation::{age, rotate_now, until_rotated},
-        world::quiet,
-    },
+use super::identity::{claim, credentials_secret, settings_without_ambient};
+use vncpassword_test_support::{
+    Operator, World,
+    observe::{instance_of, sent},
+    rotation::{age, rotate_now, until_rotated},
+    world::quiet,
 };
 
 /// A namespace of the victim, whose identity is the operator's own, and one of a tenant, all served by one operator.

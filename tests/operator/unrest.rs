@@ -9,14 +9,11 @@ use kube::api::DeleteParams;
 use serde_json::json;
 use vncpassword::{api::ConditionStatus, runtime::Settings};
 use vncpassword_emulator::{Action, Fault, Instance, Reply};
-
-use super::{
-    replies::{rewrite_status, said},
-    support::{
-        World,
-        rotation::{edit, generated_at, now, until_values},
-        world::quiet,
-    },
+use vncpassword_test_support::{
+    World,
+    observe::{rewrite_status, said},
+    rotation::{edit, generated_at, now, until_values},
+    world::quiet,
 };
 
 fn settings(world: &World) -> Settings {

@@ -6,16 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
-    runtime::Settings,
+    ecs::Clock,
 };
 use vncpassword_emulator::{Action, Entry, Fault, Instance};
-
-use super::{
-    replies::{attempts, instance_of, is_after, let_the_backoff_pass, object_at, said, told_once},
-    support::{
-        World,
-        world::{PATIENCE, quiet},
-    },
+use vncpassword_test_support::{
+    Setup, World,
+    observe::{attempts, instance_of, is_after, let_the_backoff_pass, object_at, said, told_once},
+    world::{PATIENCE, quiet},
 };
 
 /// By how much the operator's clock is ahead. Only the test below changes it.
@@ -27,10 +24,8 @@ fn clock() -> Timestamp {
     Timestamp::now() + SignedDuration::from_secs(AHEAD.load(SeqCst))
 }
 
-fn settings(world: &World) -> Settings {
-    let mut settings = world.settings();
-    settings.cloud.ecs.clock = clock;
-    settings
+fn setup(world: &World) -> Setup {
+    Setup { clock: Clock::new(clock), ..world.settings().into() }
 }
 
 /// Waits for an instance poll after that call.
@@ -42,7 +37,7 @@ async fn polled_after(world: &World, call: &Entry) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_refuses_for_an_hour_while_it_runs_counts_as_one_without_vnc() {
     let world = World::new().await;
-    let operator = world.operator_before(settings(&world)).await;
+    let operator = world.operator_before(setup(&world)).await;
     let refusal = Fault::error(403, "IncorrectInstanceStatus").on(Action::ModifyInstanceVncPasswd);
     let refusal = world.cloud().inject(refusal.instance(instance_of(&world, "a")));
     let instance = object_at(&world, "a", Instance::default()).await;
@@ -75,7 +70,7 @@ async fn an_instance_that_refuses_for_an_hour_while_it_runs_counts_as_one_withou
     // The next process has only the status.
     operator.stop().await;
     let last = world.cloud().journal().pop().unwrap();
-    let operator = world.operator_before(settings(&world)).await;
+    let operator = world.operator_before(setup(&world)).await;
     polled_after(&world, &last).await;
     quiet(1).await;
     assert_eq!(world.calls(&instance).len(), made, "no call before the hour is over");

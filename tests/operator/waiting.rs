@@ -1,25 +1,19 @@
 //! Objects whose instance is in a state that takes no password: looked at together, and served when it is ready.
 
-use std::{net::TcpListener, time::Duration};
+use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
-use vncpassword::{
-    api::{ConditionStatus, Reason},
-    runtime::Settings,
-};
+use vncpassword::api::{ConditionStatus, Reason};
 use vncpassword_emulator::{AccessKey, Action, Entry, Fault, Instance, Status};
-
-use super::{
-    replies::{
+use vncpassword_test_support::{
+    World,
+    observe::{
         attempts, delay, events, instance_of, is_after, let_the_backoff_pass, object_at, said,
         seconds_between, sent, told_once,
     },
-    support::{
-        World,
-        world::{PATIENCE, quiet},
-    },
+    world::{PATIENCE, quiet},
 };
 
 const LOOK: Action = Action::DescribeInstances;
@@ -37,8 +31,8 @@ async fn look_after(world: &World, call: &Entry) -> Entry {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_instance_is_looked_at_until_it_runs_and_then_gets_its_password() {
     let world = World::new().await;
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let operator = world.operator_with(Settings { http_addr: address, ..world.settings() });
+    let operator = world.operator();
+    let address = operator.address();
     let probe = async |path: &str| {
         let reply = reqwest::get(format!("http://{address}/{path}")).await.ok()?.error_for_status().ok()?;
         reply.text().await.ok()

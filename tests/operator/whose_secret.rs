@@ -13,14 +13,11 @@ use vncpassword::{
     runtime::{Lease, Settings},
 };
 use vncpassword_emulator::{Action, Instance, Status};
-
-use super::{
-    replies::{instance_of, let_the_backoff_pass, said, sent, told_once},
-    support::{
-        Operator, World,
-        rotation::{edit, generated_at, open, record, rotate_now, until_rotated, until_values, version},
-        world::quiet,
-    },
+use vncpassword_test_support::{
+    Operator, World,
+    observe::{instance_of, let_the_backoff_pass, said, sent, told_once},
+    rotation::{edit, generated_at, open, record, rotate_now, until_rotated, until_values, version},
+    world::quiet,
 };
 
 /// The usual ones, with a `--settle` that tests can wait for.

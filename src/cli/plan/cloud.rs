@@ -7,7 +7,7 @@ use crate::{
     api::Tag,
     cli::{Error, known::Known, prose::printable},
     controller::Cloud,
-    ecs::{self, Instance, Region, client::MAX_DESCRIBED, credentials::SessionName},
+    ecs::{self, Clock, Instance, Region, client::MAX_DESCRIBED, credentials::SessionName},
     rotation::fleet::carries,
     runtime::{CloudArgs, CloudSettings, cloud},
 };
@@ -30,7 +30,7 @@ pub async fn ask(
     let settings = CloudSettings::try_from(arguments).map_err(|error| Error::Usage(error.to_string()))?;
     let own = settings.region.clone();
     let session = SessionName::of(None, "kubectl-vncpassword");
-    let cloud = match cloud(settings, lookup, session) {
+    let cloud = match cloud(settings, Clock::default(), lookup, session) {
         Ok(cloud) => cloud,
         Err(error) => return Ok(Some(Known::Failed(error.to_string()))),
     };

@@ -77,7 +77,11 @@ struct Caller {
 
 impl Caller {
     fn new(config: Config, provider: Arc<dyn Provider>) -> Self {
-        let client = Client::new(config).unwrap();
+        Self::at(config, provider, Clock::default())
+    }
+
+    fn at(config: Config, provider: Arc<dyn Provider>, clock: Clock) -> Self {
+        let client = Client::new(config, clock).unwrap();
         let cache = Cache::new(provider, client.clock().clone());
         Self { client, identity: Identity::new("tested", Arc::new(cache)) }
     }
@@ -322,8 +326,8 @@ async fn every_reply_teaches_the_servers_time() {
         http(400, "date: Wed, 01 May 2024 13:00:00 GMT\r\n", r#"{"Code":"InvalidTimeStamp.Expired"}"#);
     let accepted = || Act::Send(http(200, "", ACCEPTED));
     let server = Server::start([Act::Send(refusal), accepted(), accepted()]).await;
-    let config = Config { clock: local, ..config(&server.url()) };
-    let client = Caller::new(config, Arc::new(Canaries::default()));
+    let provider = Arc::new(Canaries::default());
+    let client = Caller::at(config(&server.url()), provider, Clock::new(local));
     let clock = client.client.clock().clone();
     let before = clock.dated();
     let _ = client.modify("Abc123", before.at()).await;

@@ -14,7 +14,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn limiter() -> Limiter {
-    Limiter::new(Rates::default(), Clock::new(Timestamp::now))
+    Limiter::new(Rates::default(), Clock::default(), Duration::from_mins(1))
 }
 
 fn asker(name: &str) -> Asker {
@@ -109,7 +109,7 @@ fn a_first_call_that_comes_too_early_by_the_clouds_clock_costs_two_seconds() {
 fn minutes_are_those_of_the_clouds_clock() {
     let clock = Clock::new(|| Timestamp::from_second(1000).unwrap());
     clock.learn(b"Thu, 01 Jan 1970 00:17:10 GMT");
-    let limiter = Limiter::new(Rates::default(), clock);
+    let limiter = Limiter::new(Rates::default(), clock, Duration::from_mins(1));
     // 1000 here is 1030 there, half a minute before the hour's eighteenth.
     assert_eq!(throttle(&limiter, "a", None, at(1000)), at(1050));
 }
@@ -152,7 +152,7 @@ fn each_of_a_crowd_is_told_a_time_of_its_own_and_keeps_it() {
 fn a_ceiling_is_what_the_user_says() {
     let mut rates = Rates::default();
     rates.add("ModifyInstanceVncPasswd=60/min").unwrap();
-    let limiter = Limiter::new(rates, Clock::new(Timestamp::now));
+    let limiter = Limiter::new(rates, Clock::default(), Duration::from_mins(1));
     let begun = (0..600).filter(|step| {
         let now = at(60) + SignedDuration::from_millis(step * 100);
         let ticket = limiter.admit(ROUTE, &asker(&step.to_string()), now);
@@ -166,7 +166,7 @@ fn a_ceiling_is_what_the_user_says() {
 
 #[test]
 fn a_minute_can_be_shorter_for_a_test() {
-    let limiter = limiter().with_minutes_of(Duration::from_secs(6));
+    let limiter = Limiter::new(Rates::default(), Clock::default(), Duration::from_secs(6));
     pass(&limiter, 60, at(20));
     assert_eq!(throttle(&limiter, "a", None, at(21)), at(24));
     assert_eq!(limiter.spacing(ROUTE, at(21)), Some(Duration::from_secs(6) / 60));

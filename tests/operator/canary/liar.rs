@@ -15,8 +15,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
-
-use crate::support::World;
+use vncpassword_test_support::World;
 
 /// Names of Secrets, and what becomes of an answer that holds the Secret of that name.
 pub const LIES: [(&str, Lie); 11] = [

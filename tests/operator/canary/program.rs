@@ -13,8 +13,7 @@ use tokio::{
     process::{Child, Command},
     time::Instant,
 };
-
-use crate::support::{World, collector::Collector, world::PATIENCE};
+use vncpassword_test_support::{World, collector::Collector, world::PATIENCE};
 
 /// Id of the access key, its secret and its token. They hold characters that are encoded in queries.
 pub const ACCESS_KEY_ID: &str = "STS.NXmqKwZyVtRgHjUk";

@@ -26,7 +26,7 @@ impl ControlPlane {
     /// Starts one with more arguments of the script.
     pub fn start_with(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/control-plane.sh");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hack/control-plane.sh");
         let mut child = Command::new(script)
             .arg("run")
             .args(arguments)
@@ -43,7 +43,6 @@ impl ControlPlane {
     }
 
     /// Says a command such as `stop apiserver`, and waits until it is done.
-    #[allow(dead_code, reason = "for tests that take the API server away")]
     pub fn say(&mut self, command: &str) {
         writeln!(self.input, "{command}").unwrap();
         let mut line = String::new();
@@ -52,7 +51,6 @@ impl ControlPlane {
     }
 
     /// Every request, one a line, where `--audit` was asked for.
-    #[allow(dead_code, reason = "for tests that look at requests")]
     pub fn audit_log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("state/audit.log")).unwrap()
     }

@@ -18,17 +18,44 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tower::{BoxError, Layer, Service};
 use vncpassword::{
     controller::{self, Ambient},
-    ecs::{self, Endpoint, Rates, Region},
+    ecs::{self, Clock, Endpoint, Rates, Region},
     kube_client::{self, Deadlines, Retries},
-    runtime::{CloudSettings, Lease, Settings, Shutdown, StartError, Stop, run},
+    runtime::{CloudSettings, Environment, Lease, Settings, Shutdown, StartError, Stop, listen, run},
 };
 use vncpassword_emulator::AccessKey;
+
+use crate::{World, barrier};
 
 /// A running operator.
 pub struct Operator {
     requests: Requests,
+    address: SocketAddr,
     stop: Stop,
     task: JoinHandle<Result<(), StartError>>,
+}
+
+/// How an operator starts. Made of its settings, all else is as in production.
+pub struct Setup {
+    pub settings: Settings,
+    /// Its environment.
+    pub variables: Variables,
+    /// Faults from its first request on.
+    pub requests: Requests,
+    pub clock: Clock,
+    /// How long the minute is in which the cloud counts calls.
+    pub minute: Duration,
+}
+
+impl From<Settings> for Setup {
+    fn from(settings: Settings) -> Self {
+        Self {
+            settings,
+            variables: access_key(AccessKey::DEFAULT_ID, AccessKey::DEFAULT_SECRET),
+            requests: Requests::default(),
+            clock: Clock::default(),
+            minute: Duration::from_mins(1),
+        }
+    }
 }
 
 /// Requests to the API server: method and path, without watches and lists.
@@ -44,7 +71,6 @@ pub struct Requests {
 
 /// Which requests a fault hits: reads or writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "some binaries inject no faults")]
 pub enum Access {
     Read,
     Write,
@@ -78,11 +104,10 @@ pub struct Held {
     end: oneshot::Sender<bool>,
 }
 
-#[allow(dead_code, reason = "some binaries hold nothing")]
 impl Held {
     /// Waits until there is one to hold: a request that was made, or a reply that has come.
     pub async fn arrived(&mut self) {
-        let arrived = tokio::time::timeout(super::world::PATIENCE, &mut self.arrived).await;
+        let arrived = tokio::time::timeout(crate::world::PATIENCE, &mut self.arrived).await;
         arrived.expect("no such request in time").unwrap();
     }
 
@@ -111,7 +136,6 @@ impl Holding {
     }
 }
 
-#[allow(dead_code, reason = "some binaries inject no faults")]
 impl Requests {
     pub fn all(&self) -> Vec<(Method, String)> {
         self.noted.lock().unwrap().clone()
@@ -267,7 +291,6 @@ pub fn settings(namespace: &str, emulator: &str) -> Settings {
             settle: Duration::from_secs(16 * 60),
             allow_reboot: false,
             rates: Rates::default(),
-            minute: Duration::from_secs(60),
             ambient: Ambient::Everywhere,
             lease: Lease::alone(),
             namespaces: vec![namespace.to_owned()],
@@ -310,31 +333,52 @@ pub fn access_key(id: &str, secret: &str) -> Variables {
 }
 
 impl Operator {
-    /// Starts one with the emulator's well-known key.
-    pub fn start(config: kube::Config, settings: Settings) -> Self {
-        Self::start_with(config, settings, Requests::default())
-    }
-
-    /// The same, with faults from its first request on.
-    pub fn start_with(config: kube::Config, settings: Settings, faults: Requests) -> Self {
-        let key = access_key(AccessKey::DEFAULT_ID, AccessKey::DEFAULT_SECRET);
-        Self::start_in(config, settings, key, faults)
-    }
-
-    /// Starts one in this environment.
-    pub fn start_as(config: kube::Config, settings: Settings, variables: Variables) -> Self {
-        Self::start_in(config, settings, variables, Requests::default())
-    }
-
-    fn start_in(config: kube::Config, settings: Settings, variables: Variables, requests: Requests) -> Self {
+    /// Starts one, by default with the emulator's well-known key.
+    pub fn start(config: kube::Config, setup: impl Into<Setup>) -> Self {
+        let Setup { settings, variables, requests, clock, minute } = setup.into();
         let client = kube_client::builder(config, Deadlines::default(), Retries::Never)
             .unwrap()
             .with_layer(&requests)
             .build();
+        let listener = listen(settings.http_addr).unwrap();
+        let address = listener.local_addr().unwrap();
+        let lookup = move |name: &str| variables.0.get(name).map(Into::into);
+        let environment = Environment { client, listener, clock, minute, lookup };
         let (stop, shutdown) = Shutdown::new();
-        let task =
-            tokio::spawn(run(settings, client, move |name| variables.0.get(name).map(Into::into), shutdown));
-        Self { requests, stop, task }
+        let task = tokio::spawn(run(settings, environment, shutdown));
+        Self { requests, address, stop, task }
+    }
+
+    /// Where its probes and its metrics are.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The value of a metric, named with its labels as they are written; none where it is not there.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let reply = reqwest::get(format!("http://{}/metrics", self.address)).await.unwrap();
+        let text = reply.text().await.unwrap();
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        values.next().map(|value| value.parse().unwrap())
+    }
+
+    /// Waits until it has handled every change of objects and Secrets that was made before, and works on nothing: what it
+    /// does because of them is done. What waits for a time still waits.
+    ///
+    /// One watch brings its events in the order of the changes. So an object of the barrier's own is changed, then the Secret
+    /// that it names, and each time the operator's status of it is awaited; then its queues are idle.
+    pub async fn settled(&self, world: &World) {
+        barrier::pass(world, || async {
+            let queues = ["objects", "fleets", "discoveries"];
+            for gauge in queues.iter().flat_map(|queue| ["depth", "running"].map(|gauge| (gauge, queue))) {
+                let name = format!("vncpassword_operator_queue_{}{{queue=\"{}\"}}", gauge.0, gauge.1);
+                if self.metric(&name).await.is_some_and(|value| value > 0.0) {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
     }
 
     /// What it asked of the API server.

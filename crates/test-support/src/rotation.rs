@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use vncpassword::api::{ROTATE_AT, VncPasswordStatus, WRITABLE};
 use vncpassword_emulator::Instance;
 
-use super::{World, world::PATIENCE};
-use crate::replies::{instance_of, rewrite_status};
+use crate::observe::{instance_of, rewrite_status};
+use crate::{World, world::PATIENCE};
 
 /// The record beside `password`.
 pub async fn record(world: &World, name: &str) -> Value {

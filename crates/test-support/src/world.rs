@@ -22,10 +22,10 @@ use vncpassword::{
 };
 use vncpassword_emulator::{Action, Cloud, Emulator, Entry, Instance, Options};
 
-use super::{
+use crate::{
     Operator,
     control_plane::{ControlPlane, config, shared_kubeconfig},
-    operator,
+    operator::{self, Setup},
 };
 
 /// Longest that a test waits for something that ought to happen.
@@ -37,6 +37,8 @@ pub struct World {
     pub namespace: String,
     pub emulator: Emulator,
     config: kube::Config,
+    /// How many barriers were passed ([`Operator::settled`]).
+    pub(crate) barriers: AtomicU32,
 }
 
 impl World {
@@ -56,7 +58,6 @@ impl World {
     }
 
     /// On a control plane of its own, for what would disturb other tests.
-    #[allow(dead_code, reason = "for tests that take servers away")]
     pub async fn on(plane: &ControlPlane) -> Self {
         let config = config(&plane.kubeconfig()).await;
         let client = Client::try_from(config.clone()).unwrap();
@@ -68,7 +69,7 @@ impl World {
         let object: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
         Api::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
         let emulator = Emulator::start(options).await.unwrap();
-        Self { client, namespace, emulator, config }
+        Self { client, namespace, emulator, config, barriers: AtomicU32::new(0) }
     }
 
     pub fn cloud(&self) -> &Cloud {
@@ -85,15 +86,14 @@ impl World {
         self.operator_with(self.settings())
     }
 
-    pub fn operator_with(&self, settings: Settings) -> Operator {
-        Operator::start(self.config.clone(), settings)
+    pub fn operator_with(&self, setup: impl Into<Setup>) -> Operator {
+        Operator::start(self.config.clone(), setup)
     }
 
     /// Starts an operator and waits until it has listed everything: what is created now is younger than it.
-    pub async fn operator_before(&self, settings: Settings) -> Operator {
-        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-        let operator = self.operator_with(Settings { http_addr: free, ..settings });
-        let ready = format!("http://{free}/readyz");
+    pub async fn operator_before(&self, setup: impl Into<Setup>) -> Operator {
+        let operator = self.operator_with(setup);
+        let ready = format!("http://{}/readyz", operator.address());
         let deadline = Instant::now() + PATIENCE;
         while !reqwest::get(&ready).await.is_ok_and(|reply| reply.status().is_success()) {
             assert!(Instant::now() < deadline, "the operator is not ready in time");

@@ -22,7 +22,7 @@ use vncpassword::api::{
 };
 use vncpassword_emulator as emulator;
 
-use super::{World, world::PATIENCE};
+use crate::{World, world::PATIENCE};
 
 /// Where Events about fleets are.
 const EVENTS: &str = "default";
