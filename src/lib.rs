@@ -14,6 +14,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod cloud;
 pub mod controller;
 pub mod ecs;
 pub mod kube_client;

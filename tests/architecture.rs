@@ -54,7 +54,7 @@ fn the_cloud_client_knows_no_kubernetes() {
 
 #[test]
 fn each_room_knows_only_the_rooms_below_it() {
-    let rooms = ["api", "rotation", "ecs", "controller", "kube_client", "runtime", "cli"];
+    let rooms = ["api", "rotation", "ecs", "cloud", "controller", "kube_client", "runtime", "cli"];
     let may_know: &[(&str, &[&str])] =
         &[("api", &[]), ("rotation", &["api"]), ("ecs", &["rotation"]), ("kube_client", &[])];
     for (room, known) in may_know {

@@ -57,7 +57,8 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     api::STATUS_CONTESTED,
-    ecs::{self, Action, Asker, Limiter, Lookout, Region, Route},
+    cloud::InstancePoller,
+    ecs::{self, Action, Asker, Limiter, Region, Route},
     rotation::{
         self, Note,
         facts::{Access, FingerprintKey, Owner, Unsettled},
@@ -133,7 +134,7 @@ struct Context {
     identities: Identities,
     limiter: Arc<Limiter>,
     denied: DeniedGroups,
-    lookout: Lookout,
+    instance_poller: InstancePoller,
     /// How many new objects may wait for their first poll within a reconcile. For the others it ends, and comes again.
     poll_permits: Semaphore,
     config: Config,
@@ -183,10 +184,10 @@ pub async fn run(
     let limiter = Arc::new(Limiter::new(config.rates.clone(), ecs.clock().clone(), minute));
     let (events, sender) = Events::new(client.clone(), Arc::clone(&metrics));
     let concurrency = config.concurrency;
-    let lookout = Lookout::new(ecs.clone(), Arc::clone(&limiter));
+    let instance_poller = InstancePoller::new(ecs.clone(), Arc::clone(&limiter));
     let context = Arc::new(Context {
         client,
-        lookout,
+        instance_poller,
         poll_permits: Semaphore::new(concurrency / 2),
         identities: Identities::new(operator, config.ambient.clone(), sts, ecs.clock().clone(), cluster),
         ecs,
@@ -297,7 +298,7 @@ async fn poll_instances(context: Arc<Context>) {
         context.registry.wake_instance(instance);
         context.wake_all(context.registry.woken());
     };
-    context.lookout.run(seen).await;
+    context.instance_poller.run(seen).await;
 }
 
 /// Each second: wakes the objects whose turn has come in the limiter or in a group, and follows the wall clock. Never ends.
@@ -320,7 +321,7 @@ async fn turns(context: Arc<Context>, progress: Progress) {
         if let Some(step) = steps.step(now, Instant::now()) {
             context.clock_stepped(step);
         }
-        // The lookout, which belongs to no namespace, comes by itself.
+        // The instance poller, which belongs to no namespace, comes by itself.
         let called = context.limiter.called_up(now).into_iter().filter(|asker| !asker.namespace.is_empty());
         for Asker { namespace, name } in called {
             context.wake(Key { namespace, name });
@@ -383,7 +384,7 @@ impl Context {
     fn forget_looks(&self, object: &object::Object) {
         let Ok(spec) = &object.spec else { return };
         if !self.identities.has_none(object) {
-            self.lookout.forget(&Identities::name(object), &spec.instance_id);
+            self.instance_poller.forget(&Identities::name(object), &spec.instance_id);
         }
     }
 
@@ -422,7 +423,7 @@ impl Context {
         if !by.is_negative() {
             return;
         }
-        self.lookout.set_back(by);
+        self.instance_poller.set_back(by);
         self.denied.set_back(by);
         self.identities.set_back(by);
         self.fleets.set_back(by);

@@ -185,7 +185,7 @@ impl<'a> Pass<'a> {
         let failed = object.status.retry.as_ref().and_then(|retry| retry.last_failure_time.as_ref());
         let changed = context.identities.changed_at(&object);
         let can_act = matches!(access, Access::Granted | Access::Unread);
-        let poll = context.lookout.latest(&Identities::name(&object), instance);
+        let poll = context.instance_poller.latest(&Identities::name(&object), instance);
         let (inherited, history, unrecorded, failure, secret_paused_until) = context
             .registry
             .remember(&object, |memory| {
@@ -444,12 +444,12 @@ impl<'a> Pass<'a> {
         match (verdict.look.filter(|_| !unseen), &self.region, &self.identity) {
             (Some(due), Some(region), Some(identity)) => {
                 let due = self.polls_open().map_or(due, |opens| opens.max(due));
-                context.lookout.want(identity, instance, region, due, &self.calls());
+                context.instance_poller.want(identity, instance, region, due, &self.calls());
             }
             // It may not use the operator's identity, so it must not end the instance polls of objects that do.
             _ if self.observed.access == Access::AmbientDenied => {}
             _ if self.observed.owner == Owner::This || !context.registry.has_peer(&self.object) => {
-                context.lookout.forget(&Identities::name(&self.object), instance);
+                context.instance_poller.forget(&Identities::name(&self.object), instance);
             }
             // The owner may be waiting for a look of the same identity.
             _ => {}

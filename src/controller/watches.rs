@@ -336,7 +336,7 @@ fn follow_up(context: &Context, change: Change) {
                 context.instances.unsettle(&spec.instance_id, call, now);
             }
             if gone.unclaimed {
-                context.lookout.forget_instance(&spec.instance_id);
+                context.instance_poller.forget_instance(&spec.instance_id);
             }
         }
     }

@@ -11,7 +11,7 @@ use super::{
     endpoint::{Endpoint, Network, Region},
     error::{BuildError, Error},
     identity::Identity,
-    meter::Meter,
+    observer::CallObserver,
     rpc::{Accepted, Call, Rpc, SHORT_REPLY},
     transport::Transport,
     wire,
@@ -40,8 +40,8 @@ pub struct Config {
     /// Time for a whole call, from asking for credentials to the end of the reply. Default: 4 s. A leader relies on it:
     /// renew deadline + this must be less than the lease duration.
     pub timeout: Duration,
-    /// Who is told of each call. Default: nobody.
-    pub meter: Meter,
+    /// What observes the calls. Default: nothing.
+    pub observer: CallObserver,
 }
 
 impl Default for Config {
@@ -51,7 +51,7 @@ impl Default for Config {
             endpoint: None,
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(4),
-            meter: Meter::default(),
+            observer: CallObserver::default(),
         }
     }
 }
@@ -90,8 +90,8 @@ impl Client {
     /// # Errors
     /// [`BuildError`] if there are no root certificates.
     pub fn new(config: Config, clock: Clock) -> Result<Self, BuildError> {
-        let Config { network, endpoint, connect_timeout, timeout, meter } = config;
-        let rpc = Rpc { transport: Transport::new(connect_timeout)?, clock, meter };
+        let Config { network, endpoint, connect_timeout, timeout, observer } = config;
+        let rpc = Rpc { transport: Transport::new(connect_timeout)?, clock, observer };
         Ok(Self(Arc::new(Inner { rpc, network, endpoint, timeout })))
     }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{
     api::RequestId,
+    codes::Subject,
     credentials::{FailureKind, ProviderError, Unusable},
 };
-use crate::rotation::outcome::{Class, Reply, classify_code, classify_error};
 
 /// A cause with nothing secret in it: an error of the HTTP stack that has lost its URL.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -163,19 +163,7 @@ impl Error {
     #[must_use]
     pub fn refuses_identity(&self) -> bool {
         match self {
-            Self::Api { code, http_status, .. } => match classify_code(code, *http_status) {
-                Class::Credentials => true,
-                Class::NotFound => code != "InvalidRegionId.NotFound",
-                Class::Denied => code != "InstanceLockedForSecurity",
-                Class::Accepted
-                | Class::Waiting
-                | Class::Throttled
-                | Class::OutcomeUnknown
-                | Class::Unreachable
-                | Class::InvalidInput
-                | Class::Signing
-                | Class::Refused => false,
-            },
+            Self::Api { .. } => matches!(self.subject(), Subject::Credentials | Subject::Identity),
             Self::Credentials(error) => error.kind == FailureKind::Refused,
             Self::NoCredentials | Self::CredentialsRest { .. } => true,
             Self::Timeout { .. }
@@ -189,19 +177,35 @@ impl Error {
     /// Whether a failed call of STS refuses the identity. Every code does, except those of throttling, of a
     /// server error, and of clock and nonce.
     pub(super) fn failure_kind(&self) -> FailureKind {
-        let Self::Api { code, http_status, retry_after, .. } = self else {
-            return if self.refuses_identity() { FailureKind::Refused } else { FailureKind::Unanswered };
-        };
-        match classify_error(code, *http_status, retry_after.is_some()) {
-            Class::Throttled => FailureKind::Throttled,
-            Class::Credentials | Class::Denied | Class::NotFound | Class::InvalidInput | Class::Refused => {
+        match self.subject() {
+            _ if !matches!(self, Self::Api { .. }) => {
+                if self.refuses_identity() {
+                    FailureKind::Refused
+                } else {
+                    FailureKind::Unanswered
+                }
+            }
+            Subject::RateLimit => FailureKind::Throttled,
+            Subject::Credentials | Subject::Identity | Subject::Request | Subject::Unknown => {
                 FailureKind::Refused
             }
-            Class::Accepted
-            | Class::Waiting
-            | Class::OutcomeUnknown
-            | Class::Unreachable
-            | Class::Signing => FailureKind::Unanswered,
+            Subject::Server | Subject::Signature => FailureKind::Unanswered,
+        }
+    }
+
+    /// Whether the API refused the credentials themselves: the key or the token.
+    #[must_use]
+    pub fn refuses_credentials(&self) -> bool {
+        self.subject() == Subject::Credentials
+    }
+
+    /// What the code of the reply is about; unknown where there is none.
+    fn subject(&self) -> Subject {
+        match self {
+            Self::Api { code, http_status, retry_after, .. } => {
+                Subject::of(code, *http_status, retry_after.is_some())
+            }
+            _ => Subject::Unknown,
         }
     }
 
@@ -210,9 +214,7 @@ impl Error {
     #[must_use]
     pub fn is_throttled(&self) -> bool {
         match self {
-            Self::Api { code, http_status, retry_after, .. } => {
-                classify_error(code, *http_status, retry_after.is_some()) == Class::Throttled
-            }
+            Self::Api { .. } => self.subject() == Subject::RateLimit,
             Self::Credentials(error) => error.kind == FailureKind::Throttled,
             Self::NoCredentials
             | Self::CredentialsRest { .. }
@@ -230,31 +232,6 @@ impl Error {
         match self {
             Self::Api { retry_after, .. } | Self::UnreadableReply { retry_after, .. } => *retry_after,
             _ => None,
-        }
-    }
-}
-
-impl From<&Error> for Reply {
-    fn from(error: &Error) -> Self {
-        match error {
-            Error::Api { code, request_id, http_status, retry_after, .. } => Self::Refused {
-                code: code.clone(),
-                http_status: *http_status,
-                asks_to_wait: retry_after.is_some(),
-                request_id: request_id.as_ref().map(ToString::to_string),
-            },
-            Error::CredentialsRest { code, http_status, .. } => Self::Refused {
-                code: code.clone(),
-                http_status: *http_status,
-                asks_to_wait: false,
-                request_id: None,
-            },
-            Error::Timeout { .. } | Error::Interrupted { .. } | Error::UnreadableReply { .. } => {
-                Self::Unknown
-            }
-            Error::NotSent { .. } | Error::Invalid { .. } => Self::NotSent,
-            Error::NoCredentials => Self::NoCredentials,
-            Error::Credentials(error) => Self::CredentialsFailed(error.to_string()),
         }
     }
 }

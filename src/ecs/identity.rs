@@ -16,7 +16,6 @@ use super::{
     error::Error,
     sts::{CallerIdentity, Sts},
 };
-use crate::rotation::outcome::{Class, classify_code};
 
 /// How long refused credentials rest: less than objects wait that were told so, and the first of them finds out.
 const REST: Duration = Duration::from_secs(45);
@@ -223,11 +222,12 @@ impl Admitted<'_> {
         let Self { identity, credentials } = self;
         let refusal = match result {
             Ok(_) => None,
-            Err(Error::Api { code, http_status, .. }) => Some((code, *http_status)),
+            Err(error @ Error::Api { code, http_status, .. }) => {
+                error.refuses_credentials().then_some((code, *http_status))
+            }
             // Nothing was said of the credentials.
             Err(_) => return,
         };
-        let refusal = refusal.filter(|(code, status)| classify_code(code, *status) == Class::Credentials);
         match refusal {
             Some((code, http_status)) if identity.cache.forget(&credentials) => {
                 let refusal = Refusal { code: code.clone(), http_status };

@@ -32,8 +32,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Clock, Error};
-use crate::rotation::outcome::{Class, classify};
+use super::Clock;
 use gate::Gate;
 pub use pace::Ticket;
 pub use rates::{InvalidRate, Rates};
@@ -101,40 +100,17 @@ const SECOND: Micros = 1_000_000;
 #[cfg(test)]
 const MINUTE: Micros = 60 * SECOND;
 
-/// What the end of a call says of the rate of calls.
+/// What the end of a call means for the rate of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
+pub enum Report {
     /// A reply came that was not throttled.
     Passed,
     /// The outcome is unknown and the reply does not ask to wait, or the call was not made: the rate stays.
     Lost,
-    /// The reply was throttled; how long it asks to wait, where it says so.
-    Throttled(Option<Micros>),
-    /// Whether the call was done is not known, and the reply asks to wait for so long.
-    LostAndThrottled(Micros),
-}
-
-impl Ended {
-    fn of(error: Option<&Error>) -> Self {
-        let Some(error) = error else { return Self::Passed };
-        if error.was_not_made() {
-            return Self::Lost;
-        }
-        let wait = error.retry_after().map(|wait| Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX));
-        match classify(&error.into()) {
-            Class::Throttled => Self::Throttled(wait),
-            Class::OutcomeUnknown => wait.map_or(Self::Lost, Self::LostAndThrottled),
-            Class::Unreachable => Self::Lost,
-            Class::Accepted
-            | Class::Waiting
-            | Class::InvalidInput
-            | Class::NotFound
-            | Class::Denied
-            | Class::Credentials
-            | Class::Signing
-            | Class::Refused => Self::Passed,
-        }
-    }
+    /// The reply was throttled; how long it asks to wait, if it says so.
+    Throttled(Option<Duration>),
+    /// The outcome is unknown, and the reply asks to wait this long.
+    LostAndThrottled(Duration),
 }
 
 /// A clock that shows less than before, by more than this, was set back.
@@ -209,29 +185,29 @@ impl Limiter {
         self.gates().table.values_mut().for_each(|gate| gate.withdraw(asker));
     }
 
-    /// Records how a call ended; `error`: why it failed. Returns when to retry, if the reply closed the gate: a caller that
-    /// was throttled goes first then.
+    /// Records how a call ended. Returns when to retry, if the reply closed the gate: a caller that was throttled goes first
+    /// then.
     pub fn ended(
         &self,
         route: Route<'_>,
         asker: &Asker,
         ticket: Ticket,
-        error: Option<&Error>,
+        report: Report,
         now: Timestamp,
     ) -> Option<Timestamp> {
         let cloud = self.cloud(now);
-        let ended = Ended::of(error);
-        let closed = self.with(route, cloud, |gate| match ended {
-            Ended::Passed => {
+        let micros = |wait: Duration| Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX);
+        let closed = self.with(route, cloud, |gate| match report {
+            Report::Passed => {
                 gate.pace.passed(ticket, cloud);
                 None
             }
-            Ended::Lost => {
+            Report::Lost => {
                 gate.pace.lost(ticket, cloud);
                 None
             }
-            Ended::Throttled(wait) => Some(gate.throttled(asker, ticket, wait, cloud)),
-            Ended::LostAndThrottled(wait) => Some(gate.pace.throttled(ticket, Some(wait), cloud)),
+            Report::Throttled(wait) => Some(gate.throttled(asker, ticket, wait.map(micros), cloud)),
+            Report::LostAndThrottled(wait) => Some(gate.pace.throttled(ticket, Some(micros(wait)), cloud)),
         });
         closed.map(|opens| local(opens, cloud, now))
     }

@@ -9,7 +9,6 @@
 //! | [`signature`] | ACS3-HMAC-SHA256, a pure function |
 //! | [`credentials`] | who we are: the provider trait and the providers |
 //! | [`limiter`] | adapts to what the API lets through, and shares it out fairly |
-//! | [`lookout`] | looks at the instances that are waited for, 100 a call |
 //! | `transport` | one request out, one reply of bounded size in |
 //! | `reply` | from the bytes of a reply to accepted, refused or unreadable |
 //! | `wire` | from the JSON of an accepted reply to the types of `api` |
@@ -17,20 +16,21 @@
 //! | [`identity`] | who calls, and whether the cloud takes that |
 //! | [`sts`] | the API that issues temporary credentials |
 //! | `rpc` | one call, signed or not, whatever the API |
-//! | [`meter`] | what became of each call, for whoever counts |
+//! | [`observer`] | reports each call, for metrics |
+//! | [`codes`] | error codes, as far as the client acts on them |
 //! | `mask` | keeps secrets out of the debug log |
 
 pub mod api;
 pub mod client;
 pub mod clock;
+pub mod codes;
 pub mod credentials;
 pub mod endpoint;
 pub mod error;
 pub mod identity;
 pub mod limiter;
-pub mod lookout;
 mod mask;
-pub mod meter;
+pub mod observer;
 mod reply;
 mod rpc;
 pub mod signature;
@@ -48,7 +48,6 @@ pub use endpoint::{Endpoint, InvalidEndpoint, InvalidRegion, Network, Region};
 pub use error::{BuildError, Error, UNRECOGNIZED_CODE, Unreadable};
 pub use identity::{Identity, Standing};
 pub use limiter::{Action, Asker, Limiter, Rates, Route};
-pub use lookout::Lookout;
-pub use meter::{Made, Meter};
+pub use observer::{CallObserver, CallRecord};
 pub use rpc::{CALL_SPANS, Rpc};
 pub use sts::Sts;

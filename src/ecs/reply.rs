@@ -6,12 +6,12 @@ use http::StatusCode;
 use quick_xml::{Reader, events::Event};
 use serde::Deserialize;
 
+use super::codes::known_code;
 use super::{
     api::{RequestId, has_cloud_form},
     error::{UNRECOGNIZED_CODE, Unreadable},
     mask::contains_secret,
 };
-use crate::rotation::outcome::known_code;
 
 /// Longest `Code` that is shown, in characters; the API's own stay below half of it.
 const MAX_CODE: usize = 128;
@@ -194,7 +194,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{ecs::api::WITHHELD, rotation::outcome::known_code};
+    use crate::ecs::{api::WITHHELD, codes::known_code};
 
     const ACTION: &str = "ModifyInstanceVncPasswd";
 

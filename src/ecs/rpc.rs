@@ -17,7 +17,7 @@ use super::{
     endpoint::Endpoint,
     error::{BuildError, Error, Unreadable},
     mask::mask,
-    meter::{self, Meter},
+    observer::{self, CallObserver},
     reply::{self, Refusal, Reply},
     signature::{self, Nonce, Signed},
     transport::{Outgoing, Received, Transport},
@@ -41,7 +41,7 @@ pub struct Rpc {
     pub(super) transport: Transport,
     pub(super) clock: Clock,
     /// Who is told of each call.
-    pub(super) meter: Meter,
+    pub(super) observer: CallObserver,
 }
 
 /// One call of an action.
@@ -99,7 +99,7 @@ impl Rpc {
     /// # Errors
     /// [`BuildError`] if there are no root certificates.
     pub fn new(connect_timeout: Duration, clock: Clock) -> Result<Self, BuildError> {
-        Ok(Self { transport: Transport::new(connect_timeout)?, clock, meter: Meter::default() })
+        Ok(Self { transport: Transport::new(connect_timeout)?, clock, observer: CallObserver::default() })
     }
 
     /// One attempt, all before the deadline.
@@ -162,7 +162,7 @@ impl Rpc {
         );
         let received = self.send(action, request, deadline).instrument(span.clone()).await;
         let result = received.and_then(|received| span.in_scope(|| judge(action, secrets, received)));
-        self.meter.tell(action, &result, begun.elapsed());
+        self.observer.ended(action, &result, begun.elapsed());
         describe(&span, &result);
         result
     }
@@ -210,7 +210,7 @@ fn describe(span: &Span, result: &Result<Accepted, Error>) {
         Err(_) => None,
     };
     span.record("request_id", request_id.map(RequestId::as_str));
-    span.record("code", meter::code(result));
+    span.record("code", observer::code(result));
     if result.is_err() {
         span.record("otel.status_code", "ERROR");
     }

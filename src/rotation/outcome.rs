@@ -126,42 +126,6 @@ pub fn classify_code(code: &str, http_status: u16) -> Class {
     }
 }
 
-/// Codes that replies are counted by. Others are counted together: a server can invent as many as it likes.
-const KNOWN_CODES: &[&str] = &[
-    "Forbidden",
-    "Forbidden.RAM",
-    "Forbidden.RiskControl",
-    "IllegalTimestamp",
-    "IncorrectInstanceStatus",
-    "IncorrectVncPassword.Malformed",
-    "InstanceLockedForSecurity",
-    "InstanceNotReady",
-    "InternalError",
-    "InvalidAccessKeyId.Inactive",
-    "InvalidAccessKeyId.NotFound",
-    "InvalidInstanceId.NotFound",
-    "InvalidRegionId.NotFound",
-    "InvalidSecurityToken.Expired",
-    "InvalidSecurityToken.Malformed",
-    "InvalidTimeStamp.Expired",
-    "NoPermission",
-    "NoSuchResource",
-    "Rejected.Throttling",
-    "ServiceUnavailable",
-    "SignatureDoesNotMatch",
-    "SignatureNonceUsed",
-    "Throttling",
-    "Throttling.Api",
-    "Throttling.User",
-    "UnauthorizedOperation",
-];
-
-/// The code, where it is one of a closed list.
-#[must_use]
-pub fn known_code(code: &str) -> Option<&'static str> {
-    KNOWN_CODES.iter().find(|known| **known == code).copied()
-}
-
 /// The reason that the object's conditions carry for this reply.
 #[must_use]
 pub fn reason(reply: &Reply) -> Reason {

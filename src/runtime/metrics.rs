@@ -25,10 +25,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{
-    ecs::{Made, Meter},
-    rotation::outcome::Class,
-};
+use crate::{cloud, ecs::CallObserver, rotation::outcome::Class};
 pub use exposition::Format;
 use scrape::Scrape;
 pub use snapshot::{FleetView, IdentityView, ObjectView, Snapshot, Source};
@@ -255,12 +252,13 @@ impl Metrics {
 
     /// Counts the calls of the cloud.
     #[must_use]
-    pub fn meter(&self) -> Meter {
+    pub fn call_observer(&self) -> CallObserver {
         let (calls, seconds) = (self.calls.clone(), self.call_seconds.clone());
-        Meter::new(move |made| {
-            let Made { action, class, code, took } = made;
-            calls.get_or_create(&CallLabels { action, class: class.as_str(), code }).inc();
-            seconds.get_or_create(&ActionLabels { action }).observe(took.as_secs_f64());
+        CallObserver::new(move |call| {
+            let class = call.error.map_or(Class::Accepted, cloud::reply::class);
+            let labels = CallLabels { action: call.action, class: class.as_str(), code: call.code };
+            calls.get_or_create(&labels).inc();
+            seconds.get_or_create(&ActionLabels { action: call.action }).observe(call.took.as_secs_f64());
         })
     }
 

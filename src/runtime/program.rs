@@ -81,7 +81,7 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
         otlp: _,
     } = settings;
     let (metrics, answers) = (Arc::new(Metrics::new(per_object_metrics)), Probes::default());
-    reached.ecs.meter = metrics.meter();
+    reached.ecs.observer = metrics.call_observer();
     let probes = tokio::spawn(http::serve(listener, Arc::clone(&metrics), answers.clone(), shutdown.clone()));
     tracing::info!(%address, "started");
     if controller.ambient == Ambient::Everywhere {

@@ -13,9 +13,10 @@ use super::{
     cluster::cluster,
 };
 use crate::{
+    cloud::reply,
     controller::Cloud,
     ecs::{self, Clock, Region, credentials::SessionName, sts::CallerIdentity},
-    rotation::outcome::{Class, classify},
+    rotation::outcome::Class,
 };
 
 /// How long to wait for the cluster, which only names the session of a role.
@@ -148,7 +149,7 @@ async fn rights(cloud: &Cloud, region: Option<&Region>) -> Vec<Right> {
         None => unknown(action, "set --region to have it tried"),
         Some(region) => match cloud.ecs.may_describe_instances(&cloud.operator, region).await {
             Ok(()) => Right { action, granted: Some(true), because: None },
-            Err(error) if classify(&(&error).into()) == Class::Denied => {
+            Err(error) if reply::class(&error) == Class::Denied => {
                 Right { action, granted: Some(false), because: Some(error.to_string()) }
             }
             Err(error) => unknown(action, &error.to_string()),

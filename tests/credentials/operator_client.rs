@@ -4,14 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use vncpassword::{
+    cloud,
     ecs::{
         self, Client, Endpoint, Identity, InstanceStatus, Region, RequestId,
         credentials::{Cache, Environment},
     },
-    rotation::{
-        Password,
-        outcome::{Class, classify},
-    },
+    rotation::{Password, outcome::Class},
 };
 use vncpassword_emulator::{
     AccessKey, Action, Clock, DEFAULT_REGION, Emulator, Fault, Instance, Options, Status,
@@ -106,7 +104,7 @@ async fn what_cannot_be_restarted_is_refused_with_a_code_of_known_class() {
     ];
     for (id, expected, class) in table {
         let error = caller.reboot(id).await.unwrap_err();
-        assert_eq!(classify(&(&error).into()), class, "{id}: {error}");
+        assert_eq!(cloud::reply::class(&error), class, "{id}: {error}");
         let ecs::Error::Api { action, code, .. } = error else { panic!("{id}: {error}") };
         assert_eq!((action, code.as_str()), ("RebootInstance", expected), "{id}");
     }

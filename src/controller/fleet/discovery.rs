@@ -10,12 +10,13 @@ use jiff::Timestamp;
 
 use crate::{
     api::{self, ClusterVncPasswordSpec, Tag},
+    cloud,
     controller::{Context, object::FleetObject},
     ecs::{self, Action, Asker, Identity, Instance, Region, Route},
     rotation::{
         facts::Access,
         fleet::{self, Answer},
-        outcome::{Class, classify},
+        outcome::Class,
     },
     runtime::Shutdown,
 };
@@ -314,12 +315,18 @@ impl Asking<'_> {
             };
             let reply = call().await;
             drop(place);
-            limiter.ended(route, &asker, ticket, reply.as_ref().err(), self.context.now());
+            limiter.ended(
+                route,
+                &asker,
+                ticket,
+                cloud::reply::report(reply.as_ref().err()),
+                self.context.now(),
+            );
             let error = match reply {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            match classify(&(&error).into()) {
+            match cloud::reply::class(&error) {
                 Class::Throttled if !error.was_not_made() => {}
                 // A cached key may just have been renewed, a nonce or a date may have been wrong.
                 Class::Credentials | Class::Signing if again && !error.was_not_made() => again = false,

@@ -11,6 +11,7 @@ use rand::{TryRng, rngs::SysRng};
 
 use super::{End, LOOK_PATIENCE, MOST_CONFLICTS, Pass, asker};
 use crate::{
+    cloud::reply,
     controller::{
         Error,
         identities::Identities,
@@ -171,8 +172,9 @@ impl<'a> Pass<'a> {
         (self.observed.access, self.identity) = context.read_credentials(&secret).await?;
         if let Some(identity) = &self.identity {
             // What was seen with other keys is void, whichever pass was the first to read the new ones.
-            context.lookout.renew(identity);
-            self.observed.look = context.lookout.latest(identity.name(), &self.observed.spec.instance_id);
+            context.instance_poller.renew(identity);
+            self.observed.look =
+                context.instance_poller.latest(identity.name(), &self.observed.spec.instance_id);
         }
         self.ask_limiter();
         Ok(())
@@ -231,7 +233,7 @@ impl<'a> Pass<'a> {
             return false;
         }
         let calls = self.calls();
-        let look = self.context.lookout.look(identity, instance, region, LOOK_PATIENCE, &calls).await;
+        let look = self.context.instance_poller.look(identity, instance, region, LOOK_PATIENCE, &calls).await;
         let found = look.is_some();
         self.observed.look = look.or(self.observed.look.take());
         found
@@ -440,7 +442,7 @@ impl<'a> Pass<'a> {
                 Err(error) => tracing::warn!(instance, %error, class = class.as_str(), "restart failed"),
             }
             let asker = asker(&self.object.key);
-            context.limiter.ended(route, &asker, ticket, result.err().as_ref(), context.now());
+            context.limiter.ended(route, &asker, ticket, reply::report(result.err().as_ref()), context.now());
             reply
         } else {
             Reply::NotSent
@@ -503,7 +505,7 @@ impl<'a> Pass<'a> {
         let at = context.now();
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
         let asker = asker(&self.object.key);
-        let opens = context.limiter.ended(route, &asker, ticket, result.as_ref().err(), at);
+        let opens = context.limiter.ended(route, &asker, ticket, reply::report(result.as_ref().err()), at);
         self.slots[0] = opens.or(self.slots[0]);
         self.ask_allowance();
         let superseded = self.observed.superseded;
@@ -581,7 +583,7 @@ impl<'a> Pass<'a> {
 fn reply(result: &Result<RequestId, ecs::Error>) -> Reply {
     match result {
         Ok(request_id) => Reply::Accepted { request_id: request_id.to_string() },
-        Err(error) => Reply::from(error),
+        Err(error) => reply::reply(error),
     }
 }
 

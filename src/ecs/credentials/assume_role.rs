@@ -5,12 +5,9 @@ use std::sync::Arc;
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{Cache, Credentials, FailureKind, Provider, ProviderError};
-use crate::{
-    ecs::{
-        error::Error,
-        sts::{AssumeRole, Sts},
-    },
-    rotation::outcome::{Class, classify_code},
+use crate::ecs::{
+    error::Error,
+    sts::{AssumeRole, Sts},
 };
 
 const NAME: &str = "assumeRole";
@@ -32,7 +29,7 @@ impl AssumedRole {
     async fn assume(&self) -> Result<Credentials, ProviderError> {
         let caller = self.caller().await?;
         let refused = match self.sts.assume_role(&caller, &self.role).await {
-            Err(error) if blames_credentials(&error) => error,
+            Err(error) if error.refuses_credentials() => error,
             result => return result.map_err(|error| failed(&error)),
         };
         // They may have been replaced at their source, by a rotation of keys for example: once more with what is there now.
@@ -42,7 +39,7 @@ impl AssumedRole {
             return Err(failed(&refused));
         }
         let result = self.sts.assume_role(&again, &self.role).await;
-        if result.as_ref().is_err_and(blames_credentials) {
+        if result.as_ref().is_err_and(Error::refuses_credentials) {
             self.source.forget(&again);
         }
         result.map_err(|error| failed(&error))
@@ -62,11 +59,6 @@ impl Provider for AssumedRole {
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
         async { Ok(Some(self.assume().await?.from_provider(NAME))) }.boxed()
     }
-}
-
-fn blames_credentials(error: &Error) -> bool {
-    matches!(error, Error::Api { code, http_status, .. }
-        if classify_code(code, *http_status) == Class::Credentials)
 }
 
 fn failed(error: &Error) -> ProviderError {

@@ -29,24 +29,15 @@ fn second(at: Timestamp) -> f64 {
 fn pass(limiter: &Limiter, calls: usize, now: Timestamp) {
     for number in 0..calls {
         let ticket = limiter.admit(ROUTE, &asker(&number.to_string()), now).unwrap();
-        limiter.ended(ROUTE, &asker("any"), ticket, None, now);
+        limiter.ended(ROUTE, &asker("any"), ticket, Report::Passed, now);
     }
 }
 
 /// An error of the API with that code.
-fn error(code: &str, http_status: u16, retry_after: Option<Duration>) -> Error {
-    let (action, code) = ("ModifyInstanceVncPasswd", code.to_owned());
-    Error::Api { action, code, request_id: None, http_status, retry_after }
-}
-
-fn throttled(retry_after: Option<Duration>) -> Error {
-    error("Throttling.User", 400, retry_after)
-}
-
 /// A call that is made and throttled at once.
 fn throttle(limiter: &Limiter, name: &str, after: Option<Duration>, now: Timestamp) -> Timestamp {
     let ticket = limiter.admit(ROUTE, &asker(name), now).unwrap();
-    limiter.ended(ROUTE, &asker(name), ticket, Some(&throttled(after)), now).unwrap()
+    limiter.ended(ROUTE, &asker(name), ticket, Report::Throttled(after), now).unwrap()
 }
 
 #[test]
@@ -80,7 +71,7 @@ fn it_opens_after_one_call_that_passes_and_the_rate_doubles() {
     assert_eq!(limiter.spacing(ROUTE, at(59)), Some(Duration::from_secs(60) / 100));
     let first = limiter.admit(ROUTE, &asker("a"), at(60)).unwrap();
     assert!(limiter.admit(ROUTE, &asker("b"), at(60)).is_err(), "nobody else while it is out");
-    limiter.ended(ROUTE, &asker("any"), first, None, at(60));
+    limiter.ended(ROUTE, &asker("any"), first, Report::Passed, at(60));
     assert!(limiter.admit(ROUTE, &asker("b"), at(61)).is_ok());
     assert_eq!(limiter.states(at(89))[0].calls, Some(100));
     assert_eq!(limiter.states(at(90))[0].calls, Some(200));
@@ -94,7 +85,7 @@ fn a_lost_first_call_is_replaced_and_a_throttled_one_closes_it_again() {
     limiter.admit(ROUTE, &asker("a"), at(63)).unwrap();
     assert!(limiter.admit(ROUTE, &asker("b"), at(67)).is_err());
     let ticket = limiter.admit(ROUTE, &asker("b"), at(68)).unwrap();
-    assert_eq!(limiter.ended(ROUTE, &asker("b"), ticket, Some(&throttled(None)), at(69)), Some(at(120)));
+    assert_eq!(limiter.ended(ROUTE, &asker("b"), ticket, Report::Throttled(None), at(69)), Some(at(120)));
 }
 
 #[test]
@@ -157,7 +148,7 @@ fn a_ceiling_is_what_the_user_says() {
         let now = at(60) + SignedDuration::from_millis(step * 100);
         let ticket = limiter.admit(ROUTE, &asker(&step.to_string()), now);
         limiter.forget(&asker(&step.to_string()));
-        ticket.map(|ticket| limiter.ended(ROUTE, &asker("any"), ticket, None, now)).is_ok()
+        ticket.map(|ticket| limiter.ended(ROUTE, &asker("any"), ticket, Report::Passed, now)).is_ok()
     });
     assert_eq!(begun.count(), 60, "as it is, evenly, from the first call on");
     let other = Route { action: Action::DescribeInstances, ..ROUTE };
@@ -171,7 +162,7 @@ fn a_minute_can_be_shorter_for_a_test() {
     assert_eq!(throttle(&limiter, "a", None, at(21)), at(24));
     assert_eq!(limiter.spacing(ROUTE, at(21)), Some(Duration::from_secs(6) / 60));
     let first = limiter.admit(ROUTE, &asker("a"), at(24)).unwrap();
-    limiter.ended(ROUTE, &asker("any"), first, None, at(24));
+    limiter.ended(ROUTE, &asker("any"), first, Report::Passed, at(24));
     assert_eq!(limiter.spacing(ROUTE, at(27)), Some(Duration::from_secs(6) / 120));
 }
 
@@ -196,12 +187,12 @@ fn a_stepped_clock_closes_no_gate_for_long() {
             let stepped = steps.iter().rev().find(|(from, _)| *from <= second);
             at(HOURS + 61 + second + stepped.map_or(0, |(_, step)| *step))
         };
-        limiter.ended(ROUTE, &asker("any"), under_way, None, time(0));
+        limiter.ended(ROUTE, &asker("any"), under_way, Report::Passed, time(0));
         let calls = |seconds: std::ops::Range<i64>| {
             let admit =
                 |second| limiter.admit(ROUTE, &asker("a"), time(second)).ok().map(|ticket| (second, ticket));
             let made = seconds.filter_map(admit).inspect(|(second, ticket)| {
-                limiter.ended(ROUTE, &asker("any"), *ticket, None, time(*second));
+                limiter.ended(ROUTE, &asker("any"), *ticket, Report::Passed, time(*second));
             });
             made.count()
         };
@@ -210,7 +201,7 @@ fn a_stepped_clock_closes_no_gate_for_long() {
         // What is throttled from now on still says how many calls pass.
         let ticket =
             (60..70).find_map(|second| limiter.admit(ROUTE, &asker("a"), time(second)).ok()).unwrap();
-        let opens = limiter.ended(ROUTE, &asker("a"), ticket, Some(&throttled(None)), time(70)).unwrap();
+        let opens = limiter.ended(ROUTE, &asker("a"), ticket, Report::Throttled(None), time(70)).unwrap();
         assert!(opens.duration_since(time(70)).as_secs() <= 60, "{name}: {opens}");
         let made = calls(130..190);
         assert!(made > 5, "{name}: {made} calls after it was throttled");
@@ -219,43 +210,11 @@ fn a_stepped_clock_closes_no_gate_for_long() {
 
 /// N4 to N6 of DESIGN.md.
 #[test]
-fn what_the_end_of_a_call_says_of_the_rate_of_calls() {
-    let action = "ModifyInstanceVncPasswd";
-    let second = Some(Duration::from_secs(1));
-    let unreadable = |retry_after| Error::UnreadableReply {
-        action,
-        http_status: 429,
-        kind: crate::ecs::Unreadable::Html,
-        retry_after,
-    };
-    let table = [
-        (None, Ended::Passed),
-        (Some(error("Throttling.User", 400, None)), Ended::Throttled(None)),
-        (Some(error("Throttling.User", 400, second)), Ended::Throttled(Some(1_000_000))),
-        (Some(error("SomethingNew", 429, None)), Ended::Throttled(None)),
-        (Some(error("SomethingNew", 400, second)), Ended::Throttled(Some(1_000_000))),
-        (Some(error("SomethingNew", 400, None)), Ended::Passed),
-        (Some(error("Forbidden.RAM", 403, second)), Ended::Passed),
-        (Some(error("SomethingNew", 503, None)), Ended::Lost),
-        (Some(error("SomethingNew", 503, second)), Ended::LostAndThrottled(1_000_000)),
-        (Some(error("ServiceUnavailable", 503, second)), Ended::LostAndThrottled(1_000_000)),
-        (Some(unreadable(None)), Ended::Lost),
-        (Some(unreadable(second)), Ended::LostAndThrottled(1_000_000)),
-        (Some(Error::Timeout { action }), Ended::Lost),
-        (Some(Error::NoCredentials), Ended::Lost),
-        (Some(error("InvalidAccessKeyId.NotFound", 404, None)), Ended::Passed),
-    ];
-    for (error, expected) in table {
-        assert_eq!(Ended::of(error.as_ref()), expected, "{error:?}");
-    }
-}
-
-#[test]
 fn an_unknown_outcome_that_asks_to_wait_closes_the_gate_and_keeps_no_turn() {
     let limiter = limiter();
     let ticket = limiter.admit(ROUTE, &asker("a"), at(30)).unwrap();
-    let unknown = error("ServiceUnavailable", 503, Some(Duration::from_secs(90)));
-    assert_eq!(limiter.ended(ROUTE, &asker("a"), ticket, Some(&unknown), at(30)), Some(at(120)));
+    let unknown = Report::LostAndThrottled(Duration::from_secs(90));
+    assert_eq!(limiter.ended(ROUTE, &asker("a"), ticket, unknown, at(30)), Some(at(120)));
     assert_eq!(limiter.opens(ROUTE, &asker("b"), at(31)), Some(at(120)));
     assert!(!limiter.holds_place(ROUTE, &asker("a")), "its call has a backoff of its own");
 }

@@ -92,12 +92,8 @@ fn metrics(per_object: bool, snapshot: Snapshot) -> (Metrics, Arc<dyn Source>) {
     metrics.attach(Arc::downgrade(&source));
     metrics.passed(Kind::VncPassword, PassResult::Ok, Duration::from_millis(2), Some(Requeue::Scheduled));
     metrics.queue(Queue::Objects).set(1, 2, 3);
-    metrics.meter().tell_for_test(Made {
-        action: "ModifyInstanceVncPasswd",
-        class: Class::Accepted,
-        code: "ok",
-        took: Duration::from_millis(80),
-    });
+    let took = Duration::from_millis(80);
+    metrics.call_observer().ended("ModifyInstanceVncPasswd", &Ok(()), took);
     (metrics, source)
 }
 

@@ -13,15 +13,18 @@ use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 
-use super::{
-    Client, Error, Identity, Instance, Region,
-    client::MAX_DESCRIBED,
-    limiter::{Action, Asker, Limiter, Route, Ticket},
-};
-use crate::rotation::{
-    allowance::Calls,
-    facts::{Found, Look, SeenInstance},
-    outcome::{Class, Reply, classify},
+use super::reply;
+use crate::{
+    ecs::{
+        Client, Error, Identity, Instance, Region,
+        client::MAX_DESCRIBED,
+        limiter::{Action, Asker, Limiter, Route, Ticket},
+    },
+    rotation::{
+        allowance::Calls,
+        facts::{Found, Look, SeenInstance},
+        outcome::Class,
+    },
 };
 
 /// How long after a poll that panicked the next one is made.
@@ -89,9 +92,9 @@ struct Batch {
     ticket: Ticket,
 }
 
-/// Handle to the lookout. Cheap to clone.
+/// Handle to the instance poller. Cheap to clone.
 #[derive(Clone)]
-pub struct Lookout(Arc<Shared>);
+pub struct InstancePoller(Arc<Shared>);
 
 struct Shared {
     client: Client,
@@ -101,8 +104,8 @@ struct Shared {
     looked: Notify,
 }
 
-impl Lookout {
-    /// A lookout that looks through this client; it does so while [`Lookout::run`] runs.
+impl InstancePoller {
+    /// A poller that looks through this client; it does so while [`InstancePoller::run`] runs.
     #[must_use]
     pub fn new(client: Client, limiter: Arc<Limiter>) -> Self {
         let (wanted, changed, looked) = (Mutex::default(), Notify::new(), Notify::new());
@@ -256,7 +259,7 @@ impl Shared {
         // The clock may have been set back meanwhile.
         let at = at.min(now);
         let error = reply.as_ref().err();
-        let opens = self.limiter.ended(route, &asker(identity), ticket, error, now);
+        let opens = self.limiter.ended(route, &asker(identity), ticket, reply::report(error), now);
         if let Some(opens) = opens.filter(|_| error.is_some_and(Error::is_throttled)) {
             return Err(opens);
         }
@@ -285,7 +288,7 @@ fn route<'a>(identity: &'a Identity, region: &'a Region) -> Route<'a> {
     Route { action: Action::DescribeInstances, scope: identity.scope(), region: region.as_str() }
 }
 
-/// The lookout asks as itself, for all whose instances it looks at.
+/// The instance poller asks as itself, for all whose instances it looks at.
 fn asker(identity: &Identity) -> Asker {
     Asker { namespace: "".into(), name: identity.name().into() }
 }
@@ -302,13 +305,13 @@ fn found(instance: &Instance) -> Found {
 /// A cached key may just have been renewed, a nonce or a date may just have been wrong: as with a password, one more
 /// call at once. Without it the first password would go out without knowing what the instance is.
 fn may_pass_at_once(error: &Error) -> bool {
-    let reply = Reply::from(error);
-    reply != Reply::NoCredentials && matches!(classify(&reply), Class::Credentials | Class::Signing)
+    !matches!(error, Error::NoCredentials)
+        && matches!(reply::class(error), Class::Credentials | Class::Signing)
 }
 
 /// What a failed call shows of each instance: tried again only where that may help by itself.
 fn missed(error: &Error) -> Found {
-    match classify(&error.into()) {
+    match reply::class(error) {
         Class::OutcomeUnknown | Class::Unreachable | Class::Signing | Class::Throttled => Found::Failed,
         Class::Accepted
         | Class::Waiting
@@ -316,7 +319,7 @@ fn missed(error: &Error) -> Found {
         | Class::NotFound
         | Class::Denied
         | Class::Refused => Found::Refused,
-        Class::Credentials => Found::NoCredentials(error.into()),
+        Class::Credentials => Found::NoCredentials(reply::reply(error)),
     }
 }
 
@@ -525,342 +528,4 @@ impl Group {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        collections::BTreeMap,
-        sync::atomic::{AtomicUsize, Ordering},
-    };
-
-    use futures::future::BoxFuture;
-
-    use super::*;
-    use crate::ecs::{
-        Clock, Config, Endpoint, Meter, Rates,
-        credentials::{Cache, Credentials, Environment, Provider, ProviderError, test_tools::given},
-    };
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn region(name: &str) -> Region {
-        Region::parse(name).unwrap()
-    }
-
-    fn identity(name: &str) -> Arc<Identity> {
-        let nobody = Arc::new(Environment::read(|_| None));
-        let cache = Cache::new(nobody, Clock::new(Timestamp::now));
-        Arc::new(Identity::new(name, Arc::new(cache)))
-    }
-
-    #[allow(clippy::unnecessary_wraps, reason = "stands in for the limiter")]
-    fn open(_: &Identity, _: &Region) -> Result<Ticket, Timestamp> {
-        Ok(Ticket::default())
-    }
-
-    fn wanted(due: impl IntoIterator<Item = i64>) -> Wanted {
-        let (mut wanted, own) = (Wanted::default(), identity("own"));
-        for (number, due) in due.into_iter().enumerate() {
-            wanted.want(&own, &format!("i-{number}"), &region("cn-hangzhou"), at(due), &Arc::default());
-        }
-        wanted
-    }
-
-    #[test]
-    fn an_instance_is_locked_whatever_the_reason() {
-        for (locks, locked) in [(&[][..], false), (&["financial"], true), (&["security", "recycling"], true)]
-        {
-            let start_time = Some(at(60));
-            let instance = Instance {
-                instance_id: "i-1".into(),
-                region_id: "cn-hangzhou".into(),
-                status: "Running".into(),
-                io_optimized: Some(false),
-                start_time,
-                locks: locks.iter().map(ToString::to_string).collect(),
-                tags: BTreeMap::new(),
-            };
-            let (status, io_optimized) = ("Running".into(), Some(false));
-            let seen = SeenInstance { status, io_optimized, start_time, locked };
-            assert_eq!(found(&instance), Found::Seen(seen), "{locks:?}");
-        }
-    }
-
-    #[test]
-    fn a_thousand_instances_take_ten_calls() {
-        let mut wanted = wanted((0..1000).map(|_| 5));
-        let mut calls = 0;
-        loop {
-            let (batches, _) = wanted.plan(at(5), 16, open);
-            let Some(batch) = batches.first() else { break };
-            assert_eq!((batches.len(), batch.ids.len()), (1, 100), "one call a region at a time");
-            calls += 1;
-            let looked = wanted.record(batch, Ok((at(5), HashMap::new(), Found::Unseen)), at(5));
-            assert_eq!(looked.len(), 100);
-        }
-        assert_eq!(calls, 10);
-    }
-
-    /// As many ask as fast as they can, each reply comes at once, or after some time.
-    #[test]
-    fn instances_gather_while_a_call_is_under_way_and_a_lone_one_never_waits() {
-        // Instances, how many ask each millisecond, how long a call takes in milliseconds, and how many calls that makes.
-        let table =
-            [(1, 1, 0, 1), (1, 1, 300, 1), (10_000, 4, 0, 110), (10_000, 4, 300, 101), (10_000, 100, 1, 101)];
-        for (instances, rate, takes, most) in table {
-            let moment =
-                |millisecond: i64| at(1).checked_add(SignedDuration::from_millis(millisecond)).unwrap();
-            let (mut wanted, own, calls) = (Wanted::default(), identity("own"), Arc::default());
-            let mut asked = 0;
-            let mut under_way: Option<(i64, Batch)> = None;
-            let (mut made, mut looked) = (0, 0);
-            for millisecond in 0.. {
-                let now = moment(millisecond);
-                for number in asked..instances.min(asked + rate) {
-                    wanted.want(&own, &format!("i-{number}"), &region("cn-hangzhou"), now, &calls);
-                }
-                asked = instances.min(asked + rate);
-                if let Some((_, batch)) = under_way.take_if(|(ends, _)| *ends <= millisecond) {
-                    looked += wanted.record(&batch, Ok((now, HashMap::new(), Found::Unseen)), now).len();
-                }
-                if under_way.is_some() {
-                    continue;
-                }
-                let (batches, next) = wanted.plan(now, 16, open);
-                if let Some(batch) = batches.into_iter().next() {
-                    assert!(made > 0 || millisecond == 0, "the first one does not wait");
-                    made += 1;
-                    under_way = Some((millisecond + takes, batch));
-                } else if looked < asked {
-                    assert!(next.is_some_and(|next| next <= now + SPACING), "nobody is forgotten");
-                }
-                if looked == instances {
-                    break;
-                }
-            }
-            assert!(made <= most, "{instances} instances, {takes} ms: {made} calls");
-        }
-    }
-
-    #[test]
-    fn who_asks_again_during_the_first_poll_is_not_polled_twice() {
-        let mut wanted = wanted([1]);
-        let own = Arc::clone(&wanted.groups["own"].identity);
-        let polled = |wanted: &Wanted, id| wanted.is_first_poll_under_way(&own, id, &region("cn-hangzhou"));
-        assert!(!polled(&wanted, "i-0"), "it waits for its poll");
-        let (batches, _) = wanted.plan(at(1), 16, open);
-        assert!(polled(&wanted, "i-0"));
-        assert!(!wanted.is_first_poll_under_way(&own, "i-0", &region("cn-beijing")), "in another region");
-        wanted.want(&own, "i-1", &region("cn-hangzhou"), at(1), &Arc::default());
-        assert!(!polled(&wanted, "i-1"), "the call under way is without this one");
-        // Other keys: the poll is void, and made once more.
-        wanted.groups.get_mut("own").unwrap().renew(&identity("own"));
-        assert!(polled(&wanted, "i-0"));
-        assert!(wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen)), at(1)).is_empty());
-        assert!(!polled(&wanted, "i-0") && wanted.groups["own"].entries["i-0"].due.is_some());
-        let (batches, _) = wanted.plan(at(2), 16, open);
-        wanted.record(&batches[0], Ok((at(2), HashMap::new(), Found::Unseen)), at(2));
-        assert!(!polled(&wanted, "i-0"), "a later poll is another one");
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_spaces_no_call() {
-        let mut wanted = wanted([1000]);
-        let (batches, _) = wanted.plan(at(1000), 16, open);
-        wanted.record(&batches[0], Ok((at(1000), HashMap::new(), Found::Unseen)), at(1000));
-        wanted.want(&batches[0].identity, "i-1", &region("cn-hangzhou"), at(1), &Arc::default());
-        assert_eq!(wanted.plan(at(1), 16, open).0.len(), 1);
-    }
-
-    #[test]
-    fn what_is_due_soon_joins_but_makes_no_call_of_its_own() {
-        let mut waiting = wanted([10, 15, 60]);
-        let (batches, next) = waiting.plan(at(5), 16, open);
-        assert!(batches.is_empty());
-        assert_eq!(next, Some(at(10)));
-        let (batches, next) = waiting.plan(at(10), 16, open);
-        assert_eq!(batches[0].ids.len(), 2);
-        assert_eq!(next, Some(at(60)));
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_freezes_no_look() {
-        let hours = 3 * 3600;
-        let mut wanted = wanted([hours + 1, hours + 20, hours + 60]);
-        let (batches, _) = wanted.plan(at(hours + 1), 16, open);
-        wanted.record(&batches[0], Ok((at(hours + 1), HashMap::new(), Found::Unseen)), at(hours + 1));
-        let calls = Arc::default();
-        wanted.want(&batches[0].identity, "i-0", &region("cn-hangzhou"), at(hours + 16), &calls);
-        wanted.set_back(SignedDuration::from_secs(-hours));
-        let look = wanted.groups["own"].entries["i-0"].look.clone();
-        assert_eq!(look.map(|look| look.at), Some(at(1)), "no look is of a time to come");
-        assert_eq!(wanted.plan(at(2), 16, open).1, Some(at(16)));
-        assert_eq!(wanted.plan(at(16), 16, open).0[0].ids.len(), 2, "and what is due soon joins");
-        assert_eq!(wanted.plan(at(16), 16, open).1, Some(at(60)));
-        wanted.forget("own", "i-2");
-        assert!(wanted.queue.is_empty());
-    }
-
-    #[test]
-    fn regions_are_asked_apart() {
-        let mut wanted = wanted([1]);
-        wanted.want(&identity("own"), "i-x", &region("cn-beijing"), at(1), &Arc::default());
-        assert_eq!(wanted.plan(at(1), 16, open).0.len(), 2);
-    }
-
-    #[test]
-    fn identities_look_apart_and_one_that_has_new_keys_goes_on() {
-        let mut wanted = wanted([1]);
-        let other = identity("other");
-        wanted.want(&other, "i-0", &region("cn-hangzhou"), at(1), &Arc::default());
-        let (batches, _) = wanted.plan(at(1), 16, open);
-        assert_eq!(batches.len(), 2);
-        let renewed = identity("other");
-        wanted.want(&renewed, "i-1", &region("cn-hangzhou"), at(1), &Arc::default());
-        assert!(wanted.plan(at(1), 16, open).0.is_empty(), "one call at a time");
-        for batch in &batches {
-            let looked = wanted.record(batch, Ok((at(1), HashMap::new(), Found::Unseen)), at(1));
-            assert_eq!(looked.len(), usize::from(&*batch.name == "own"), "{}", batch.name);
-        }
-        let (batches, _) = wanted.plan(at(2), 16, open);
-        assert!(Arc::ptr_eq(&batches[0].identity, &renewed));
-    }
-
-    #[test]
-    fn no_more_calls_are_made_than_there_is_room_for() {
-        let mut wanted = Wanted::default();
-        for number in 0..40 {
-            wanted.want(
-                &identity(&format!("n/{number}")),
-                "i-0",
-                &region("cn-hangzhou"),
-                at(1),
-                &Arc::default(),
-            );
-        }
-        assert_eq!(wanted.plan(at(1), 16, open).0.len(), 16);
-        assert!(wanted.plan(at(1), 0, open).0.is_empty());
-        assert_eq!(wanted.plan(at(1), 30, open).0.len(), 24);
-    }
-
-    /// Keys that change without end, each time while a call is under way.
-    #[test]
-    fn what_is_void_is_seen_again_as_often_as_the_object_may_call() {
-        let mut wanted = wanted([0]);
-        let mut calls = 0;
-        for second in 0..600 {
-            let (batches, _) = wanted.plan(at(second), 16, open);
-            calls += batches.len();
-            for batch in &batches {
-                wanted.groups.get_mut("own").unwrap().renew(&identity("own"));
-                wanted.record(batch, Ok((at(second), HashMap::new(), Found::Unseen)), at(second));
-            }
-        }
-        assert_eq!(calls, 23, "four, and one every 30 s");
-        let entry = &wanted.groups["own"].entries["i-0"];
-        assert!(entry.calls.actions.is_full(at(0)), "no poll takes the call that a password waits for");
-    }
-
-    #[test]
-    fn what_replaced_keys_have_seen_is_void() {
-        let mut wanted = wanted([1, 1]);
-        let (batches, _) = wanted.plan(at(1), 16, open);
-        wanted.want(&identity("own"), "i-0", &region("cn-hangzhou"), at(9), &Arc::default());
-        assert!(wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen)), at(1)).is_empty());
-        let entries = &wanted.groups["own"].entries;
-        assert!(entries.values().all(|entry| entry.look.is_none() && entry.due.is_some()));
-    }
-
-    #[test]
-    fn a_closed_limiter_puts_it_off() {
-        let mut wanted = wanted([1, 1]);
-        let (batches, next) = wanted.plan(at(1), 16, |_, _| Err(at(60)));
-        assert!(batches.is_empty());
-        assert_eq!(next, Some(at(60)));
-        let (batches, _) = wanted.plan(at(60), 16, open);
-        assert_eq!(batches[0].ids.len(), 2);
-        assert!(wanted.record(&batches[0], Err(at(120)), at(1)).is_empty(), "throttled: nobody is woken");
-        assert_eq!(wanted.plan(at(61), 16, open).1, Some(at(120)));
-    }
-
-    #[tokio::test]
-    async fn a_look_that_was_not_made_tells_the_limiter_nothing() {
-        let limiter = Arc::new(Limiter::new(Rates::default(), Clock::default(), Duration::from_mins(1)));
-        let counted = Arc::new(AtomicUsize::new(0));
-        let calls = Arc::clone(&counted);
-        let meter = Meter::new(move |_| {
-            calls.fetch_add(1, Ordering::SeqCst);
-        });
-        let client = Client::new(Config { meter, ..Config::default() }, Clock::default()).unwrap();
-        let lookout = Lookout::new(client, Arc::clone(&limiter));
-        let now = Timestamp::now();
-        let batch = wanted([now.as_second()])
-            .plan(now, 16, |identity, region| limiter.admit(route(identity, region), &asker(identity), now));
-        let (_, _, found) = lookout.0.look(&batch.0[0]).await.unwrap();
-        assert_eq!(found, Found::NoCredentials(Reply::NoCredentials));
-        let states = limiter.states(now);
-        assert!(states.iter().all(|state| !state.closed && state.calls.is_none()), "{states:?}");
-        assert_eq!(counted.load(Ordering::SeqCst), 0);
-    }
-
-    /// Has these credentials.
-    struct Fixed;
-
-    impl Provider for Fixed {
-        fn name(&self) -> &'static str {
-            "fixed"
-        }
-
-        fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
-            std::future::ready(Ok(Some(given("LTAI5tExample")))).boxed()
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_poll_that_panics_is_repeated() {
-        static BEGUN: std::sync::LazyLock<tokio::time::Instant> =
-            std::sync::LazyLock::new(tokio::time::Instant::now);
-        // The wall clock goes with the timers.
-        let clock = || Timestamp::UNIX_EPOCH + BEGUN.elapsed();
-        let limiter = Arc::new(Limiter::new(Rates::default(), Clock::new(clock), Duration::from_mins(1)));
-        // Nobody listens there, and the first failure is counted by something that panics.
-        let endpoint = Some(Endpoint::parse("http://127.0.0.1:1").unwrap());
-        let counted = AtomicUsize::new(0);
-        let meter = Meter::new(move |_| assert!(counted.fetch_add(1, Ordering::SeqCst) > 0, "for a test"));
-        let client = Client::new(Config { endpoint, meter, ..Config::default() }, Clock::new(clock)).unwrap();
-        let lookout = Lookout::new(client, limiter);
-        let cache = Cache::new(Arc::new(Fixed), Clock::new(clock));
-        let identity = Arc::new(Identity::new("own", Arc::new(cache)));
-        lookout.want(&identity, "i-0", &region("cn-hangzhou"), clock(), &Arc::default());
-        let seen = AtomicUsize::new(0);
-        let count = |_: &str| {
-            seen.fetch_add(1, Ordering::SeqCst);
-        };
-        tokio::select! {
-            () = lookout.run(count) => {}
-            () = tokio::time::sleep(Duration::from_secs(120)) => {}
-        }
-        assert_eq!(seen.load(Ordering::SeqCst), 1);
-    }
-
-    #[test]
-    fn what_nobody_waits_for_is_not_looked_at() {
-        let mut wanted = wanted([1, 1]);
-        wanted.forget("own", "i-0");
-        let (batches, _) = wanted.plan(at(1), 16, open);
-        assert_eq!(batches[0].ids.len(), 1);
-        wanted.forget("own", "i-1");
-        assert!(wanted.record(&batches[0], Ok((at(1), HashMap::new(), Found::Unseen)), at(1)).is_empty());
-        assert!(wanted.groups.is_empty() && wanted.queue.is_empty());
-    }
-
-    #[test]
-    fn a_mended_region_makes_the_old_look_void() {
-        let mut wanted = wanted([1]);
-        let (batches, _) = wanted.plan(at(1), 16, open);
-        wanted.want(&identity("own"), "i-0", &region("cn-beijing"), at(1), &Arc::default());
-        let looks = Ok((at(1), HashMap::new(), Found::Unseen));
-        assert!(wanted.record(&batches[0], looks, at(1)).is_empty());
-        assert!(wanted.groups["own"].entries["i-0"].look.is_none());
-    }
-}
+mod tests;
