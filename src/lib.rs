@@ -15,8 +15,10 @@
 pub mod api;
 pub mod cli;
 pub mod cloud;
+pub mod commands;
 pub mod controller;
 pub mod ecs;
 pub mod kube_client;
 pub mod rotation;
 pub mod runtime;
+pub mod settings;

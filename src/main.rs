@@ -5,12 +5,11 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Parser, Subcommand};
 use vncpassword::{
     api::definitions,
+    commands::{Environment, Output, RamPolicyArgs, WhoamiArgs, listen, ram_policy, run, text, whoami},
     ecs::Clock,
     kube_client::{self, Deadlines, Retries},
-    runtime::{
-        Environment, Output, RamPolicyArgs, RunArgs, Settings, Shutdown, WhoamiArgs, init_telemetry, listen,
-        ram_policy, run, whoami,
-    },
+    runtime::{Shutdown, init_telemetry},
+    settings::{RunArgs, Settings},
 };
 
 /// The system's allocator keeps what bursts leave behind: a third of the memory at 10,000 objects. docs/benchmarks.md.
@@ -107,7 +106,7 @@ async fn tell_identity(arguments: WhoamiArgs) -> Result<ExitCode, Failure> {
     let output = arguments.output;
     let answer = whoami(arguments, client, |name| std::env::var_os(name)).await?;
     match output {
-        Output::Text => print!("{answer}"),
+        Output::Text => print!("{}", text(&answer)?),
         Output::Json => println!("{}", serde_json::to_string_pretty(&answer)?),
     }
     Ok(if answer.suffices() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -12,10 +12,7 @@ use std::{
 
 use clap::{Args, Command, CommandFactory};
 use kube::CustomResourceExt;
-use vncpassword::{
-    api::VncPassword,
-    runtime::{RamPolicyArgs, RunArgs},
-};
+use vncpassword::{api::VncPassword, commands::RamPolicyArgs, settings::RunArgs};
 use vncpassword_emulator as emulator;
 
 /// What the pure core may not know: whoever waits, asks or looks at a clock cannot be tested as a table.
@@ -54,7 +51,18 @@ fn the_cloud_client_knows_no_kubernetes() {
 
 #[test]
 fn each_room_knows_only_the_rooms_below_it() {
-    let rooms = ["api", "rotation", "ecs", "cloud", "controller", "kube_client", "runtime", "cli"];
+    let rooms = [
+        "api",
+        "rotation",
+        "ecs",
+        "cloud",
+        "controller",
+        "kube_client",
+        "runtime",
+        "settings",
+        "commands",
+        "cli",
+    ];
     let may_know: &[(&str, &[&str])] =
         &[("api", &[]), ("rotation", &["api"]), ("ecs", &["rotation"]), ("kube_client", &[])];
     for (room, known) in may_know {

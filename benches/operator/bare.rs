@@ -96,7 +96,7 @@ impl Bare {
         let instance = cluster::instance(index);
         let request_id = self
             .ecs
-            .modify_instance_vnc_passwd(&self.identity, &self.region, &instance, &password, now)
+            .modify_instance_vnc_passwd(&self.identity, &self.region, &instance, password.expose(), now)
             .await?
             .to_string();
         let time = DateTimePrinter::new().precision(Some(0)).timestamp_to_string(&now);

@@ -5,6 +5,7 @@ mod cluster_vnc_password;
 mod conditions;
 mod status;
 mod vnc_password;
+mod whoami;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -23,6 +24,8 @@ pub use status::{Accepted, Applied, Instance, RebootRequest, Retry, VncPasswordS
 pub use vnc_password::{
     Activation, CredentialsRef, Rotation, SecretRef, VncPassword, VncPasswordSpec, Window,
 };
+
+pub use whoami::{CloudRight, Whoami};
 
 /// The definitions of all kinds.
 #[must_use]
@@ -72,6 +75,8 @@ pub fn duration(text: &str) -> Option<std::time::Duration> {
 
 /// API group of every kind here.
 pub const GROUP: &str = "vncpassword.dev";
+/// The default name of the Lease of the operator's leader, in the operator's namespace. The previous version has no other.
+pub const LEASE: &str = "vncpassword-operator";
 /// The version served and stored.
 pub const VERSION: &str = "v1alpha1";
 /// Annotation that asks for one rotation at a time (RFC 3339).

@@ -17,7 +17,7 @@ use super::{
     output::{Output, value_in},
     prose::USUAL_WIDTH,
 };
-use crate::runtime::CloudArgs;
+use crate::ecs::connect::CloudArgs;
 use input::Input;
 use told::Report;
 

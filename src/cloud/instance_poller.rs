@@ -18,7 +18,7 @@ use crate::{
     ecs::{
         Client, Error, Identity, Instance, Region,
         client::MAX_DESCRIBED,
-        limiter::{Action, Asker, Limiter, Route, Ticket},
+        limiter::{Action, Limiter, Requester, Route, Ticket},
     },
     rotation::{
         allowance::Calls,
@@ -199,7 +199,7 @@ impl InstancePoller {
             let now = self.0.now();
             let room = MOST_CALLS - calls.len();
             let (batches, next) = self.wanted().plan(now, room, |identity, region| {
-                self.0.limiter.admit(route(identity, region), &asker(identity), now)
+                self.0.limiter.admit(route(identity, region), &requester(identity), now)
             });
             for batch in batches {
                 let shared = Arc::clone(&self.0);
@@ -259,7 +259,7 @@ impl Shared {
         // The clock may have been set back meanwhile.
         let at = at.min(now);
         let error = reply.as_ref().err();
-        let opens = self.limiter.ended(route, &asker(identity), ticket, reply::report(error), now);
+        let opens = self.limiter.ended(route, &requester(identity), ticket, reply::report(error), now);
         if let Some(opens) = opens.filter(|_| error.is_some_and(Error::is_throttled)) {
             return Err(opens);
         }
@@ -289,8 +289,8 @@ fn route<'a>(identity: &'a Identity, region: &'a Region) -> Route<'a> {
 }
 
 /// The instance poller asks as itself, for all whose instances it looks at.
-fn asker(identity: &Identity) -> Asker {
-    Asker { namespace: "".into(), name: identity.name().into() }
+fn requester(identity: &Identity) -> Requester {
+    Requester { group: "".into(), name: identity.name().into() }
 }
 
 fn found(instance: &Instance) -> Found {

@@ -27,6 +27,7 @@ use crate::{
         facts::{Access, SecretVersion},
         ownership::Relation,
     },
+    settings::Ambient,
 };
 
 /// Under which name logs and limits know the operator's own identity.
@@ -37,24 +38,6 @@ const ACCESS_KEY_ID: &str = "access-key-id";
 const ACCESS_KEY_SECRET: &str = "access-key-secret";
 const SECURITY_TOKEN: &str = "security-token";
 const ROLE_ARN: &str = "role-arn";
-
-/// The namespaces that may use the operator's own identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ambient {
-    /// All of them.
-    Everywhere,
-    /// These.
-    In(Vec<String>),
-}
-
-impl Ambient {
-    fn includes(&self, namespace: &str) -> bool {
-        match self {
-            Self::Everywhere => true,
-            Self::In(namespaces) => namespaces.iter().any(|allowed| allowed == namespace),
-        }
-    }
-}
 
 /// All identities that objects act under.
 pub(super) struct Identities {

@@ -55,16 +55,17 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use tokio::{sync::Semaphore, time::Instant};
 
+pub use crate::settings::{Ambient, ControllerSettings as Config};
 use crate::{
     api::STATUS_CONTESTED,
     cloud::InstancePoller,
-    ecs::{self, Action, Asker, Limiter, Region, Route},
+    ecs::{self, Action, Limiter, Requester, Route, connect::Cloud},
     rotation::{
         self, Note,
         facts::{Access, FingerprintKey, Owner, Unsettled},
         ownership::Basis,
     },
-    runtime::{Lease, Metrics, Probes, Progress, Queue, Readiness, Shutdown, Source},
+    runtime::{Metrics, Probes, Progress, Queue, Readiness, Shutdown, Source},
 };
 use clock_steps::{ClockSteps, Step};
 use denied_groups::{DeniedGroups, Moment};
@@ -72,47 +73,13 @@ pub use error::Error;
 use events::Events;
 use fleets::Fleets;
 use identities::Identities;
-pub use identities::{Ambient, OPERATOR};
+pub use identities::OPERATOR;
 use instances::{Instances, KEPT, Late};
 use namespaces::Namespaces;
 use nodes::Nodes;
 use object::Key;
 use registry::{Registry, Term};
 use secrets::Secrets;
-
-/// What the controller is to do, validated.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Region of objects that name none.
-    pub region: Option<Region>,
-    /// How long a call with an unknown outcome may still arrive.
-    pub settle: Duration,
-    /// Whether instances may be restarted at all.
-    pub allow_reboot: bool,
-    /// Who may use the operator's own identity.
-    pub ambient: Ambient,
-    /// Ceilings of the rates of calls.
-    pub rates: ecs::Rates,
-    /// Whether this process may act.
-    pub lease: Lease,
-    /// Namespaces to watch; none: all.
-    pub namespaces: Vec<String>,
-    /// Whether fleets are served, which need rights in the whole cluster.
-    pub fleets: bool,
-    /// Passes that run at the same time.
-    pub concurrency: usize,
-}
-
-/// What the cloud is called with.
-#[derive(Clone)]
-pub struct Cloud {
-    /// The API of the instances.
-    pub ecs: ecs::Client,
-    /// The API that issues credentials.
-    pub sts: ecs::Sts,
-    /// The operator's own identity.
-    pub operator: Arc<ecs::Identity>,
-}
 
 /// What a controller works with.
 #[derive(Clone)]
@@ -322,8 +289,9 @@ async fn turns(context: Arc<Context>, progress: Progress) {
             context.clock_stepped(step);
         }
         // The instance poller, which belongs to no namespace, comes by itself.
-        let called = context.limiter.called_up(now).into_iter().filter(|asker| !asker.namespace.is_empty());
-        for Asker { namespace, name } in called {
+        let called =
+            context.limiter.called_up(now).into_iter().filter(|requester| !requester.group.is_empty());
+        for Requester { group: namespace, name } in called {
             context.wake(Key { namespace, name });
         }
         context.wake_all(context.denied.due(Moment { wall: now, instant: std::time::Instant::now() }));

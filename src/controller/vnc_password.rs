@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     api::{self, ConditionType, VncPasswordSpec, VncPasswordStatus},
-    ecs::{Action, Asker, Dated, Identity, Region, Route},
+    ecs::{Action, Dated, Identity, Region, Requester, Route},
     rotation::{
         self, Decision, Verdict,
         allowance::Calls,
@@ -52,7 +52,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins
 /// Runs one pass. Returns when the object wants to be passed over again, if at all.
 pub(super) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
     let Some(object) = context.registry.newest(&key) else {
-        context.limiter.forget(&asker(&key));
+        context.limiter.forget(&requester(&key));
         context.denied.remove(&key);
         return None;
     };
@@ -278,11 +278,11 @@ impl<'a> Pass<'a> {
 
     /// Takes down whether the limiter lets this identity call.
     fn ask_limiter(&mut self) {
-        let (asker, now) = (asker(&self.object.key), self.context.now());
-        let opens = |action| self.context.limiter.opens(self.route(action)?, &asker, now);
+        let (requester, now) = (requester(&self.object.key), self.context.now());
+        let opens = |action| self.context.limiter.opens(self.route(action)?, &requester, now);
         self.slots = [opens(Action::ModifyInstanceVncPasswd), opens(Action::RebootInstance)];
         let route = self.route(Action::ModifyInstanceVncPasswd);
-        let in_line = route.is_some_and(|route| self.context.limiter.holds_place(route, &asker));
+        let in_line = route.is_some_and(|route| self.context.limiter.holds_place(route, &requester));
         self.observed.in_line = in_line;
         self.ask_allowance();
     }
@@ -367,7 +367,7 @@ impl<'a> Pass<'a> {
     /// Whoever rests until its turn keeps a place in the line, anybody else none. Returns when the turn comes.
     fn line_up(&self, verdict: &Verdict) -> Option<Timestamp> {
         let context = self.context;
-        let (limiter, asker, now) = (&context.limiter, asker(&self.object.key), context.now());
+        let (limiter, requester, now) = (&context.limiter, requester(&self.object.key), context.now());
         let [modify, reboot] = self.slots;
         let turns = [(Action::ModifyInstanceVncPasswd, modify), (Action::RebootInstance, reboot)];
         let mut told = None;
@@ -376,9 +376,9 @@ impl<'a> Pass<'a> {
             // What stands in the status is cut to the second.
             let second = |at: Option<Timestamp>| at.map(Timestamp::as_second);
             if opens.is_some() && second(opens) == second(verdict.wake) {
-                told = Some(limiter.line_up(route, &asker, now));
+                told = Some(limiter.line_up(route, &requester, now));
             } else {
-                limiter.withdraw(route, &asker);
+                limiter.withdraw(route, &requester);
             }
         }
         told
@@ -605,8 +605,8 @@ fn requeue(status: &VncPasswordStatus, reply: Option<&Reply>, waits_for_turn: bo
 }
 
 /// The object in the limiter's line.
-fn asker(key: &Key) -> Asker {
-    Asker::new(&key.namespace, &key.name)
+fn requester(key: &Key) -> Requester {
+    Requester::new(&key.namespace, &key.name)
 }
 
 /// A fraction from 0 up to 1 that is always the same for this object.

@@ -16,7 +16,6 @@ use super::{
     transport::Transport,
     wire,
 };
-use crate::rotation::Password;
 
 /// Version of the ECS API.
 const VERSION: &str = "2014-05-26";
@@ -26,6 +25,9 @@ pub const MAX_DESCRIBED: usize = 100;
 
 /// Longest reply to an action that lists something, in bytes.
 const LONG_REPLY: usize = 4 << 20;
+
+/// Names this library to the servers.
+pub(super) const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// Settings of a [`Client`].
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ pub struct Config {
     /// Time for a whole call, from asking for credentials to the end of the reply. Default: 4 s. A leader relies on it:
     /// renew deadline + this must be less than the lease duration.
     pub timeout: Duration,
+    /// The product in the header `User-Agent`. Default: this library.
+    pub user_agent: &'static str,
     /// What observes the calls. Default: nothing.
     pub observer: CallObserver,
 }
@@ -51,6 +55,7 @@ impl Default for Config {
             endpoint: None,
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(4),
+            user_agent: USER_AGENT,
             observer: CallObserver::default(),
         }
     }
@@ -90,8 +95,8 @@ impl Client {
     /// # Errors
     /// [`BuildError`] if there are no root certificates.
     pub fn new(config: Config, clock: Clock) -> Result<Self, BuildError> {
-        let Config { network, endpoint, connect_timeout, timeout, observer } = config;
-        let rpc = Rpc { transport: Transport::new(connect_timeout)?, clock, observer };
+        let Config { network, endpoint, connect_timeout, timeout, user_agent, observer } = config;
+        let rpc = Rpc { transport: Transport::new(connect_timeout, user_agent)?, clock, observer };
         Ok(Self(Arc::new(Inner { rpc, network, endpoint, timeout })))
     }
 
@@ -109,7 +114,7 @@ impl Client {
 
     /// Sets the VNC password of an instance (`ModifyInstanceVncPasswd`).
     ///
-    /// `signed_at` is the cloud's time from before the password was read from its Secret ([`Clock::dated`]): should the
+    /// `password`: six letters and digits; the API refuses any other. `signed_at` is the cloud's time from before the password was read from its Secret ([`Clock::dated`]): should the
     /// process be paused in between, the signature is too old by the time it is sent, and the cloud refuses it. What is
     /// learned of the cloud's clock in between never makes it younger.
     ///
@@ -121,16 +126,16 @@ impl Client {
         identity: &Identity,
         region: &Region,
         instance_id: &str,
-        password: &Password,
+        password: &str,
         signed_at: Timestamp,
     ) -> Result<RequestId, Error> {
         let call = Ask {
             action: "ModifyInstanceVncPasswd",
             region,
-            parameters: &[("InstanceId", instance_id), ("VncPassword", password.expose())],
+            parameters: &[("InstanceId", instance_id), ("VncPassword", password)],
             signed_at: Some(signed_at),
             limit: SHORT_REPLY,
-            secret: password.expose(),
+            secret: password,
         };
         self.0.call(identity, &call).await.map(|accepted| accepted.request_id)
     }
@@ -140,7 +145,7 @@ impl Client {
     /// It shuts down in good order, never with `ForceStop`: that would lose what is not on the disk yet. Accepted means
     /// begun: that it is over can only be seen, by another start time.
     ///
-    /// `signed_at` is the cloud's time from before it was decided on: a process that was paused in between is refused, since
+    /// `password`: six letters and digits; the API refuses any other. `signed_at` is the cloud's time from before it was decided on: a process that was paused in between is refused, since
     /// the restart may have been asked for again meanwhile.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ use super::Clock;
 use gate::Gate;
 pub use pace::Ticket;
 pub use rates::{InvalidRate, Rates};
-pub use turns::Asker;
+pub use turns::Requester;
 
 /// The actions that are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,10 +144,10 @@ impl Limiter {
 
     /// When to come for a call, where it cannot be made now. Changes nothing.
     #[must_use]
-    pub fn opens(&self, route: Route<'_>, asker: &Asker, now: Timestamp) -> Option<Timestamp> {
+    pub fn opens(&self, route: Route<'_>, requester: &Requester, now: Timestamp) -> Option<Timestamp> {
         let cloud = self.cloud(now);
         match self.gates_at(cloud).table.get_mut(&key(route)) {
-            Some(gate) => gate.opens(asker, cloud).map(|opens| local(opens, cloud, now)),
+            Some(gate) => gate.opens(requester, cloud).map(|opens| local(opens, cloud, now)),
             None => None,
         }
     }
@@ -156,33 +156,38 @@ impl Limiter {
     ///
     /// # Errors
     /// It is not this one's turn: it stands in the line, and the time is when to come back.
-    pub fn admit(&self, route: Route<'_>, asker: &Asker, now: Timestamp) -> Result<Ticket, Timestamp> {
+    pub fn admit(
+        &self,
+        route: Route<'_>,
+        requester: &Requester,
+        now: Timestamp,
+    ) -> Result<Ticket, Timestamp> {
         let cloud = self.cloud(now);
-        self.with(route, cloud, |gate| gate.admit(asker, cloud)).map_err(|opens| local(opens, cloud, now))
+        self.with(route, cloud, |gate| gate.admit(requester, cloud)).map_err(|opens| local(opens, cloud, now))
     }
 
     /// Keeps a place in the line for one that cannot call now. Returns when to come.
-    pub fn line_up(&self, route: Route<'_>, asker: &Asker, now: Timestamp) -> Timestamp {
+    pub fn line_up(&self, route: Route<'_>, requester: &Requester, now: Timestamp) -> Timestamp {
         let cloud = self.cloud(now);
-        local(self.with(route, cloud, |gate| gate.line_up(asker, cloud)), cloud, now)
+        local(self.with(route, cloud, |gate| gate.line_up(requester, cloud)), cloud, now)
     }
 
     /// Whether this one stands in the line.
     #[must_use]
-    pub fn holds_place(&self, route: Route<'_>, asker: &Asker) -> bool {
-        self.gates().table.get(&key(route)).is_some_and(|gate| gate.holds_place(asker))
+    pub fn holds_place(&self, route: Route<'_>, requester: &Requester) -> bool {
+        self.gates().table.get(&key(route)).is_some_and(|gate| gate.holds_place(requester))
     }
 
     /// This one does not want to call any more: its turn is the next one's.
-    pub fn withdraw(&self, route: Route<'_>, asker: &Asker) {
+    pub fn withdraw(&self, route: Route<'_>, requester: &Requester) {
         if let Some(gate) = self.gates().table.get_mut(&key(route)) {
-            gate.withdraw(asker);
+            gate.withdraw(requester);
         }
     }
 
     /// This one is gone.
-    pub fn forget(&self, asker: &Asker) {
-        self.gates().table.values_mut().for_each(|gate| gate.withdraw(asker));
+    pub fn forget(&self, requester: &Requester) {
+        self.gates().table.values_mut().for_each(|gate| gate.withdraw(requester));
     }
 
     /// Records how a call ended. Returns when to retry, if the reply closed the gate: a caller that was throttled goes first
@@ -190,7 +195,7 @@ impl Limiter {
     pub fn ended(
         &self,
         route: Route<'_>,
-        asker: &Asker,
+        requester: &Requester,
         ticket: Ticket,
         report: Report,
         now: Timestamp,
@@ -206,7 +211,7 @@ impl Limiter {
                 gate.pace.lost(ticket, cloud);
                 None
             }
-            Report::Throttled(wait) => Some(gate.throttled(asker, ticket, wait.map(micros), cloud)),
+            Report::Throttled(wait) => Some(gate.throttled(requester, ticket, wait.map(micros), cloud)),
             Report::LostAndThrottled(wait) => Some(gate.pace.throttled(ticket, Some(micros(wait)), cloud)),
         });
         closed.map(|opens| local(opens, cloud, now))
@@ -215,7 +220,7 @@ impl Limiter {
     /// Those that were told of a later time and can call now, since others left the line or more passes than before.
     /// To be asked every second or so; what is not needed any more is forgotten.
     #[must_use]
-    pub fn called_up(&self, now: Timestamp) -> Vec<Asker> {
+    pub fn called_up(&self, now: Timestamp) -> Vec<Requester> {
         let cloud = self.cloud(now);
         let mut gates = self.gates_at(cloud);
         let called = gates.table.values_mut().flat_map(|gate| gate.called_up(cloud)).collect();
@@ -277,11 +282,11 @@ impl Limiter {
     }
 }
 
-impl Asker {
+impl Requester {
     /// Who asks.
     #[must_use]
-    pub fn new(namespace: &Arc<str>, name: &Arc<str>) -> Self {
-        Self { namespace: Arc::clone(namespace), name: Arc::clone(name) }
+    pub fn new(group: &Arc<str>, name: &Arc<str>) -> Self {
+        Self { group: Arc::clone(group), name: Arc::clone(name) }
     }
 }
 

@@ -17,6 +17,7 @@
 //! | [`sts`] | the API that issues temporary credentials |
 //! | `rpc` | one call, signed or not, whatever the API |
 //! | [`observer`] | reports each call, for metrics |
+//! | [`connect`] | how a program reaches the cloud: arguments, settings, clients |
 //! | [`codes`] | error codes, as far as the client acts on them |
 //! | `mask` | keeps secrets out of the debug log |
 
@@ -24,6 +25,7 @@ pub mod api;
 pub mod client;
 pub mod clock;
 pub mod codes;
+pub mod connect;
 pub mod credentials;
 pub mod endpoint;
 pub mod error;
@@ -47,7 +49,7 @@ pub use credentials::{Credentials, FailureKind, ProviderError};
 pub use endpoint::{Endpoint, InvalidEndpoint, InvalidRegion, Network, Region};
 pub use error::{BuildError, Error, UNRECOGNIZED_CODE, Unreadable};
 pub use identity::{Identity, Standing};
-pub use limiter::{Action, Asker, Limiter, Rates, Route};
+pub use limiter::{Action, Limiter, Rates, Requester, Route};
 pub use observer::{CallObserver, CallRecord};
 pub use rpc::{CALL_SPANS, Rpc};
 pub use sts::Sts;

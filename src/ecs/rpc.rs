@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{
     api::RequestId,
+    client::USER_AGENT,
     clock::Clock,
     credentials::Credentials,
     endpoint::Endpoint,
@@ -99,7 +100,11 @@ impl Rpc {
     /// # Errors
     /// [`BuildError`] if there are no root certificates.
     pub fn new(connect_timeout: Duration, clock: Clock) -> Result<Self, BuildError> {
-        Ok(Self { transport: Transport::new(connect_timeout)?, clock, observer: CallObserver::default() })
+        Ok(Self {
+            transport: Transport::new(connect_timeout, USER_AGENT)?,
+            clock,
+            observer: CallObserver::default(),
+        })
     }
 
     /// One attempt, all before the deadline.

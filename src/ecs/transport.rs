@@ -11,8 +11,6 @@ use super::error::{BuildError, Cause, Error, Unreadable};
 /// Idle connections are closed after this long, before a server or a NAT gateway forgets them.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
-const USER_AGENT: &str = concat!("vncpassword-operator/", env!("CARGO_PKG_VERSION"));
-
 /// The HTTP client and its connection pool. Clones share it.
 #[derive(Clone)]
 pub(super) struct Transport(reqwest::Client);
@@ -40,7 +38,7 @@ impl Transport {
     ///
     /// It speaks HTTP/1.1 only, follows no redirect and uses no proxy, not even one that the environment names: the
     /// query holds a password, so nobody but the configured endpoint gets it. It repeats nothing by itself.
-    pub(super) fn new(connect_timeout: Duration) -> Result<Self, BuildError> {
+    pub(super) fn new(connect_timeout: Duration, user_agent: &str) -> Result<Self, BuildError> {
         // reqwest takes its crypto from the process-wide default. If there is one already, it is ring as well: the
         // tree holds no other.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -53,7 +51,7 @@ impl Transport {
             .tcp_nodelay(true)
             .connect_timeout(connect_timeout)
             .pool_idle_timeout(POOL_IDLE)
-            .user_agent(USER_AGENT)
+            .user_agent(user_agent)
             .build()
             .map(Self)
             .map_err(BuildError)

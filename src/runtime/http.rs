@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use super::{Format, Metrics, Probes, Shutdown};
 
 /// Listens there. `[::]` is every address, of IPv4 too; without IPv6 in the kernel it is `0.0.0.0`.
-pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let any = address.ip() == Ipv6Addr::UNSPECIFIED;
     match bound(address) {
         Err(error) if any && is_without_ipv6(&error) => bound((Ipv4Addr::UNSPECIFIED, address.port()).into()),
@@ -48,7 +48,7 @@ fn is_without_ipv6(error: &std::io::Error) -> bool {
 const EAFNOSUPPORT: i32 = 97;
 
 /// Serves until shutdown is asked for.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     probes: Probes,

@@ -24,9 +24,7 @@ use super::{
     Stop,
     lease::{Holding, Lease as Right},
 };
-
-/// The default name of the Lease, in the operator's namespace. The previous version has no other.
-pub const LEASE: &str = "vncpassword-operator";
+use crate::api::LEASE;
 
 /// How long a holder is left alone by the others, from its last renewal.
 const DURATION: Duration = Duration::from_secs(15);

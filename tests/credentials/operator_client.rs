@@ -9,7 +9,7 @@ use vncpassword::{
         self, Client, Endpoint, Identity, InstanceStatus, Region, RequestId,
         credentials::{Cache, Environment},
     },
-    rotation::{Password, outcome::Class},
+    rotation::outcome::Class,
 };
 use vncpassword_emulator::{
     AccessKey, Action, Clock, DEFAULT_REGION, Emulator, Fault, Instance, Options, Status,
@@ -28,8 +28,7 @@ struct Caller {
 
 impl Caller {
     async fn modify(&self, id: &str, password: &str) -> Result<RequestId, ecs::Error> {
-        let password = Password::parse(password.as_bytes()).unwrap();
-        self.client.modify_instance_vnc_passwd(&self.identity, &region(), id, &password, now()).await
+        self.client.modify_instance_vnc_passwd(&self.identity, &region(), id, password, now()).await
     }
 
     async fn reboot(&self, id: &str) -> Result<RequestId, ecs::Error> {

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
-    runtime::Settings,
+    settings::Settings,
 };
 use vncpassword_emulator::{AccessKey, Action, Fault, Instance, Reply};
 

@@ -530,7 +530,9 @@ async fn no_error_of_the_cloud_client_holds_a_secret_in_any_part_of_its_chain() 
         let parsed = Password::parse(password(&case.name).as_bytes()).unwrap();
         let looked = client.describe_instances(&identity, &region, std::slice::from_ref(id)).await;
         shown.extend(looked.err().map(|error| chain(&error)));
-        let set = client.modify_instance_vnc_passwd(&identity, &region, id, &parsed, Timestamp::now()).await;
+        let set = client
+            .modify_instance_vnc_passwd(&identity, &region, id, parsed.expose(), Timestamp::now())
+            .await;
         shown.push(set.map_or_else(|error| chain(&error), |id| id.to_string()));
         shown.push(format!("{parsed:?}"));
     }
@@ -548,8 +550,9 @@ async fn no_error_of_the_cloud_client_holds_a_secret_in_any_part_of_its_chain() 
         (emulator.url(), "a token that no header can carry"),
     ] {
         let (client, identity) = client(&endpoint, token);
-        let set =
-            client.modify_instance_vnc_passwd(&identity, &region, "i-1", &parsed, Timestamp::now()).await;
+        let set = client
+            .modify_instance_vnc_passwd(&identity, &region, "i-1", parsed.expose(), Timestamp::now())
+            .await;
         shown.push(chain(&set.unwrap_err()));
     }
     let shown = shown.join("\n");

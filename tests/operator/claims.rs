@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus},
-    runtime::Settings,
+    settings::Settings,
 };
 use vncpassword_emulator::{AccessKey, Action, Entry, Fault, Instance, Reply, Status};
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
-    runtime::Settings,
+    settings::Settings,
 };
 use vncpassword_emulator::{Action, Fault, Instance, Reply};
 use vncpassword_test_support::{

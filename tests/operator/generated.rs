@@ -8,7 +8,7 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
-    runtime::Settings,
+    settings::Settings,
 };
 use vncpassword_emulator::{AccessKey, Action, Fault, Instance, Status};
 use vncpassword_test_support::{

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
     controller::Ambient,
-    runtime::Settings,
+    settings::Settings,
 };
 use vncpassword_emulator::{AccessKey, Action, Fault, Instance, OidcTrust, Role};
 use vncpassword_test_support::{

@@ -6,7 +6,7 @@ use http::Method;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Api;
 use serde_json::json;
-use vncpassword::runtime::{LEASE, Settings};
+use vncpassword::{api::LEASE, settings::Settings};
 use vncpassword_test_support::{
     Operator, World,
     world::{quiet, until},

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason, VncPassword},
-    runtime::Settings,
+    settings::Settings,
 };
 use vncpassword_emulator::{Action, Entry, Fault, Instance, Options};
 use vncpassword_test_support::{

@@ -7,7 +7,7 @@ use kube::api::DeleteParams;
 use serde_json::json;
 use vncpassword::{
     api::{ConditionStatus, Reason, VncPasswordStatus},
-    runtime::Settings,
+    settings::Settings,
 };
 use vncpassword_emulator::{Action, Fault, Instance, Reply, Status};
 use vncpassword_test_support::{

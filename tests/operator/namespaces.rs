@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use vncpassword::{
     api::{ConditionStatus, Reason},
     controller::Config,
-    runtime::Settings,
+    settings::Settings,
 };
 use vncpassword_test_support::{Operator, Setup, World, operator::Requests, relay::Relay, world::until};
 

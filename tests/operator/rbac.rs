@@ -14,7 +14,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use vncpassword::{api::VncPassword, controller::Config, runtime::Settings};
+use vncpassword::{api::VncPassword, controller::Config, settings::Settings};
 use vncpassword_test_support::{
     World,
     control_plane::ControlPlane,

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason, RebootRequest, VncPasswordStatus},
-    runtime::Settings,
+    settings::Settings,
 };
 use vncpassword_emulator::{Action, Entry, Fault, Instance};
 use vncpassword_test_support::{

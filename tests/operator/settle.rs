@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
-    runtime::Settings,
+    settings::Settings,
 };
 use vncpassword_emulator::{Action, Fault, Reply};
 use vncpassword_test_support::World;

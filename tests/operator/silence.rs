@@ -8,8 +8,9 @@ use k8s_openapi::api::{coordination::v1::Lease, core::v1::Namespace};
 use kube::{Api, api::WatchParams};
 use tokio::{task::JoinSet, time::Instant};
 use vncpassword::{
+    api::LEASE,
     kube_client::{self, Deadlines, Retries},
-    runtime::{LEASE, Settings},
+    settings::Settings,
 };
 use vncpassword_test_support::{
     Operator, World,

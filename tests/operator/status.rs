@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use vncpassword::{
     api::{ClusterVncPassword, ConditionStatus, ConditionType, FIELD_MANAGER, Reason, VncPassword},
     controller::Config,
-    runtime::Settings,
+    settings::Settings,
 };
 use vncpassword_emulator::{Action, Fault};
 use vncpassword_test_support::{

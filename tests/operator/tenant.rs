@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus},
-    runtime::Settings,
+    settings::Settings,
 };
 use vncpassword_emulator::{AccessKey, Action, Instance, Role};
 

@@ -10,7 +10,8 @@ use http::Method;
 use serde_json::json;
 use vncpassword::{
     api::{ConditionStatus, Reason, VncPasswordStatus},
-    runtime::{Lease, Settings},
+    runtime::Lease,
+    settings::Settings,
 };
 use vncpassword_emulator::{Action, Instance, Status};
 use vncpassword_test_support::{

@@ -17,10 +17,13 @@ use kube::client::Body;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tower::{BoxError, Layer, Service};
 use vncpassword::{
+    commands::{Environment, StartError, listen, run},
     controller::{self, Ambient},
+    ecs::connect::CloudSettings,
     ecs::{self, Clock, Endpoint, Rates, Region},
     kube_client::{self, Deadlines, Retries},
-    runtime::{CloudSettings, Environment, Lease, Settings, Shutdown, StartError, Stop, listen, run},
+    runtime::{Lease, Shutdown, Stop},
+    settings::Settings,
 };
 use vncpassword_emulator::AccessKey;
 
@@ -305,7 +308,7 @@ pub fn settings(namespace: &str, emulator: &str) -> Settings {
         },
         namespace: namespace.to_owned(),
         leader_elect: false,
-        lease_name: vncpassword::runtime::LEASE.to_owned(),
+        lease_name: vncpassword::api::LEASE.to_owned(),
         per_object_metrics: true,
         otlp: None,
         http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -18,7 +18,7 @@ use vncpassword::{
         ClusterVncPassword, ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus,
         definitions,
     },
-    runtime::Settings,
+    settings::Settings,
 };
 use vncpassword_emulator::{Action, Cloud, Emulator, Entry, Instance, Options};
 

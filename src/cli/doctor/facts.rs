@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 
-use crate::{cli::known::Known, runtime::LEASE};
+use crate::{
+    api::{LEASE, Whoami},
+    cli::known::Known,
+};
 
 /// All that was read.
 #[derive(Clone, Debug)]
@@ -156,7 +158,7 @@ pub struct LeaseSeen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// It was asked, and said so.
-    Told(Box<Told>),
+    Told(Box<Whoami>),
     /// No Pod that could be asked.
     NoPod,
     /// The caller has no right to ask: which one is missing.
@@ -165,38 +167,6 @@ pub enum Identity {
     Failed(String),
     /// The command could not be run, or said something unreadable.
     Unknown(String),
-}
-
-/// What `vncpassword-operator whoami -o json` says.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Told {
-    /// The provider that gave the credentials.
-    pub provider: String,
-    /// The user or the assumed role.
-    pub arn: String,
-    /// How long the credentials last, in seconds; absent: until they are changed.
-    #[serde(default)]
-    pub expires_in_seconds: Option<i64>,
-    /// Where the rights were tried.
-    #[serde(default)]
-    pub region: Option<String>,
-    /// The rights.
-    #[serde(default)]
-    pub rights: Vec<ToldRight>,
-}
-
-/// One right, as `whoami` says it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct ToldRight {
-    /// The action.
-    pub action: String,
-    /// Whether the identity has it; absent: not known.
-    #[serde(default)]
-    pub granted: Option<bool>,
-    /// Why not, or why that is not known.
-    #[serde(default)]
-    pub because: Option<String>,
 }
 
 /// What one command of the plugin needs.

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::facts::{
     CommandRights, DeploymentSeen, Facts, Identity, KindFacts, KindSeen, LeaseSeen, Leftover, OperatorFacts,
-    PodSeen, Right, SchemaDifference, Told, WatchedNamespace,
+    PodSeen, Right, SchemaDifference, WatchedNamespace,
 };
 use crate::{
-    api::VERSION,
+    api::{VERSION, Whoami},
     cli::{
         ages::span,
         error::some_of,
@@ -555,8 +555,8 @@ fn identity(identity: &Identity, operator: &OperatorFacts) -> Vec<Finding> {
     }
 }
 
-fn granted(who: &Told) -> Vec<Finding> {
-    let Told { provider, arn, expires_in_seconds, region, rights } = who;
+fn granted(who: &Whoami) -> Vec<Finding> {
+    let Whoami { provider, arn, expires_in_seconds, region, rights, .. } = who;
     let told = |level, text: String, remedy| finding(Check::Identity, level, text, remedy);
     let (arn, provider) = (printable(arn), printable(provider));
     let mut found = vec![match expires_in_seconds {

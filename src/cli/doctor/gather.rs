@@ -36,6 +36,7 @@ use super::{
     schema::difference,
     whoami,
 };
+use crate::api::LEASE;
 use crate::{
     api::{FIELD_MANAGER, GROUP, INSTANCE_ID, STATUS_CONTESTED, VERSION, definitions},
     cli::{
@@ -47,7 +48,6 @@ use crate::{
         seen::Seen,
         server_time,
     },
-    runtime::LEASE,
 };
 
 /// Labels of what the chart makes.

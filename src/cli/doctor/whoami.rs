@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, api::AttachParams, client::UpgradeConnectionError};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::facts::{Identity, PodSeen, Told};
+use super::facts::{Identity, PodSeen};
+use crate::api::Whoami;
 
 /// How long it may take: it asks the cloud, and perhaps a metadata service that does not answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,7 +58,7 @@ pub fn read(out: &str, err: &str) -> Identity {
             None => Identity::Unknown("whoami said nothing".to_owned()),
         };
     }
-    match serde_json::from_str::<Told>(out) {
+    match serde_json::from_str::<Whoami>(out) {
         Ok(told) => Identity::Told(Box::new(told)),
         Err(error) => Identity::Unknown(format!("what whoami said cannot be read: {error}")),
     }
@@ -85,21 +86,21 @@ mod tests {
         handshake::server::{Request, Response},
     };
 
-    use super::{super::facts::ToldRight, *};
-    use crate::runtime::{Right, Whoami};
+    use super::*;
+    use crate::api::CloudRight;
 
     /// As the operator writes it.
     fn answer() -> Whoami {
         Whoami {
-            provider: "oidc",
+            provider: "oidc".to_owned(),
             account: "1000000000000001".to_owned(),
             arn: "acs:ram::1000000000000001:assumed-role/console/cluster.vnc".to_owned(),
             identity_type: "AssumedRoleUser".to_owned(),
             expires_at: Some("2026-01-02T03:04:05Z".parse().unwrap()),
             expires_in_seconds: Some(3540),
             region: Some("cn-hangzhou".to_owned()),
-            rights: vec![Right {
-                action: "ecs:DescribeInstances",
+            rights: vec![CloudRight {
+                action: "ecs:DescribeInstances".to_owned(),
                 granted: Some(false),
                 because: Some("denied".to_owned()),
             }],
@@ -110,7 +111,7 @@ mod tests {
     fn what_the_operator_writes_is_what_is_read() {
         let out = serde_json::to_string_pretty(&answer()).unwrap();
         let Identity::Told(told) = read(&out, "warning: something\n") else { panic!("{out}") };
-        let right = ToldRight {
+        let right = CloudRight {
             action: "ecs:DescribeInstances".to_owned(),
             granted: Some(false),
             because: Some("denied".to_owned()),

@@ -6,11 +6,17 @@ use super::forecast::{CloudSeen, Facts, to_describe};
 use crate::{
     api::Tag,
     cli::{Error, known::Known, prose::printable},
-    controller::Cloud,
-    ecs::{self, Clock, Instance, Region, client::MAX_DESCRIBED, credentials::SessionName},
+    ecs::{
+        self, Clock, Instance, Region,
+        client::MAX_DESCRIBED,
+        connect::{Cloud, CloudArgs, CloudSettings, connect},
+        credentials::SessionName,
+    },
     rotation::fleet::carries,
-    runtime::{CloudArgs, CloudSettings, cloud},
 };
+
+/// Names the plugin to the servers of the cloud.
+const USER_AGENT: &str = concat!("kubectl-vncpassword/", env!("CARGO_PKG_VERSION"));
 
 /// Pages of an answer: a hundred thousand instances.
 const MOST_PAGES: usize = 1000;
@@ -27,10 +33,11 @@ pub async fn ask(
     if facts.spec.tags.is_none() && facts.spec.require_tags.is_empty() {
         return Ok(None);
     }
-    let settings = CloudSettings::try_from(arguments).map_err(|error| Error::Usage(error.to_string()))?;
+    let mut settings = CloudSettings::try_from(arguments).map_err(|error| Error::Usage(error.to_string()))?;
+    settings.ecs.user_agent = USER_AGENT;
     let own = settings.region.clone();
     let session = SessionName::of(None, "kubectl-vncpassword");
-    let cloud = match cloud(settings, Clock::default(), lookup, session) {
+    let cloud = match connect(settings, Clock::default(), lookup, session, "caller") {
         Ok(cloud) => cloud,
         Err(error) => return Ok(Some(Known::Failed(error.to_string()))),
     };

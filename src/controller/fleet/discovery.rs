@@ -12,7 +12,7 @@ use crate::{
     api::{self, ClusterVncPasswordSpec, Tag},
     cloud,
     controller::{Context, object::FleetObject},
-    ecs::{self, Action, Asker, Identity, Instance, Region, Route},
+    ecs::{self, Action, Identity, Instance, Region, Requester, Route},
     rotation::{
         facts::Access,
         fleet::{self, Answer},
@@ -292,7 +292,7 @@ impl Asking<'_> {
     {
         let limiter = &self.context.limiter;
         // Of no namespace: it comes by itself.
-        let asker = Asker::new(&"".into(), &format!("fleet:{}", self.fleet.name).into());
+        let requester = Requester::new(&"".into(), &format!("fleet:{}", self.fleet.name).into());
         let mut again = true;
         loop {
             let current = self.context.fleets.newest(&self.fleet.name);
@@ -304,7 +304,7 @@ impl Asking<'_> {
             let route =
                 Route { action: Action::DescribeInstances, scope: identity.scope(), region: region.as_str() };
             let place = self.context.discovering.acquire().await;
-            let ticket = match limiter.admit(route, &asker, self.context.now()) {
+            let ticket = match limiter.admit(route, &requester, self.context.now()) {
                 Ok(ticket) => ticket,
                 Err(opens) => {
                     drop(place);
@@ -317,7 +317,7 @@ impl Asking<'_> {
             drop(place);
             limiter.ended(
                 route,
-                &asker,
+                &requester,
                 ticket,
                 cloud::reply::report(reply.as_ref().err()),
                 self.context.now(),

@@ -9,7 +9,7 @@ use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use rand::{TryRng, rngs::SysRng};
 
-use super::{End, LOOK_PATIENCE, MOST_CONFLICTS, Pass, asker};
+use super::{End, LOOK_PATIENCE, MOST_CONFLICTS, Pass, requester};
 use crate::{
     cloud::reply,
     controller::{
@@ -431,7 +431,7 @@ impl<'a> Pass<'a> {
         let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
         let action = Action::RebootInstance;
         let Some(route) = self.route(action) else { return false };
-        let admitted = context.limiter.admit(route, &asker(&self.object.key), context.now());
+        let admitted = context.limiter.admit(route, &requester(&self.object.key), context.now());
         let reply = if let Ok(ticket) = admitted {
             self.calls().actions.spend(context.now());
             let result = context.ecs.reboot_instance(identity, region, instance, self.dated.at()).await;
@@ -441,8 +441,14 @@ impl<'a> Pass<'a> {
                 Ok(request_id) => tracing::info!(instance, %request_id, "restart requested"),
                 Err(error) => tracing::warn!(instance, %error, class = class.as_str(), "restart failed"),
             }
-            let asker = asker(&self.object.key);
-            context.limiter.ended(route, &asker, ticket, reply::report(result.err().as_ref()), context.now());
+            let requester = requester(&self.object.key);
+            context.limiter.ended(
+                route,
+                &requester,
+                ticket,
+                reply::report(result.err().as_ref()),
+                context.now(),
+            );
             reply
         } else {
             Reply::NotSent
@@ -483,7 +489,7 @@ impl<'a> Pass<'a> {
         let tries = former.map_or(1, |attempt| attempt.tries + 1);
         let action = Action::ModifyInstanceVncPasswd;
         let Some(route) = self.route(action) else { return Ok(false) };
-        let ticket = match context.limiter.admit(route, &asker(&self.object.key), context.now()) {
+        let ticket = match context.limiter.admit(route, &requester(&self.object.key), context.now()) {
             Ok(ticket) => ticket,
             Err(opens) => {
                 self.slots[0] = Some(opens);
@@ -497,15 +503,16 @@ impl<'a> Pass<'a> {
         self.calls().actions.spend(context.now());
         let result = context
             .ecs
-            .modify_instance_vnc_passwd(identity, region, instance, password, self.dated.at())
+            .modify_instance_vnc_passwd(identity, region, instance, password.expose(), self.dated.at())
             .await;
         let reply = reply(&result);
         let class = outcome::classify(&reply);
         report(instance, purpose, class, &result);
         let at = context.now();
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
-        let asker = asker(&self.object.key);
-        let opens = context.limiter.ended(route, &asker, ticket, reply::report(result.as_ref().err()), at);
+        let requester = requester(&self.object.key);
+        let opens =
+            context.limiter.ended(route, &requester, ticket, reply::report(result.as_ref().err()), at);
         self.slots[0] = opens.or(self.slots[0]);
         self.ask_allowance();
         let superseded = self.observed.superseded;

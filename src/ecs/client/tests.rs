@@ -87,8 +87,7 @@ impl Caller {
     }
 
     async fn modify(&self, password: &str, signed_at: Timestamp) -> Result<RequestId, Error> {
-        let password = Password::parse(password.as_bytes()).unwrap();
-        self.client.modify_instance_vnc_passwd(&self.identity, &region(), "i-1", &password, signed_at).await
+        self.client.modify_instance_vnc_passwd(&self.identity, &region(), "i-1", password, signed_at).await
     }
 
     async fn reboot(&self, signed_at: Timestamp) -> Result<RequestId, Error> {

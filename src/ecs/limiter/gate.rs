@@ -3,7 +3,7 @@
 use super::{
     Micros,
     pace::{Pace, Ticket},
-    turns::{Asker, Turns},
+    turns::{Requester, Turns},
 };
 
 /// What was learned is kept for so long after the last call.
@@ -24,55 +24,55 @@ impl Gate {
     }
 
     /// When to come for a call, where that cannot begin now. Changes nothing.
-    pub fn opens(&mut self, asker: &Asker, now: Micros) -> Option<Micros> {
-        let slot = self.pace.slot(self.turns.rank(asker, now), now);
-        let told = self.turns.told(asker).filter(|told| *told > now);
+    pub fn opens(&mut self, requester: &Requester, now: Micros) -> Option<Micros> {
+        let slot = self.pace.slot(self.turns.rank(requester, now), now);
+        let told = self.turns.told(requester).filter(|told| *told > now);
         (slot > now).then(|| told.map_or(slot, |told| told.min(slot)))
     }
 
     /// Begins a call, or tells when to come for it and keeps the place in the line.
-    pub fn admit(&mut self, asker: &Asker, now: Micros) -> Result<Ticket, Micros> {
-        let slot = self.pace.slot(self.turns.rank(asker, now), now);
+    pub fn admit(&mut self, requester: &Requester, now: Micros) -> Result<Ticket, Micros> {
+        let slot = self.pace.slot(self.turns.rank(requester, now), now);
         if slot > now {
-            return Err(self.turns.tell(asker, slot, now));
+            return Err(self.turns.tell(requester, slot, now));
         }
-        self.turns.take(asker);
+        self.turns.take(requester);
         Ok(self.pace.begin(now))
     }
 
     /// Keeps a place in the line. Returns when to come.
-    pub fn line_up(&mut self, asker: &Asker, now: Micros) -> Micros {
-        let slot = self.pace.slot(self.turns.rank(asker, now), now);
-        self.turns.tell(asker, slot.max(now), now)
+    pub fn line_up(&mut self, requester: &Requester, now: Micros) -> Micros {
+        let slot = self.pace.slot(self.turns.rank(requester, now), now);
+        self.turns.tell(requester, slot.max(now), now)
     }
 
     /// Whether this one stands in the line.
-    pub fn holds_place(&self, asker: &Asker) -> bool {
-        self.turns.told(asker).is_some()
+    pub fn holds_place(&self, requester: &Requester) -> bool {
+        self.turns.told(requester).is_some()
     }
 
     /// This one does not wait any more.
-    pub fn withdraw(&mut self, asker: &Asker) {
-        self.turns.leave(asker);
+    pub fn withdraw(&mut self, requester: &Requester) {
+        self.turns.leave(requester);
     }
 
     /// The call of this one was throttled: it goes first when the gate opens. Returns when to come.
     pub fn throttled(
         &mut self,
-        asker: &Asker,
+        requester: &Requester,
         ticket: Ticket,
         retry_after: Option<Micros>,
         now: Micros,
     ) -> Micros {
         self.pace.throttled(ticket, retry_after, now);
-        self.turns.put_back(asker, now);
-        let slot = self.pace.slot(self.turns.rank(asker, now), now).max(now);
-        self.turns.put_back(asker, slot);
+        self.turns.put_back(requester, now);
+        let slot = self.pace.slot(self.turns.rank(requester, now), now).max(now);
+        self.turns.put_back(requester, slot);
         slot
     }
 
     /// Who may call now and was told of a later time.
-    pub fn called_up(&mut self, now: Micros) -> Vec<Asker> {
+    pub fn called_up(&mut self, now: Micros) -> Vec<Requester> {
         let Self { pace, turns } = self;
         turns.called_up(now, |rank| pace.slot(rank, now))
     }

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BinaryHeap, VecDeque},
 };
 
-use super::{MINUTE, Micros, SECOND, gate::Gate, pace::Ticket, turns::Asker};
+use super::{MINUTE, Micros, SECOND, gate::Gate, pace::Ticket, turns::Requester};
 
 const MILLI: Micros = 1_000;
 /// No limit of the cloud.
@@ -22,7 +22,7 @@ pub(super) struct Setting {
     pub latency: (i64, i64),
     /// Calls under way at once.
     pub workers: usize,
-    /// Objects that wait in one namespace.
+    /// Objects that wait in one group.
     pub crowd: usize,
     /// When they begin to wait.
     pub start: Micros,
@@ -82,7 +82,7 @@ enum Event {
 pub(super) struct Simulation {
     setting: Setting,
     gate: Gate,
-    askers: Vec<Asker>,
+    requesters: Vec<Requester>,
     events: BinaryHeap<Reverse<(Micros, u64, Event)>>,
     count: u64,
     random: u64,
@@ -104,10 +104,10 @@ impl Simulation {
             0 => (setting.limit as usize * 2).clamp(100, 4000),
             crowd => crowd,
         };
-        let asker = |number| Asker { namespace: "fleet".into(), name: format!("{number}").into() };
+        let requester = |number| Requester { group: "fleet".into(), name: format!("{number}").into() };
         let mut simulation = Self {
             gate: Gate::new(setting.ceiling, MINUTE),
-            askers: (0..crowd).map(asker).collect(),
+            requesters: (0..crowd).map(requester).collect(),
             events: BinaryHeap::new(),
             count: 0,
             random: setting.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
@@ -128,10 +128,10 @@ impl Simulation {
         simulation
     }
 
-    /// Adds an object of another namespace that comes at that time. Returns its number.
+    /// Adds an object of another group that comes at that time. Returns its number.
     pub fn visitor(&mut self, at: Micros) -> usize {
-        let number = self.askers.len();
-        self.askers.push(Asker { namespace: "visitor".into(), name: format!("{number}").into() });
+        let number = self.requesters.len();
+        self.requesters.push(Requester { group: "visitor".into(), name: format!("{number}").into() });
         self.due.push(Micros::MAX);
         self.served.push(None);
         self.wake(number, at);
@@ -176,19 +176,19 @@ impl Simulation {
                 if passed {
                     self.gate.pace.passed(ticket, now);
                     self.served[number].get_or_insert(now);
-                    if self.setting.again && *self.askers[number].namespace == *"fleet" {
+                    if self.setting.again && *self.requesters[number].group == *"fleet" {
                         self.wake(number, now + SECOND);
                     }
                 } else {
-                    let told = self.gate.throttled(&self.askers[number], ticket, None, now);
+                    let told = self.gate.throttled(&self.requesters[number], ticket, None, now);
                     self.wake(number, told + 5 * MILLI);
                 }
                 self.serve(now);
             }
             Event::Other => self.other(now),
             Event::Tick => {
-                for asker in self.gate.called_up(now) {
-                    let number = asker.name.parse().unwrap();
+                for requester in self.gate.called_up(now) {
+                    let number = requester.name.parse().unwrap();
                     self.wake(number, now);
                 }
                 self.at(now + SECOND, Event::Tick);
@@ -215,10 +215,10 @@ impl Simulation {
             if number % 100 < self.setting.absent && self.served[number].is_none() {
                 // It stands in the line, and never comes.
                 self.served[number] = Some(now);
-                self.gate.line_up(&self.askers[number], now);
+                self.gate.line_up(&self.requesters[number], now);
                 continue;
             }
-            match self.gate.admit(&self.askers[number], now) {
+            match self.gate.admit(&self.requesters[number], now) {
                 Ok(ticket) => {
                     let (shortest, longest) = self.setting.latency;
                     let latency = (shortest + self.below(longest - shortest + 1)) * MILLI;

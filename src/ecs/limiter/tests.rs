@@ -17,8 +17,8 @@ fn limiter() -> Limiter {
     Limiter::new(Rates::default(), Clock::default(), Duration::from_mins(1))
 }
 
-fn asker(name: &str) -> Asker {
-    Asker { namespace: "default".into(), name: name.into() }
+fn requester(name: &str) -> Requester {
+    Requester { group: "default".into(), name: name.into() }
 }
 
 fn second(at: Timestamp) -> f64 {
@@ -28,22 +28,22 @@ fn second(at: Timestamp) -> f64 {
 /// So many calls that pass.
 fn pass(limiter: &Limiter, calls: usize, now: Timestamp) {
     for number in 0..calls {
-        let ticket = limiter.admit(ROUTE, &asker(&number.to_string()), now).unwrap();
-        limiter.ended(ROUTE, &asker("any"), ticket, Report::Passed, now);
+        let ticket = limiter.admit(ROUTE, &requester(&number.to_string()), now).unwrap();
+        limiter.ended(ROUTE, &requester("any"), ticket, Report::Passed, now);
     }
 }
 
 /// An error of the API with that code.
 /// A call that is made and throttled at once.
 fn throttle(limiter: &Limiter, name: &str, after: Option<Duration>, now: Timestamp) -> Timestamp {
-    let ticket = limiter.admit(ROUTE, &asker(name), now).unwrap();
-    limiter.ended(ROUTE, &asker(name), ticket, Report::Throttled(after), now).unwrap()
+    let ticket = limiter.admit(ROUTE, &requester(name), now).unwrap();
+    limiter.ended(ROUTE, &requester(name), ticket, Report::Throttled(after), now).unwrap()
 }
 
 #[test]
 fn it_is_open_until_the_first_throttled_reply() {
     let limiter = limiter();
-    let one = asker("a");
+    let one = requester("a");
     assert_eq!(throttle(&limiter, "a", None, at(30)), at(60));
     assert_eq!(limiter.opens(ROUTE, &one, at(31)), Some(at(60)));
     assert_eq!(limiter.admit(ROUTE, &one, at(31)), Err(at(60)));
@@ -69,10 +69,10 @@ fn it_opens_after_one_call_that_passes_and_the_rate_doubles() {
     assert_eq!(limiter.spacing(ROUTE, at(29)), None);
     throttle(&limiter, "a", None, at(30));
     assert_eq!(limiter.spacing(ROUTE, at(59)), Some(Duration::from_secs(60) / 100));
-    let first = limiter.admit(ROUTE, &asker("a"), at(60)).unwrap();
-    assert!(limiter.admit(ROUTE, &asker("b"), at(60)).is_err(), "nobody else while it is out");
-    limiter.ended(ROUTE, &asker("any"), first, Report::Passed, at(60));
-    assert!(limiter.admit(ROUTE, &asker("b"), at(61)).is_ok());
+    let first = limiter.admit(ROUTE, &requester("a"), at(60)).unwrap();
+    assert!(limiter.admit(ROUTE, &requester("b"), at(60)).is_err(), "nobody else while it is out");
+    limiter.ended(ROUTE, &requester("any"), first, Report::Passed, at(60));
+    assert!(limiter.admit(ROUTE, &requester("b"), at(61)).is_ok());
     assert_eq!(limiter.states(at(89))[0].calls, Some(100));
     assert_eq!(limiter.states(at(90))[0].calls, Some(200));
     assert_eq!(limiter.spacing(ROUTE, at(90)), Some(Duration::from_secs(60) / 200));
@@ -82,10 +82,10 @@ fn it_opens_after_one_call_that_passes_and_the_rate_doubles() {
 fn a_lost_first_call_is_replaced_and_a_throttled_one_closes_it_again() {
     let limiter = limiter();
     throttle(&limiter, "a", None, at(30));
-    limiter.admit(ROUTE, &asker("a"), at(63)).unwrap();
-    assert!(limiter.admit(ROUTE, &asker("b"), at(67)).is_err());
-    let ticket = limiter.admit(ROUTE, &asker("b"), at(68)).unwrap();
-    assert_eq!(limiter.ended(ROUTE, &asker("b"), ticket, Report::Throttled(None), at(69)), Some(at(120)));
+    limiter.admit(ROUTE, &requester("a"), at(63)).unwrap();
+    assert!(limiter.admit(ROUTE, &requester("b"), at(67)).is_err());
+    let ticket = limiter.admit(ROUTE, &requester("b"), at(68)).unwrap();
+    assert_eq!(limiter.ended(ROUTE, &requester("b"), ticket, Report::Throttled(None), at(69)), Some(at(120)));
 }
 
 #[test]
@@ -111,14 +111,14 @@ fn each_of_a_crowd_is_told_a_time_of_its_own_and_keeps_it() {
     pass(&limiter, 190, at(20));
     throttle(&limiter, "first", None, at(30));
     let told: Vec<_> = (0..1000)
-        .map(|number| limiter.line_up(ROUTE, &asker(&number.to_string()), at(31)))
+        .map(|number| limiter.line_up(ROUTE, &requester(&number.to_string()), at(31)))
         .map(second)
         .collect();
     for pair in told.windows(2) {
         assert!((pair[1] - pair[0] - 60.0 / 95.0).abs() < 0.001, "95 a minute, not {pair:?}");
     }
     for (number, told) in told.iter().enumerate() {
-        let again = limiter.admit(ROUTE, &asker(&number.to_string()), at(45)).unwrap_err();
+        let again = limiter.admit(ROUTE, &requester(&number.to_string()), at(45)).unwrap_err();
         assert!((second(again) - told).abs() < 0.001, "who comes early gets its time again");
     }
     assert_eq!(limiter.called_up(at(46)), []);
@@ -132,7 +132,7 @@ fn each_of_a_crowd_is_told_a_time_of_its_own_and_keeps_it() {
     };
     assert_eq!(limiter.states(at(46)), [state]);
     for number in 0..1000 {
-        limiter.forget(&asker(&number.to_string()));
+        limiter.forget(&requester(&number.to_string()));
     }
     assert_eq!(limiter.called_up(at(90)), [], "the one that is left comes by itself");
     assert!(limiter.called_up(at(7200)).is_empty());
@@ -146,13 +146,13 @@ fn a_ceiling_is_what_the_user_says() {
     let limiter = Limiter::new(rates, Clock::default(), Duration::from_mins(1));
     let begun = (0..600).filter(|step| {
         let now = at(60) + SignedDuration::from_millis(step * 100);
-        let ticket = limiter.admit(ROUTE, &asker(&step.to_string()), now);
-        limiter.forget(&asker(&step.to_string()));
-        ticket.map(|ticket| limiter.ended(ROUTE, &asker("any"), ticket, Report::Passed, now)).is_ok()
+        let ticket = limiter.admit(ROUTE, &requester(&step.to_string()), now);
+        limiter.forget(&requester(&step.to_string()));
+        ticket.map(|ticket| limiter.ended(ROUTE, &requester("any"), ticket, Report::Passed, now)).is_ok()
     });
     assert_eq!(begun.count(), 60, "as it is, evenly, from the first call on");
     let other = Route { action: Action::DescribeInstances, ..ROUTE };
-    assert!((0..600).all(|_| limiter.admit(other, &asker("a"), at(60)).is_ok()), "the others have none");
+    assert!((0..600).all(|_| limiter.admit(other, &requester("a"), at(60)).is_ok()), "the others have none");
 }
 
 #[test]
@@ -161,8 +161,8 @@ fn a_minute_can_be_shorter_for_a_test() {
     pass(&limiter, 60, at(20));
     assert_eq!(throttle(&limiter, "a", None, at(21)), at(24));
     assert_eq!(limiter.spacing(ROUTE, at(21)), Some(Duration::from_secs(6) / 60));
-    let first = limiter.admit(ROUTE, &asker("a"), at(24)).unwrap();
-    limiter.ended(ROUTE, &asker("any"), first, Report::Passed, at(24));
+    let first = limiter.admit(ROUTE, &requester("a"), at(24)).unwrap();
+    limiter.ended(ROUTE, &requester("any"), first, Report::Passed, at(24));
     assert_eq!(limiter.spacing(ROUTE, at(27)), Some(Duration::from_secs(6) / 120));
 }
 
@@ -182,17 +182,18 @@ fn a_stepped_clock_closes_no_gate_for_long() {
         let limiter = limiter();
         pass(&limiter, 60, at(HOURS + 20));
         throttle(&limiter, "a", None, at(HOURS + 30));
-        let under_way = limiter.admit(ROUTE, &asker("a"), at(HOURS + 60)).unwrap();
+        let under_way = limiter.admit(ROUTE, &requester("a"), at(HOURS + 60)).unwrap();
         let time = |second: i64| {
             let stepped = steps.iter().rev().find(|(from, _)| *from <= second);
             at(HOURS + 61 + second + stepped.map_or(0, |(_, step)| *step))
         };
-        limiter.ended(ROUTE, &asker("any"), under_way, Report::Passed, time(0));
+        limiter.ended(ROUTE, &requester("any"), under_way, Report::Passed, time(0));
         let calls = |seconds: std::ops::Range<i64>| {
-            let admit =
-                |second| limiter.admit(ROUTE, &asker("a"), time(second)).ok().map(|ticket| (second, ticket));
+            let admit = |second| {
+                limiter.admit(ROUTE, &requester("a"), time(second)).ok().map(|ticket| (second, ticket))
+            };
             let made = seconds.filter_map(admit).inspect(|(second, ticket)| {
-                limiter.ended(ROUTE, &asker("any"), *ticket, Report::Passed, time(*second));
+                limiter.ended(ROUTE, &requester("any"), *ticket, Report::Passed, time(*second));
             });
             made.count()
         };
@@ -200,8 +201,8 @@ fn a_stepped_clock_closes_no_gate_for_long() {
         assert!(made > 40, "{name}: {made} calls");
         // What is throttled from now on still says how many calls pass.
         let ticket =
-            (60..70).find_map(|second| limiter.admit(ROUTE, &asker("a"), time(second)).ok()).unwrap();
-        let opens = limiter.ended(ROUTE, &asker("a"), ticket, Report::Throttled(None), time(70)).unwrap();
+            (60..70).find_map(|second| limiter.admit(ROUTE, &requester("a"), time(second)).ok()).unwrap();
+        let opens = limiter.ended(ROUTE, &requester("a"), ticket, Report::Throttled(None), time(70)).unwrap();
         assert!(opens.duration_since(time(70)).as_secs() <= 60, "{name}: {opens}");
         let made = calls(130..190);
         assert!(made > 5, "{name}: {made} calls after it was throttled");
@@ -212,9 +213,9 @@ fn a_stepped_clock_closes_no_gate_for_long() {
 #[test]
 fn an_unknown_outcome_that_asks_to_wait_closes_the_gate_and_keeps_no_turn() {
     let limiter = limiter();
-    let ticket = limiter.admit(ROUTE, &asker("a"), at(30)).unwrap();
+    let ticket = limiter.admit(ROUTE, &requester("a"), at(30)).unwrap();
     let unknown = Report::LostAndThrottled(Duration::from_secs(90));
-    assert_eq!(limiter.ended(ROUTE, &asker("a"), ticket, unknown, at(30)), Some(at(120)));
-    assert_eq!(limiter.opens(ROUTE, &asker("b"), at(31)), Some(at(120)));
-    assert!(!limiter.holds_place(ROUTE, &asker("a")), "its call has a backoff of its own");
+    assert_eq!(limiter.ended(ROUTE, &requester("a"), ticket, unknown, at(30)), Some(at(120)));
+    assert_eq!(limiter.opens(ROUTE, &requester("b"), at(31)), Some(at(120)));
+    assert!(!limiter.holds_place(ROUTE, &requester("a")), "its call has a backoff of its own");
 }

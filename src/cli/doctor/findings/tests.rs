@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::*;
-use crate::{api::GROUP, cli::doctor::facts::ToldRight};
+use crate::api::{CloudRight, GROUP};
 
 fn now() -> Timestamp {
     "2026-01-02T03:04:05Z".parse().unwrap()
@@ -264,13 +264,13 @@ fn all_is_well() -> Facts {
     }
 }
 
-fn told() -> Told {
-    Told {
+fn told() -> Whoami {
+    Whoami {
         provider: "oidc".to_owned(),
         arn: "acs:ram::1:role/a".to_owned(),
         expires_in_seconds: Some(3600),
         region: Some("cn-hangzhou".to_owned()),
-        rights: vec![],
+        ..Whoami::default()
     }
 }
 
@@ -354,19 +354,19 @@ fn the_operators_identity_is_told_or_why_it_is_not() {
         ("told", Identity::Told(Box::new(told())), Level::Ok, "the operator is acs:ram::1:role/a (by oidc)"),
         (
             "about to run out",
-            Identity::Told(Box::new(Told { expires_in_seconds: Some(60), ..told() })),
+            Identity::Told(Box::new(Whoami { expires_in_seconds: Some(60), ..told() })),
             Level::Warn,
             "run out shortly",
         ),
         (
             "run out",
-            Identity::Told(Box::new(Told { expires_in_seconds: Some(0), ..told() })),
+            Identity::Told(Box::new(Whoami { expires_in_seconds: Some(0), ..told() })),
             Level::Fail,
             "have run out",
         ),
         (
             "for ever",
-            Identity::Told(Box::new(Told { expires_in_seconds: None, ..told() })),
+            Identity::Told(Box::new(Whoami { expires_in_seconds: None, ..told() })),
             Level::Ok,
             "the operator is",
         ),
@@ -390,13 +390,13 @@ fn the_operators_identity_is_told_or_why_it_is_not() {
     }
     let command = "kubectl -n vnc exec deploy/vncpassword-operator -- vncpassword-operator whoami";
     assert_eq!(found(Identity::Denied("a".to_owned()))[0].remedy, [command]);
-    let right = |granted| ToldRight {
+    let right = |granted| CloudRight {
         action: "ecs:DescribeInstances".to_owned(),
         granted,
         because: Some("why".to_owned()),
     };
     let rights = vec![right(Some(true)), right(Some(false)), right(None)];
-    let found = found(Identity::Told(Box::new(Told { rights, ..told() })));
+    let found = found(Identity::Told(Box::new(Whoami { rights, ..told() })));
     assert_found("has", &found[1], Level::Ok, "it has ecs:DescribeInstances in cn-hangzhou");
     assert_found("lacks", &found[2], Level::Fail, "it lacks ecs:DescribeInstances in cn-hangzhou: why");
     assert_found(

@@ -5,35 +5,15 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{ArgAction, Args};
 
-use super::{InvalidOtlpEndpoint, LEASE, Lease, LogFormat, OtlpEndpoint};
 use crate::{
-    controller::{self, Ambient},
-    ecs::{self, Endpoint, InvalidEndpoint, InvalidRegion, Network, Rates, Region, limiter::InvalidRate},
+    api::LEASE,
+    ecs::{
+        Rates, Region,
+        connect::{CloudArgs, CloudSettings, InvalidCloudArgument},
+        limiter::InvalidRate,
+    },
+    runtime::{InvalidOtlpEndpoint, Lease, LogFormat, OtlpEndpoint},
 };
-
-/// Flags of every command that calls the cloud. Each can be set in the environment instead.
-#[derive(Args, Clone, Debug)]
-pub struct CloudArgs {
-    /// Region of objects that name none, such as cn-hangzhou
-    #[arg(long, env = "ALIBABA_CLOUD_REGION_ID", value_name = "REGION")]
-    pub region: Option<String>,
-
-    /// URL of the ECS API, http or https; it replaces the public endpoints of every region
-    #[arg(long, env = "ECS_ENDPOINT", value_name = "URL")]
-    pub ecs_endpoint: Option<String>,
-
-    /// URL of the STS API, http or https; it replaces the public endpoints of every region
-    #[arg(long, env = "STS_ENDPOINT", value_name = "URL")]
-    pub sts_endpoint: Option<String>,
-
-    /// URL of the ECS metadata service
-    #[arg(long, env = "ECS_METADATA_ENDPOINT", value_name = "URL", default_value = "http://100.100.100.200")]
-    pub metadata_endpoint: String,
-
-    /// Which endpoints of the cloud to use
-    #[arg(long, env = "ECS_ENDPOINT_NETWORK", value_name = "NETWORK", default_value = "public")]
-    pub endpoint_network: EndpointNetwork,
-}
 
 /// Flags of `run`. Each can be set in the environment instead.
 #[derive(Args, Clone, Debug)]
@@ -109,33 +89,54 @@ pub struct RunArgs {
     pub log_format: LogFormat,
 }
 
-/// Networks of the cloud's endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum EndpointNetwork {
-    /// Reached over the internet.
-    Public,
-    /// Reached from inside a VPC of the region.
-    Vpc,
-}
-
-/// How the cloud is reached.
+/// What the controller is to do.
 #[derive(Clone, Debug)]
-pub struct CloudSettings {
+pub struct ControllerSettings {
     /// Region of objects that name none.
     pub region: Option<Region>,
-    /// Of the cloud client.
-    pub ecs: ecs::Config,
-    /// Replaces the STS endpoints of every region.
-    pub sts: Option<Endpoint>,
-    /// The metadata service of the ECS instance that the program runs on.
-    pub metadata: Endpoint,
+    /// How long a call with an unknown outcome may still arrive.
+    pub settle: Duration,
+    /// Whether instances may be restarted at all.
+    pub allow_reboot: bool,
+    /// Who may use the operator's own identity.
+    pub ambient: Ambient,
+    /// Ceilings of the rates of calls.
+    pub rates: Rates,
+    /// Whether this process may act.
+    pub lease: Lease,
+    /// Namespaces to watch; none: all.
+    pub namespaces: Vec<String>,
+    /// Whether fleets are served, which need rights in the whole cluster.
+    pub fleets: bool,
+    /// Passes that run at the same time.
+    pub concurrency: usize,
+}
+
+/// The namespaces that may use the operator's own identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ambient {
+    /// All of them.
+    Everywhere,
+    /// These.
+    In(Vec<String>),
+}
+
+impl Ambient {
+    /// Whether the namespace is one of them.
+    #[must_use]
+    pub fn includes(&self, namespace: &str) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::In(namespaces) => namespaces.iter().any(|allowed| allowed == namespace),
+        }
+    }
 }
 
 /// The settings of `run`.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Of the controller.
-    pub controller: controller::Config,
+    pub controller: ControllerSettings,
     /// How the cloud is reached.
     pub cloud: CloudSettings,
     /// Namespace of the operator.
@@ -155,12 +156,9 @@ pub struct Settings {
 /// A flag that cannot be used. The text names it and says what to write instead.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// `--region`.
-    #[error("--region {0:?}: {1}")]
-    Region(String, #[source] InvalidRegion),
-    /// `--ecs-endpoint`, `--sts-endpoint` or `--metadata-endpoint`.
-    #[error("--{0}: {1}")]
-    Endpoint(&'static str, #[source] InvalidEndpoint),
+    /// How the cloud is reached.
+    #[error(transparent)]
+    Cloud(#[from] InvalidCloudArgument),
     /// `--ecs-rate`.
     #[error("--ecs-rate {0:?}: {1}")]
     Rate(String, #[source] InvalidRate),
@@ -185,36 +183,6 @@ pub enum SettingsError {
 
 /// Bounds of `--settle`.
 const SETTLE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
-
-impl TryFrom<CloudArgs> for CloudSettings {
-    type Error = SettingsError;
-
-    fn try_from(arguments: CloudArgs) -> Result<Self, SettingsError> {
-        let CloudArgs { region, ecs_endpoint, sts_endpoint, metadata_endpoint, endpoint_network } = arguments;
-        let region = region.filter(|region| !region.is_empty());
-        let region = region
-            .map(|region| Region::parse(&region).map_err(|error| SettingsError::Region(region, error)))
-            .transpose()?;
-        let endpoint =
-            |flag, url: &str| Endpoint::parse(url).map_err(|error| SettingsError::Endpoint(flag, error));
-        let given = |flag, url: Option<String>| {
-            url.filter(|url| !url.is_empty()).map(|url| endpoint(flag, &url)).transpose()
-        };
-        Ok(Self {
-            region,
-            ecs: ecs::Config {
-                network: match endpoint_network {
-                    EndpointNetwork::Public => Network::Public,
-                    EndpointNetwork::Vpc => Network::Vpc,
-                },
-                endpoint: given("ecs-endpoint", ecs_endpoint)?,
-                ..ecs::Config::default()
-            },
-            sts: given("sts-endpoint", sts_endpoint)?,
-            metadata: endpoint("metadata-endpoint", &metadata_endpoint)?,
-        })
-    }
-}
 
 /// Who may use the operator's own identity: by default its own namespace, since whoever may can set the console password
 /// of any instance that the identity has a right to.
@@ -285,7 +253,7 @@ impl TryFrom<RunArgs> for Settings {
             return Err(SettingsError::Concurrency);
         }
         Ok(Self {
-            controller: controller::Config {
+            controller: ControllerSettings {
                 region: cloud.region.clone(),
                 ambient: ambient(ambient_credentials_namespaces, &operator_namespace)?,
                 settle,

@@ -4,16 +4,16 @@ use std::{convert::Infallible, ffi::OsString, net::SocketAddr, sync::Arc, time::
 
 use tokio::net::TcpListener;
 
-use super::{
-    Metrics, Probes, Settings, Shutdown, Stop,
-    cloud::{CloudError, cloud},
-    cluster::cluster,
-    http,
-    leader::Elector,
-};
+use super::{USER_AGENT, cluster::cluster};
 use crate::{
-    controller::{self, Ambient, Surroundings},
-    ecs::{Clock, credentials::SessionName},
+    controller::{self, OPERATOR, Surroundings},
+    ecs::{
+        Clock,
+        connect::{ConnectError, connect},
+        credentials::SessionName,
+    },
+    runtime::{Metrics, Probes, Shutdown, Stop, http, leader::Elector},
+    settings::{Ambient, ControllerSettings, Settings},
 };
 
 /// Why the operator could not start, or had to end.
@@ -32,7 +32,7 @@ pub enum StartError {
     Serve(#[source] std::io::Error),
     /// The cloud cannot be called.
     #[error(transparent)]
-    Cloud(#[from] CloudError),
+    Cloud(#[from] ConnectError),
     /// The controller could not go on.
     #[error(transparent)]
     Controller(#[from] controller::Error),
@@ -81,6 +81,7 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
         otlp: _,
     } = settings;
     let (metrics, answers) = (Arc::new(Metrics::new(per_object_metrics)), Probes::default());
+    reached.ecs.user_agent = USER_AGENT;
     reached.ecs.observer = metrics.call_observer();
     let probes = tokio::spawn(http::serve(listener, Arc::clone(&metrics), answers.clone(), shutdown.clone()));
     tracing::info!(%address, "started");
@@ -92,7 +93,8 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
     }
     let cluster = cluster(&client, &mut shutdown).await;
     let pod = lookup("POD_NAME").or_else(|| lookup("HOSTNAME")).and_then(|name| name.into_string().ok());
-    let cloud = cloud(reached, clock, lookup, SessionName::of(cluster.as_deref(), &namespace))?;
+    let session_name = SessionName::of(cluster.as_deref(), &namespace);
+    let cloud = connect(reached, clock, lookup, session_name, OPERATOR)?;
     let surroundings = Surroundings { client: client.clone(), cloud, cluster, minute };
     if leader_elect {
         let pod = pod.unwrap_or_else(|| "vncpassword-operator".to_owned());
@@ -100,7 +102,7 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
             let identity = format!("{pod}_{}", controller::random_id()?);
             let (mut elector, lease) = Elector::new(&client, &namespace, &lease_name, &identity);
             let (stop, term) = Shutdown::new();
-            let controller = controller::Config { lease, ..controller.clone() };
+            let controller = ControllerSettings { lease, ..controller.clone() };
             let (metrics, answers) = (Arc::clone(&metrics), answers.clone());
             let work = controller::run(surroundings.clone(), controller, metrics, answers, term);
             // A term that ends forgets all it knew: the next begins as a new process does.

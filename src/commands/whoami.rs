@@ -1,22 +1,28 @@
 //! `whoami`: who the program is to the cloud, until when, and what that identity may do. Shows no secret.
 
-use std::{ffi::OsString, fmt, time::Duration};
+use std::{
+    ffi::OsString,
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
-use serde::Serialize;
 
-use super::{
-    CloudArgs, CloudSettings, SettingsError, Shutdown,
-    cloud::{CloudError, cloud},
-    cluster::cluster,
-};
+use super::{USER_AGENT, cluster::cluster};
 use crate::{
+    api::{CloudRight, Whoami},
     cloud::reply,
-    controller::Cloud,
-    ecs::{self, Clock, Region, credentials::SessionName, sts::CallerIdentity},
+    controller::OPERATOR,
+    ecs::{
+        self, Clock, Region,
+        connect::{Cloud, CloudArgs, CloudSettings, ConnectError, InvalidCloudArgument, connect},
+        credentials::SessionName,
+        sts::CallerIdentity,
+    },
     rotation::outcome::Class,
+    runtime::Shutdown,
 };
 
 /// How long to wait for the cluster, which only names the session of a role.
@@ -52,56 +58,13 @@ pub enum Output {
 pub enum WhoamiError {
     /// A flag cannot be used.
     #[error(transparent)]
-    Settings(#[from] SettingsError),
+    Argument(#[from] InvalidCloudArgument),
     /// The clients cannot be made.
     #[error(transparent)]
-    Cloud(#[from] CloudError),
+    Cloud(#[from] ConnectError),
     /// There are no credentials, or the cloud does not take them. Names the provider.
     #[error(transparent)]
     Identity(#[from] ecs::Error),
-}
-
-/// The answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Whoami {
-    /// The provider that gave the credentials.
-    pub provider: &'static str,
-    /// The account.
-    pub account: String,
-    /// The user or the assumed role.
-    pub arn: String,
-    /// What it is, such as `RAMUser`.
-    pub identity_type: String,
-    /// When the credentials expire, by the cloud's clock; absent: never.
-    pub expires_at: Option<Timestamp>,
-    /// How long that is from now, in seconds.
-    pub expires_in_seconds: Option<i64>,
-    /// Where the rights were tried.
-    pub region: Option<String>,
-    /// What was found out of the rights.
-    pub rights: Vec<Right>,
-}
-
-/// One right.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Right {
-    /// The action.
-    pub action: &'static str,
-    /// Whether the identity has it; absent: not known.
-    pub granted: Option<bool>,
-    /// Why it is not granted, or not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub because: Option<String>,
-}
-
-impl Whoami {
-    /// Whether all rights that could be tried are there.
-    #[must_use]
-    pub fn suffices(&self) -> bool {
-        self.rights.iter().all(|right| right.granted != Some(false))
-    }
 }
 
 /// Asks the cloud. `lookup` is all that is read of the environment; `client` names the cluster, where it can be reached.
@@ -113,7 +76,8 @@ pub async fn whoami(
     client: Option<Client>,
     lookup: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Whoami, WhoamiError> {
-    let settings = CloudSettings::try_from(arguments.cloud)?;
+    let mut settings = CloudSettings::try_from(arguments.cloud)?;
+    settings.ecs.user_agent = USER_AGENT;
     let region = settings.region.clone();
     let cluster = match &client {
         Some(client) => {
@@ -124,14 +88,14 @@ pub async fn whoami(
         None => None,
     };
     let session_name = SessionName::of(cluster.as_deref(), &arguments.operator_namespace);
-    let cloud = cloud(settings, Clock::default(), lookup, session_name)?;
+    let cloud = connect(settings, Clock::default(), lookup, session_name, OPERATOR)?;
     let CallerIdentity { account, arn, identity_type } = cloud.operator.caller(&cloud.sts).await?;
     // Those that were just used.
     let credentials = cloud.operator.credentials().get().await.map_err(ecs::Error::from)?;
     let expires_at = credentials.as_ref().and_then(|credentials| credentials.expires_at());
     let left = |at: Timestamp| at.duration_since(cloud.ecs.clock().now()).as_secs();
     Ok(Whoami {
-        provider: credentials.map_or("", |credentials| credentials.provider()),
+        provider: credentials.map_or("", |credentials| credentials.provider()).to_owned(),
         account,
         arn,
         identity_type,
@@ -142,16 +106,22 @@ pub async fn whoami(
     })
 }
 
-async fn rights(cloud: &Cloud, region: Option<&Region>) -> Vec<Right> {
-    let unknown = |action, because: &str| Right { action, granted: None, because: Some(because.to_owned()) };
+async fn rights(cloud: &Cloud, region: Option<&Region>) -> Vec<CloudRight> {
+    let unknown = |action: &str, because: &str| CloudRight {
+        action: action.to_owned(),
+        granted: None,
+        because: Some(because.to_owned()),
+    };
     let action = "ecs:DescribeInstances";
     let describe = match region {
         None => unknown(action, "set --region to have it tried"),
         Some(region) => match cloud.ecs.may_describe_instances(&cloud.operator, region).await {
-            Ok(()) => Right { action, granted: Some(true), because: None },
-            Err(error) if reply::class(&error) == Class::Denied => {
-                Right { action, granted: Some(false), because: Some(error.to_string()) }
-            }
+            Ok(()) => CloudRight { action: action.to_owned(), granted: Some(true), because: None },
+            Err(error) if reply::class(&error) == Class::Denied => CloudRight {
+                action: action.to_owned(),
+                granted: Some(false),
+                because: Some(error.to_string()),
+            },
             Err(error) => unknown(action, &error.to_string()),
         },
     };
@@ -159,39 +129,42 @@ async fn rights(cloud: &Cloud, region: Option<&Region>) -> Vec<Right> {
         "the API has no dry run for it; vncpassword-operator ram-policy prints the policy that grants it";
     vec![
         // Whoever got here was answered.
-        Right { action: "sts:GetCallerIdentity", granted: Some(true), because: None },
+        CloudRight { action: "sts:GetCallerIdentity".to_owned(), granted: Some(true), because: None },
         describe,
         unknown("ecs:ModifyInstanceVncPasswd", untried),
     ]
 }
 
-impl fmt::Display for Whoami {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "provider     {}", self.provider)?;
-        writeln!(f, "account      {}", self.account)?;
-        writeln!(f, "identity     {} ({})", self.arn, self.identity_type)?;
-        match (self.expires_at, self.expires_in_seconds) {
-            (Some(at), Some(seconds)) => {
-                let left = SignedDuration::from_secs(seconds);
-                writeln!(f, "valid until  {}, {left:#} from now", at.strftime("%FT%TZ"))?;
-            }
-            _ => writeln!(f, "valid until  it is changed or revoked")?,
+/// The answer for people.
+///
+/// # Errors
+/// None in practice: writing to a string does not fail.
+pub fn text(answer: &Whoami) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    writeln!(text, "provider     {}", answer.provider)?;
+    writeln!(text, "account      {}", answer.account)?;
+    writeln!(text, "identity     {} ({})", answer.arn, answer.identity_type)?;
+    match (answer.expires_at, answer.expires_in_seconds) {
+        (Some(at), Some(seconds)) => {
+            let left = SignedDuration::from_secs(seconds);
+            writeln!(text, "valid until  {}, {left:#} from now", at.strftime("%FT%TZ"))?;
         }
-        writeln!(f, "rights       {}", self.region.as_deref().unwrap_or("no region is named"))?;
-        for Right { action, granted, because } in &self.rights {
-            let granted = match granted {
-                Some(true) => "yes",
-                Some(false) => "no",
-                None => "not known",
-            };
-            write!(f, "  {action:<28} {granted}")?;
-            match because {
-                Some(because) => writeln!(f, ": {because}")?,
-                None => writeln!(f)?,
-            }
-        }
-        Ok(())
+        _ => writeln!(text, "valid until  it is changed or revoked")?,
     }
+    writeln!(text, "rights       {}", answer.region.as_deref().unwrap_or("no region is named"))?;
+    for CloudRight { action, granted, because } in &answer.rights {
+        let granted = match granted {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "not known",
+        };
+        write!(text, "  {action:<28} {granted}")?;
+        match because {
+            Some(because) => writeln!(text, ": {because}")?,
+            None => writeln!(text)?,
+        }
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -201,7 +174,7 @@ mod tests {
     #[test]
     fn the_text_says_who_until_when_and_what_is_missing() {
         let mut answer = Whoami {
-            provider: "oidc",
+            provider: "oidc".to_owned(),
             account: "1000000000000001".to_owned(),
             arn: "acs:ram::1000000000000001:assumed-role/console/cluster.vnc".to_owned(),
             identity_type: "AssumedRoleUser".to_owned(),
@@ -209,15 +182,15 @@ mod tests {
             expires_in_seconds: Some(3540),
             region: Some("cn-hangzhou".to_owned()),
             rights: vec![
-                Right { action: "sts:GetCallerIdentity", granted: Some(true), because: None },
-                Right {
-                    action: "ecs:DescribeInstances",
+                CloudRight { action: "sts:GetCallerIdentity".to_owned(), granted: Some(true), because: None },
+                CloudRight {
+                    action: "ecs:DescribeInstances".to_owned(),
                     granted: Some(false),
                     because: Some("denied".to_owned()),
                 },
             ],
         };
-        let text = "\
+        let expected = "\
 provider     oidc
 account      1000000000000001
 identity     acs:ram::1000000000000001:assumed-role/console/cluster.vnc (AssumedRoleUser)
@@ -226,14 +199,14 @@ rights       cn-hangzhou
   sts:GetCallerIdentity        yes
   ecs:DescribeInstances        no: denied
 ";
-        assert_eq!(answer.to_string(), text);
+        assert_eq!(text(&answer).unwrap(), expected);
         assert!(!answer.suffices());
         answer.rights[1].granted = None;
         (answer.expires_at, answer.expires_in_seconds, answer.region) = (None, None, None);
         assert!(answer.suffices());
         assert!(
-            answer
-                .to_string()
+            text(&answer)
+                .unwrap()
                 .contains("valid until  it is changed or revoked\nrights       no region is named")
         );
     }

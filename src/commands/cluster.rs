@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 
-use super::Shutdown;
+use crate::runtime::Shutdown;
 
 /// The namespace that every cluster has from its beginning to its end.
 const NAMESPACE: &str = "kube-system";
