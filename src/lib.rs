@@ -7,7 +7,6 @@
 //! | [`api`] | the kinds: fields, conditions, reasons |
 //! | [`rotation`] | the pure core: `decide` says what to do next, and everything else is plumbing |
 //! | [`ecs`] | the cloud client; knows no Kubernetes |
-//! | [`controller`] | the Kubernetes side: watches, and one pass over one object |
 //! | [`runtime`] | settings, logs, metrics, traces, probes, shutdown |
 //! | [`kube_client`] | the client of the API server: deadlines, HTTP/2 with PING; knows no room |
 //! | [`cli`] | the plugin of kubectl: one file a command |
@@ -16,9 +15,14 @@ pub mod api;
 pub mod cli;
 pub mod cloud;
 pub mod commands;
-pub mod controller;
+mod context;
 pub mod ecs;
+mod events;
 pub mod kube_client;
+mod reconcile;
 pub mod rotation;
 pub mod runtime;
 pub mod settings;
+mod snapshot;
+mod store;
+mod watches;

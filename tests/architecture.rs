@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test may end it")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -51,26 +51,37 @@ fn the_cloud_client_knows_no_kubernetes() {
 
 #[test]
 fn each_room_knows_only_the_rooms_below_it() {
-    let rooms = [
-        "api",
-        "rotation",
-        "ecs",
-        "cloud",
-        "controller",
-        "kube_client",
-        "runtime",
-        "settings",
-        "commands",
-        "cli",
+    // From the bottom to the top: the room, and the rooms that it may use.
+    let rooms: &[(&str, &[&str])] = &[
+        ("api", &[]),
+        ("rotation", &["api"]),
+        ("ecs", &[]),
+        ("kube_client", &[]),
+        ("runtime", &["api", "rotation", "ecs"]),
+        ("settings", &["api", "ecs", "runtime"]),
+        ("store", &["api", "rotation", "kube_client", "runtime"]),
+        ("cloud", &["api", "rotation", "ecs", "runtime", "settings", "store"]),
+        ("events", &["api", "rotation", "runtime", "store"]),
+        ("context", &["api", "rotation", "ecs", "runtime", "settings", "store", "cloud", "events"]),
+        ("snapshot", &["ecs", "runtime", "store", "context"]),
+        ("reconcile", &["api", "rotation", "ecs", "kube_client", "runtime", "store", "cloud", "context"]),
+        ("watches", &["rotation", "kube_client", "runtime", "store", "cloud", "context"]),
+        ("cli", &["api", "rotation", "ecs", "kube_client"]),
     ];
-    let may_know: &[(&str, &[&str])] =
-        &[("api", &[]), ("rotation", &["api"]), ("ecs", &["rotation"]), ("kube_client", &[])];
-    for (room, known) in may_know {
-        let others = rooms.iter().filter(|other| *other != room && !known.contains(other));
-        let others: Vec<String> = others.map(|other| format!("crate::{other}")).collect();
-        let others: Vec<&str> = others.iter().map(String::as_str).collect();
-        assert_eq!(found_in(&format!("src/{room}"), &others), NOTHING, "{room} may know {known:?}");
+    for (room, known) in rooms {
+        let path = format!("src/{room}");
+        let path = if root().join(&path).is_dir() { path } else { path + ".rs" };
+        let mut used = rooms_used_in(&path);
+        used.retain(|other, _| other != room && !known.contains(&other.as_str()));
+        assert!(used.is_empty(), "{room} may use {known:?}, and also uses {used:?}");
     }
+}
+
+#[test]
+fn the_rooms_that_code_uses_are_found() {
+    let source = "use crate::{\n    api::{self, Reason},\n    ecs::Region,\n    settings,\n};\nfn f() { crate::cloud::g() }\nuse crate::store;";
+    let rooms: Vec<_> = rooms_used(source).into_iter().collect();
+    assert_eq!(rooms, ["api", "cloud", "ecs", "settings", "store"]);
 }
 
 #[test]
@@ -220,6 +231,9 @@ fn relative(file: &Path) -> String {
 /// All Rust files under a directory of the repository, or that file itself.
 fn rust_files(under: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
+    if root().join(under).is_file() {
+        return vec![root().join(under)];
+    }
     let mut directories = vec![root().join(under)];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory).unwrap() {
@@ -236,13 +250,51 @@ fn rust_files(under: &str) -> Vec<PathBuf> {
     files
 }
 
+/// The modules of the crate that this code uses, each with a file that uses it; tests are left out.
+fn rooms_used_in(under: &str) -> BTreeMap<String, String> {
+    let mut used = BTreeMap::new();
+    for (file, source) in code_under(under) {
+        for room in rooms_used(&source) {
+            used.insert(room, relative(&file));
+        }
+    }
+    used
+}
+
+/// The same of one piece of code: `crate::room`, or `crate::{room, ...}`.
+fn rooms_used(source: &str) -> BTreeSet<String> {
+    let word =
+        |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let mut rooms = BTreeSet::new();
+    for (at, path) in source.match_indices("crate::") {
+        let rest = &source[at + path.len()..];
+        let Some(list) = rest.strip_prefix('{') else {
+            rooms.insert(word(rest));
+            continue;
+        };
+        let mut depth = 0;
+        let mut item = true;
+        for (at, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => item = true,
+                _ if item && c.is_alphanumeric() => {
+                    rooms.insert(word(&list[at..]));
+                    item = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    rooms
+}
+
 /// Where any of these words stands in the code under a directory; tests and comments are left out.
 fn found_in(under: &str, words: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
-    let files = rust_files(under);
-    let tests: BTreeSet<PathBuf> = files.iter().flat_map(|file| test_modules(file)).collect();
-    for file in files.into_iter().filter(|file| !tests.contains(file)) {
-        let source = fs::read_to_string(&file).unwrap();
+    for (file, source) in sources_under(under) {
         for (number, line) in code_lines(&source) {
             for word in words.iter().filter(|word| holds_word(line, word)) {
                 found.push(format!("{}:{number}: {word}: {}", relative(&file), line.trim()));
@@ -250,6 +302,20 @@ fn found_in(under: &str, words: &[&str]) -> Vec<String> {
         }
     }
     found
+}
+
+/// The files under a directory that are not tests, with their text.
+fn sources_under(under: &str) -> Vec<(PathBuf, String)> {
+    let files = rust_files(under);
+    let tests: BTreeSet<PathBuf> = files.iter().flat_map(|file| test_modules(file)).collect();
+    let files = files.into_iter().filter(|file| !tests.contains(file));
+    files.map(|file| (file.clone(), fs::read_to_string(file).unwrap())).collect()
+}
+
+/// The same, with code alone.
+fn code_under(under: &str) -> Vec<(PathBuf, String)> {
+    let code = |source: &str| code_lines(source).map(|(_, line)| line).collect::<Vec<_>>().join("\n");
+    sources_under(under).into_iter().map(|(file, source)| (file, code(&source))).collect()
 }
 
 /// The files that a file declares under `#[cfg(test)]`.

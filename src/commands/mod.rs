@@ -3,6 +3,7 @@
 //! | file | content |
 //! |---|---|
 //! | `run` | `run`: the operator |
+//! | `term` | one term of `run`: from the start or the election to the end |
 //! | `whoami` | `whoami`: who the operator is to the cloud |
 //! | `ram_policy` | `ram-policy`: the rights that the operator needs |
 //! | `cluster` | the uid of the cluster, for `run` and `whoami` |
@@ -10,6 +11,7 @@
 mod cluster;
 mod ram_policy;
 mod run;
+mod term;
 mod whoami;
 
 pub use ram_policy::{RamPolicyArgs, RamPolicyError, ram_policy};

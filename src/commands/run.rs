@@ -4,16 +4,25 @@ use std::{convert::Infallible, ffi::OsString, net::SocketAddr, sync::Arc, time::
 
 use tokio::net::TcpListener;
 
-use super::{USER_AGENT, cluster::cluster};
+use super::{
+    USER_AGENT,
+    cluster::cluster,
+    term::{self, Surroundings},
+};
 use crate::{
-    controller::{self, OPERATOR, Surroundings},
+    cloud,
     ecs::{
         Clock,
         connect::{ConnectError, connect},
         credentials::SessionName,
     },
-    runtime::{Metrics, Probes, Shutdown, Stop, http, leader::Elector},
+    runtime::{
+        Metrics, Probes, Shutdown, Stop, http,
+        leader::Elector,
+        random::{NoRandomNumbers, random_id},
+    },
     settings::{Ambient, ControllerSettings, Settings},
+    store::object::OPERATOR,
 };
 
 /// Why the operator could not start, or had to end.
@@ -33,9 +42,9 @@ pub enum StartError {
     /// The cloud cannot be called.
     #[error(transparent)]
     Cloud(#[from] ConnectError),
-    /// The controller could not go on.
+    /// The system gives no random numbers.
     #[error(transparent)]
-    Controller(#[from] controller::Error),
+    NoRandomNumbers(#[from] NoRandomNumbers),
 }
 
 /// What the operator gets from outside, besides its settings.
@@ -82,7 +91,7 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
     } = settings;
     let (metrics, answers) = (Arc::new(Metrics::new(per_object_metrics)), Probes::default());
     reached.ecs.user_agent = USER_AGENT;
-    reached.ecs.observer = metrics.call_observer();
+    reached.ecs.observer = metrics.call_observer(cloud::reply::class);
     let probes = tokio::spawn(http::serve(listener, Arc::clone(&metrics), answers.clone(), shutdown.clone()));
     tracing::info!(%address, "started");
     if controller.ambient == Ambient::Everywhere {
@@ -99,12 +108,12 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
     if leader_elect {
         let pod = pod.unwrap_or_else(|| "vncpassword-operator".to_owned());
         while !shutdown.is_requested() {
-            let identity = format!("{pod}_{}", controller::random_id()?);
+            let identity = format!("{pod}_{}", random_id()?);
             let (mut elector, lease) = Elector::new(&client, &namespace, &lease_name, &identity);
             let (stop, term) = Shutdown::new();
             let controller = ControllerSettings { lease, ..controller.clone() };
             let (metrics, answers) = (Arc::clone(&metrics), answers.clone());
-            let work = controller::run(surroundings.clone(), controller, metrics, answers, term);
+            let work = term::run(surroundings.clone(), controller, metrics, answers, term);
             // A term that ends forgets all it knew: the next begins as a new process does.
             tokio::select! {
                 ended = work => ended?,
@@ -114,7 +123,7 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
             elector.release().await;
         }
     } else {
-        controller::run(surroundings, controller, metrics, answers, shutdown).await?;
+        term::run(surroundings, controller, metrics, answers, shutdown).await?;
     }
     tracing::info!("ended");
     match probes.await {

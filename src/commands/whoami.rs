@@ -14,7 +14,6 @@ use super::{USER_AGENT, cluster::cluster};
 use crate::{
     api::{CloudRight, Whoami},
     cloud::reply,
-    controller::OPERATOR,
     ecs::{
         self, Clock, Region,
         connect::{Cloud, CloudArgs, CloudSettings, ConnectError, InvalidCloudArgument, connect},
@@ -23,6 +22,7 @@ use crate::{
     },
     rotation::outcome::Class,
     runtime::Shutdown,
+    store::object::OPERATOR,
 };
 
 /// How long to wait for the cluster, which only names the session of a role.

@@ -2,6 +2,7 @@
 //! sleeps as long as a server's `Retry-After` says.
 
 mod deadline;
+pub(crate) mod list_watch;
 mod request;
 mod retry_after;
 mod transport;

@@ -25,7 +25,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{cloud, ecs::CallObserver, rotation::outcome::Class};
+use crate::{
+    ecs::{self, CallObserver},
+    rotation::outcome::Class,
+};
 pub use exposition::Format;
 use scrape::Scrape;
 pub use snapshot::{FleetView, IdentityView, ObjectView, Snapshot, Source};
@@ -250,12 +253,12 @@ impl Metrics {
         }
     }
 
-    /// Counts the calls of the cloud.
+    /// Counts the calls of the cloud. `class`: what an error means.
     #[must_use]
-    pub fn call_observer(&self) -> CallObserver {
+    pub fn call_observer(&self, class: fn(&ecs::Error) -> Class) -> CallObserver {
         let (calls, seconds) = (self.calls.clone(), self.call_seconds.clone());
         CallObserver::new(move |call| {
-            let class = call.error.map_or(Class::Accepted, cloud::reply::class);
+            let class = call.error.map_or(Class::Accepted, class);
             let labels = CallLabels { action: call.action, class: class.as_str(), code: call.code };
             calls.get_or_create(&labels).inc();
             seconds.get_or_create(&ActionLabels { action: call.action }).observe(call.took.as_secs_f64());

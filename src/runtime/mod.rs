@@ -1,12 +1,16 @@
 //! What a long-running program needs: logs, metrics, traces, probes, the leader, an orderly end.
 
+pub(crate) mod clock_steps;
 mod health;
 pub mod http;
 pub mod leader;
 mod lease;
 mod metrics;
+pub(crate) mod queue;
+pub mod random;
 mod readiness;
 mod shutdown;
+pub(crate) mod tables;
 mod telemetry;
 mod traces;
 

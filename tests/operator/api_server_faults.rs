@@ -320,7 +320,7 @@ async fn an_object_whose_secret_cannot_be_read_gives_up_the_instance() {
     victim.secret("v", "Victim").await;
     victim.object_with("v", json!({"instanceId": instance, "secretRef": {"name": "v"}})).await;
     let mut settings = settings_without_ambient(&victim);
-    settings.controller.ambient = vncpassword::controller::Ambient::In(vec![victim.namespace.clone()]);
+    settings.controller.ambient = vncpassword::settings::Ambient::In(vec![victim.namespace.clone()]);
     settings.controller.namespaces.push(tenant.namespace.clone());
     let operator = victim.operator_with(settings);
     operator.requests().lose_requests(Access::Read, &secret_at("unread"), usize::MAX);

@@ -14,7 +14,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchE
 use serde_json::{Value, json};
 use vncpassword::{
     api::{ConditionStatus, Reason, STATUS_CONTESTED},
-    controller::Ambient,
+    settings::Ambient,
 };
 use vncpassword_emulator::AccessKey;
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
-    controller::Ambient,
+    settings::Ambient,
     settings::Settings,
 };
 use vncpassword_emulator::{AccessKey, Action, Fault, Instance, OidcTrust, Role};

@@ -56,7 +56,7 @@ async fn a_crowd_uses_most_of_the_limit_and_one_of_another_namespace_gets_throug
         .await
         .unwrap();
     let namespaces = vec![world.namespace.clone(), alone.clone()];
-    let controller = vncpassword::controller::Config { namespaces, ..settings.controller };
+    let controller = vncpassword::settings::ControllerSettings { namespaces, ..settings.controller };
     let operator = world.operator_before(Settings { controller, ..settings }).await;
     world.cloud().set_limit(MODIFY, Some(60));
     until_second(&world, 30).await;

@@ -11,7 +11,7 @@ use kube::{
 use serde_json::{Value, json};
 use vncpassword::{
     api::{ConditionStatus, Reason},
-    controller::Config,
+    settings::ControllerSettings,
     settings::Settings,
 };
 use vncpassword_test_support::{Operator, Setup, World, operator::Requests, relay::Relay, world::until};
@@ -56,7 +56,7 @@ async fn a_namespace_that_may_not_be_read_holds_up_no_other_and_is_served_when_i
     config.auth_info.impersonate = Some(user(&world));
     let namespaces = vec![world.namespace.clone(), other.namespace.clone(), gone.clone()];
     let settings = world.settings();
-    let controller = Config { namespaces, fleets: false, ..settings.controller };
+    let controller = ControllerSettings { namespaces, fleets: false, ..settings.controller };
     let operator = Operator::start(config, Settings { controller, ..settings });
     let address = operator.address();
 
@@ -95,7 +95,7 @@ async fn a_namespace_that_cannot_be_listed_holds_up_no_other() {
     let (world, other) = (World::new().await, World::new().await);
     let settings = world.settings();
     let namespaces = vec![world.namespace.clone(), other.namespace.clone()];
-    let controller = Config { namespaces, fleets: false, ..settings.controller };
+    let controller = ControllerSettings { namespaces, fleets: false, ..settings.controller };
     let faults = Requests::default();
     faults.lose_all(&format!("/namespaces/{}/secrets", other.namespace));
     let settings = Settings { controller, ..settings };
@@ -133,7 +133,7 @@ async fn an_object_that_cannot_be_seen_any_more_holds_no_instance() {
     let settings = world.settings();
     let namespaces = vec![world.namespace.clone(), other.namespace.clone()];
     let settle = std::time::Duration::from_secs(6);
-    let controller = Config { namespaces, fleets: false, settle, ..settings.controller };
+    let controller = ControllerSettings { namespaces, fleets: false, settle, ..settings.controller };
     let operator = Operator::start(config, Settings { controller, ..settings });
 
     let instance = format!("i-{}shared", world.namespace.replace('-', ""));

@@ -14,7 +14,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use vncpassword::{api::VncPassword, controller::Config, settings::Settings};
+use vncpassword::{api::VncPassword, settings::ControllerSettings, settings::Settings};
 use vncpassword_test_support::{
     World,
     control_plane::ControlPlane,
@@ -33,7 +33,7 @@ type Right = (String, String, String);
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_uses_each_right_of_the_chart_and_needs_no_other() {
     assert_used(&[], |world| Settings {
-        controller: Config { namespaces: Vec::new(), ..world.settings().controller },
+        controller: ControllerSettings { namespaces: Vec::new(), ..world.settings().controller },
         ..world.settings()
     })
     .await;
@@ -42,7 +42,7 @@ async fn the_operator_uses_each_right_of_the_chart_and_needs_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_named_namespaces_the_operator_uses_each_right_of_the_roles_and_needs_no_other() {
     assert_used(&[r#"watchNamespaces=["test"]"#], |world| Settings {
-        controller: Config { fleets: false, ..world.settings().controller },
+        controller: ControllerSettings { fleets: false, ..world.settings().controller },
         ..world.settings()
     })
     .await;

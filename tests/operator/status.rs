@@ -11,7 +11,7 @@ use kube::{
 use serde_json::{Value, json};
 use vncpassword::{
     api::{ClusterVncPassword, ConditionStatus, ConditionType, FIELD_MANAGER, Reason, VncPassword},
-    controller::Config,
+    settings::ControllerSettings,
     settings::Settings,
 };
 use vncpassword_emulator::{Action, Fault};
@@ -31,7 +31,7 @@ fn condition(type_: &str, reason: &str) -> Value {
 /// The usual settings, with a `--settle` that a test can wait for.
 fn soon_settled(world: &World) -> Settings {
     let settings = world.settings();
-    let controller = Config { settle: Duration::from_secs(6), ..settings.controller };
+    let controller = ControllerSettings { settle: Duration::from_secs(6), ..settings.controller };
     Settings { controller, ..settings }
 }
 

@@ -42,7 +42,7 @@ impl Scene {
     async fn set() -> Self {
         let (victim, tenant) = (World::new().await, World::new().await);
         let mut settings = settings_without_ambient(&victim);
-        settings.controller.ambient = vncpassword::controller::Ambient::In(vec![victim.namespace.clone()]);
+        settings.controller.ambient = vncpassword::settings::Ambient::In(vec![victim.namespace.clone()]);
         settings.controller.namespaces.push(tenant.namespace.clone());
         Self::with(victim, tenant, settings).await
     }

@@ -18,12 +18,12 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tower::{BoxError, Layer, Service};
 use vncpassword::{
     commands::{Environment, StartError, listen, run},
-    controller::{self, Ambient},
     ecs::connect::CloudSettings,
     ecs::{self, Clock, Endpoint, Rates, Region},
     kube_client::{self, Deadlines, Retries},
     runtime::{Lease, Shutdown, Stop},
     settings::Settings,
+    settings::{Ambient, ControllerSettings},
 };
 use vncpassword_emulator::AccessKey;
 
@@ -289,7 +289,7 @@ async fn passes(holding: Option<Holding>) -> bool {
 pub fn settings(namespace: &str, emulator: &str) -> Settings {
     let emulator = Endpoint::parse(emulator).unwrap();
     Settings {
-        controller: controller::Config {
+        controller: ControllerSettings {
             region: Some(Region::parse("cn-hangzhou").unwrap()),
             settle: Duration::from_secs(16 * 60),
             allow_reboot: false,

@@ -93,7 +93,7 @@ fn metrics(per_object: bool, snapshot: Snapshot) -> (Metrics, Arc<dyn Source>) {
     metrics.passed(Kind::VncPassword, PassResult::Ok, Duration::from_millis(2), Some(Requeue::Scheduled));
     metrics.queue(Queue::Objects).set(1, 2, 3);
     let took = Duration::from_millis(80);
-    metrics.call_observer().ended("ModifyInstanceVncPasswd", &Ok(()), took);
+    metrics.call_observer(|_| Class::Refused).ended("ModifyInstanceVncPasswd", &Ok(()), took);
     (metrics, source)
 }
 

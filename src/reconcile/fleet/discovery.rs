@@ -1,0 +1,287 @@
+//! Asks the cloud which instances a fleet has: those with its tags, or which of those it has carry the tags required.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    api::{ClusterVncPasswordSpec, Tag},
+    cloud,
+    context::Context,
+    ecs::{self, Action, Identity, Instance, Region, Requester, Route},
+    rotation::{
+        facts::Access,
+        fleet::{self, Answer},
+        outcome::Class,
+    },
+    runtime::Shutdown,
+    store::{
+        discovered::{DiscoveredInstances, DiscoveryQuery, SOON, interval, needed},
+        object::FleetObject,
+    },
+};
+
+/// How long to wait after a failure, at most.
+const RETRY: Duration = Duration::from_mins(1);
+/// Pages of an answer: a hundred thousand instances.
+const MOST_PAGES: usize = 1000;
+/// How often a time that the limiter has named is compared with the wall clock, which may be stepped.
+const COMPARED: Duration = Duration::from_secs(30);
+/// Ids a call.
+const BATCH: usize = 100;
+
+/// Asks the cloud for one fleet. Returns when to ask again.
+pub(crate) async fn discover(context: Arc<Context>, name: Arc<str>, mut stop: Shutdown) -> Option<Duration> {
+    let fleet = context.fleets.newest(&name)?;
+    let spec = fleet.spec.as_ref().ok()?;
+    if !needed(spec) || fleet.deleting || !context.watches(&spec.target_namespace) {
+        return None;
+    }
+    // Instances to ask about, where it is not the cloud that names them.
+    let listed = match super::answer_without_tags(&context, spec) {
+        Some(answer) => answer,
+        None if spec.tags.is_some() => Answer::default(),
+        None => return Some(SOON),
+    };
+    let now = context.now();
+    if let Err(opens) = context.fleets.may_ask(&name, now) {
+        return Some(crate::reconcile::vnc_password::until(opens, now));
+    }
+    let interval = interval(spec);
+    let asked = DiscoveryQuery::of(spec);
+    let asking = Asking { context: &context, fleet: &fleet };
+    let began = Instant::now();
+    context.fleets.remember(&fleet, |memory| memory.asking_since = Some(began));
+    let reply = tokio::select! {
+        reply = asking.ask(spec, &asked, &listed) => reply,
+        // It may wait for the limiter for a long time.
+        () = stop.requested() => return None,
+    };
+    let (found, wait) = match reply {
+        Ok(found) => (Some(found), interval),
+        Err(Failure::Cloud(failed)) => {
+            tracing::warn!(fleet = %name, failed, "cannot find out which instances a fleet has");
+            let (at, carries) = (context.now(), HashMap::new());
+            let found =
+                DiscoveredInstances { asked, at, empty: true, tagged: None, carries, failed: Some(failed) };
+            (Some(found), interval.min(RETRY))
+        }
+        // It is another one by now.
+        Err(Failure::Outdated) => (None, SOON),
+    };
+    context.fleets.remember(&fleet, |memory| {
+        memory.asking_since = None;
+        if let Some(found) = found {
+            memory.found = Some(Arc::new(found));
+        }
+    });
+    context.wake_fleet(&name);
+    Some(wait)
+}
+
+enum Failure {
+    /// A sentence for the status.
+    Cloud(String),
+    /// The fleet has changed meanwhile.
+    Outdated,
+}
+
+struct Asking<'a> {
+    context: &'a Context,
+    fleet: &'a FleetObject,
+}
+
+impl Asking<'_> {
+    async fn ask(
+        &self,
+        spec: &ClusterVncPasswordSpec,
+        asked: &DiscoveryQuery,
+        listed: &Answer,
+    ) -> Result<DiscoveredInstances, Failure> {
+        let identity = self.identity(spec).await?;
+        let carries = listed.found.keys().map(|id| (id.clone(), None)).collect();
+        let (asked, at) = (asked.clone(), self.context.now());
+        let mut found = DiscoveredInstances { asked, at, empty: false, tagged: None, carries, failed: None };
+        let mut carries = std::mem::take(&mut found.carries);
+        let mut note = |instance: &Instance| {
+            let fits = fleet::carries(&spec.require_tags, |key| instance.tags.get(key).map(String::as_str));
+            carries.insert(instance.instance_id.as_str().into(), Some(fits));
+        };
+        if let (Some(tags), Some(regions)) = (&spec.tags, &spec.region_ids) {
+            let mut tagged: Vec<(String, String)> = Vec::new();
+            for region in regions {
+                let region = Region::parse(region).map_err(|_| invalid_region(region))?;
+                for instance in self.tagged(&identity, &region, tags).await? {
+                    note(&instance);
+                    tagged.push((region.as_str().to_owned(), instance.instance_id));
+                }
+            }
+            let tagged = Answer::of_tagged(tagged.iter().map(|(region, id)| (region.as_str(), id.as_str())));
+            found.tagged = Some(tagged);
+        } else {
+            let own = self.context.config.region.as_ref().map(Region::as_str);
+            let mut regions: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+            for (id, region) in &listed.found {
+                match region.as_deref().or(own) {
+                    Some(region) => regions.entry(region).or_default().push(id.to_string()),
+                    None => {
+                        found.failed = Some(format!(
+                            "the region of instance {id} is not known: write it as in cn-hangzhou.{id}, or start the operator \
+                             with --region"
+                        ));
+                    }
+                }
+            }
+            // What one region does not tell is not known, and keeps nobody from what the others tell.
+            let mut answered = regions.is_empty();
+            for (region, ids) in regions {
+                match self.described(&identity, region, &ids).await {
+                    Ok(instances) => {
+                        answered = true;
+                        instances.iter().for_each(&mut note);
+                    }
+                    Err(Failure::Cloud(failed)) => found.failed = Some(failed),
+                    Err(Failure::Outdated) => return Err(Failure::Outdated),
+                }
+            }
+            if let (false, Some(failed)) = (answered, &found.failed) {
+                return Err(Failure::Cloud(failed.clone()));
+            }
+        }
+        found.carries = carries;
+        Ok(found)
+    }
+
+    /// These instances, as many as the cloud shows.
+    async fn described(
+        &self,
+        identity: &Identity,
+        region: &str,
+        ids: &[String],
+    ) -> Result<Vec<Instance>, Failure> {
+        let region = Region::parse(region).map_err(|_| invalid_region(region))?;
+        let mut instances = Vec::new();
+        for ids in ids.chunks(BATCH) {
+            let call = || self.context.ecs.describe_instances(identity, &region, ids);
+            instances.extend(self.admitted(identity, &region, call).await?);
+        }
+        Ok(instances)
+    }
+
+    /// The instances with these tags, page by page.
+    async fn tagged(
+        &self,
+        identity: &Identity,
+        region: &Region,
+        tags: &[Tag],
+    ) -> Result<Vec<Instance>, Failure> {
+        let tags: Vec<_> = tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_deref())).collect();
+        let (mut instances, mut token) = (Vec::new(), None::<String>);
+        for _ in 0..MOST_PAGES {
+            let call = || self.context.ecs.find_instances(identity, region, &tags, token.as_deref());
+            let (page, next) = self.admitted(identity, region, call).await?;
+            instances.extend(page);
+            match next {
+                Some(next) => token = Some(next),
+                None => return Ok(instances),
+            }
+        }
+        // A part of an answer is none: what it leaves out would be pruned.
+        Err(Failure::Cloud(format!("DescribeInstances in region {region} comes to no end; narrow the tags")))
+    }
+
+    /// Makes a call when the limiter lets it, again where it was throttled.
+    async fn admitted<T, F>(
+        &self,
+        identity: &Identity,
+        region: &Region,
+        call: impl Fn() -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, ecs::Error>>,
+    {
+        let limiter = &self.context.limiter;
+        // Of no namespace: it comes by itself.
+        let requester = Requester::new(&"".into(), &format!("fleet:{}", self.fleet.name).into());
+        let mut again = true;
+        loop {
+            let current = self.context.fleets.newest(&self.fleet.name);
+            if current.is_none_or(|current| {
+                (&current.uid, current.generation) != (&self.fleet.uid, self.fleet.generation)
+            }) {
+                return Err(Failure::Outdated);
+            }
+            let route =
+                Route { action: Action::DescribeInstances, scope: identity.scope(), region: region.as_str() };
+            let place = self.context.discovering.acquire().await;
+            let ticket = match limiter.admit(route, &requester, self.context.now()) {
+                Ok(ticket) => ticket,
+                Err(opens) => {
+                    drop(place);
+                    let pause = crate::reconcile::vnc_password::until(opens, self.context.now());
+                    tokio::time::sleep(pause.min(COMPARED)).await;
+                    continue;
+                }
+            };
+            let reply = call().await;
+            drop(place);
+            limiter.ended(
+                route,
+                &requester,
+                ticket,
+                cloud::reply::report(reply.as_ref().err()),
+                self.context.now(),
+            );
+            let error = match reply {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            match cloud::reply::class(&error) {
+                Class::Throttled if !error.was_not_made() => {}
+                // A cached key may just have been renewed, a nonce or a date may have been wrong.
+                Class::Credentials | Class::Signing if again && !error.was_not_made() => again = false,
+                _ => return Err(failed(region, &error)),
+            }
+        }
+    }
+
+    async fn identity(&self, spec: &ClusterVncPasswordSpec) -> Result<Arc<Identity>, Failure> {
+        let child = super::children::stand_in(self.fleet, spec);
+        let (access, identity) =
+            self.context.access_of(&child).await.map_err(|error| Failure::Cloud(error.to_string()))?;
+        let namespace = &spec.target_namespace;
+        identity.ok_or_else(|| {
+            Failure::Cloud(match access {
+                Access::AmbientDenied => format!(
+                    "namespace {namespace} may not use the operator's own identity: name credentials in \
+                     spec.template.credentialsRef, or add it to --ambient-credentials-namespaces"
+                ),
+                Access::Unusable(problem) => {
+                    format!("the Secret of spec.template.credentialsRef in namespace {namespace} cannot be used: {problem}")
+                }
+                Access::Forbidden => format!(
+                    "the operator may not read the Secret of spec.template.credentialsRef in namespace {namespace}; grant \
+                     it get on secrets there"
+                ),
+                _ => format!("the Secret of spec.template.credentialsRef does not exist in namespace {namespace}; create it"),
+            })
+        })
+    }
+}
+
+fn invalid_region(region: &str) -> Failure {
+    Failure::Cloud(format!("{region} is no region ID such as cn-hangzhou"))
+}
+
+/// A sentence without what changes from call to call.
+fn failed(region: &Region, error: &ecs::Error) -> Failure {
+    let why = match error {
+        ecs::Error::Api { code, .. } => format!("code {code}"),
+        other => other.to_string(),
+    };
+    Failure::Cloud(format!(
+        "DescribeInstances in region {region} does not tell which instances there are ({why}); it is tried again"
+    ))
+}

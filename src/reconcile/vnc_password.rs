@@ -1,0 +1,675 @@
+//! One pass over one object: observe, decide, act, record. How each step acts stands in `steps`, how it takes part in
+//! the tries of objects that lack the same right in `denied_group`.
+
+mod denied_group;
+mod steps;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use tracing::Instrument;
+
+use crate::{
+    api::{self, ConditionType, VncPasswordSpec, VncPasswordStatus},
+    context::Context,
+    ecs::{Action, Dated, Identity, Region, Requester, Route},
+    reconcile::{
+        Error,
+        status::{self, Written},
+    },
+    rotation::{
+        self, Decision, Verdict,
+        allowance::Calls,
+        denied::{MissingRight, missing_right},
+        facts::{Access, Found, History, Observed, Owner, SecretVersion},
+        outcome::{self, Class, Reply},
+        schedule::Plan,
+    },
+    runtime::{Kind, PassResult, Requeue},
+    store::{
+        object::{Key, Object},
+        registry::{Failure, Memory, Proof},
+    },
+};
+
+/// Conflicts in a row after which a pass gives up for a while.
+const MOST_CONFLICTS: u32 = 5;
+/// Most steps of one reconcile. Those that end by themselves take less than twenty.
+const MAX_STEPS: u32 = 100;
+/// Reconciles in a row that may fail on the Kubernetes side before a claim that is to be proven is given up.
+const MAX_PROOF_FAILURES: u32 = 5;
+/// How long to wait while another object's call is under way at the instance.
+const BUSY: Duration = Duration::from_secs(1);
+/// How long a pass waits for a look, with the contents of the Secret in memory.
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long after an instance poll was due an object comes back that the poll has not woken.
+const LOST_POLL: Duration = Duration::from_mins(1);
+/// First and longest wait after a failure on the Kubernetes side.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+
+/// Runs one pass. Returns when the object wants to be passed over again, if at all.
+pub(crate) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
+    let Some(object) = context.registry.newest(&key) else {
+        context.limiter.forget(&requester(&key));
+        context.denied.remove(&key);
+        return None;
+    };
+    // Woken again when its Secrets are known.
+    if !context.namespaces.serve(&key.namespace) {
+        context.denied.remove(&key);
+        return None;
+    }
+    let again = pass_over(&context, &key, Arc::clone(&object)).await;
+    if context.registry.newest(&key).is_none_or(|newest| newest.uid != object.uid) {
+        // It was deleted meanwhile, after which this pass may have asked for a look once more.
+        context.forget_looks(&object);
+        if let Ok(spec) = &object.spec {
+            context.registry.wake_instance(&spec.instance_id);
+        }
+    }
+    context.wake_all(context.registry.woken());
+    again
+}
+
+async fn pass_over(context: &Context, key: &Key, object: Arc<Object>) -> Option<Duration> {
+    let span = tracing::info_span!("pass", namespace = %key.namespace, object = %key.name);
+    let begun = Instant::now();
+    let result = reconcile(context, Arc::clone(&object)).instrument(span.clone()).await;
+    let (again, label) = match result {
+        Ok(again) => {
+            context.registry.remember(&object, |memory| memory.failures = 0);
+            (again, PassResult::Ok)
+        }
+        Err(error) => {
+            let failures = context.registry.remember(&object, |memory| {
+                memory.failures = memory.failures.saturating_add(1);
+                memory.failures
+            });
+            let backoff = |failures: u32| RETRY.0.saturating_mul(1 << (failures - 1).min(10)).min(RETRY.1);
+            let wait =
+                failures.map(|failures| backoff(failures).max(error.retry_after().unwrap_or_default()));
+            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            span.in_scope(|| tracing::warn!(%error, source, "pass failed; it is tried again"));
+            (wait.map(|after| Again { after, why: Requeue::Error }), PassResult::Error)
+        }
+    };
+    context.metrics.passed(Kind::VncPassword, label, begun.elapsed(), again.map(|again| again.why));
+    again.map(|again| again.after)
+}
+
+/// When the object is passed over again, and why.
+#[derive(Clone, Copy)]
+struct Again {
+    after: Duration,
+    why: Requeue,
+}
+
+impl Again {
+    /// Another object has its turn at the instance.
+    const BUSY: Self = Self { after: BUSY, why: Requeue::Busy };
+}
+
+async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Again>, Error> {
+    let spec = match &object.spec {
+        Ok(spec) => Arc::clone(spec),
+        Err(problem) => return malformed(context, &object, problem).await,
+    };
+    let mut pass = Pass::observe(context, object, spec);
+    let result = pass.run().await;
+    let failed = result.is_err() || pass.observed.refused.is_some();
+    let transient = pass.observed.refused.as_ref().is_some_and(|refused| refused.refusal.is_transient());
+    let prove_after = pass.end_proof(result.is_ok() && !transient);
+    if failed {
+        pass.keep_attempt();
+    }
+    let prove = prove_after.map(|after| Again { after, why: Requeue::Reconciling });
+    Ok(result?.into_iter().chain(prove).min_by_key(|again| again.after))
+}
+
+/// The spec cannot be read: says so, and leaves the object alone until it is mended.
+async fn malformed(context: &Context, object: &Object, problem: &str) -> Result<Option<Again>, Error> {
+    context.denied.remove(&object.key);
+    let verdict = rotation::invalid_object(&object.status, object.generation, context.now());
+    if verdict != *object.status || object.status_unread {
+        tracing::warn!(problem, "the object does not fit the schema of this operator");
+        status::write(&context.client, object, &verdict).await?;
+    }
+    Ok(None)
+}
+
+/// One pass under way.
+struct Pass<'a> {
+    context: &'a Context,
+    object: Arc<Object>,
+    observed: Observed,
+    region: Option<Region>,
+    /// Who calls; `None`: nobody can, or it is not known yet.
+    identity: Option<Arc<Identity>>,
+    /// When the credentials were taken: what changes later is not what a call was made with.
+    began: Timestamp,
+    /// Taken before the Secret is read: a call that is held up in between is refused as too old.
+    dated: Dated,
+    turn: Option<crate::cloud::instances::Turn<'a>>,
+    /// It began with a call that a pass before it made and could not record. What has changed since that call, the Secret for
+    /// instance, has woken that pass, and is looked at once the call is recorded.
+    resumed: bool,
+    /// When the limiter lets it set a password and restart the instance; `None`: now.
+    slots: [Option<Timestamp>; 2],
+    looked: bool,
+    conflicts: u32,
+    /// How the attempt to prove the object's claim stands, where it makes one.
+    proof: Option<Proof>,
+    /// The try that it makes for objects that lack the same right: which right, and since when.
+    group_try: Option<(Action, Timestamp)>,
+}
+
+/// How a pass ended.
+struct End {
+    again: Option<Again>,
+}
+
+impl<'a> Pass<'a> {
+    /// Gathers what is known without asking anybody.
+    fn observe(context: &'a Context, object: Arc<Object>, spec: Arc<VncPasswordSpec>) -> Self {
+        let now = context.now();
+        let region = match &spec.region_id {
+            Some(region) => Region::parse(region).ok(),
+            None => context.config.region.clone(),
+        };
+        let instance = &*spec.instance_id.clone();
+        let version = |secret: Option<Key>| secret.and_then(|secret| context.secrets.version(&secret));
+        let secret = version(object.secret());
+        let (access, identity) = context.identities.access(&object, version(object.credentials()).as_ref());
+        let failed = object.status.retry.as_ref().and_then(|retry| retry.last_failure_time.as_ref());
+        let changed = context.identities.changed_at(&object);
+        let can_act = matches!(access, Access::Granted | Access::Unread);
+        let poll = context.instance_poller.latest(&object.identity_name(), instance);
+        let (inherited, history, unrecorded, failure, secret_paused_until) = context
+            .registry
+            .remember(&object, |memory| {
+                memory.recover(now);
+                memory.count_refusals(&object.status, poll.as_ref(), now);
+                let secret_paused_until =
+                    memory.secret_competition.as_ref().and_then(|rival| rival.waits_until(now));
+                // Doubt is of use to those only who can act: it waits until they can.
+                let inherited = memory.inherited && can_act;
+                memory.inherited &= !can_act;
+                (inherited, memory.history(), memory.unrecorded.take(), memory.failure, secret_paused_until)
+            })
+            .unwrap_or((false, History::default(), None, None, None));
+        let (generation, attempt) =
+            unrecorded.map_or((object.generation, None), |recorded| (recorded.0, Some(recorded.1)));
+        let owner = context.owner(&object);
+        let prove_claim = owner == Owner::This && context.registry.must_prove(&object);
+        let mut observed = Observed {
+            generation,
+            created: object.created,
+            status: Arc::clone(&object.status),
+            region: region.as_ref().map(|region| region.as_str().to_owned()),
+            enforce_interval: spec.enforce_interval.as_deref().and_then(api::duration),
+            plan: Plan::new(spec.rotation.as_deref(), spec.window.as_deref()),
+            rotate_at: object.rotate_at,
+            spread: spec.rotation.as_ref().map_or(0.0, |_| spread(&object.uid)),
+            superseded: context.superseded(&object),
+            deleting: object.deleting,
+            prove_claim,
+            owner,
+            in_fleet: object.membership.is_some(),
+            access,
+            credentials_changed: changed
+                .zip(failed)
+                .is_some_and(|(changed, failed)| is_later(changed, failed.0, failure)),
+            secret,
+            read: None,
+            history,
+            look: poll,
+            limiter_opens: None,
+            paced: false,
+            secret_paused_until: secret_paused_until.filter(|_| spec.rotation.is_some() && !prove_claim),
+            in_line: false,
+            reboot_opens: None,
+            drawn: None,
+            announced: None,
+            rebooted: None,
+            refused: None,
+            attempt,
+            writer: Arc::clone(&context.writer),
+            allow_reboot: context.config.allow_reboot,
+            settle: context.config.settle,
+            jitter: rand::random(),
+            spec,
+        };
+        let others_called = context.others_called(&object);
+        let term_start = context.term_start().unwrap_or(now);
+        if let Some(doubt) = rotation::doubt(&observed, inherited, others_called, term_start, now) {
+            context.registry.remember(&object, |memory| memory.doubt(doubt.until, doubt.by_other, now));
+        }
+        observed.history.unsettled = context.unsettled(&object);
+        let (turn, looked, conflicts, dated) = (None, false, 0, context.ecs.clock().dated());
+        let proof = observed.prove_claim.then_some(Proof::Failed);
+        let mut pass = Self {
+            context,
+            object,
+            observed,
+            region,
+            identity,
+            began: now,
+            dated,
+            turn,
+            resumed: false,
+            slots: [None; 2],
+            looked,
+            conflicts,
+            proof,
+            group_try: None,
+        };
+        pass.saw_status();
+        pass.observe_group();
+        // What was accepted and is not written yet is nobody else's to change until it is.
+        if pass.observed.attempt.is_some() {
+            pass.resumed = true;
+            pass.turn = pass.take_turn();
+        }
+        pass.ask_limiter();
+        pass
+    }
+
+    /// Takes down whether the limiter lets this identity call.
+    fn ask_limiter(&mut self) {
+        let (requester, now) = (requester(&self.object.key), self.context.now());
+        let opens = |action| self.context.limiter.opens(self.route(action)?, &requester, now);
+        self.slots = [opens(Action::ModifyInstanceVncPasswd), opens(Action::RebootInstance)];
+        let route = self.route(Action::ModifyInstanceVncPasswd);
+        let in_line = route.is_some_and(|route| self.context.limiter.holds_place(route, &requester));
+        self.observed.in_line = in_line;
+        self.ask_allowance();
+    }
+
+    /// Takes down when the object may call: when the limiter lets it, and when it has not used up its own calls.
+    fn ask_allowance(&mut self) {
+        let own = self.opens();
+        let [modify, reboot] = self.slots;
+        (self.observed.limiter_opens, self.observed.reboot_opens) = (modify.max(own), reboot.max(own));
+        self.observed.paced = own > modify;
+    }
+
+    /// When the object may cause a cloud call; `None`: now. A call that proves a claim has a backoff of its own: others wait
+    /// for it.
+    fn opens(&self) -> Option<Timestamp> {
+        if self.observed.prove_claim {
+            return None;
+        }
+        self.context.registry.recent_calls(&self.object.key)?.actions.opens(self.context.now())
+    }
+
+    /// When its instance may be polled for it; `None`: now.
+    fn polls_open(&self) -> Option<Timestamp> {
+        if self.observed.prove_claim {
+            return None;
+        }
+        self.context.registry.recent_calls(&self.object.key)?.polls.opens(self.context.now())
+    }
+
+    /// The cloud calls that the object may cause.
+    fn calls(&self) -> Arc<Calls> {
+        self.context.registry.calls(&self.object.key)
+    }
+
+    /// Takes in the status of the newest version of the object, which somebody else may have written.
+    fn saw_status(&self) {
+        let now = self.context.now();
+        let (object, secret) = (&self.object, self.secret_version());
+        let saw = |memory: &mut Memory| memory.saw_status(object, secret.as_ref(), now);
+        let contested = self.context.registry.remember(object, saw);
+        if contested == Some(true) {
+            self.context.events.tell(&self.object, self.context.contested_status(&self.object.key));
+        }
+    }
+
+    /// The version of the object's Secret that the watch knows.
+    fn secret_version(&self) -> Option<SecretVersion> {
+        self.context.secrets.version(&self.object.secret()?)
+    }
+
+    /// Until when the status is left to another writer.
+    fn leaves_status_until(&self) -> Option<Timestamp> {
+        let now = self.context.now();
+        let rival = |memory: &mut Memory| memory.status_competition.as_ref()?.waits_until(now);
+        self.context.registry.remember(&self.object, rival)?
+    }
+
+    /// Writes the status. Where no reply comes, whatever stands there next may be this process's own.
+    async fn write_status(&self, status: &VncPasswordStatus) -> Result<Written, Error> {
+        let written = status::write(&self.context.client, &self.object, status).await;
+        if written.is_err() {
+            self.context.registry.remember(&self.object, |memory| memory.lost_status_write(&self.object));
+        }
+        written
+    }
+
+    /// Takes in a version of the object with a status that this process wrote.
+    fn wrote_status(&self, object: &Arc<Object>) {
+        let (now, secret) = (self.context.now(), self.secret_version());
+        self.context.registry.remember(&self.object, |memory| {
+            memory.wrote_status(object, secret.as_ref(), now);
+            memory.written = Some(Arc::clone(object));
+        });
+    }
+
+    /// What the API counts together with this object's calls; `None`: it makes none.
+    fn route(&self, action: Action) -> Option<Route<'_>> {
+        let (region, scope) = (self.region.as_ref()?.as_str(), self.identity.as_ref()?.scope());
+        Some(Route { action, scope, region })
+    }
+
+    /// Whoever rests until its turn keeps a place in the line, anybody else none. Returns when the turn comes.
+    fn line_up(&self, verdict: &Verdict) -> Option<Timestamp> {
+        let context = self.context;
+        let (limiter, requester, now) = (&context.limiter, requester(&self.object.key), context.now());
+        let [modify, reboot] = self.slots;
+        let turns = [(Action::ModifyInstanceVncPasswd, modify), (Action::RebootInstance, reboot)];
+        let mut told = None;
+        for (action, opens) in turns {
+            let Some(route) = self.route(action) else { continue };
+            // What stands in the status is cut to the second.
+            let second = |at: Option<Timestamp>| at.map(Timestamp::as_second);
+            if opens.is_some() && second(opens) == second(verdict.wake) {
+                told = Some(limiter.line_up(route, &requester, now));
+            } else {
+                limiter.withdraw(route, &requester);
+            }
+        }
+        told
+    }
+
+    /// Decides and acts until there is nothing more to do now.
+    async fn run(&mut self) -> Result<Option<Again>, Error> {
+        self.contest_owner().await?;
+        self.ask_strangers().await?;
+        for _ in 0..MAX_STEPS {
+            let now = self.context.now();
+            self.note_seen();
+            match rotation::decide(&self.observed, now) {
+                Decision::ReadCredentials => self.read_credentials().await?,
+                Decision::ReadSecret => self.read_secret().await?,
+                Decision::Draw => self.draw()?,
+                Decision::WriteSecret(write) => {
+                    if !self.write_secret(*write).await? {
+                        return Ok(Some(self.busy()));
+                    }
+                }
+                Decision::Send(purpose) => {
+                    if !self.send(purpose).await? {
+                        return Ok(Some(self.busy()));
+                    }
+                }
+                Decision::Announce(announcement, verdict) => {
+                    if let Some(end) = self.announce(announcement, *verdict).await? {
+                        return Ok(end.again);
+                    }
+                }
+                Decision::Reboot => {
+                    if !self.reboot().await {
+                        return Ok(Some(self.busy()));
+                    }
+                }
+                Decision::Rest(verdict) => {
+                    let at_once = verdict.deferred && verdict.look.is_some_and(|due| due <= now);
+                    if at_once && self.look().await {
+                        continue;
+                    }
+                    if let Some(end) = self.record(*verdict).await? {
+                        return Ok(end.again);
+                    }
+                }
+            }
+        }
+        Err(Error::Endless { object: self.object.key.clone() })
+    }
+
+    /// This reconcile may not act now; another one follows.
+    fn busy(&mut self) -> Again {
+        self.proof = self.proof.map(|_| Proof::Pending);
+        Again::BUSY
+    }
+
+    /// Takes in a verdict and writes it; `None`: the object has changed, decide again.
+    async fn record(&mut self, verdict: Verdict) -> Result<Option<End>, Error> {
+        let context = self.context;
+        // Where instances cannot be seen, the groups tell who polls.
+        let unseen = !verdict.deferred && missing_right(&verdict.status) == Some(MissingRight::SeeInstance);
+        let instance = &self.observed.spec.instance_id;
+        match (verdict.look.filter(|_| !unseen), &self.region, &self.identity) {
+            (Some(due), Some(region), Some(identity)) => {
+                let due = self.polls_open().map_or(due, |opens| opens.max(due));
+                context.instance_poller.want(identity, instance, region, due, &self.calls());
+            }
+            // It may not use the operator's identity, so it must not end the instance polls of objects that do.
+            _ if self.observed.access == Access::AmbientDenied => {}
+            _ if self.observed.owner == Owner::This || !context.registry.has_peer(&self.object) => {
+                context.instance_poller.forget(&self.object.identity_name(), instance);
+            }
+            // The owner may be waiting for a look of the same identity.
+            _ => {}
+        }
+        let told = self.line_up(&verdict);
+        if !verdict.deferred {
+            let paced = self.observed.limiter_opens.filter(|_| self.observed.paced);
+            self.update_group(&verdict.status, told.or(paced));
+        }
+        if verdict.deferred && self.proof == Some(Proof::Failed) {
+            self.proof = match self.observed.look.as_ref().map(|look| &look.found) {
+                // DescribeInstances may be throttled, and a tenant can throttle its own account.
+                None => Some(Proof::Throttled),
+                Some(Found::Failed) => Some(Proof::Unanswered),
+                Some(_) => self.proof,
+            };
+        }
+        let reply = self.observed.attempt.as_ref().map(|attempt| &attempt.reply);
+        let why = requeue(&verdict.status, reply, told.is_some());
+        let now = context.now();
+        // The poll wakes the object. Should that be lost, it comes back by itself.
+        let awaits = verdict.look.filter(|_| verdict.deferred && !unseen);
+        let lost = awaits.map(|due| due.max(now).checked_add(LOST_POLL).unwrap_or(due));
+        let again = told.or(verdict.wake).or(lost);
+        let end = |at: Option<Timestamp>| End { again: at.map(|at| Again { after: until(at, now), why }) };
+        if verdict.status == *self.observed.status && !self.object.status_unread {
+            self.remember(verdict, None);
+            return Ok(Some(end(again)));
+        }
+        // What a call brought is recorded whoever else writes.
+        if self.observed.attempt.is_none()
+            && let Some(wait) = self.leaves_status_until()
+        {
+            return Ok(Some(end(again.into_iter().chain([wait]).min())));
+        }
+        match self.write_status(&verdict.status).await? {
+            Written::Done(object) => {
+                if self.observed.generation != self.object.generation {
+                    // An outcome was recorded as that of what it was made for: what has changed since is looked at now.
+                    context.wake(self.object.key.clone());
+                }
+                self.remember(verdict, Some(Arc::new(object)));
+                Ok(Some(end(again)))
+            }
+            Written::Gone => Ok(Some(End { again: None })),
+            Written::Conflict => self.refresh().await,
+        }
+    }
+
+    /// Keeps what the next pass needs to know, and tells what happened.
+    fn remember(&self, verdict: Verdict, written: Option<Arc<Object>>) {
+        let context = self.context;
+        // A call whose record the API server refuses waits for its backoff, and so does the look at what has changed.
+        if self.resumed && self.observed.refused.is_none() {
+            context.wake(self.object.key.clone());
+        }
+        context.registry.remember(&self.object, |memory| {
+            if let Some(read) = &self.observed.read
+                && !verdict.deferred
+            {
+                memory.examined = read.version().cloned();
+            }
+            if let Some(applied) = verdict.applied_value {
+                memory.applied = Some(applied);
+            }
+        });
+        if let Some(written) = written {
+            self.wrote_status(&written);
+        }
+        for note in verdict.notes {
+            context.events.tell(&self.object, note);
+        }
+    }
+
+    /// Somebody changed the object since: decides again on what it is now. The call that was made still counts.
+    async fn refresh(&mut self) -> Result<Option<End>, Error> {
+        self.conflicts += 1;
+        if self.conflicts > MOST_CONFLICTS {
+            return Err(Error::Contended { object: self.object.key.clone() });
+        }
+        let fresh = status::read(&self.context.client, &self.object.key).await?;
+        let Some(fresh) = fresh.filter(|fresh| fresh.uid == self.object.uid) else {
+            return Ok(Some(End { again: None }));
+        };
+        let fresh = Arc::new(fresh);
+        if fresh.generation != self.object.generation {
+            // The watch may take the change for our own echo. What this pass has decided on is from before it: the
+            // outcome of a call is recorded as such, and the change is looked at afterwards.
+            self.context.wake(fresh.key.clone());
+            if self.observed.attempt.is_none() {
+                self.context.registry.remember(&fresh, |memory| memory.written = Some(Arc::clone(&fresh)));
+                return Ok(Some(End { again: None }));
+            }
+        }
+        if fresh.rotate_at != self.object.rotate_at {
+            self.context.wake(fresh.key.clone());
+        }
+        self.observed.status = Arc::clone(&fresh.status);
+        self.context.registry.remember(&fresh, |memory| memory.written = Some(Arc::clone(&fresh)));
+        self.object = fresh;
+        self.saw_status();
+        Ok(None)
+    }
+
+    /// Takes in how the attempt to prove the object's claim has ended. A failure on the Kubernetes side leaves it to the next
+    /// reconcile, but not for ever: an object whose Secret cannot be read or written must not hold an instance.
+    /// Returns when the claim is to be proven again.
+    fn end_proof(&self, ended: bool) -> Option<Duration> {
+        let mut proof = self.proof?;
+        if proof == Proof::Failed && self.slots[0].is_some() {
+            proof = Proof::Throttled;
+        }
+        let region = self.observed.region.as_deref();
+        let again = self.context.registry.remember(&self.object, |memory| {
+            let refused = memory.refused.as_ref().map_or(0, |refused| refused.attempts);
+            let failures = memory.failures.saturating_add(1).max(refused);
+            if !ended && proof == Proof::Failed && failures < MAX_PROOF_FAILURES {
+                proof = Proof::Pending;
+            }
+            memory.claim.proof_ended(proof, region, Instant::now())
+        });
+        again.flatten()
+    }
+
+    /// The outcome of a call could not be written: the next pass writes it, instead of calling again.
+    fn keep_attempt(&mut self) {
+        if let Some(attempt) = self.observed.attempt.take() {
+            let unrecorded = Some(Box::new((self.observed.generation, attempt)));
+            self.context.registry.remember(&self.object, |memory| memory.unrecorded = unrecorded);
+        }
+    }
+}
+
+/// Whether credentials have changed since a call failed. The status keeps that time to the second only, and what is cut is
+/// not compared with what is not: `failure` is the last one as this process remembers it.
+fn is_later(changed: Timestamp, failed: Timestamp, failure: Option<Failure>) -> bool {
+    match failure.filter(|failure| failure.at.as_second() == failed.as_second()) {
+        Some(failure) => changed >= failure.began,
+        None => changed.as_second() > failed.as_second(),
+    }
+}
+
+/// Why an object with that status comes again: what the cloud answered in this pass says most.
+fn requeue(status: &VncPasswordStatus, reply: Option<&Reply>, waits_for_turn: bool) -> Requeue {
+    let stands = |type_| status.condition(type_).is_some();
+    match reply.map(outcome::classify) {
+        Some(class) if class != Class::Accepted => Requeue::Answered(class),
+        _ if waits_for_turn => Requeue::Turn,
+        _ if stands(ConditionType::Stalled) => Requeue::Stalled,
+        _ if stands(ConditionType::Reconciling) => Requeue::Reconciling,
+        _ => Requeue::Scheduled,
+    }
+}
+
+/// The object in the limiter's line.
+fn requester(key: &Key) -> Requester {
+    Requester::new(&key.namespace, &key.name)
+}
+
+/// A fraction from 0 up to 1 that is always the same for this object.
+#[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
+fn spread(uid: &str) -> f64 {
+    let hash = Sha256::digest(uid);
+    let bits = hash.iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// How long until then; a little more, so that it has come.
+pub(crate) fn until(at: Timestamp, now: Timestamp) -> Duration {
+    let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+    left + Duration::from_millis(5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_that_changed_before_the_call_failed_bypass_no_backoff() {
+        let at = |millisecond| Timestamp::from_millisecond(millisecond).unwrap();
+        let failure = |began, failed| Some(Failure { began: at(began), at: at(failed) });
+        let table = [
+            ("changed before the reconcile, in the same second", 5_200, failure(5_300, 5_700), false),
+            ("changed during the call", 5_500, failure(5_300, 5_700), true),
+            ("changed after the call, in the same second", 5_900, failure(5_300, 5_700), true),
+            ("changed later", 6_100, failure(5_300, 5_700), true),
+            ("began in the second before", 4_950, failure(4_900, 5_700), true),
+            ("of a former process, in the same second", 5_200, None, false),
+            ("of a former process", 6_000, None, true),
+            ("of a former process, later", 4_999, None, false),
+            ("another failure is remembered", 5_200, failure(1_000, 1_100), false),
+        ];
+        for (name, changed, failure, later) in table {
+            assert_eq!(is_later(at(changed), at(5_000), failure), later, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_answer_says_most_of_why_an_object_comes_again() {
+        let status = |types: &[&str]| -> VncPasswordStatus {
+            let condition = |type_| {
+                serde_json::json!({"type": type_, "status": "True", "reason": "Denied", "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"})
+            };
+            let conditions: Vec<_> = types.iter().map(condition).collect();
+            serde_json::from_value(serde_json::json!({"conditions": conditions})).unwrap()
+        };
+        let accepted = Reply::Accepted { request_id: "1".to_owned() };
+        let table = [
+            (&["Reconciling"][..], Some(&Reply::Unknown), true, Requeue::Answered(Class::OutcomeUnknown)),
+            (&["Reconciling"], Some(&accepted), true, Requeue::Turn),
+            (&["Stalled"], None, false, Requeue::Stalled),
+            (&["Ready", "Reconciling"], Some(&accepted), false, Requeue::Reconciling),
+            (&["Ready"], Some(&accepted), false, Requeue::Scheduled),
+            (&[], None, false, Requeue::Scheduled),
+        ];
+        for (types, reply, waits, expected) in table {
+            assert_eq!(requeue(&status(types), reply, waits), expected, "{types:?} {reply:?} {waits}");
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Runs passes: each object once at a time, a bounded number at once, again at the time that a pass asks for.
+//!
+//! Unlike `kube::runtime::Controller` it runs passes as tasks of their own, on all cores, and knows objects by name
+//! alone: see docs/decisions.md.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    hash::Hash,
+    time::Duration,
+};
+
+use futures::{StreamExt, channel::mpsc::UnboundedReceiver};
+use jiff::Timestamp;
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::runtime::{
+    Progress, QueueGauges, Shutdown,
+    tables::{SMALL, shrink},
+};
+
+/// Runs until shutdown is asked for, then until the passes that run have ended. A pass returns when it wants to run
+/// again, if at all. `now` is the wall clock: the times that passes ask for are times of it. There is no progress while
+/// all passes that may run at once run and none of them ends.
+pub(crate) async fn run<K, F>(
+    mut woken: UnboundedReceiver<K>,
+    concurrency: usize,
+    gauges: QueueGauges,
+    progress: Option<Progress>,
+    mut shutdown: Shutdown,
+    now: impl Fn() -> Timestamp,
+    pass: impl Fn(K) -> F,
+) where
+    K: Clone + Eq + Hash + Send + 'static,
+    F: Future<Output = Option<Duration>> + Send + 'static,
+{
+    let mut schedule = Schedule::<K>::default();
+    let mut passes = JoinSet::new();
+    let progressed = || progress.as_ref().into_iter().for_each(Progress::made);
+    loop {
+        // In each turn, not when a timer tells: where something always happens first, no timer is ever seen to fire.
+        schedule.fall_due(now());
+        while passes.len() < concurrency
+            && let Some(key) = schedule.start()
+        {
+            let pass = pass(key.clone());
+            passes.spawn(async move { (key, pass.await) });
+            progressed();
+        }
+        if passes.len() < concurrency {
+            progressed();
+        }
+        gauges.set(schedule.ready.len(), passes.len(), schedule.later.len());
+        let pause = schedule.next_due().map_or(COMPARED, |due| pause(due, now()));
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => break,
+            Some(ended) = passes.join_next(), if !passes.is_empty() => match ended {
+                Ok((key, wait)) => {
+                    let wait: Option<Duration> = wait;
+                    schedule.ended(&key, wait.map(|wait| now() + wait.min(LONGEST_WAIT)));
+                }
+                // A pass that panics takes the process down: nothing may go on in a state that nobody foresaw.
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            },
+            Some(key) = woken.next() => {
+                schedule.wake(key);
+                // Whatever else has come is taken in as well, so that doubles are dropped early.
+                while let Ok(key) = woken.try_recv() {
+                    schedule.wake(key);
+                }
+            }
+            () = sleep(pause) => {}
+        }
+    }
+    let finished = async { while passes.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, finished).await.is_err() {
+        tracing::warn!("some passes did not end in time; the next process goes on with their objects");
+    }
+    gauges.set(0, 0, 0);
+}
+
+/// How long a stop waits for passes: an API server that hangs must not hold it up until it is killed.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// So that no time can be out of range.
+const LONGEST_WAIT: Duration = Duration::from_hours(180 * 24);
+
+/// How often due times are compared with the wall clock (R45). It may be stepped, and while a machine sleeps the clock
+/// that timers go by stands still.
+const COMPARED: Duration = Duration::from_secs(30);
+
+/// How long to sleep where the next key falls due at that time.
+fn pause(due: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(due.duration_since(now)).unwrap_or_default().min(COMPARED)
+}
+
+/// What is to run, what runs, and what is to run later. Each key stands in at most one of the three.
+struct Schedule<K> {
+    ready: VecDeque<K>,
+    /// The same keys as in `ready`.
+    queued: HashSet<K>,
+    /// Whether a key that runs was woken meanwhile.
+    running: HashMap<K, bool>,
+    later: BTreeMap<(Timestamp, u64), K>,
+    later_at: HashMap<K, (Timestamp, u64)>,
+    /// Tells apart what is due at the same time.
+    count: u64,
+}
+
+impl<K> Default for Schedule<K> {
+    fn default() -> Self {
+        Self {
+            ready: VecDeque::new(),
+            queued: HashSet::new(),
+            running: HashMap::new(),
+            later: BTreeMap::new(),
+            later_at: HashMap::new(),
+            count: 0,
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Schedule<K> {
+    /// It is to run now; where it runs already, once more afterwards.
+    fn wake(&mut self, key: K) {
+        if let Some(again) = self.running.get_mut(&key) {
+            *again = true;
+            return;
+        }
+        if let Some(at) = self.later_at.remove(&key) {
+            self.later.remove(&at);
+            shrink(&mut self.later_at);
+        }
+        if self.queued.insert(key.clone()) {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// The next to run, which runs from now on.
+    fn start(&mut self) -> Option<K> {
+        let key = self.ready.pop_front()?;
+        self.queued.remove(&key);
+        if self.ready.is_empty() {
+            self.ready.shrink_to(SMALL);
+            self.queued.shrink_to(SMALL);
+        }
+        self.running.insert(key.clone(), false);
+        Some(key)
+    }
+
+    /// It has run, and wants to run again at that time.
+    fn ended(&mut self, key: &K, again: Option<Timestamp>) {
+        if self.running.remove(key).unwrap_or(false) {
+            self.wake(key.clone());
+        } else if let Some(at) = again {
+            self.count += 1;
+            self.later.insert((at, self.count), key.clone());
+            self.later_at.insert(key.clone(), (at, self.count));
+        }
+    }
+
+    /// For how many keys there is room.
+    #[cfg(test)]
+    fn room(&self) -> usize {
+        let Self { ready, queued, running, later: _, later_at, count: _ } = self;
+        ready.capacity() + queued.capacity() + running.capacity() + later_at.capacity()
+    }
+
+    /// When the next falls due.
+    fn next_due(&self) -> Option<Timestamp> {
+        self.later.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// What is due runs now.
+    fn fall_due(&mut self, now: Timestamp) {
+        while let Some(entry) = self.later.first_entry()
+            && entry.key().0 <= now
+        {
+            let key = entry.get().clone();
+            self.wake(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+
+    use futures::channel::mpsc::unbounded;
+    use jiff::Timestamp;
+    use serde_json::json;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::{
+        cloud::instances::{Caller, Instances, KEPT, Late},
+        runtime::{Health, Metrics, Queue},
+        store::{
+            object::{Incoming, Key, Object},
+            registry::Registry,
+        },
+    };
+
+    /// Counts passes that run, and the most that ran at once.
+    #[derive(Default)]
+    struct Counters {
+        running: AtomicUsize,
+        most: AtomicUsize,
+        ended: AtomicUsize,
+    }
+
+    /// A wall clock that goes with the timers, but was set to another time after half a minute.
+    fn wall(step: i64) -> impl Fn() -> Timestamp {
+        let begun = tokio::time::Instant::now();
+        move || {
+            let elapsed = begun.elapsed();
+            let step = if elapsed < Duration::from_secs(30) { 0 } else { step };
+            Timestamp::UNIX_EPOCH + elapsed + jiff::SignedDuration::from_secs(step)
+        }
+    }
+
+    async fn pass(counters: Arc<Counters>, again: Option<Duration>) -> Option<Duration> {
+        let running = counters.running.fetch_add(1, SeqCst) + 1;
+        counters.most.fetch_max(running, SeqCst);
+        sleep(Duration::from_millis(100)).await;
+        counters.running.fetch_sub(1, SeqCst);
+        counters.ended.fetch_add(1, SeqCst);
+        again
+    }
+
+    async fn ran(keys: &[u32], concurrency: usize, time: u64, again: Option<Duration>) -> (usize, usize) {
+        let counters = Arc::new(Counters::default());
+        let (wake, woken) = unbounded();
+        for key in keys {
+            wake.unbounded_send(*key).unwrap();
+        }
+        let (stop, shutdown) = Shutdown::new();
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(time)).await;
+            stop.request();
+        });
+        let gauges = Metrics::new(true).queue(Queue::Objects);
+        run(woken, concurrency, gauges, None, shutdown, wall(0), |_| pass(Arc::clone(&counters), again))
+            .await;
+        assert_eq!(counters.running.load(SeqCst), 0, "what runs is finished");
+        (counters.ended.load(SeqCst), counters.most.load(SeqCst))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn doubles_run_once() {
+        assert_eq!(ran(&[1, 1, 1, 2], 8, 1000, None).await, (2, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_the_bound_run_at_once() {
+        assert_eq!(ran(&[1, 2, 3, 4, 5, 6, 7, 8, 9], 3, 1000, None).await, (9, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_runs_again_when_it_asks_for_it() {
+        assert_eq!(ran(&[1], 3, 1050, Some(Duration::from_millis(400))).await, (3, 1));
+    }
+
+    /// A pass asks for ten minutes later. Half a minute after it the clock is stepped, or the machine has slept.
+    #[tokio::test(start_paused = true)]
+    async fn due_times_are_those_of_the_wall_clock() {
+        let hours = 3 * 3600;
+        // The seconds by which the clock is stepped, and those after which the pass runs again.
+        for (step, expected) in [(0, 600), (hours, 30), (300, 300), (-300, 900)] {
+            let (wake, woken) = unbounded();
+            wake.unbounded_send(1).unwrap();
+            let (stop, shutdown) = Shutdown::new();
+            let begun = tokio::time::Instant::now();
+            let ran = Arc::<std::sync::Mutex<Vec<u64>>>::default();
+            let gauges = Metrics::new(true).queue(Queue::Objects);
+            run(woken, 1, gauges, None, shutdown, wall(step), |_| {
+                ran.lock().unwrap().push(begun.elapsed().as_secs());
+                if ran.lock().unwrap().len() == 2 {
+                    stop.request();
+                }
+                std::future::ready(Some(Duration::from_secs(600)))
+            })
+            .await;
+            assert_eq!(*ran.lock().unwrap(), [0, expected], "{step}");
+        }
+    }
+
+    /// Twenty minutes with two at once.
+    #[tokio::test(start_paused = true)]
+    async fn there_is_no_progress_only_where_all_run_and_none_ends() {
+        let minutes = Duration::from_mins;
+        // How many keys there are, how long their passes take, and whether that is progress.
+        let table = [
+            ("none", 0, minutes(0), true),
+            ("one of two hangs", 1, minutes(1000), true),
+            ("both hang", 2, minutes(1000), false),
+            ("both are slow", 8, minutes(4), true),
+        ];
+        for (name, keys, takes, expected) in table {
+            let (wake, woken) = unbounded();
+            (0..keys).for_each(|key| wake.unbounded_send(key).unwrap());
+            let (health, (_stop, shutdown)) = (Health::default(), Shutdown::new());
+            let progress = Some(health.expect("workers"));
+            let gauges = Metrics::new(true).queue(Queue::Objects);
+            let pass = |_| async move {
+                sleep(takes).await;
+                Some(takes)
+            };
+            tokio::select! {
+                () = run(woken, 2, gauges, progress, shutdown, wall(0), pass) => panic!("it ended"),
+                progress = async {
+                    sleep(minutes(20)).await;
+                    health.stuck().is_empty()
+                } => assert_eq!(progress, expected, "{name}"),
+            }
+        }
+    }
+
+    /// A key that wakes itself all the time takes no turns from one that falls due.
+    #[tokio::test]
+    async fn what_falls_due_runs_beside_a_key_that_is_always_woken() {
+        let (wake, woken) = unbounded();
+        (1..=2).for_each(|key| wake.unbounded_send(key).unwrap());
+        let (stop, shutdown) = Shutdown::new();
+        let (busy, due) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+        let gauges = Metrics::new(true).queue(Queue::Objects);
+        run(woken, 2, gauges, None, shutdown, Timestamp::now, |key| {
+            let passes = if key == 1 { busy.fetch_add(1, SeqCst) } else { due.fetch_add(1, SeqCst) };
+            if key == 1 {
+                wake.unbounded_send(1).unwrap();
+            }
+            if key == 2 && passes == 3 || passes == 1_000_000 {
+                stop.request();
+            }
+            std::future::ready((key == 2).then(|| Duration::from_millis(5)))
+        })
+        .await;
+        let passes = due.load(SeqCst);
+        assert_eq!(passes, 4, "beside {} of the other", busy.load(SeqCst));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shutdown_waits_for_what_runs_and_starts_nothing_more() {
+        assert_eq!(ran(&[1, 2, 3], 2, 50, None).await, (2, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_woken_while_it_runs_runs_once_more() {
+        let mut schedule = Schedule::default();
+        schedule.wake(1);
+        assert_eq!(schedule.start(), Some(1));
+        schedule.wake(1);
+        schedule.wake(1);
+        assert_eq!(schedule.start(), None, "never twice at a time");
+        schedule.ended(&1, Some(Timestamp::UNIX_EPOCH));
+        assert_eq!((schedule.start(), schedule.next_due()), (Some(1), None));
+        schedule.ended(&1, None);
+        assert_eq!(schedule.start(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_up_takes_the_place_of_a_later_time() {
+        let mut schedule = Schedule::default();
+        let now = Timestamp::UNIX_EPOCH;
+        for key in [1, 2, 3] {
+            schedule.wake(key);
+            schedule.start();
+            schedule.ended(&key, Some(now + Duration::from_secs(key)));
+        }
+        schedule.wake(1);
+        assert_eq!((schedule.start(), schedule.next_due()), (Some(1), Some(now + Duration::from_secs(2))));
+        schedule.fall_due(now + Duration::from_secs(2));
+        assert_eq!((schedule.start(), schedule.start()), (Some(2), None));
+        assert_eq!(schedule.next_due(), Some(now + Duration::from_secs(3)));
+    }
+
+    /// An object like this one, with everything of its own, of a fleet of a thousand.
+    fn object(like: &Object, number: usize) -> Object {
+        let name: Arc<str> = format!("vm-{number}").into();
+        let mut object = Object { key: Key::new("n", &name), uid: Arc::clone(&name), ..like.clone() };
+        let spec = Arc::make_mut(object.spec.as_mut().unwrap());
+        spec.instance_id = format!("i-{number}");
+        spec.secret_ref.name = name.as_ref().into();
+        spec.credentials_ref.as_mut().unwrap().name = format!("keys-{number}");
+        object.membership.as_mut().unwrap().uid = format!("fleet-{}", number / 1000).into();
+        object
+    }
+
+    /// Runs those that were woken: who is still there comes again in half a year.
+    fn reconcile(registry: &Registry, schedule: &mut Schedule<Key>) {
+        registry.woken().into_iter().for_each(|key| schedule.wake(key));
+        while let Some(key) = schedule.start() {
+            let again = registry.newest(&key).map(|_| Timestamp::now() + LONGEST_WAIT);
+            schedule.ended(&key, again);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_of_100_000_objects_that_are_gone_is_kept() {
+        let (registry, instances, mut schedule) =
+            (Registry::default(), Instances::default(), Schedule::default());
+        let (now, operator) = (Timestamp::now(), Caller { identity: "operator".into(), account: None });
+        let like: Incoming = serde_json::from_value(json!({
+            "metadata": {
+                "name": "vm", "namespace": "n", "uid": "vm", "resourceVersion": "1", "generation": 1,
+                "ownerReferences": [{
+                    "apiVersion": "vncpassword.dev/v1alpha1", "kind": "ClusterVncPassword", "controller": true,
+                    "name": "fleet", "uid": "fleet",
+                }],
+            },
+            "spec": {
+                "instanceId": "i-0", "secretRef": {"name": "vm"}, "rotation": {},
+                "credentialsRef": {"name": "keys"},
+            },
+        }))
+        .unwrap();
+        let like = Object::from(like);
+        let mut number = 0;
+        // Many at once leave large tables behind, and many one after the other leave what is forgotten to forget.
+        for batch in std::iter::once(50_000).chain([1000; 50]) {
+            let objects: Vec<Object> = (number..number + batch).map(|number| object(&like, number)).collect();
+            number += batch;
+            for object in &objects {
+                registry.apply(object.clone(), false);
+                registry.accepted(object, "LTAI1".into());
+                let id = &object.spec.as_ref().unwrap().instance_id;
+                let by = Arc::clone(&object.uid);
+                let call = Late { by, caller: operator.clone(), region: None, value: None, until: now };
+                instances.unsettle(id, call, now);
+            }
+            reconcile(&registry, &mut schedule);
+            assert_eq!(schedule.later.len(), batch);
+            for object in &objects {
+                registry.delete(&object.key, &object.uid);
+            }
+            reconcile(&registry, &mut schedule);
+            let scheduled = (schedule.later.len(), schedule.later_at.len(), schedule.running.len());
+            assert_eq!(scheduled, (0, 0, 0), "timers go with their objects");
+            assert_eq!(registry.len(), 0);
+        }
+        assert_eq!((number, instances.len()), (100_000, 100_000));
+        instances.prune(now + KEPT);
+        assert_eq!(instances.len(), 0);
+        let room = registry.room() + schedule.room() + instances.room();
+        assert!(room < 10 * 2 * SMALL, "room is kept for {room} entries");
+    }
+}

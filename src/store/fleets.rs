@@ -1,0 +1,229 @@
+//! The fleets, by name, and what this process remembers of each.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    api::ClusterVncPasswordStatus,
+    rotation::{
+        allowance::Allowance,
+        competition::{Competition, Target},
+        fleet::{Issued, Trouble},
+        rotate_at::RotateAt,
+    },
+    runtime::tables::shrink,
+    store::discovered::DiscoveredInstances,
+    store::object::FleetObject,
+};
+
+/// What this process remembers of one fleet. All of it may be lost.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// The newest version that a write returned, until the watch has caught up.
+    written: Option<Arc<FleetObject>>,
+    /// When the status was last written.
+    pub written_at: Option<Instant>,
+    /// Children that were written and are to be seen yet.
+    pub issued: Issued,
+    /// The status as this process wrote or read it last, and another writer of it (R66).
+    status_seen: Option<(i64, RotateAt, ClusterVncPasswordStatus)>,
+    status_competition: Option<Competition>,
+    /// Since when the cloud is being asked.
+    pub asking_since: Option<Instant>,
+    /// Children that were brought back: the fleet's generation, and the child's version after that. One that still does not
+    /// fit is changed by somebody else on the way.
+    pub mended: HashMap<Box<str>, (i64, Box<str>)>,
+    /// What the cloud was asked last.
+    pub found: Option<Arc<DiscoveredInstances>>,
+    /// What keeps it from having children.
+    pub trouble: Option<Troubled>,
+    /// Passes in a row that failed.
+    pub failures: u32,
+    /// When the last pass ended, and how long it took.
+    pub last: Option<(Instant, std::time::Duration)>,
+}
+
+/// The API server refuses the children of a fleet.
+#[derive(Clone)]
+pub(crate) struct Troubled {
+    pub trouble: Trouble,
+    /// Nothing is tried until then.
+    pub until: Instant,
+    /// How often it was tried.
+    pub times: u32,
+}
+
+impl Memory {
+    /// Takes in the status as this process knows it. Until when it is left to another writer, and whether that begins now.
+    pub fn saw_status(&mut self, fleet: &FleetObject, now: Timestamp) -> (Option<Timestamp>, bool) {
+        let former = self.status_seen.replace((fleet.generation, fleet.rotate_at, (*fleet.status).clone()));
+        let is_asked = |(generation, rotate_at, _): &(i64, RotateAt, _)| {
+            (*generation, *rotate_at) != (fleet.generation, fleet.rotate_at)
+        };
+        // A status that changes together with what people ask for is no other writer's.
+        let is_asked = former.as_ref().is_some_and(is_asked);
+        if is_asked && let Some(competition) = &mut self.status_competition {
+            competition.resume();
+        }
+        let changed = !is_asked && former.is_some_and(|(_, _, seen)| seen != *fleet.status);
+        let competition = || Competition::new(Target::Status);
+        let begins = changed && self.status_competition.get_or_insert_with(competition).changed(now);
+        (self.status_competition.as_ref().and_then(|competition| competition.waits_until(now)), begins)
+    }
+
+    /// Takes in that this process wrote this status, or may have.
+    pub fn wrote_status(&mut self, written: Option<&FleetObject>, now: Timestamp) {
+        self.status_seen = written.map(|fleet| (fleet.generation, fleet.rotate_at, (*fleet.status).clone()));
+        if let Some(competition) = &mut self.status_competition {
+            competition.wrote(now);
+        }
+    }
+}
+
+struct Entry {
+    object: Arc<FleetObject>,
+    memory: Memory,
+}
+
+/// All fleets that the watch knows.
+#[derive(Default)]
+pub(crate) struct Fleets {
+    entries: Mutex<HashMap<Arc<str>, Entry>>,
+    /// How often the cloud was asked of late, by name: a fleet that is deleted and created anew gets no more of it.
+    asks: Mutex<HashMap<Arc<str>, Allowance>>,
+}
+
+impl Fleets {
+    /// Takes in a fleet from the watch. Whether it brings anything new, and whether the spec is another.
+    pub fn apply(&self, object: FleetObject) -> (bool, bool) {
+        let mut fleets = self.fleets();
+        let Some(entry) = fleets.get_mut(&object.name).filter(|entry| entry.object.uid == object.uid) else {
+            let entry = Entry { object: Arc::new(object), memory: Memory::default() };
+            fleets.insert(Arc::clone(&entry.object.name), entry);
+            return (true, true);
+        };
+        let written = entry.memory.written.as_ref();
+        let echo = written.is_some_and(|written| written.is_at_least(&object));
+        if written.is_some_and(|written| object.is_at_least(written)) {
+            entry.memory.written = None;
+        }
+        let changed = entry.object.generation != object.generation;
+        entry.object = Arc::new(object);
+        (!echo, changed)
+    }
+
+    /// A fleet was deleted.
+    pub fn delete(&self, name: &str) {
+        self.fleets().remove(name);
+    }
+
+    /// The wall clock was set back by so much, a negative time. What the cloud has answered is asked anew.
+    pub fn set_back(&self, by: SignedDuration) {
+        for entry in self.fleets().values_mut() {
+            entry.memory.found = None;
+            entry.memory.issued.set_back(by);
+            if let Some(competition) = &mut entry.memory.status_competition {
+                competition.set_back(by);
+            }
+        }
+        self.asks().values().for_each(|asks| asks.set_back(by));
+    }
+
+    /// Counts a discovery of that fleet, where there may be one now; otherwise when there may be one.
+    pub fn may_ask(&self, name: &Arc<str>, now: Timestamp) -> Result<(), Timestamp> {
+        let mut asks = self.asks();
+        let asks = asks.entry(Arc::clone(name)).or_default();
+        if let Some(opens) = asks.opens(now) {
+            return Err(opens);
+        }
+        asks.spend(now);
+        Ok(())
+    }
+
+    /// Forgets what counts no more.
+    pub fn prune(&self, now: Timestamp) {
+        let mut asks = self.asks();
+        asks.retain(|_, asks| !asks.is_full(now));
+        shrink(&mut asks);
+    }
+
+    /// The names of all fleets.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.fleets().keys().cloned().collect()
+    }
+
+    /// The newest version of a fleet: the watch's, or what a write returned since.
+    pub fn newest(&self, name: &str) -> Option<Arc<FleetObject>> {
+        let fleets = self.fleets();
+        let Entry { object, memory } = fleets.get(name)?;
+        let written = memory.written.as_ref().filter(|written| written.is_at_least(object));
+        Some(Arc::clone(written.unwrap_or(object)))
+    }
+
+    /// The newest versions of all fleets.
+    pub fn all(&self) -> Vec<Arc<FleetObject>> {
+        self.names().iter().filter_map(|name| self.newest(name)).collect()
+    }
+
+    /// A write returned this version.
+    pub fn written(&self, object: &Arc<FleetObject>) {
+        self.remember(object, |memory| {
+            memory.written = Some(Arc::clone(object));
+            memory.written_at = Some(Instant::now());
+        });
+    }
+
+    /// Lets `change` at what is remembered of a fleet, if it is still the same one.
+    pub fn remember<T>(&self, fleet: &FleetObject, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
+        let mut fleets = self.fleets();
+        let entry = fleets.get_mut(&fleet.name).filter(|entry| entry.object.uid == fleet.uid)?;
+        Some(change(&mut entry.memory))
+    }
+
+    fn fleets(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asks(&self) -> MutexGuard<'_, HashMap<Arc<str>, Allowance>> {
+        self.asks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fleet(uid: &str) -> FleetObject {
+        serde_json::from_value::<crate::store::object::IncomingFleet>(json!({
+            "metadata": {"name": "f", "uid": uid, "resourceVersion": "1", "generation": 1},
+            "spec": {"targetNamespace": "n", "tags": [{"key": "a"}], "regionIds": ["cn-hangzhou"]},
+        }))
+        .unwrap()
+        .into()
+    }
+
+    /// A controller that deletes a fleet and creates it anew, each second for ten minutes.
+    #[test]
+    fn a_fleet_that_is_created_anew_asks_the_cloud_no_more_often() {
+        let fleets = Fleets::default();
+        let name: Arc<str> = "f".into();
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let asked = (0..600).filter(|second| {
+            fleets.apply(fleet(&second.to_string()));
+            let asked = fleets.may_ask(&name, at(*second)).is_ok();
+            fleets.prune(at(*second));
+            fleets.delete(&name);
+            asked
+        });
+        assert_eq!(asked.count(), 27, "a burst of eight, then two a minute");
+        fleets.prune(at(10_000));
+        assert!(fleets.asks().is_empty());
+    }
+}
