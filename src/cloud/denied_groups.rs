@@ -34,7 +34,7 @@ const TRY_TIMEOUT: Duration = Duration::from_mins(1);
 /// What the objects of a group have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GroupKey {
-    /// Whose calls are denied ([`super::Identities::name`]).
+    /// Whose calls are denied (`Object::identity_name`).
     pub identity: Arc<str>,
     /// Where.
     pub region: Box<str>,
