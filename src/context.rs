@@ -11,7 +11,6 @@ use kube::Client;
 use tokio::sync::Semaphore;
 
 use crate::{
-    api::STATUS_CONTESTED,
     cloud::{
         InstancePoller,
         denied_groups::DeniedGroups,
@@ -20,11 +19,6 @@ use crate::{
     },
     ecs::{self, Action, Limiter, Route},
     events::Events,
-    rotation::{
-        self, Note,
-        facts::{Access, FingerprintKey, Owner, Unsettled},
-        ownership::Basis,
-    },
     runtime::{Metrics, clock_steps::Step},
     settings::ControllerSettings,
     store::{
@@ -34,6 +28,14 @@ use crate::{
         object::{self, Key},
         registry::{Registry, Term},
         secrets::{SecretError, Secrets},
+    },
+};
+use vncpassword_core::{
+    api::STATUS_CONTESTED,
+    rotation::{
+        self, Note,
+        facts::{Access, FingerprintKey, Owner, Unsettled},
+        ownership::Basis,
     },
 };
 

@@ -12,10 +12,12 @@ use kube::{Api, Client, Resource, api::PostParams};
 use tokio::sync::mpsc;
 
 use crate::{
-    api::{ClusterVncPassword, FIELD_MANAGER, VncPassword},
-    rotation::Note,
     runtime::Metrics,
     store::object::{FleetObject, Key, Object},
+};
+use vncpassword_core::{
+    api::{ClusterVncPassword, FIELD_MANAGER, VncPassword},
+    rotation::Note,
 };
 
 /// Events that may wait to be sent.
@@ -123,7 +125,7 @@ fn event(told: &Told, reporter: &str) -> Event {
             uid: Some(uid.to_string()),
             ..ObjectReference::default()
         }),
-        reporting_controller: Some(format!("{}/{FIELD_MANAGER}", crate::api::GROUP)),
+        reporting_controller: Some(format!("{}/{FIELD_MANAGER}", vncpassword_core::api::GROUP)),
         reporting_instance: Some(reporter.to_owned()),
         type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
         ..Event::default()

@@ -11,7 +11,6 @@
 //! | [`kube_client`] | the client of the API server: deadlines, HTTP/2 with PING; knows no room |
 //! | [`cli`] | the plugin of kubectl: one file a command |
 
-pub mod api;
 pub mod cli;
 pub mod cloud;
 pub mod commands;
@@ -20,9 +19,10 @@ pub mod ecs;
 mod events;
 pub mod kube_client;
 mod reconcile;
-pub mod rotation;
 pub mod runtime;
 pub mod settings;
 mod snapshot;
 mod store;
 mod watches;
+
+pub use vncpassword_core::{api, fleet, rotation};

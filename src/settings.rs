@@ -6,7 +6,6 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{ArgAction, Args};
 
 use crate::{
-    api::LEASE,
     ecs::{
         Rates, Region,
         connect::{CloudArgs, CloudSettings, InvalidCloudArgument},
@@ -14,6 +13,7 @@ use crate::{
     },
     runtime::{InvalidOtlpEndpoint, Lease, LogFormat, OtlpEndpoint},
 };
+use vncpassword_core::api::LEASE;
 
 /// Flags of `run`. Each can be set in the environment instead.
 #[derive(Args, Clone, Debug)]
@@ -244,7 +244,7 @@ impl TryFrom<RunArgs> for Settings {
             log_format: _,
         } = arguments;
         let cloud = CloudSettings::try_from(cloud)?;
-        let settle = crate::api::duration(&settle)
+        let settle = vncpassword_core::api::duration(&settle)
             .filter(|settle| SETTLE.contains(settle))
             .ok_or(SettingsError::Settle(settle))?;
         let otlp = otlp_endpoint.filter(|url| !url.is_empty());

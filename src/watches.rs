@@ -18,7 +18,6 @@ use crate::{
     cloud::instances::Late,
     context::Context,
     kube_client::{self, list_watch::list_watch},
-    rotation,
     runtime::Readiness,
     store::{
         namespaces::{News, Resource},
@@ -26,6 +25,7 @@ use crate::{
         registry::{Change, Concerned},
     },
 };
+use vncpassword_core::rotation;
 
 /// Starts the watches; they end when what is returned is dropped.
 pub(crate) fn spawn(context: &Arc<Context>, readiness: &Readiness) -> JoinSet<()> {

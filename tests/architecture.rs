@@ -41,7 +41,7 @@ const IMPURE: &[&str] = &[
 
 #[test]
 fn the_core_is_pure() {
-    assert_eq!(found_in("src/rotation", IMPURE), NOTHING);
+    assert_eq!(found_in("crates/core/src", IMPURE), NOTHING);
 }
 
 #[test]
@@ -365,7 +365,7 @@ fn holds_word(line: &str, word: &str) -> bool {
 
 /// The words that `Reason` can be in a status, as the code spells them.
 fn reasons() -> BTreeSet<String> {
-    let source = fs::read_to_string(root().join("src/api/conditions.rs")).unwrap();
+    let source = fs::read_to_string(root().join("crates/core/src/api/conditions.rs")).unwrap();
     let (_, body) = source.split_once("impl Reason {").expect("no impl of Reason");
     let (body, _) = body.split_once("\n}\n").expect("no end of Reason");
     let rows = body.lines().filter_map(|line| line.trim().strip_prefix("Self::"));

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt, api::ListParams, api::PartialObjectMeta};
 
 use super::{Cli, ConnectArgs, Connection, Console, Error, connect, error::DONE, read};
-use crate::api::{ClusterVncPassword, VncPassword};
+use vncpassword_core::api::{ClusterVncPassword, VncPassword};
 
 /// How long the names are waited for where `--request-timeout` says nothing: a person waits at the keyboard.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -104,7 +104,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u32>() {
         return Ok(Duration::from_secs(seconds.into()));
     }
-    crate::api::duration(text).ok_or_else(|| "must be a duration such as 30s or 1h30m".to_owned())
+    vncpassword_core::api::duration(text).ok_or_else(|| "must be a duration such as 30s or 1h30m".to_owned())
 }
 
 /// A way to the cluster.

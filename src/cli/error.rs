@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use kube::config::KubeconfigError;
 
-use crate::api::GROUP;
+use vncpassword_core::api::GROUP;
 
 /// The work was done.
 pub const DONE: u8 = 0;

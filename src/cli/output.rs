@@ -70,7 +70,7 @@ pub fn value_in(form: Output, value: &Value) -> Result<String, Error> {
 
 fn name(object: &DynamicObject) -> String {
     let kind = object.types.as_ref().map_or("", |types| types.kind.as_str()).to_lowercase();
-    format!("{kind}.{}/{}", crate::api::GROUP, object.name_any())
+    format!("{kind}.{}/{}", vncpassword_core::api::GROUP, object.name_any())
 }
 
 #[cfg(test)]
@@ -78,7 +78,7 @@ mod tests {
     use kube::CustomResourceExt;
 
     use super::*;
-    use crate::api::VncPassword;
+    use vncpassword_core::api::VncPassword;
 
     fn object(name: &str) -> DynamicObject {
         let mut object = DynamicObject::new(name, &VncPassword::api_resource());

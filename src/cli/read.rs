@@ -7,7 +7,7 @@ use kube::{Api, Resource, api::ListParams, api::ObjectList, core::NamespaceResou
 use serde::de::DeserializeOwned;
 
 use super::{Connection, Doing, Error, seen::Seen};
-use crate::api::ClusterVncPassword;
+use vncpassword_core::api::ClusterVncPassword;
 
 /// Objects in one page: what kubectl asks for.
 pub const PAGE: u32 = 500;

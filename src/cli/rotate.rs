@@ -31,7 +31,7 @@ use super::{
     seen::Seen,
     server_time::ServerClock,
 };
-use crate::api::{ClusterVncPassword, ROTATE_AT};
+use vncpassword_core::api::{ClusterVncPassword, ROTATE_AT};
 
 /// So many are rotated without a question.
 const UNASKED: usize = 20;

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope, core::ObjectMeta};
 use serde::{Deserialize, Deserializer};
 
-use crate::{
+use vncpassword_core::{
     api::{Activation, CredentialsRef, ROTATE_AT, SecretRef, VncPassword},
     rotation::rotate_at::RotateAt,
 };

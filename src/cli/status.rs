@@ -19,7 +19,7 @@ use super::{
     read::{self, Named, Scope},
     seen::Seen,
 };
-use crate::api::{ClusterVncPassword, VncPassword};
+use vncpassword_core::api::{ClusterVncPassword, VncPassword};
 
 /// What is said where there is no fleet.
 const NO_FLEET: &str = "No ClusterVncPassword in this cluster.";

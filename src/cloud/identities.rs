@@ -16,17 +16,17 @@ use crate::{
         credentials::{AssumedRole, Cache, GivenKeys, RoleArn, Secret, SessionName, external_id},
         sts::AssumeRole,
     },
-    rotation::{
-        allowance::Allowance,
-        facts::{Access, SecretVersion},
-        ownership::Relation,
-    },
     runtime::tables::shrink,
     settings::Ambient,
     store::{
         object::{Key, Object},
         secrets::{self, Body, SecretError},
     },
+};
+use vncpassword_core::rotation::{
+    allowance::Allowance,
+    facts::{Access, SecretVersion},
+    ownership::Relation,
 };
 
 /// The keys of a Secret that `spec.credentialsRef` names.

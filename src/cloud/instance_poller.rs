@@ -14,17 +14,15 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 
 use super::reply;
-use crate::{
-    ecs::{
-        Client, Error, Identity, Instance, Region,
-        client::MAX_DESCRIBED,
-        limiter::{Action, Limiter, Requester, Route, Ticket},
-    },
-    rotation::{
-        allowance::Calls,
-        facts::{Found, Look, SeenInstance},
-        outcome::Class,
-    },
+use crate::ecs::{
+    Client, Error, Identity, Instance, Region,
+    client::MAX_DESCRIBED,
+    limiter::{Action, Limiter, Requester, Route, Ticket},
+};
+use vncpassword_core::rotation::{
+    allowance::Calls,
+    facts::{Found, Look, SeenInstance},
+    outcome::Class,
 };
 
 /// How long after a poll that panicked the next one is made.

@@ -8,10 +8,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{
-    rotation::facts::{Fingerprint, Unsettled},
-    runtime::{clock_steps::Step, tables::shrink},
-};
+use crate::runtime::{clock_steps::Step, tables::shrink};
+use vncpassword_core::rotation::facts::{Fingerprint, Unsettled};
 
 /// How long a call of unknown outcome is remembered after it can no longer arrive: long enough for every object that it
 /// concerns to send its value once more.

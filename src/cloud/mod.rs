@@ -12,3 +12,21 @@ pub(crate) mod instances;
 pub mod reply;
 
 pub use instance_poller::InstancePoller;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use vncpassword_core::fleet::ProviderId;
+
+    use crate::ecs::Region;
+
+    proptest! {
+        /// A Node of a region that the client refuses would never get its password.
+        #[test]
+        fn regions_of_nodes_are_those_that_the_client_takes(text in "[a-z]{1,5}(-[a-z0-9A-Z.]{0,3}){0,6}|.{0,20}") {
+            let node = format!("{text}.i-1");
+            let is_taken = ProviderId::parse(Some(&node)) == ProviderId::Instance { region: &text, id: "i-1" };
+            prop_assert_eq!(is_taken, Region::parse(&text).is_ok());
+        }
+    }
+}

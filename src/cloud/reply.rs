@@ -1,9 +1,7 @@
 //! What an error of the cloud client means: to decisions, and to the rate limiter.
 
-use crate::{
-    ecs::{Error, limiter::Report},
-    rotation::outcome::{Class, Reply, classify},
-};
+use crate::ecs::{Error, limiter::Report};
+use vncpassword_core::rotation::outcome::{Class, Reply, classify};
 
 /// The reply, as far as decisions need it.
 #[must_use]

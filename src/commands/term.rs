@@ -23,7 +23,6 @@ use crate::{
     ecs::{Limiter, Requester, connect::Cloud},
     events::{self, Events},
     reconcile::{fleet, vnc_password},
-    rotation::facts::FingerprintKey,
     runtime::{
         Metrics, Probes, Progress, Queue, Readiness, Shutdown, Source,
         clock_steps::ClockSteps,
@@ -37,6 +36,7 @@ use crate::{
     },
     watches,
 };
+use vncpassword_core::rotation::facts::FingerprintKey;
 
 /// What a term works with.
 #[derive(Clone)]

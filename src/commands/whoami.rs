@@ -12,7 +12,6 @@ use kube::Client;
 
 use super::{USER_AGENT, cluster::cluster};
 use crate::{
-    api::{CloudRight, Whoami},
     cloud::reply,
     ecs::{
         self, Clock, Region,
@@ -20,9 +19,12 @@ use crate::{
         credentials::SessionName,
         sts::CallerIdentity,
     },
-    rotation::outcome::Class,
     runtime::Shutdown,
     store::object::OPERATOR,
+};
+use vncpassword_core::{
+    api::{CloudRight, Whoami},
+    rotation::outcome::Class,
 };
 
 /// How long to wait for the cluster, which only names the session of a role.

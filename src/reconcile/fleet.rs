@@ -20,22 +20,26 @@ use jiff::Timestamp;
 use tracing::Instrument;
 
 use crate::{
-    api::{ClusterVncPasswordSpec, ClusterVncPasswordStatus, ConditionType, Rollout},
     context::Context,
     ecs::Region,
     reconcile::{
         Error,
         status::{self, Written},
     },
-    rotation::fleet::{
+    runtime::{Kind, PassResult, Requeue},
+    store::{
+        discovered::{interval, needed},
+        object::{FleetObject, Object},
+    },
+};
+use children::Children;
+use vncpassword_core::{
+    api::{ClusterVncPasswordSpec, ClusterVncPasswordStatus, ConditionType, Rollout},
+    fleet::{
         Answer, Child, Discovery, Facts, Fleet, Member, Observation, Plan, Selection, Wanted, blind,
         invalid_fleet, plan, select, status as status_of,
     },
-    runtime::{Kind, PassResult, Requeue},
-    store::discovered::{interval, needed},
-    store::object::{FleetObject, Object},
 };
-use children::Children;
 
 /// How long a pass waits for more to happen.
 const GATHER: Duration = Duration::from_millis(20);

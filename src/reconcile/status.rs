@@ -4,10 +4,10 @@ use kube::{Client, api::PostParams, core::Request};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    api::{ClusterVncPasswordStatus, FIELD_MANAGER, GROUP, VERSION, VncPasswordStatus},
     reconcile::Error,
     store::object::{FleetObject, Incoming, IncomingFleet, Key, Object},
 };
+use vncpassword_core::api::{ClusterVncPasswordStatus, FIELD_MANAGER, GROUP, VERSION, VncPasswordStatus};
 
 /// How a write ended.
 pub(crate) enum Written<T = Object> {

@@ -14,13 +14,20 @@ use sha2::{Digest, Sha256};
 use tracing::Instrument;
 
 use crate::{
-    api::{self, ConditionType, VncPasswordSpec, VncPasswordStatus},
     context::Context,
     ecs::{Action, Dated, Identity, Region, Requester, Route},
     reconcile::{
         Error,
         status::{self, Written},
     },
+    runtime::{Kind, PassResult, Requeue},
+    store::{
+        object::{Key, Object},
+        registry::{Failure, Memory, Proof},
+    },
+};
+use vncpassword_core::{
+    api::{self, ConditionType, VncPasswordSpec, VncPasswordStatus},
     rotation::{
         self, Decision, Verdict,
         allowance::Calls,
@@ -28,11 +35,6 @@ use crate::{
         facts::{Access, Found, History, Observed, Owner, SecretVersion},
         outcome::{self, Class, Reply},
         schedule::Plan,
-    },
-    runtime::{Kind, PassResult, Requeue},
-    store::{
-        object::{Key, Object},
-        registry::{Failure, Memory, Proof},
     },
 };
 

@@ -24,7 +24,7 @@ use super::{
     Stop,
     lease::{Holding, Lease as Right},
 };
-use crate::api::LEASE;
+use vncpassword_core::api::LEASE;
 
 /// How long a holder is left alone by the others, from its last renewal.
 const DURATION: Duration = Duration::from_secs(15);

@@ -4,9 +4,9 @@ use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::{
+use vncpassword_core::{
     api::{self, ClusterVncPasswordSpec, Tag},
-    rotation::fleet::Answer,
+    fleet::Answer,
 };
 
 /// How often the cloud is asked where the spec does not say.

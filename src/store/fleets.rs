@@ -9,16 +9,17 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
+    runtime::tables::shrink,
+    store::{discovered::DiscoveredInstances, object::FleetObject},
+};
+use vncpassword_core::{
     api::ClusterVncPasswordStatus,
+    fleet::{Issued, Trouble},
     rotation::{
         allowance::Allowance,
         competition::{Competition, Target},
-        fleet::{Issued, Trouble},
         rotate_at::RotateAt,
     },
-    runtime::tables::shrink,
-    store::discovered::DiscoveredInstances,
-    store::object::FleetObject,
 };
 
 /// What this process remembers of one fleet. All of it may be lost.

@@ -11,11 +11,10 @@ use kube::{Client, Resource, api::GetParams, core::Request};
 use serde::Deserialize;
 use tokio::sync::Notify;
 
-use crate::{
+use crate::{kube_client::list_watch::Pages, store::object::NodeMetadata};
+use vncpassword_core::{
     api::NodeSelector,
-    kube_client::list_watch::Pages,
-    rotation::fleet::{self, Answer},
-    store::object::NodeMetadata,
+    fleet::{self, Answer},
 };
 
 /// More Nodes than this are read by a list.

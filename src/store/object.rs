@@ -21,7 +21,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::{
+use vncpassword_core::{
     api::{
         ClusterVncPassword, ClusterVncPasswordSpec, ClusterVncPasswordStatus, GROUP, ROTATE_AT, VncPassword,
         VncPasswordSpec, VncPasswordStatus,

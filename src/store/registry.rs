@@ -14,6 +14,10 @@ use jiff::Timestamp;
 pub(crate) use self::contest::{Before, Proof, Term};
 use self::contest::{Claim, Contests, Seat, contender};
 use crate::{
+    runtime::{clock_steps::Step, tables::shrink},
+    store::object::{Key, Object},
+};
+use vncpassword_core::{
     api::VncPasswordStatus,
     rotation::{
         allowance::Calls,
@@ -24,8 +28,6 @@ use crate::{
         refusal::RefusedWrite,
         rotate_at::RotateAt,
     },
-    runtime::{clock_steps::Step, tables::shrink},
-    store::object::{Key, Object},
 };
 
 /// What this process remembers of one object. It goes with the object.

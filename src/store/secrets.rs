@@ -18,17 +18,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::{
+use crate::{kube_client, runtime::tables::shrink, store::object::Key};
+use vncpassword_core::{
     api::{FIELD_MANAGER, FLEET, INSTANCE_ID, SecretRef, WRITABLE},
-    kube_client,
     rotation::{
         Password,
         contents::{Change, Contents, Record, SecretRead, SecretWrite, Slot},
         facts::{FingerprintKey, SecretVersion},
         refusal::{self, Answer, Refusal},
     },
-    runtime::tables::shrink,
-    store::object::Key,
 };
 
 /// A request about a Secret that failed. None of these texts holds contents of a Secret.

@@ -80,7 +80,7 @@ impl<'a> Fleet<'a> {
 
     /// Name of the child of that instance.
     pub fn child(&self, instance: &str) -> String {
-        vncpassword::rotation::fleet::child_name(&self.name, instance)
+        vncpassword::fleet::child_name(&self.name, instance)
     }
 
     /// The child of that instance, if there is one.

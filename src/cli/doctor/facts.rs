@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::{
-    api::{LEASE, Whoami},
-    cli::known::Known,
-};
+use crate::cli::known::Known;
+use vncpassword_core::api::{LEASE, Whoami};
 
 /// All that was read.
 #[derive(Clone, Debug)]

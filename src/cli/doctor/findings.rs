@@ -8,15 +8,13 @@ use super::facts::{
     CommandRights, DeploymentSeen, Facts, Identity, KindFacts, KindSeen, LeaseSeen, Leftover, OperatorFacts,
     PodSeen, Right, SchemaDifference, WatchedNamespace,
 };
-use crate::{
-    api::{VERSION, Whoami},
-    cli::{
-        ages::span,
-        error::some_of,
-        known::Known,
-        prose::{count, printable, quoted, relative},
-    },
+use crate::cli::{
+    ages::span,
+    error::some_of,
+    known::Known,
+    prose::{count, printable, quoted, relative},
 };
+use vncpassword_core::api::{VERSION, Whoami};
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

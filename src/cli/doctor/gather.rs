@@ -36,19 +36,17 @@ use super::{
     schema::difference,
     whoami,
 };
-use crate::api::LEASE;
-use crate::{
-    api::{FIELD_MANAGER, GROUP, INSTANCE_ID, STATUS_CONTESTED, VERSION, definitions},
-    cli::{
-        Connection, Doing, Error,
-        explain::OPERATOR_NAMESPACE,
-        known::Known,
-        prose::printable,
-        read::{self, Scope},
-        seen::Seen,
-        server_time,
-    },
+use crate::cli::{
+    Connection, Doing, Error,
+    explain::OPERATOR_NAMESPACE,
+    known::Known,
+    prose::printable,
+    read::{self, Scope},
+    seen::Seen,
+    server_time,
 };
+use vncpassword_core::api::LEASE;
+use vncpassword_core::api::{FIELD_MANAGER, GROUP, INSTANCE_ID, STATUS_CONTESTED, VERSION, definitions};
 
 /// Labels of what the chart makes.
 const NAME_LABEL: &str = "app.kubernetes.io/name=vncpassword-operator";

@@ -1,7 +1,7 @@
 //! Which rights in the cluster each command of the plugin needs.
 
 use super::facts::Right;
-use crate::api::GROUP;
+use vncpassword_core::api::GROUP;
 
 const fn ours(verb: &'static str) -> Right {
     Right { verb, group: GROUP, resource: "vncpasswords", subresource: None, namespaced: true }

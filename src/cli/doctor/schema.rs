@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn every_kind_is_like_itself() {
-        for definition in crate::api::definitions() {
+        for definition in vncpassword_core::api::definitions() {
             let schema = definition.spec.versions[0].schema.clone().unwrap().open_api_v3_schema.unwrap();
             assert_eq!(difference(&schema, &schema), SchemaDifference::default());
         }

@@ -7,7 +7,7 @@ use kube::{Api, Client, api::AttachParams, client::UpgradeConnectionError};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::facts::{Identity, PodSeen};
-use crate::api::Whoami;
+use vncpassword_core::api::Whoami;
 
 /// How long it may take: it asks the cloud, and perhaps a metadata service that does not answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -87,7 +87,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::api::CloudRight;
+    use vncpassword_core::api::CloudRight;
 
     /// As the operator writes it.
     fn answer() -> Whoami {

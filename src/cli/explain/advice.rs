@@ -1,10 +1,8 @@
 //! What each reason means for a person: why, what happens by itself, and what to do, with the commands. A reason that is
 //! new fails to compile here.
 
-use crate::{
-    api::{ROTATE_AT, Reason, WRITABLE},
-    cli::prose::quoted,
-};
+use crate::cli::prose::quoted;
+use vncpassword_core::api::{ROTATE_AT, Reason, WRITABLE};
 
 /// Where the operator is by the chart's papers.
 pub const OPERATOR_NAMESPACE: &str = "vncpassword-system";
@@ -599,7 +597,7 @@ pub(super) mod tests {
 
     /// All of them, from the closed list in the docs' order; one that is missing here is missed by `every_reason`.
     pub fn every_reason() -> Vec<Reason> {
-        let source = include_str!("../../api/conditions.rs");
+        let source = include_str!("../../../crates/core/src/api/conditions.rs");
         let names = source
             .lines()
             .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \""))

@@ -6,12 +6,12 @@ use super::{
     advice::{Actor, Advice},
     view::EventSeen,
 };
-use crate::{
+use crate::cli::{
+    known::Known,
+    prose::{Paragraph, Topic, moment, printable, relative, sentence},
+};
+use vncpassword_core::{
     api::{Condition, ConditionStatus, ConditionType, Reason},
-    cli::{
-        known::Known,
-        prose::{Paragraph, Topic, moment, printable, relative, sentence},
-    },
     rotation::schedule,
 };
 

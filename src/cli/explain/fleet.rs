@@ -8,16 +8,13 @@ use super::{
     common::{conditions, events, remedy, window},
     view::FleetView,
 };
-use crate::{
+use crate::cli::prose::{Paragraph, Topic, count, moment, printable, quoted, sentence};
+use vncpassword_core::{
     api::{
         Activation, ClusterVncPassword, ClusterVncPasswordStatus, ROTATE_AT, Rollout, SkipReason, Trigger,
     },
-    cli::prose::{Paragraph, Topic, count, moment, printable, quoted, sentence},
-    rotation::{
-        fleet::{Limits, secret_name},
-        rotate_at::RotateAt,
-        schedule,
-    },
+    fleet::{Limits, secret_name},
+    rotation::{rotate_at::RotateAt, schedule},
 };
 
 /// Why it is in its state, and what to do.

@@ -16,9 +16,9 @@ use serde::{
 use serde_json::Value;
 
 use super::view::{EventSeen, FleetView, ObjectView, SecretSeen};
-use crate::{
-    api::{ClusterVncPassword, ConditionType, FIELD_MANAGER, Reason, VncPassword, WRITABLE},
-    cli::{Connection, Doing, Error, known::Known, read},
+use crate::cli::{Connection, Doing, Error, known::Known, read};
+use vncpassword_core::api::{
+    ClusterVncPassword, ConditionType, FIELD_MANAGER, Reason, VncPassword, WRITABLE,
 };
 
 /// Where events of what has no namespace are.

@@ -8,13 +8,13 @@ use super::{
     common::{conditions, events, remedy, window},
     view::{ObjectView, SecretSeen},
 };
-use crate::{
+use crate::cli::{
+    error::some_of,
+    known::Known,
+    prose::{Paragraph, Topic, count, moment, quoted, sentence},
+};
+use vncpassword_core::{
     api::{Activation, ConditionType, ROTATE_AT, Reason, Retry, SecretRef, VncPassword, VncPasswordStatus},
-    cli::{
-        error::some_of,
-        known::Known,
-        prose::{Paragraph, Topic, count, moment, quoted, sentence},
-    },
     rotation::{denied, rotate_at::RotateAt, schedule},
 };
 

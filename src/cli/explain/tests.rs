@@ -9,13 +9,11 @@ use super::{
     object::explain_object,
     view::{EventSeen, FleetView, ObjectView, SecretSeen},
 };
-use crate::{
-    api::{ClusterVncPassword, Reason, VncPassword},
-    cli::{
-        known::Known,
-        prose::{Paragraph, Topic, render},
-    },
+use crate::cli::{
+    known::Known,
+    prose::{Paragraph, Topic, render},
 };
+use vncpassword_core::api::{ClusterVncPassword, Reason, VncPassword};
 
 const NOW: &str = "2026-01-02T03:04:05Z";
 

@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::{
-    api::{ClusterVncPassword, VncPassword},
-    cli::known::Known,
-};
+use crate::cli::known::Known;
+use vncpassword_core::api::{ClusterVncPassword, VncPassword};
 
 /// One `VncPassword` and what there is around it.
 #[derive(Clone, Debug)]

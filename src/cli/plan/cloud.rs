@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, ffi::OsString};
 
 use super::forecast::{CloudSeen, Facts, to_describe};
 use crate::{
-    api::Tag,
     cli::{Error, known::Known, prose::printable},
     ecs::{
         self, Clock, Instance, Region,
@@ -12,8 +11,8 @@ use crate::{
         connect::{Cloud, CloudArgs, CloudSettings, connect},
         credentials::SessionName,
     },
-    rotation::fleet::carries,
 };
+use vncpassword_core::{api::Tag, fleet::carries};
 
 /// Names the plugin to the servers of the cloud.
 const USER_AGENT: &str = concat!("kubectl-vncpassword/", env!("CARGO_PKG_VERSION"));

@@ -9,13 +9,11 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::{
+use crate::cli::known::Known;
+use vncpassword_core::{
     api::{ClusterVncPasswordSpec, NodeSelector, SkippedNode},
-    cli::known::Known,
-    rotation::{
-        fleet::{Answer, Limits, child_name, fits, secret_name, select},
-        schedule,
-    },
+    fleet::{Answer, Limits, child_name, fits, secret_name, select},
+    rotation::schedule,
 };
 
 /// All that was read.

@@ -17,16 +17,14 @@ use super::{
     input::Input,
     told::Verdict,
 };
-use crate::{
-    api::{ClusterVncPassword, ClusterVncPasswordSpec},
-    cli::{
-        Connection, Doing, Error,
-        known::Known,
-        prose::printable,
-        read::{self, Scope},
-        seen::Seen,
-    },
+use crate::cli::{
+    Connection, Doing, Error,
+    known::Known,
+    prose::printable,
+    read::{self, Scope},
+    seen::Seen,
 };
+use vncpassword_core::api::{ClusterVncPassword, ClusterVncPasswordSpec};
 
 /// Who writes, as far as the API server is concerned; nothing is written.
 const MANAGER: &str = "kubectl-vncpassword";

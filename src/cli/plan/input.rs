@@ -2,12 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::{
+use vncpassword_core::{
     api::{ClusterVncPassword, GROUP, VERSION, definitions},
-    rotation::{
-        fleet::{InvalidInstance, listed},
-        schedule,
-    },
+    fleet::{InvalidInstance, listed},
+    rotation::schedule,
 };
 
 /// Fields of the object that are no part of the kind's schema.

@@ -242,7 +242,7 @@ fn said(verdict: &Verdict) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{SkipReason, SkippedNode};
+    use vncpassword_core::api::{SkipReason, SkippedNode};
 
     fn planned(id: &str, fate: Fate) -> Planned {
         Planned {

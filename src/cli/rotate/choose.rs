@@ -6,15 +6,15 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::RotateArgs;
-use crate::{
+use crate::cli::{
+    Connection, Doing, Error, ages,
+    error::some_of,
+    output::Column,
+    read::{self, Named, Scope},
+    seen::Seen,
+};
+use vncpassword_core::{
     api::{Activation, ClusterVncPassword, ROTATE_AT},
-    cli::{
-        Connection, Doing, Error, ages,
-        error::some_of,
-        output::Column,
-        read::{self, Named, Scope},
-        seen::Seen,
-    },
     rotation::rotate_at::RotateAt,
 };
 

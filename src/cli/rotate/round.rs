@@ -10,10 +10,8 @@ use super::{
     choose::{Target, fleet_key, label},
     step::{self, Request, Standing, Step},
 };
-use crate::{
-    api::ClusterVncPassword,
-    cli::{ages, error::some_of, progress, seen::Seen},
-};
+use crate::cli::{ages, error::some_of, progress, seen::Seen};
+use vncpassword_core::api::ClusterVncPassword;
 
 /// Cells of the bar.
 const BAR: usize = 24;

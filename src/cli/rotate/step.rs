@@ -2,9 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{
+use crate::cli::seen::Seen;
+use vncpassword_core::{
     api::{Activation, ClusterVncPassword, Condition, ConditionType, Reason},
-    cli::seen::Seen,
     rotation::schedule::Plan,
 };
 

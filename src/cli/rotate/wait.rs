@@ -11,17 +11,15 @@ use super::{
     choose::{Target, label},
     round::{Line, Round},
 };
-use crate::{
-    api::{ClusterVncPassword, FLEET},
-    cli::{
-        Connection, Console, Doing, Error, ages,
-        error::{DONE, FAILED},
-        follow::{Heard, follow},
-        progress::LastLine,
-        seen::Seen,
-        server_time::ServerClock,
-    },
+use crate::cli::{
+    Connection, Console, Doing, Error, ages,
+    error::{DONE, FAILED},
+    follow::{Heard, follow},
+    progress::LastLine,
+    seen::Seen,
+    server_time::ServerClock,
 };
+use vncpassword_core::api::{ClusterVncPassword, FLEET};
 
 /// Up to so many are followed by a watch each, which needs rights on these alone; more share one.
 const WATCHES: usize = 4;

@@ -3,16 +3,13 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::{
-    api::{
-        ClusterVncPassword, ClusterVncPasswordStatus, Condition, ConditionStatus, ConditionType, Rollout,
-        Trigger,
-    },
-    cli::{
-        ages,
-        output::{Column, Table},
-        progress,
-    },
+use crate::cli::{
+    ages,
+    output::{Column, Table},
+    progress,
+};
+use vncpassword_core::api::{
+    ClusterVncPassword, ClusterVncPasswordStatus, Condition, ConditionStatus, ConditionType, Rollout, Trigger,
 };
 
 /// Cells of the bar on the page.

@@ -5,15 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::{
-    api::Activation,
-    cli::{
-        ages,
-        output::{Column, Layout, Mark, Table},
-        seen::Seen,
-    },
-    rotation::rotate_at::RotateAt,
+use crate::cli::{
+    ages,
+    output::{Column, Layout, Mark, Table},
+    seen::Seen,
 };
+use vncpassword_core::{api::Activation, rotation::rotate_at::RotateAt};
 
 /// Which columns there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -374,7 +371,7 @@ mod tests {
         let mut asked =
             seen("a", &json!({"rotation": {}}), &json!({"conditions": [ready("True", "Applied")]}));
         let ask = |seen: &mut Seen, at: &str| {
-            seen.annotations_mut().insert(crate::api::ROTATE_AT.to_owned(), at.to_owned());
+            seen.annotations_mut().insert(vncpassword_core::api::ROTATE_AT.to_owned(), at.to_owned());
         };
         ask(&mut asked, "2026-01-02T23:59:00Z");
         assert_eq!(next(&asked, now()), "asked");

@@ -263,7 +263,7 @@ async fn a_look_that_was_not_made_tells_the_limiter_nothing() {
     let batch = wanted([now.as_second()])
         .plan(now, 16, |identity, region| limiter.admit(route(identity, region), &requester(identity), now));
     let (_, _, found) = instance_poller.0.look(&batch.0[0]).await.unwrap();
-    assert_eq!(found, Found::NoCredentials(crate::rotation::outcome::Reply::NoCredentials));
+    assert_eq!(found, Found::NoCredentials(vncpassword_core::rotation::outcome::Reply::NoCredentials));
     let states = limiter.states(now);
     assert!(states.iter().all(|state| !state.closed && state.calls.is_none()), "{states:?}");
     assert_eq!(counted.load(Ordering::SeqCst), 0);

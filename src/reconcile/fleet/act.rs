@@ -16,12 +16,12 @@ use super::{
 };
 use crate::{
     reconcile::Error,
-    rotation::fleet::{Action, Plan, Trouble},
     store::{
         fleets::{Memory, Troubled},
         object::Object,
     },
 };
+use vncpassword_core::fleet::{Action, Plan, Trouble};
 
 /// Writes to children that are under way at a time.
 const WRITERS: usize = 8;

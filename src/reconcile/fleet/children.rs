@@ -12,16 +12,16 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    reconcile::Error,
+    store::object::{FleetObject, Key, MarkOf, Object, mark},
+};
+use vncpassword_core::{
     api::{
         ClusterVncPassword, ClusterVncPasswordSpec, FIELD_MANAGER, FLEET, GROUP, INSTANCE_ID, ROTATE_AT,
         Reason, Rotation, SecretRef, VERSION, VncPasswordSpec,
     },
-    reconcile::Error,
-    rotation::{
-        fleet::{Trouble, Wanted, child_name, secret_name},
-        rotate_at::RotateAt,
-    },
-    store::object::{FleetObject, Key, MarkOf, Object, mark},
+    fleet::{Trouble, Wanted, child_name, secret_name},
+    rotation::rotate_at::RotateAt,
 };
 
 /// Annotation that stands for all others and the labels: what the template does not say any more is found by it.

@@ -7,20 +7,19 @@ use std::{
 };
 
 use crate::{
-    api::{ClusterVncPasswordSpec, Tag},
     cloud,
     context::Context,
     ecs::{self, Action, Identity, Instance, Region, Requester, Route},
-    rotation::{
-        facts::Access,
-        fleet::{self, Answer},
-        outcome::Class,
-    },
     runtime::Shutdown,
     store::{
         discovered::{DiscoveredInstances, DiscoveryQuery, SOON, interval, needed},
         object::FleetObject,
     },
+};
+use vncpassword_core::{
+    api::{ClusterVncPasswordSpec, Tag},
+    fleet::{self, Answer},
+    rotation::{facts::Access, outcome::Class},
 };
 
 /// How long to wait after a failure, at most.

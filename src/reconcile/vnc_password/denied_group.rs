@@ -6,9 +6,11 @@ use jiff::Timestamp;
 
 use super::Pass;
 use crate::{
-    api::VncPasswordStatus,
     cloud::denied_groups::{GroupKey, Moment, TryResult},
     ecs::Action,
+};
+use vncpassword_core::{
+    api::VncPasswordStatus,
     rotation::{
         denied::{self, GroupRetry, MissingRight},
         facts::{Access, Found, Owner},

@@ -17,20 +17,20 @@ use crate::{
     },
     ecs::{self, Action, Identity, RequestId, Standing},
     reconcile::{Error, status::Written},
-    rotation::{
-        self, Password, Verdict,
-        contents::{Record, SecretWrite},
-        facts::{Access, Announcement, Attempt, Drawn, Fingerprint, Owner, Purpose, SecretRead},
-        outcome::{self, Class, Reply},
-        ownership::{Basis, Relation},
-        refusal::{self, Refusal, RefusedWrite},
-    },
     runtime::random::{NoRandomNumbers, random_id},
     store::{
         object::{Key, Object},
         registry::{Failure, LastRefusal, MAX_STRANGERS, Proof},
         secrets,
     },
+};
+use vncpassword_core::rotation::{
+    self, Password, Verdict,
+    contents::{Record, SecretWrite},
+    facts::{Access, Announcement, Attempt, Drawn, Fingerprint, Owner, Purpose, SecretRead},
+    outcome::{self, Class, Reply},
+    ownership::{Basis, Relation},
+    refusal::{self, Refusal, RefusedWrite},
 };
 
 /// Keepers of an instance that one reconcile looks into before it leaves the rest to the next.

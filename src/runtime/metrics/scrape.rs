@@ -18,10 +18,8 @@ use prometheus_client::{
 };
 
 use super::snapshot::{IdentityView, ObjectView, Snapshot, Source};
-use crate::{
-    api::{ConditionStatus, ConditionType, Reason},
-    ecs::limiter::State,
-};
+use crate::ecs::limiter::State;
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason};
 
 /// A metric of an object or a fleet: name, meaning, and its value where it has one.
 type Column<V, T> = (&'static str, &'static str, fn(&V) -> Option<T>);

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use crate::{
-    api::{ClusterVncPasswordSpec, ClusterVncPasswordStatus, VncPasswordSpec, VncPasswordStatus},
-    ecs::{credentials::Age, limiter::State},
+use crate::ecs::{credentials::Age, limiter::State};
+use vncpassword_core::api::{
+    ClusterVncPasswordSpec, ClusterVncPasswordStatus, VncPasswordSpec, VncPasswordStatus,
 };
 
 /// Whoever knows the state of things. Asked at each scrape; must not wait for anything.

@@ -9,13 +9,15 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
+    runtime::{clock_steps::Step, tables::shrink},
+    store::object::{Key, Object},
+};
+use vncpassword_core::{
     api::{ConditionType, Reason, VncPasswordStatus},
     rotation::{
         outcome::{self, Class},
         ownership::{Basis, Contender},
     },
-    runtime::{clock_steps::Step, tables::shrink},
-    store::object::{Key, Object},
 };
 
 /// How long an object whose call proved nothing waits before it tries to prove its claim again: at first, doubling, and at

@@ -448,13 +448,13 @@ fn an_object_that_is_made_anew_gets_no_more_calls() {
 
 /// A Secret with this value and no record, as it was read.
 fn read(current: &str, version: &str) -> Contents {
-    let password = crate::rotation::Password::parse(current.as_bytes()).unwrap();
-    let print = crate::rotation::facts::FingerprintKey::new(&[7; 64]).fingerprint(&password);
+    let password = vncpassword_core::rotation::Password::parse(current.as_bytes()).unwrap();
+    let print = vncpassword_core::rotation::facts::FingerprintKey::new(&[7; 64]).fingerprint(&password);
     let resource_version = version.into();
     Contents {
         version: SecretVersion { uid: "uid".into(), resource_version },
-        current: crate::rotation::contents::Slot::Valid(password, print),
-        next: crate::rotation::contents::Slot::Absent,
+        current: vncpassword_core::rotation::contents::Slot::Valid(password, print),
+        next: vncpassword_core::rotation::contents::Slot::Absent,
         record: None,
         closed: false,
         opened: true,

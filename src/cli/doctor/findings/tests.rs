@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::*;
-use crate::api::{CloudRight, GROUP};
+use vncpassword_core::api::{CloudRight, GROUP};
 
 fn now() -> Timestamp {
     "2026-01-02T03:04:05Z".parse().unwrap()

@@ -6,10 +6,8 @@ use jiff::Timestamp;
 use prometheus_client::registry::Unit;
 
 use super::{Column, Families, seconds, time};
-use crate::{
-    api::{ConditionStatus, ConditionType},
-    runtime::metrics::FleetView,
-};
+use crate::runtime::metrics::FleetView;
+use vncpassword_core::api::{ConditionStatus, ConditionType};
 
 const NUMBERS: [Column<FleetView, i64>; 9] = [
     ("vncpassword_fleet_instances", "Instances that a fleet selects", |fleet| {

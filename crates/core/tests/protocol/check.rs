@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use stateright::{Model, Property};
-use vncpassword::{
+use vncpassword_core::{
     api::{Activation, SecretRef, VncPasswordSpec},
     rotation::{
         facts::{Access, History, Observed, Owner},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vncpassword::api::VncPasswordStatus;
+use vncpassword_core::api::VncPasswordStatus;
 
 use super::{
     setting::{Act, Kind, Setting},

@@ -9,7 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::Serialize;
-use vncpassword::rotation::{
+use vncpassword_core::rotation::{
     Password,
     contents::Slot,
     facts::{Fingerprint, FingerprintKey},

@@ -1,6 +1,6 @@
 //! What one run of the check explores: the instance, the replicas, how long, and which faults how often.
 
-use vncpassword::rotation::ownership::Relation;
+use vncpassword_core::rotation::ownership::Relation;
 
 use super::rules::Rule;
 

@@ -1,6 +1,7 @@
 //! `VncPassword`: the VNC password of one ECS instance. Everything checkable is checked by the API server.
 
-use kube::{CustomResource, KubeSchema, core::Rule};
+use kube_core::Rule;
+use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,9 @@ use super::VncPasswordStatus;
 
 /// Keeps the VNC password of one Alibaba Cloud ECS instance equal to the value in a Secret.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
 #[kube(
+    crates(kube_core = "::kube_core"),
     group = "vncpassword.dev",
     version = "v1alpha1",
     kind = "VncPassword",
@@ -107,6 +110,7 @@ pub struct VncPasswordSpec {
 
 /// When passwords are drawn. At most one of `interval` and `schedule`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!(has(self.interval) && has(self.schedule))")
@@ -139,6 +143,7 @@ pub struct Rotation {
 
 /// A time of day, week or month in which work is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
 #[serde(rename_all = "camelCase")]
 pub struct Window {
     /// When it opens: a cron expression such as `0 2 * * 6`, as in `rotation.schedule`.
@@ -177,6 +182,7 @@ impl Activation {
 
 /// A key of a Secret in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
 pub struct SecretRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
@@ -195,6 +201,7 @@ pub struct SecretRef {
 /// where it is a temporary one. With `role-arn` as well, that role is assumed with it; with `role-arn` alone, by the
 /// operator's own identity, where this namespace may use that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
 pub struct CredentialsRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]

@@ -1,7 +1,7 @@
 //! Several objects at one instance: who acts, and what a process remembers of calls at the instance. It does what the
 //! operator does around `decide`: its registry of objects and its table of instances.
 
-use vncpassword::rotation::{
+use vncpassword_core::rotation::{
     facts::{Owner, Unsettled},
     ownership::{Basis, Contender},
     settled_at,

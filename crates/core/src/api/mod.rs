@@ -8,9 +8,9 @@ mod vnc_password;
 mod whoami;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
 };
-use kube::CustomResourceExt;
+use kube_core::CustomResourceExt;
 
 pub use cluster_status::{
     ClusterVncPasswordStatus, Doubt, Failure, PaceFrom, Rollout, SkipReason, SkippedNode, Trigger,
@@ -30,11 +30,28 @@ pub use whoami::{CloudRight, Whoami};
 /// The definitions of all kinds.
 #[must_use]
 pub fn definitions() -> [CustomResourceDefinition; 2] {
-    let mut all = [VncPassword::crd(), ClusterVncPassword::crd()];
-    let versions = all.iter_mut().flat_map(|definition| &mut definition.spec.versions);
-    let schemas = versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
-    schemas.for_each(use_known_formats);
-    all
+    let (mut object, mut fleet) = (VncPassword::crd(), ClusterVncPassword::crd());
+    schemas(&mut object).chain(schemas(&mut fleet)).for_each(use_known_formats);
+    for schema in schemas(&mut fleet) {
+        schema.x_kubernetes_validations.get_or_insert_default().push(name_of_fleet());
+    }
+    [object, fleet]
+}
+
+fn schemas(definition: &mut CustomResourceDefinition) -> impl Iterator<Item = &mut JSONSchemaProps> {
+    let versions = definition.spec.versions.iter_mut();
+    versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
+}
+
+/// Not in the derive macro: for a rule about the metadata it needs the facade `kube`.
+fn name_of_fleet() -> ValidationRule {
+    let message =
+        "metadata.name must have at most 63 characters: it becomes a label, and a part of other names";
+    ValidationRule {
+        rule: "self.metadata.name.size() <= 63".to_owned(),
+        message: Some(message.to_owned()),
+        ..ValidationRule::default()
+    }
 }
 
 /// The API server warns of formats that it does not know, such as those of unsigned numbers. That a number is not negative is
@@ -69,7 +86,7 @@ pub fn duration(text: &str) -> Option<std::time::Duration> {
     if text.is_empty() || text.len() > 32 || digits > 9 || signed {
         return None;
     }
-    let duration: kube::core::Duration = text.parse().ok()?;
+    let duration: kube_core::Duration = text.parse().ok()?;
     (!duration.is_negative()).then(|| duration.into())
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vncpassword::{
+use vncpassword_core::{
     api::VncPasswordStatus,
     rotation::{
         Decision, Verdict,

@@ -76,7 +76,7 @@ pub(super) fn rest(verdict: Verdict) -> Decision {
 
 /// Whether anything goes on by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(crate) enum Progress {
     /// Nothing to do.
     Rest,
     /// Under way or retried by itself.
@@ -102,7 +102,7 @@ impl Outlook {
 }
 
 /// To the second, as the API server stores it: what is compared later must be equal to what was written.
-pub(super) fn seconds(at: Timestamp) -> Time {
+pub(crate) fn seconds(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
@@ -114,7 +114,7 @@ pub fn settled_at(now: Timestamp, settle: Duration) -> Timestamp {
 }
 
 /// The time after a delay; the far end of time where there is no such time.
-pub(super) fn after(at: Timestamp, delay: Duration) -> Timestamp {
+pub(crate) fn after(at: Timestamp, delay: Duration) -> Timestamp {
     at.checked_add(delay).unwrap_or(Timestamp::MAX)
 }
 
@@ -250,7 +250,7 @@ pub fn invalid_object(status: &VncPasswordStatus, generation: i64, now: Timestam
     status
 }
 
-pub(super) fn condition(
+pub(crate) fn condition(
     type_: ConditionType,
     status: ConditionStatus,
     reason: Reason,

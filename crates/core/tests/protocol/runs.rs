@@ -1,6 +1,6 @@
 //! What is explored: small runs, each with a few of the faults, so that each is explored to its end.
 
-use vncpassword::rotation::ownership::Relation;
+use vncpassword_core::rotation::ownership::Relation;
 
 use super::setting::{Act, Budget, Fate, Kind, Setting};
 

@@ -1,7 +1,7 @@
 //! What a process that begins makes of the statuses that it finds: claims that are to be proven, and doubt about calls of
 //! the process before it.
 
-use vncpassword::{
+use vncpassword_core::{
     api::{ConditionType, Reason},
     rotation::{
         self,

@@ -1,6 +1,6 @@
 //! Whether the Secrets hold the password that opens the console, and whether `Ready` is right.
 
-use vncpassword::{
+use vncpassword_core::{
     api::{ConditionStatus, ConditionType, Reason},
     rotation::contents::State,
 };

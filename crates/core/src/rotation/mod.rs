@@ -9,7 +9,6 @@ pub mod contents;
 mod decide;
 pub mod denied;
 pub mod facts;
-pub mod fleet;
 mod generated;
 mod hold;
 mod message;
@@ -23,7 +22,7 @@ pub mod rotate_at;
 mod running_refusals;
 pub mod schedule;
 mod users;
-mod verdict;
+pub(crate) mod verdict;
 
 #[cfg(test)]
 mod simulation;

@@ -2,7 +2,7 @@
 //! of them. Times are in UTC, to the second.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::KubeSchema;
+use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,7 @@ use super::{Condition, ConditionType, Reason, conditions::readable};
 
 /// Status of a `ClusterVncPassword`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterVncPasswordStatus {
     /// The `metadata.generation` that the status was decided on.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vncpassword::api::{ConditionType, Reason};
+use vncpassword_core::api::{ConditionType, Reason};
 
 use super::{
     check::{Check, Happens, due, pass_time, sees_object, sees_secret},

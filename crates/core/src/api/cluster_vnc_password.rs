@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
-use kube::{CustomResource, KubeSchema, core::Rule};
+use kube_core::Rule;
+use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,9 @@ use super::{
 
 /// Keeps a `VncPassword` for each instance that it selects, and rotates them in waves.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
 #[kube(
+    crates(kube_core = "::kube_core"),
     group = "vncpassword.dev",
     version = "v1alpha1",
     kind = "ClusterVncPassword",
@@ -23,8 +26,6 @@ use super::{
     category = "vnc",
     status = "ClusterVncPasswordStatus",
     doc = "Keeps a VncPassword for each of many Alibaba Cloud ECS instances, and rotates them in waves.",
-    validation = Rule::new("self.metadata.name.size() <= 63")
-        .message("metadata.name must have at most 63 characters: it becomes a label, and a part of other names"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -161,6 +162,7 @@ pub struct ClusterVncPasswordSpec {
 
 /// Which Nodes. All that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeSelector {
     /// Labels with their values. At most 32.
@@ -180,6 +182,7 @@ pub struct NodeSelector {
 
 /// One expression over a label.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
 #[x_kube(
     validation = Rule::new("(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)")
         .message("In and NotIn need values; Exists and DoesNotExist take none")
@@ -216,6 +219,7 @@ pub enum NodeOperator {
 
 /// A tag in the cloud.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
 pub struct Tag {
     /// Its key, at most 128 characters.
     #[schemars(length(min = 1, max = 128))]
@@ -228,6 +232,7 @@ pub struct Tag {
 
 /// What each `VncPassword` of a fleet looks like.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
 #[serde(rename_all = "camelCase")]
 pub struct Template {
     /// Labels and annotations of the VncPasswords.
@@ -268,6 +273,7 @@ pub struct Template {
 
 /// Labels and annotations of the VncPasswords of a fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
 pub struct TemplateMetadata {
     /// At most 16. Keys of `vncpassword.dev` and `app.kubernetes.io/managed-by` are the operator's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

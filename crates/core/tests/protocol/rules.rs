@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use vncpassword::{
+use vncpassword_core::{
     api::VncPasswordStatus,
     rotation::{
         contents::{Change, Contents, Digest, Record, SecretRead, SecretWrite, Slot, State},
