@@ -17,7 +17,6 @@ use crate::{
         identities::Identities,
         instances::{Instances, KEPT, Late},
     },
-    ecs::{self, Action, Limiter, Route},
     events::Events,
     runtime::{Metrics, clock_steps::Step},
     settings::ControllerSettings,
@@ -30,6 +29,8 @@ use crate::{
         secrets::{SecretError, Secrets},
     },
 };
+use vncpassword_alicloud as ecs;
+use vncpassword_alicloud::{Action, Limiter, Route};
 use vncpassword_core::{
     api::STATUS_CONTESTED,
     rotation::{

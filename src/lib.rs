@@ -15,7 +15,6 @@ pub mod cli;
 pub mod cloud;
 pub mod commands;
 mod context;
-pub mod ecs;
 mod events;
 pub mod kube_client;
 mod reconcile;
@@ -25,4 +24,5 @@ mod snapshot;
 mod store;
 mod watches;
 
+pub use vncpassword_alicloud as ecs;
 pub use vncpassword_core::{api, fleet, rotation};

@@ -5,13 +5,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{ArgAction, Args};
 
-use crate::{
-    ecs::{
-        Rates, Region,
-        connect::{CloudArgs, CloudSettings, InvalidCloudArgument},
-        limiter::InvalidRate,
-    },
-    runtime::{InvalidOtlpEndpoint, Lease, LogFormat, OtlpEndpoint},
+use crate::runtime::{InvalidOtlpEndpoint, Lease, LogFormat, OtlpEndpoint};
+use vncpassword_alicloud::{
+    Rates, Region,
+    connect::{CloudArgs, CloudSettings, InvalidCloudArgument},
+    limiter::InvalidRate,
 };
 use vncpassword_core::api::LEASE;
 

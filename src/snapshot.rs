@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::{
     context::Context,
-    ecs::Identity,
     runtime::{FleetView, IdentityView, ObjectView, Snapshot, Source},
     store::object::{FleetObject, Object},
 };
+use vncpassword_alicloud::Identity;
 
 impl Source for Context {
     fn snapshot(&self) -> Snapshot {

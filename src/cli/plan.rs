@@ -17,9 +17,9 @@ use super::{
     output::{Output, value_in},
     prose::USUAL_WIDTH,
 };
-use crate::ecs::connect::CloudArgs;
 use input::Input;
 use told::Report;
+use vncpassword_alicloud::connect::CloudArgs;
 
 /// Flags of `plan`.
 #[allow(clippy::doc_markdown, reason = "the help of the command line shows backticks as they are")]

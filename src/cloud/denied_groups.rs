@@ -18,7 +18,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{ecs::Action, runtime::tables::shrink, store::object::Key};
+use crate::{runtime::tables::shrink, store::object::Key};
+use vncpassword_alicloud::Action;
 
 /// Tries of one identity in a minute that are denied or under way.
 const MAX_TRIES: usize = 10;

@@ -11,17 +11,17 @@ use zeroize::Zeroizing;
 
 use crate::{
     cloud::instances::Caller,
-    ecs::{
-        Clock, Identity, Standing, Sts,
-        credentials::{AssumedRole, Cache, GivenKeys, RoleArn, Secret, SessionName, external_id},
-        sts::AssumeRole,
-    },
     runtime::tables::shrink,
     settings::Ambient,
     store::{
         object::{Key, Object},
         secrets::{self, Body, SecretError},
     },
+};
+use vncpassword_alicloud::{
+    Clock, Identity, Standing, Sts,
+    credentials::{AssumedRole, Cache, GivenKeys, RoleArn, Secret, SessionName, external_id},
+    sts::AssumeRole,
 };
 use vncpassword_core::rotation::{
     allowance::Allowance,

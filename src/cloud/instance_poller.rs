@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 
 use super::reply;
-use crate::ecs::{
+use vncpassword_alicloud::{
     Client, Error, Identity, Instance, Region,
     client::MAX_DESCRIBED,
     limiter::{Action, Limiter, Requester, Route, Ticket},

@@ -18,7 +18,7 @@ mod tests {
     use proptest::prelude::*;
     use vncpassword_core::fleet::ProviderId;
 
-    use crate::ecs::Region;
+    use vncpassword_alicloud::Region;
 
     proptest! {
         /// A Node of a region that the client refuses would never get its password.

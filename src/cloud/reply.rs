@@ -1,6 +1,6 @@
 //! What an error of the cloud client means: to decisions, and to the rate limiter.
 
-use crate::ecs::{Error, limiter::Report};
+use vncpassword_alicloud::{Error, limiter::Report};
 use vncpassword_core::rotation::outcome::{Class, Reply, classify};
 
 /// The reply, as far as decisions need it.
@@ -60,7 +60,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ecs::{Unreadable, codes::KNOWN_CODES};
+    use vncpassword_alicloud::{Unreadable, codes::KNOWN_CODES};
 
     fn api(code: &str, http_status: u16, retry_after: Option<Duration>) -> Error {
         let (action, code) = ("ModifyInstanceVncPasswd", code.to_owned());

@@ -8,7 +8,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::ecs::{Action, InvalidRegion, Region};
+use vncpassword_alicloud::{Action, InvalidRegion, Region};
 
 /// Flags of `ram-policy`. Without any it prints the rights to every instance of the account.
 #[derive(Args, Clone, Debug, Default)]

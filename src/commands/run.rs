@@ -11,11 +11,6 @@ use super::{
 };
 use crate::{
     cloud,
-    ecs::{
-        Clock,
-        connect::{ConnectError, connect},
-        credentials::SessionName,
-    },
     runtime::{
         Metrics, Probes, Shutdown, Stop, http,
         leader::Elector,
@@ -23,6 +18,11 @@ use crate::{
     },
     settings::{Ambient, ControllerSettings, Settings},
     store::object::OPERATOR,
+};
+use vncpassword_alicloud::{
+    Clock,
+    connect::{ConnectError, connect},
+    credentials::SessionName,
 };
 
 /// Why the operator could not start, or had to end.

@@ -20,7 +20,6 @@ use crate::{
         instances::Instances,
     },
     context::Context,
-    ecs::{Limiter, Requester, connect::Cloud},
     events::{self, Events},
     reconcile::{fleet, vnc_password},
     runtime::{
@@ -36,6 +35,7 @@ use crate::{
     },
     watches,
 };
+use vncpassword_alicloud::{Limiter, Requester, connect::Cloud};
 use vncpassword_core::rotation::facts::FingerprintKey;
 
 /// What a term works with.

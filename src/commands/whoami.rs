@@ -11,16 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 
 use super::{USER_AGENT, cluster::cluster};
-use crate::{
-    cloud::reply,
-    ecs::{
-        self, Clock, Region,
-        connect::{Cloud, CloudArgs, CloudSettings, ConnectError, InvalidCloudArgument, connect},
-        credentials::SessionName,
-        sts::CallerIdentity,
-    },
-    runtime::Shutdown,
-    store::object::OPERATOR,
+use crate::{cloud::reply, runtime::Shutdown, store::object::OPERATOR};
+use vncpassword_alicloud as ecs;
+use vncpassword_alicloud::{
+    Clock, Region,
+    connect::{Cloud, CloudArgs, CloudSettings, ConnectError, InvalidCloudArgument, connect},
+    credentials::SessionName,
+    sts::CallerIdentity,
 };
 use vncpassword_core::{
     api::{CloudRight, Whoami},

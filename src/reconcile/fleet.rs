@@ -21,7 +21,6 @@ use tracing::Instrument;
 
 use crate::{
     context::Context,
-    ecs::Region,
     reconcile::{
         Error,
         status::{self, Written},
@@ -33,6 +32,7 @@ use crate::{
     },
 };
 use children::Children;
+use vncpassword_alicloud::Region;
 use vncpassword_core::{
     api::{ClusterVncPasswordSpec, ClusterVncPasswordStatus, ConditionType, Rollout},
     fleet::{

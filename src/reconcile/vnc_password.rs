@@ -15,7 +15,6 @@ use tracing::Instrument;
 
 use crate::{
     context::Context,
-    ecs::{Action, Dated, Identity, Region, Requester, Route},
     reconcile::{
         Error,
         status::{self, Written},
@@ -26,6 +25,7 @@ use crate::{
         registry::{Failure, Memory, Proof},
     },
 };
+use vncpassword_alicloud::{Action, Dated, Identity, Region, Requester, Route};
 use vncpassword_core::{
     api::{self, ConditionType, VncPasswordSpec, VncPasswordStatus},
     rotation::{

@@ -400,7 +400,7 @@ mod tests {
 
     #[test]
     fn whoever_cannot_renew_has_stopped_before_another_begins() {
-        assert!(DEADLINE + crate::ecs::Config::default().timeout < DURATION);
+        assert!(DEADLINE + vncpassword_alicloud::Config::default().timeout < DURATION);
         assert!(RETRY + REQUEST < DEADLINE);
     }
 }

@@ -25,10 +25,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::ecs::{self, CallObserver};
 pub use exposition::Format;
 use scrape::Scrape;
 pub use snapshot::{FleetView, IdentityView, ObjectView, Snapshot, Source};
+use vncpassword_alicloud as ecs;
+use vncpassword_alicloud::CallObserver;
 use vncpassword_core::rotation::outcome::Class;
 
 /// Whose passes are counted.

@@ -9,7 +9,7 @@ use tracing_subscriber::{
 };
 
 use super::traces::{OtlpEndpoint, Traces, TracesError};
-use crate::ecs;
+use vncpassword_alicloud as ecs;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -3,14 +3,13 @@
 use std::{collections::BTreeMap, ffi::OsString};
 
 use super::forecast::{CloudSeen, Facts, to_describe};
-use crate::{
-    cli::{Error, known::Known, prose::printable},
-    ecs::{
-        self, Clock, Instance, Region,
-        client::MAX_DESCRIBED,
-        connect::{Cloud, CloudArgs, CloudSettings, connect},
-        credentials::SessionName,
-    },
+use crate::cli::{Error, known::Known, prose::printable};
+use vncpassword_alicloud as ecs;
+use vncpassword_alicloud::{
+    Clock, Instance, Region,
+    client::MAX_DESCRIBED,
+    connect::{Cloud, CloudArgs, CloudSettings, connect},
+    credentials::SessionName,
 };
 use vncpassword_core::{api::Tag, fleet::carries};
 

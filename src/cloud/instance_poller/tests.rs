@@ -8,7 +8,7 @@ use std::{
 use futures::future::BoxFuture;
 
 use super::*;
-use crate::ecs::{
+use vncpassword_alicloud::{
     CallObserver, Clock, Config, Endpoint, Rates,
     credentials::{Cache, Credentials, Environment, Provider, ProviderError, Secret},
 };

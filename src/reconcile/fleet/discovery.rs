@@ -9,13 +9,14 @@ use std::{
 use crate::{
     cloud,
     context::Context,
-    ecs::{self, Action, Identity, Instance, Region, Requester, Route},
     runtime::Shutdown,
     store::{
         discovered::{DiscoveredInstances, DiscoveryQuery, SOON, interval, needed},
         object::FleetObject,
     },
 };
+use vncpassword_alicloud as ecs;
+use vncpassword_alicloud::{Action, Identity, Instance, Region, Requester, Route};
 use vncpassword_core::{
     api::{ClusterVncPasswordSpec, Tag},
     fleet::{self, Answer},

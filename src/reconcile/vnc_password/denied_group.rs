@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::Pass;
-use crate::{
-    cloud::denied_groups::{GroupKey, Moment, TryResult},
-    ecs::Action,
-};
+use crate::cloud::denied_groups::{GroupKey, Moment, TryResult};
+use vncpassword_alicloud::Action;
 use vncpassword_core::{
     api::VncPasswordStatus,
     rotation::{

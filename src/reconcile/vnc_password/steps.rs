@@ -15,7 +15,6 @@ use crate::{
         instances::{Caller, Late},
         reply,
     },
-    ecs::{self, Action, Identity, RequestId, Standing},
     reconcile::{Error, status::Written},
     runtime::random::{NoRandomNumbers, random_id},
     store::{
@@ -24,6 +23,8 @@ use crate::{
         secrets,
     },
 };
+use vncpassword_alicloud as ecs;
+use vncpassword_alicloud::{Action, Identity, RequestId, Standing};
 use vncpassword_core::rotation::{
     self, Password, Verdict,
     contents::{Record, SecretWrite},

@@ -18,7 +18,7 @@ use prometheus_client::{
 };
 
 use super::snapshot::{IdentityView, ObjectView, Snapshot, Source};
-use crate::ecs::limiter::State;
+use vncpassword_alicloud::limiter::State;
 use vncpassword_core::api::{ConditionStatus, ConditionType, Reason};
 
 /// A metric of an object or a fleet: name, meaning, and its value where it has one.

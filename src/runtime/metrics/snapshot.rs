@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::ecs::{credentials::Age, limiter::State};
+use vncpassword_alicloud::{credentials::Age, limiter::State};
 use vncpassword_core::api::{
     ClusterVncPasswordSpec, ClusterVncPasswordStatus, VncPasswordSpec, VncPasswordStatus,
 };

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::ecs::{Action, credentials::Age, limiter::State};
+use vncpassword_alicloud::{Action, credentials::Age, limiter::State};
 
 /// What a test scrapes.
 struct Fixed(Snapshot);

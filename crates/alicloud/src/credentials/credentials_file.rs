@@ -1,0 +1,201 @@
+//! The credentials file of the official SDKs: one section of it.
+
+use std::path::PathBuf;
+
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{
+    Credentials, FailureKind, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Tools,
+    Variables,
+    cli_config::PROFILE,
+    ecs_ram_role::IMDS_V1_DISABLED,
+    file::{self, FileProblem},
+    ini::{Ini, InvalidLine, Section},
+    oidc::OidcRole,
+    recipe::{InvalidProfile, Place, Recipe, RecipeProblem, Source},
+    role::RoleName,
+};
+use crate::sts::{AssumeRole, Sts};
+
+/// Holds the path of the file; without it, it is `~/.alibabacloud/credentials`, else `~/.alibabacloud/credentials.ini`.
+pub const CREDENTIALS_FILE: &str = "ALIBABA_CLOUD_CREDENTIALS_FILE";
+
+const NAME: &str = "credentialsFile";
+
+/// As the SDKs for Go and Node have it, and as those for Java and Python have it.
+const DEFAULTS: [&str; 2] = [".alibabacloud/credentials", ".alibabacloud/credentials.ini"];
+
+/// The section that is read unless another is named.
+const DEFAULT_SECTION: &str = "default";
+
+/// A section of the file, read anew each time.
+///
+/// It is not configured if there is no file, or if the section says `enable = false`. But where `ALIBABA_CLOUD_PROFILE` names a
+/// profile somebody must have it, and this is the last who could.
+pub struct CredentialsFile {
+    tools: Tools,
+    settings: Result<Settings, NotUtf8>,
+}
+
+#[derive(Clone, Debug)]
+struct Settings {
+    /// Named by the variable: then it has to be there.
+    explicit: Option<PathBuf>,
+    defaults: Vec<PathBuf>,
+    profile: Option<String>,
+    v1: bool,
+}
+
+/// Why the section gives no credentials.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("the file that {CREDENTIALS_FILE} names {0}")]
+    Explicit(FileProblem),
+    #[error("~/{0} {1}")]
+    Default(&'static str, FileProblem),
+    #[error(
+        "{PROFILE} names a profile, but there is neither a credentials file nor a CLI config that holds it"
+    )]
+    NoFile,
+    #[error(transparent)]
+    Line(#[from] InvalidLine),
+    #[error("the file has no section of the name that {PROFILE} says")]
+    UnknownProfile,
+    #[error("the file has no section [{DEFAULT_SECTION}]")]
+    NoDefault,
+    #[error("the section cannot be used: {0}")]
+    Invalid(#[from] InvalidProfile),
+    #[error(transparent)]
+    Failed(#[from] RecipeProblem),
+}
+
+impl Problem {
+    fn failure_kind(&self) -> FailureKind {
+        match self {
+            Self::Explicit(problem) | Self::Default(_, problem) => problem.failure_kind(),
+            Self::NoFile | Self::Line(_) | Self::UnknownProfile | Self::NoDefault | Self::Invalid(_) => {
+                FailureKind::Refused
+            }
+            Self::Failed(problem) => problem.failure_kind(),
+        }
+    }
+}
+
+impl CredentialsFile {
+    /// Reads the variables; the file is read at each call.
+    #[must_use]
+    pub fn read(variables: Variables<'_>, tools: &Tools) -> Self {
+        Self { tools: tools.clone(), settings: settings(variables) }
+    }
+
+    async fn ask(&self, settings: &Settings) -> Result<Option<Credentials>, Problem> {
+        let Some(text) = settings.text().await? else {
+            return if settings.profile.is_some() { Err(Problem::NoFile) } else { Ok(None) };
+        };
+        let recipe = {
+            let ini = Ini::parse(&text)?;
+            let section = match &settings.profile {
+                Some(name) => ini.section(name).ok_or(Problem::UnknownProfile)?,
+                None => ini.section(DEFAULT_SECTION).ok_or(Problem::NoDefault)?,
+            };
+            if section.text("enable").is_some_and(|enable| enable.eq_ignore_ascii_case("false")) {
+                return Ok(None);
+            }
+            recipe(section, &self.tools.session_name)?
+        };
+        Ok(Some(recipe.follow(&self.tools, settings.v1).await?))
+    }
+}
+
+impl Provider for CredentialsFile {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
+        async {
+            let invalid = |problem: &NotUtf8| ProviderError::new(NAME, FailureKind::Refused, problem);
+            let settings = self.settings.as_ref().map_err(invalid)?;
+            let failed = |problem: Problem| ProviderError::new(NAME, problem.failure_kind(), &problem);
+            let credentials = self.ask(settings).await.map_err(failed)?;
+            Ok(credentials.map(|credentials| credentials.from_provider(NAME)))
+        }
+        .boxed()
+    }
+}
+
+impl Settings {
+    /// What the file holds, if there is one.
+    async fn text(&self) -> Result<Option<zeroize::Zeroizing<String>>, Problem> {
+        if let Some(path) = &self.explicit {
+            return file::read(path.clone()).await.map(Some).map_err(Problem::Explicit);
+        }
+        for (path, name) in self.defaults.iter().zip(DEFAULTS) {
+            match file::read(path.clone()).await {
+                Err(FileProblem::Missing) => {}
+                text => return text.map(Some).map_err(|problem| Problem::Default(name, problem)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn settings(variables: Variables<'_>) -> Result<Settings, NotUtf8> {
+    Ok(Settings {
+        explicit: variables.path(CREDENTIALS_FILE),
+        defaults: DEFAULTS.iter().filter_map(|file| variables.at_home(file)).collect(),
+        profile: variables.text(PROFILE)?,
+        v1: !variables.flag(IMDS_V1_DISABLED),
+    })
+}
+
+fn recipe(section: &Section, session: &SessionName) -> Result<Recipe, InvalidProfile> {
+    Ok(match required(section, "type")? {
+        "access_key" => Source::Keys(keys(section, None)?).into(),
+        "sts" => {
+            let token = section.secret("security_token").cloned();
+            let token = token.ok_or(InvalidProfile::Missing("security_token"))?;
+            Source::Keys(keys(section, Some(token))?).into()
+        }
+        "ecs_ram_role" => {
+            Source::Instance(section.text("role_name").map(RoleName::parse).transpose()?).into()
+        }
+        "ram_role_arn" => {
+            let source = Source::Keys(keys(section, section.secret("security_token").cloned())?);
+            Recipe::from(source).then(Place::default(), role(section, session)?)
+        }
+        "oidc_role_arn" => {
+            let provider_arn = required(section, "oidc_provider_arn")?.to_owned();
+            let token_file = required(section, "oidc_token_file_path")?.into();
+            let role = OidcRole { role: role(section, session)?, provider_arn, token_file };
+            Source::Token(Place::default(), role).into()
+        }
+        "rsa_key_pair" => return Err(InvalidProfile::Unsupported("type rsa_key_pair")),
+        "bearer" => return Err(InvalidProfile::Unsupported("type bearer")),
+        _ => return Err(InvalidProfile::Unsupported("its type")),
+    })
+}
+
+fn keys(section: &Section, token: Option<Secret>) -> Result<Credentials, InvalidProfile> {
+    let id = required(section, "access_key_id")?.to_owned();
+    let secret = section.secret("access_key_secret").cloned();
+    Ok(Credentials::new(id, secret.ok_or(InvalidProfile::Missing("access_key_secret"))?, token)?)
+}
+
+fn role(section: &Section, session: &SessionName) -> Result<AssumeRole, InvalidProfile> {
+    let session_name = section.text("role_session_name").map(SessionName::parse).transpose()?;
+    Ok(AssumeRole {
+        role_arn: RoleArn::parse(required(section, "role_arn")?)?,
+        session_name: session_name.unwrap_or_else(|| session.clone()),
+        external_id: None,
+        policy: section.text("policy").map(ToOwned::to_owned),
+        duration: Sts::DURATION,
+    })
+}
+
+fn required<'a>(section: &'a Section, name: &'static str) -> Result<&'a str, InvalidProfile> {
+    section.text(name).ok_or(InvalidProfile::Missing(name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! Temporary credentials as servers issue them: the JSON that they all answer, and what makes it unusable.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{Credentials, InvalidCredentials, Secret, cache::MARGIN};
+
+/// The JSON object with an access key in it: STS, the metadata service and a credentials URI all answer it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Issued {
+    access_key_id: String,
+    access_key_secret: Secret,
+    security_token: Secret,
+    /// RFC 3339.
+    expiration: String,
+}
+
+/// Why issued credentials are of no use. Says which rule they break, never what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// One of the values is no part of an access key.
+    #[error("credentials that cannot be used: {0}")]
+    Invalid(#[from] InvalidCredentials),
+    /// It is not known how long they are good.
+    #[error("credentials whose Expiration is no time")]
+    Expiration,
+    /// They are not good any more, by the cloud's clock.
+    #[error("credentials that have expired already")]
+    Expired,
+}
+
+impl Issued {
+    /// The credentials, if they can still be used `now`, by the cloud's clock.
+    pub(crate) fn credentials(self, now: Timestamp) -> Result<Credentials, Unusable> {
+        let Self { access_key_id, access_key_secret, security_token, expiration } = self;
+        let expires_at: Timestamp = expiration.parse().map_err(|_| Unusable::Expiration)?;
+        let credentials = Credentials::new(access_key_id, access_key_secret, Some(security_token))?;
+        if expires_at.duration_since(now) <= MARGIN {
+            return Err(Unusable::Expired);
+        }
+        Ok(credentials.until(expires_at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(expiration: &str, token: &str) -> Result<Option<String>, Unusable> {
+        let json = format!(
+            r#"{{"AccessKeyId":"STS.id","AccessKeySecret":"secret","SecurityToken":{token:?},"Expiration":{expiration:?}}}"#
+        );
+        let issued: Issued = serde_json::from_str(&json).unwrap();
+        let credentials = issued.credentials("2024-05-01T12:00:00Z".parse().unwrap())?;
+        Ok(credentials.expires_at().map(|time| time.to_string()))
+    }
+
+    #[test]
+    fn only_what_is_still_good_is_taken() {
+        let good = |text: &str| Ok(Some(text.to_owned()));
+        let table = [
+            ("2024-05-01T13:00:00Z", "token", good("2024-05-01T13:00:00Z")),
+            ("2024-05-01T21:00:00+08:00", "token", good("2024-05-01T13:00:00Z")),
+            ("2024-05-01T12:00:06Z", "token", good("2024-05-01T12:00:06Z")),
+            ("2024-05-01T12:00:05Z", "token", Err(Unusable::Expired)),
+            ("1970-01-01T00:00:00Z", "token", Err(Unusable::Expired)),
+            ("", "token", Err(Unusable::Expiration)),
+            ("soon", "token", Err(Unusable::Expiration)),
+            ("2024-05-01", "token", Err(Unusable::Expiration)),
+            ("99999-05-01T12:00:00Z", "token", Err(Unusable::Expiration)),
+            ("2024-05-01T13:00:00Z", "", Err(Unusable::Invalid(InvalidCredentials::Empty("security token")))),
+            (
+                "2024-05-01T13:00:00Z",
+                "to ken",
+                Err(Unusable::Invalid(InvalidCredentials::Characters("security token"))),
+            ),
+        ];
+        for (expiration, token, expected) in table {
+            assert_eq!(outcome(expiration, token), expected, "{expiration:?} {token:?}");
+        }
+    }
+}

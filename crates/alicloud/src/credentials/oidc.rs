@@ -1,0 +1,153 @@
+//! A role assumed by a token of an identity provider, as a Kubernetes service account is given one (RRSA).
+
+use std::path::PathBuf;
+
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{
+    Credentials, FailureKind, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Variables,
+    file::{self, FileProblem},
+    role::InvalidRoleArn,
+    session::InvalidSessionName,
+};
+use crate::{
+    error::Error,
+    sts::{AssumeRole, AssumeRoleWithOidc, Sts},
+};
+
+/// Holds the ARN of the role.
+pub const ROLE_ARN: &str = "ALIBABA_CLOUD_ROLE_ARN";
+/// Holds the ARN of the identity provider at the cloud.
+pub const OIDC_PROVIDER_ARN: &str = "ALIBABA_CLOUD_OIDC_PROVIDER_ARN";
+/// Holds the path of the file with the token.
+pub const OIDC_TOKEN_FILE: &str = "ALIBABA_CLOUD_OIDC_TOKEN_FILE";
+/// Holds the name of the session; optional.
+pub const ROLE_SESSION_NAME: &str = "ALIBABA_CLOUD_ROLE_SESSION_NAME";
+
+const NAME: &str = "oidc";
+
+/// The role that the environment names, assumed with the token in the file that it names.
+///
+/// All three variables make it configured, none of them does not, and a part of them is an error: so is the role alone.
+/// The official SDKs pass over such a part, and become whoever is next in their chain; but who names a role wants to be that
+/// role and not, say, the node's.
+pub struct Oidc {
+    sts: Sts,
+    settings: Result<Option<OidcRole>, Problem>,
+}
+
+/// A role, and what it takes to become it.
+#[derive(Clone, Debug)]
+pub(super) struct OidcRole {
+    pub(super) role: AssumeRole,
+    pub(super) provider_arn: String,
+    pub(super) token_file: PathBuf,
+}
+
+/// What is wrong with the variables. Names them, never shows a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Problem {
+    #[error("{0} is missing, though another variable of the role is set")]
+    Missing(&'static str),
+    #[error(transparent)]
+    NotUtf8(#[from] NotUtf8),
+    #[error("{ROLE_ARN} {0}")]
+    Role(#[from] InvalidRoleArn),
+    #[error("{ROLE_SESSION_NAME} {0}")]
+    Session(#[from] InvalidSessionName),
+}
+
+/// Why there are no credentials for the role.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OidcProblem {
+    #[error("the token file {0}")]
+    File(FileProblem),
+    #[error("the token file is empty")]
+    Empty,
+    #[error("the token file holds no token: it has a character that is not visible ASCII")]
+    NoToken,
+    #[error(transparent)]
+    Sts(#[from] Error),
+}
+
+impl Oidc {
+    /// Reads the variables; the token's file is read at each call. `session`: unless the environment names another.
+    #[must_use]
+    pub fn read(variables: Variables<'_>, sts: Sts, session: &SessionName) -> Self {
+        Self { sts, settings: settings(variables, session) }
+    }
+}
+
+impl Provider for Oidc {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
+        async {
+            let invalid = |problem: &Problem| ProviderError::new(NAME, FailureKind::Refused, problem);
+            let Some(role) = self.settings.as_ref().map_err(invalid)? else {
+                return Ok(None);
+            };
+            let failed = |problem: OidcProblem| {
+                let kind = problem.failure_kind();
+                match problem {
+                    OidcProblem::Sts(error) => ProviderError::new(NAME, kind, &error),
+                    problem => ProviderError::new(NAME, kind, &format_args!("{OIDC_TOKEN_FILE}: {problem}")),
+                }
+            };
+            let credentials = role.assume(&self.sts).await.map_err(failed)?;
+            Ok(Some(credentials.from_provider(NAME)))
+        }
+        .boxed()
+    }
+}
+
+impl OidcProblem {
+    pub(super) fn failure_kind(&self) -> FailureKind {
+        match self {
+            Self::File(problem) => problem.failure_kind(),
+            Self::Empty | Self::NoToken => FailureKind::Refused,
+            Self::Sts(error) => error.failure_kind(),
+        }
+    }
+}
+
+impl OidcRole {
+    /// Reads the token anew, since it is rotated, and becomes the role.
+    pub(super) async fn assume(&self, sts: &Sts) -> Result<Credentials, OidcProblem> {
+        let Self { role, provider_arn, token_file } = self;
+        let text = file::read(token_file.clone()).await.map_err(OidcProblem::File)?;
+        let token = text.trim_end_matches(['\r', '\n']);
+        if token.is_empty() {
+            return Err(OidcProblem::Empty);
+        }
+        if !token.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(OidcProblem::NoToken);
+        }
+        let (role, provider_arn, token) = (role.clone(), provider_arn.clone(), Secret::from(token));
+        Ok(sts.assume_role_with_oidc(&AssumeRoleWithOidc { role, provider_arn, token }).await?)
+    }
+}
+
+fn settings(variables: Variables<'_>, session: &SessionName) -> Result<Option<OidcRole>, Problem> {
+    let role = variables.text(ROLE_ARN)?;
+    let provider = variables.text(OIDC_PROVIDER_ARN)?;
+    let token_file = variables.path(OIDC_TOKEN_FILE);
+    if role.is_none() && provider.is_none() && token_file.is_none() {
+        return Ok(None);
+    }
+    let role_arn = RoleArn::parse(&role.ok_or(Problem::Missing(ROLE_ARN))?)?;
+    let provider_arn = provider.ok_or(Problem::Missing(OIDC_PROVIDER_ARN))?;
+    let token_file = token_file.ok_or(Problem::Missing(OIDC_TOKEN_FILE))?;
+    let session_name = match variables.text(ROLE_SESSION_NAME)? {
+        Some(name) => SessionName::parse(&name)?,
+        None => session.clone(),
+    };
+    let (external_id, policy, duration) = (None, None, Sts::DURATION);
+    let role = AssumeRole { role_arn, session_name, external_id, policy, duration };
+    Ok(Some(OidcRole { role, provider_arn, token_file }))
+}
+
+#[cfg(test)]
+mod tests;
