@@ -51,7 +51,7 @@ e2e: ## Install and operate the chart on a private cluster with a real kubelet, 
 lint: ## Format, scripts, clippy, documentation and dependencies, without changing anything
 	@hack/setup.sh test
 	@$(STEP) 'format' $(CARGO) fmt --all --check
-	@$(STEP) 'scripts' shellcheck --external-sources --source-path=SCRIPTDIR .ci/run plugin/kubectl_complete-vncpassword $(wildcard hack/*.sh)
+	@$(STEP) 'scripts' shellcheck --external-sources --source-path=SCRIPTDIR .ci/run crates/kubectl-vncpassword/package/kubectl_complete-vncpassword $(wildcard hack/*.sh)
 	@$(STEP) 'kinds of the chart' diff -r crds charts/vncpassword-operator/files/crds
 	@$(STEP) 'alerts' hack/promtool.sh check rules charts/vncpassword-operator/files/alerts.yaml
 	@$(STEP) 'dependencies' hack/cargo-deny.sh --log-level error check bans licenses sources
@@ -69,7 +69,7 @@ bench: ## Benchmarks on a private control plane, release build; ARGS='--peer --b
 	@$(CARGO) bench --locked --bench operator -- $(ARGS)
 
 .PHONY: crds
-crds: ## Write crds/ anew from the types in src/api, and the chart's copy
+crds: ## Write crds/ anew from the types in crates/core/src/api, and the chart's copy
 	@for kind in $(KINDS); do \
 	  file=crds/vncpassword.dev_$$kind.yaml; \
 	  $(CARGO) run --quiet --locked -- crds $$kind > $$file.new && mv $$file.new $$file || { rm -f $$file.new; exit 1; }; \

@@ -21,12 +21,12 @@ OUT=${CARGO_TARGET_DIR:-target}/plugin
 build_static
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
-install -m 0755 "$BINARIES/kubectl-vncpassword" plugin/kubectl_complete-vncpassword "$WORK"
+install -m 0755 "$BINARIES/kubectl-vncpassword" crates/kubectl-vncpassword/package/kubectl_complete-vncpassword "$WORK"
 install -m 0644 LICENSE "$WORK"
 mkdir -p "$OUT"
 tar --create --directory "$WORK" --format=ustar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner . |
   gzip --no-name >"$OUT/$ARCHIVE"
 sed -e "s|{version}|v$VERSION|" -e "s|{uri}|${URL%/}/$ARCHIVE|" -e "s|{arch}|$ARCHITECTURE|" \
-  -e "s|{sha256}|$(sha256sum "$OUT/$ARCHIVE" | cut -d ' ' -f 1)|" plugin/krew.yaml >"$OUT/vncpassword.yaml"
+  -e "s|{sha256}|$(sha256sum "$OUT/$ARCHIVE" | cut -d ' ' -f 1)|" crates/kubectl-vncpassword/package/krew.yaml >"$OUT/vncpassword.yaml"
 say "$OUT/$ARCHIVE"
 say "$OUT/vncpassword.yaml"

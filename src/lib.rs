@@ -1,22 +1,24 @@
 //! A Kubernetes operator for the VNC passwords of Alibaba Cloud ECS instances.
 //!
-//! Read in this order:
+//! The kinds and the decisions are in `vncpassword-core`, the cloud's API in `vncpassword-alicloud`. Here they meet the cluster.
+//! From the bottom to the top; each module uses only those above it in this table:
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
-//! | [`api`] | the kinds: fields, conditions, reasons |
-//! | [`rotation`] | the pure core: `decide` says what to do next, and everything else is plumbing |
-//! | [`ecs`] | the cloud client; knows no Kubernetes |
-//! | [`runtime`] | settings, logs, metrics, traces, probes, shutdown |
-//! | [`kube_client`] | the client of the API server: deadlines, HTTP/2 with PING; knows no room |
-//! | [`cli`] | the plugin of kubectl: one file a command |
+//! | [`runtime`] | work queue, leader, metrics, probes, logs and traces, shutdown |
+//! | [`settings`] | the arguments of `run`, validated |
+//! | `store` | what is known of the cluster: objects, fleets, Secrets, Nodes |
+//! | [`cloud`] | identities, instance poller, instance locks; what an error of the client means |
+//! | `events`, `context` | what reconciles share |
+//! | `snapshot` | what a scrape of the metrics reads |
+//! | `reconcile` | one reconcile of one object, and of one fleet: observe, decide, act, record |
+//! | `watches` | the watches, and which objects an event triggers |
+//! | [`commands`] | `run`, `whoami`, `ram-policy` |
 
-pub mod cli;
 pub mod cloud;
 pub mod commands;
 mod context;
 mod events;
-pub mod kube_client;
 mod reconcile;
 pub mod runtime;
 pub mod settings;
@@ -26,3 +28,4 @@ mod watches;
 
 pub use vncpassword_alicloud as ecs;
 pub use vncpassword_core::{api, fleet, rotation};
+pub use vncpassword_kube_client as kube_client;

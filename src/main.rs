@@ -7,10 +7,11 @@ use vncpassword::{
     api::definitions,
     commands::{Environment, Output, RamPolicyArgs, WhoamiArgs, listen, ram_policy, run, text, whoami},
     ecs::Clock,
-    kube_client::{self, Deadlines, Retries},
     runtime::{Shutdown, init_telemetry},
     settings::{RunArgs, Settings},
 };
+use vncpassword_kube_client as kube_client;
+use vncpassword_kube_client::{Deadlines, Retries};
 
 /// The system's allocator keeps what bursts leave behind: a third of the memory at 10,000 objects. docs/benchmarks.md.
 #[global_allocator]

@@ -17,15 +17,16 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     cloud::instances::Late,
     context::Context,
-    kube_client::{self, list_watch::list_watch},
     runtime::Readiness,
     store::{
+        list_watch::list_watch,
         namespaces::{News, Resource},
         object::{FleetObject, Incoming, IncomingFleet, Key, NodeMetadata, Object, SecretMetadata},
         registry::{Change, Concerned},
     },
 };
 use vncpassword_core::rotation;
+use vncpassword_kube_client as kube_client;
 
 /// Starts the watches; they end when what is returned is dropped.
 pub(crate) fn spawn(context: &Arc<Context>, readiness: &Readiness) -> JoinSet<()> {

@@ -206,13 +206,19 @@ fn the_paper_on_operations_asks_for_metrics_and_labels_that_exist() {
 #[test]
 fn the_paper_on_operations_names_tests_values_and_links_that_exist() {
     let paper = operations();
-    let sources: String =
-        ["src/rotation/tests", "tests/operator", "tests/protocol", "tests/crash", "tests/e2e", "tests"]
-            .iter()
-            .flat_map(|directory| files(directory))
-            .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
-            .map(|file| fs::read_to_string(file).unwrap())
-            .collect();
+    let sources: String = [
+        "crates/core/src/rotation/tests",
+        "tests/operator",
+        "crates/core/tests/protocol",
+        "tests/crash",
+        "tests/e2e",
+        "tests",
+    ]
+    .iter()
+    .flat_map(|directory| files(directory))
+    .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
+    .map(|file| fs::read_to_string(file).unwrap())
+    .collect();
     let values: Value = serde_saphyr::from_str(&read("charts/vncpassword-operator/values.yaml")).unwrap();
     let mut tests = 0;
     let prose: String = outside_of_blocks(&paper);

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::{
-    kube_client,
     runtime::random::NoRandomNumbers,
     store::{object::Key, secrets::SecretError},
 };
+use vncpassword_kube_client as kube_client;
 
 /// A step that failed. None of these texts holds contents of a Secret.
 #[derive(Debug, thiserror::Error)]

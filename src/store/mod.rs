@@ -2,6 +2,7 @@
 
 pub(crate) mod discovered;
 pub(crate) mod fleets;
+pub(crate) mod list_watch;
 pub(crate) mod namespaces;
 pub(crate) mod nodes;
 pub(crate) mod object;

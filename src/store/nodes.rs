@@ -11,7 +11,7 @@ use kube::{Client, Resource, api::GetParams, core::Request};
 use serde::Deserialize;
 use tokio::sync::Notify;
 
-use crate::{kube_client::list_watch::Pages, store::object::NodeMetadata};
+use crate::store::{list_watch::Pages, object::NodeMetadata};
 use vncpassword_core::{
     api::NodeSelector,
     fleet::{self, Answer},

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::{kube_client, runtime::tables::shrink, store::object::Key};
+use crate::{runtime::tables::shrink, store::object::Key};
 use vncpassword_core::{
     api::{FIELD_MANAGER, FLEET, INSTANCE_ID, SecretRef, WRITABLE},
     rotation::{
@@ -28,6 +28,7 @@ use vncpassword_core::{
         refusal::{self, Answer, Refusal},
     },
 };
+use vncpassword_kube_client as kube_client;
 
 /// A request about a Secret that failed. None of these texts holds contents of a Secret.
 #[derive(Debug, thiserror::Error)]

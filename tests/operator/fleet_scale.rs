@@ -1,6 +1,6 @@
 //! Two thousand Nodes: one call an instance, and not a single request while the fleet is at rest. On a control plane of its
 //! own, since the operators of other tests look at every Node. That ten thousand make no write, and that the status stays
-//! small, is tried without an API server in `src/rotation/fleet/tests`.
+//! small, is tried without an API server in `crates/core/src/fleet/tests`.
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -1,5 +1,5 @@
 //! The check of `ACS3-HMAC-SHA256` signatures. Written from the specification alone and sharing nothing with
-//! `src/ecs`, so that a mistake on either side shows. The older signature, in the query, is in `legacy`.
+//! `crates/alicloud`, so that a mistake on either side shows. The older signature, in the query, is in `legacy`.
 
 mod legacy;
 

@@ -34,6 +34,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 /// Explores one run to its end, or until the invariant that is to fail does; tells which did.
 fn explore(setting: Setting, to_fail: Option<&'static str>) -> BTreeSet<&'static str> {
+    #[allow(clippy::disallowed_methods, reason = "shows how long each run takes")]
     let begun = Instant::now();
     let mut told = format!("{}, without {:?}", setting.name, setting.without);
     let checker = Check::new(setting, to_fail).checker().threads(2);
