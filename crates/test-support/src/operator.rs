@@ -381,6 +381,22 @@ impl Operator {
         .await;
     }
 
+    /// The same as [`Operator::settled`], and Events that were handed in before are there: they are sent in turn, two at a
+    /// time, and those about the barrier's own object are awaited.
+    pub async fn told(&self, world: &World) {
+        self.settled(world).await;
+        barrier::told(world).await;
+    }
+
+    /// How often it has passed over an object.
+    pub async fn passes(&self) -> f64 {
+        let passes = |result: &str| {
+            format!("vncpassword_operator_reconciles_total{{kind=\"VncPassword\",result=\"{result}\"}}")
+        };
+        let (ok, error) = (self.metric(&passes("ok")).await, self.metric(&passes("error")).await);
+        ok.unwrap_or_default() + error.unwrap_or_default()
+    }
+
     /// What it asked of the API server.
     pub fn requests(&self) -> &Requests {
         &self.requests
