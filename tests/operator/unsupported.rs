@@ -12,7 +12,7 @@ use vncpassword_emulator::{Action, Entry, Fault, Instance};
 use vncpassword_test_support::{
     Setup, World,
     observe::{attempts, instance_of, is_after, let_the_backoff_pass, object_at, said, told_once},
-    world::{PATIENCE, quiet},
+    world::PATIENCE,
 };
 
 /// By how much the operator's clock is ahead. Only the test below changes it.
@@ -48,7 +48,7 @@ async fn an_instance_that_refuses_for_an_hour_while_it_runs_counts_as_one_withou
         world.until("a", "refused", |status| attempts(status) == Some(refused)).await;
         let call = world.calls(&instance).pop().unwrap();
         polled_after(&world, &call).await;
-        quiet(1).await;
+        operator.settled(&world).await;
         let status = world.until("a", "read", |_| true).await;
         if status.condition(ConditionType::Stalled).is_some() {
             break status;
@@ -72,7 +72,7 @@ async fn an_instance_that_refuses_for_an_hour_while_it_runs_counts_as_one_withou
     let last = world.cloud().journal().pop().unwrap();
     let operator = world.operator_before(setup(&world)).await;
     polled_after(&world, &last).await;
-    quiet(1).await;
+    operator.polls_handled(&world, "other").await;
     assert_eq!(world.calls(&instance).len(), made, "no call before the hour is over");
     AHEAD.fetch_add(STEP, SeqCst);
     let_the_backoff_pass(&world, "a").await;

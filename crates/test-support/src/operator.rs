@@ -22,9 +22,9 @@ use vncpassword::{
     kube_client::{self, Deadlines, Retries},
     runtime::{CloudSettings, Environment, Lease, Settings, Shutdown, StartError, Stop, listen, run},
 };
-use vncpassword_emulator::AccessKey;
+use vncpassword_emulator::{AccessKey, Instance};
 
-use crate::{World, barrier};
+use crate::{World, barrier, observe::object_at};
 
 /// A running operator.
 pub struct Operator {
@@ -386,6 +386,14 @@ impl Operator {
     pub async fn told(&self, world: &World) {
         self.settled(world).await;
         barrier::told(world).await;
+    }
+
+    /// Waits until it has handled the instance polls that were made before under its own identity in the usual region, and is
+    /// settled then. Such polls are made one at a time, so the one for a new object of that name is made after them.
+    pub async fn polls_handled(&self, world: &World, name: &str) {
+        object_at(world, name, Instance::default()).await;
+        world.until_ready(name).await;
+        self.settled(world).await;
     }
 
     /// How often it has passed over an object.
