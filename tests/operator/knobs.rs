@@ -121,6 +121,7 @@ async fn ready_stays_true_while_enforcing_fails() {
     ];
     let world = World::new().await;
     let operator = world.operator_before(world.settings()).await;
+    let mut attempts_due = Vec::new();
     for (name, fault, reason, flag, seconds) in table {
         world.secret(name, "Abc123").await;
         let instance = world.object(name).await;
@@ -138,10 +139,13 @@ async fn ready_stays_true_while_enforcing_fails() {
         let next = status.retry.unwrap().next_attempt_time.unwrap().0;
         let early = world.calls(&instance).iter().filter(|call| call.at < next).count();
         assert_eq!(early, 2, "{name}: a call before its time");
+        attempts_due.push(next);
     }
     let status = world.until_ready("lost").await;
     assert_eq!((status.rotations, pending(&status)), (Some(1), None));
-    assert_eq!(sent(&world.calls(&instance_of(&world, "lost"))), ["Abc123"; 3]);
+    let calls = world.calls(&instance_of(&world, "lost"));
+    assert_eq!(sent(&calls), ["Abc123"; 3]);
+    assert!(calls[2].at >= attempts_due[0], "a call before its time");
     operator.stop().await;
 }
 
