@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rand::{RngExt, rngs::StdRng};
-use vncpassword_emulator::{Action, Apply, Cloud, Fault, Garbage, Reply};
+use vncpassword::api::Reason;
+use vncpassword_emulator::{Action, Apply, Cloud, Entry, Fault, Garbage, Reply};
+use vncpassword_test_support::{World, observe::instance_of};
 
 /// Latest that a call arrives after it was made.
 pub const LATEST: Duration = Duration::from_secs(2);
@@ -47,4 +49,23 @@ pub fn lose_late(cloud: &Cloud) {
     cloud.clear_faults();
     let late = Fault::late(LATEST.mul_f64(0.75), Reply::Reset);
     cloud.inject(late.on(Action::ModifyInstanceVncPasswd).probability(0.5));
+}
+
+/// Waits until `--settle` is over for a call that is lost now, which is later than for all that were lost before: an object of
+/// its own sends another value once more then. Returns the calls since number `seq` that this object did not cause.
+pub async fn stirred_until_settled(world: &World, seq: u64) -> Vec<Entry> {
+    const CONTROL: &str = "control";
+    let instance = instance_of(world, CONTROL);
+    let lost = Fault::reset_before().on(Action::ModifyInstanceVncPasswd).instance(&instance).times(1);
+    world.cloud().inject(lost);
+    world.secret(CONTROL, "Abc123").await;
+    world.object(CONTROL).await;
+    world.until_reconciling(CONTROL, Reason::OutcomeUnknown).await;
+    world.secret(CONTROL, "Xyz789").await;
+    world.until_ready(CONTROL).await;
+    assert_eq!(world.calls(&instance).len(), 3, "lost, sent, and sent once more");
+    world.delete(CONTROL).await;
+    let mut stirred = world.cloud().journal_since(seq);
+    stirred.retain(|call| call.instance_ids != [instance.as_str()]);
+    stirred
 }

@@ -39,7 +39,7 @@ const ANOTHER_PASSWORD: &str = "another password opens the console";
 
 /// The objects, and what people did to them.
 pub struct Fleet {
-    world: World,
+    pub world: World,
     secrets: View,
     alive: Vec<Member>,
     /// Every instance that there ever was; the Secret and the object have its name.

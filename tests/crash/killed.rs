@@ -108,8 +108,7 @@ async fn no_password_is_lost_however_often_the_operator_is_killed() {
     let converged = begun.elapsed();
     // Nothing stirs any more, not even once everything late has arrived.
     let calls = cloud.journal().len();
-    sleep(SETTLE + LATEST).await;
-    let stirred = cloud.journal_since(calls as u64);
+    let stirred = faults::stirred_until_settled(&fleet.world, calls as u64).await;
     let later = fleet.look(false).await;
     program.end().await;
 

@@ -9,7 +9,11 @@ use vncpassword::api::{ConditionStatus, ConditionType};
 use vncpassword_emulator::{Action, Fault};
 
 use super::program::{Program, Programs};
-use vncpassword_test_support::{World, control_plane::ControlPlane, world::PATIENCE};
+use vncpassword_test_support::{
+    World,
+    control_plane::ControlPlane,
+    world::{PATIENCE, next_second},
+};
 
 const OUTAGE: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(5);
@@ -109,7 +113,7 @@ async fn it_goes_on_by_itself_after_a_minute_without_api_server_and_a_restart_of
     }
     world.until_ready("user").await;
     // Times are kept to the second, and rotations are told apart by them.
-    sleep(Duration::from_millis(1100)).await;
+    next_second().await;
     let due = Timestamp::from_second(Timestamp::now().as_second() + 30).unwrap();
     world
         .change("asked", json!({"metadata": {"annotations": {"vncpassword.dev/rotate-at": due.to_string()}}}))

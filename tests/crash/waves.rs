@@ -16,6 +16,7 @@ use vncpassword::api::{ClusterVncPasswordStatus, ConditionStatus, ConditionType,
 use vncpassword_emulator::{Action, Cloud, Entry, Fault, Instance};
 
 use super::{
+    faults::stirred_until_settled,
     history::{Recorder, Version},
     program::Programs,
 };
@@ -91,8 +92,7 @@ async fn fleets_keep_to_their_waves_however_often_the_operator_is_killed() {
     assert_eq!((rollout.trigger, rollout.failed), (Trigger::OnDemand, 0));
     assert_eq!(rollout.updated as usize, QUICK);
     let calls = cloud.journal().len();
-    sleep(SETTLE * 2).await;
-    assert_eq!(cloud.journal_since(calls as u64), [], "nothing stirs any more");
+    assert_eq!(stirred_until_settled(&world, calls as u64).await, [], "nothing stirs any more");
     program.end().await;
 
     let versions = recorder.finish().await;

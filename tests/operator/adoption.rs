@@ -10,7 +10,6 @@ use vncpassword_test_support::{
     World,
     observe::{instance_of, said, sent, told_once},
     rotation::{age, edit, now, open, record, rotate_now, strong, until_rotated, version},
-    world::quiet,
 };
 
 /// Makes a Secret that its owner has opened, with this value.
@@ -58,12 +57,12 @@ async fn a_secret_that_nobody_opened_is_left_alone_until_somebody_does() {
     assert_eq!(said(&status), (ConditionStatus::False, None, Some(Reason::SecretNotWritable)));
     let message = told_once(&world, "a", "Warning", Reason::SecretNotWritable).await;
     assert!(message.contains("vncpassword.dev/writable=true"), "{message}");
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!((version(&world, "a").await, world.calls(&instance)), (before, Vec::new()));
 
     // Only this value of the label is a word.
     edit(&world, "a", json!({"metadata": {"labels": {"vncpassword.dev/writable": "yes"}}})).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance), []);
     open(&world, "a").await;
     until_rotated(&world, "a", 1).await;
@@ -84,7 +83,7 @@ async fn a_secret_that_cannot_be_written_to_is_told_whatever_its_label_says() {
         assert_eq!(said(&status), (ConditionStatus::False, None, Some(Reason::SecretNotWritable)), "{name}");
         let message = told_once(&world, name, "Warning", Reason::SecretNotWritable).await;
         assert!(message.contains("immutable or not of type Opaque"), "{name}: {message}");
-        quiet(1).await;
+        operator.settled(&world).await;
         assert_eq!((version(&world, name).await, world.calls(&instance)), (before, Vec::new()), "{name}");
     }
     operator.stop().await;
@@ -102,7 +101,7 @@ async fn what_is_no_password_and_has_no_record_is_never_overwritten() {
     }
     let before = version(&world, "asked").await;
     rotate_now(&world, "asked").await;
-    quiet(3).await;
+    operator.settled(&world).await;
     assert_eq!(version(&world, "asked").await, before);
     assert_eq!(world.calls(&instance_of(&world, "asked")), []);
 
@@ -139,7 +138,7 @@ async fn a_persons_edit_is_applied_once_and_counts() {
     let former = record(&world, "a").await;
     edit(&world, "a", json!({"stringData": {"password": "Edit42"}})).await;
     until_rotated(&world, "a", 2).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(sent(&world.calls(&instance)), [first["password"].as_str(), "Edit42"]);
     assert_eq!(world.console(&instance).as_deref(), Some("Edit42"));
     let values = world.values("a").await;
@@ -162,7 +161,7 @@ async fn an_edit_that_is_no_password_is_told_and_overwritten_by_the_next_rotatio
     edit(&world, "a", json!({"stringData": {"password": "no password\n"}})).await;
     let status = world.until_stalled("a", Reason::InvalidPassword).await;
     assert_eq!(said(&status), (ConditionStatus::False, None, Some(Reason::InvalidPassword)));
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 1);
     assert_eq!(world.console(&instance).as_ref(), Some(&first["password"]));
 

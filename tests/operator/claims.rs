@@ -23,7 +23,7 @@ use vncpassword_test_support::{
     control_plane::shared_kubeconfig,
     observe::{instance_of, sent},
     rotation::{age, now, rotate_at, rotate_now, until_rotated},
-    world::{PATIENCE, quiet, until},
+    world::{PATIENCE, next_second, until, until_past},
 };
 
 const SETTLE: Duration = Duration::from_secs(6);
@@ -159,7 +159,7 @@ async fn no_forgery_keeps_an_owner_from_its_instance() {
         }
     }
     // Creation times are whole seconds.
-    quiet(1).await;
+    next_second().await;
     for (number, instance) in instances.iter().enumerate() {
         let name = format!("v{number}");
         victim.secret(&name, "Victim").await;
@@ -186,7 +186,8 @@ async fn no_forgery_keeps_an_owner_from_its_instance() {
         }
         rotate_at(&tenant, &name, now() + SHORTLY).await;
     }
-    tokio::time::sleep(Duration::try_from(SHORTLY).unwrap()).await;
+    until_past(now() + SHORTLY).await;
+    operator.settled(&tenant).await;
     for (number, instance) in instances.iter().enumerate() {
         victim.secret(&format!("v{number}"), "Later1").await;
         victim.until_console(instance, "Later1").await;
@@ -232,7 +233,7 @@ async fn an_owner_proves_its_claim_once_after_a_restart() {
     let password = owner.values("a").await["password"].clone();
     operator.stop().await;
     let operator = owner.operator_before(settings).await;
-    quiet(1).await;
+    operator.settled(&owner).await;
     assert_eq!(owner.calls(&instance).len(), 1, "nobody contends");
     contend(&rival, &instance).await;
     until("it is proven", async || owner.calls(&instance).len() == 2).await;
@@ -241,7 +242,7 @@ async fn an_owner_proves_its_claim_once_after_a_restart() {
     assert_eq!(status.rotations, before.rotations);
     assert_eq!(sent(&owner.calls(&instance)), [&password, &password]);
     rival.secret("b", "Rival3").await;
-    quiet(1).await;
+    operator.settled(&rival).await;
     assert_eq!(owner.calls(&instance).len(), 2, "once");
     operator.stop().await;
 }
@@ -283,7 +284,8 @@ async fn a_late_call_of_the_former_owner_does_not_stay_where_a_next_stands() {
     world.delete("a").await;
     world.change("b", json!({"spec": {"suspend": false}})).await;
     until_ready_and_right(&world, "b", &instance).await;
-    tokio::time::sleep(SETTLE).await;
+    let arrived = |call: &Entry| call.vnc_password.as_deref() == Some("Former") && call.applied();
+    until("the late call has arrived", async || world.calls(&instance).iter().any(arrived)).await;
     until_ready_and_right(&world, "b", &instance).await;
     assert_eq!(world.status("b").await.rotations, Some(1));
     operator.stop().await;
@@ -296,12 +298,7 @@ async fn a_lost_call_outlives_its_object_and_its_secret() {
     let late = Fault::late(Duration::from_secs(3), Reply::Hang { for_ms: Some(6000) });
     world.cloud().inject(late.on(MODIFY).times(1));
     let instance = world.generated("a", json!({})).await;
-    until("the call is under way", async || {
-        let secret = world.secrets().get_opt("a").await.unwrap();
-        secret.is_some_and(|secret| secret.data.unwrap_or_default().contains_key("password.next"))
-    })
-    .await;
-    quiet(1).await;
+    until("the call is under way", async || !world.calls(&instance).is_empty()).await;
     world.delete("a").await;
     world.secrets().delete("a", &kube::api::DeleteParams::default()).await.unwrap();
     let spec = json!({"instanceId": instance, "secretRef": {"name": "a"}, "rotation": {}});
@@ -382,16 +379,19 @@ async fn three_thousand_objects_that_name_one_instance_cost_little_memory() {
     let deadline = tokio::time::Instant::now() + 5 * PATIENCE;
     while world.console(&instance).as_deref() != Some("Abc123") {
         assert!(tokio::time::Instant::now() < deadline, "the oldest does not set its password in time");
-        quiet(1).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let conflict =
         |status: &VncPasswordStatus| status.reason(ConditionType::Stalled) == Some(Reason::Conflict);
-    until("all of them stand back", async || {
+    let standing_back = async || {
         let objects = world.objects().list(&kube::api::ListParams::default()).await.unwrap();
         let objects = objects.items.iter().filter_map(|object| object.status.as_ref());
-        objects.filter(|status| conflict(status)).count() == OBJECTS - 1
-    })
-    .await;
+        objects.filter(|status| conflict(status)).count()
+    };
+    while standing_back().await < OBJECTS - 1 {
+        assert!(tokio::time::Instant::now() < deadline, "not all others stand back in time");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     let peak = program.peak_memory();
     #[allow(clippy::print_stdout, reason = "the figure that the limit is about")]
     {
@@ -418,7 +418,7 @@ async fn a_status_of_an_identity_that_the_cloud_refuses_disturbs_nobody() {
     let instance = owner.generated("a", json!({})).await;
     owner.until_ready("a").await;
     // Creation times are whole seconds: these are younger.
-    quiet(1).await;
+    next_second().await;
     for (name, keys) in [("forged", "garbage"), ("lost", "gone")] {
         tenant.secret(name, "Abc123").await;
         let spec =

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::json;
 use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
@@ -12,7 +11,7 @@ use vncpassword_emulator::{Action, Fault, Instance, Reply};
 use vncpassword_test_support::{
     World,
     observe::{instance_of, pending, said, seconds_between, sent, told_once},
-    world::quiet,
+    world::next_second,
 };
 
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;
@@ -29,12 +28,6 @@ fn settings(world: &World) -> Settings {
 async fn claim(world: &World, name: &str, value: &str, instance: &str) {
     world.secret(name, value).await;
     world.object_with(name, json!({"instanceId": instance, "secretRef": {"name": name}})).await;
-}
-
-/// Waits until what is created next is younger: objects carry their age in whole seconds.
-async fn next_second() {
-    let left = 1_000_000_000 - Timestamp::now().subsec_nanosecond();
-    tokio::time::sleep(Duration::from_nanos(left.unsigned_abs().into()) + Duration::from_millis(50)).await;
 }
 
 fn shared(world: &World) -> String {
@@ -58,7 +51,7 @@ async fn the_older_one_owns_the_instance_and_the_other_names_it() {
     told_once(&world, "younger", "Warning", Reason::Conflict).await;
     world.until_console(&instance, "Older1").await;
     world.secret("younger", "Young3").await;
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!(sent(&world.calls(&instance)), ["Older1"], "the other one makes no call");
     assert_eq!(world.status("younger").await.request_id, None);
     operator.stop().await;
@@ -106,7 +99,7 @@ async fn who_takes_over_sends_at_once_and_once_more_after_settle() {
     assert!((5.0..10.0).contains(&waited), "sent once more after {waited} s");
     assert_eq!((status.rotations, &status.retry), (Some(1), &None));
     assert_eq!(status.request_id.as_ref(), Some(&calls[2].request_id));
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 3);
     operator.stop().await;
 }
@@ -154,7 +147,7 @@ async fn who_cannot_act_leaves_the_instance_to_the_younger_one_until_that_is_gon
         world.secret("older", "Older3").await;
         world.secret("younger", "Young4").await;
         world.until_console(&instance, "Young4").await;
-        quiet(1).await;
+        operator.settled(&world).await;
         assert_eq!(sent(&world.calls(&instance)), ["Older1", "Young2", "Young4"], "{code}");
         // Its backoff of ten minutes ends with the other's claim.
         world.delete("younger").await;

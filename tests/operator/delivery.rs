@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::json;
 use vncpassword::api::Reason;
-use vncpassword_test_support::{World, world::quiet};
+use vncpassword_test_support::{World, barrier};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_is_there_first_arrives_with_one_call() {
@@ -44,16 +44,17 @@ async fn a_changed_secret_takes_one_call_and_three_requests() {
     world.secret("a", "Abc123").await;
     let instance = world.object("a").await;
     world.until_ready("a").await;
-    quiet(1).await;
+    operator.told(&world).await;
     let before = operator.requests().all().len();
     world.secret("a", "Xyz789").await;
     world.until_console(&instance, "Xyz789").await;
     let status = world.until("a", "rotated twice", |status| status.rotations == Some(2)).await;
-    quiet(1).await;
+    operator.told(&world).await;
     let calls = world.calls(&instance);
     assert_eq!(calls.len(), 2);
     assert_eq!(status.request_id.as_deref(), Some(calls[1].request_id.as_str()));
-    let requests = operator.requests().all().split_off(before);
+    let mut requests = operator.requests().all().split_off(before);
+    barrier::take_out(&mut requests, 1);
     let methods: Vec<_> = requests.iter().map(|(method, _)| method.clone()).collect();
     assert_eq!(methods.len(), 3, "one GET of the Secret, one PUT of the status, one Event: {requests:?}");
     for method in [Method::GET, Method::PUT, Method::POST] {
@@ -81,13 +82,15 @@ async fn a_label_on_the_secret_costs_no_call_and_a_restart_none_either() {
     assert_eq!(world.calls(&instance).len(), 1);
     operator.stop().await;
 
-    let operator = world.operator();
-    quiet(2).await;
+    let operator = world.operator_before(world.settings()).await;
+    operator.told(&world).await;
     assert_eq!(world.calls(&instance).len(), 1);
-    assert_eq!(operator.requests().all(), [], "an object in sync makes no request");
+    let mut requests = operator.requests().all();
+    barrier::take_out(&mut requests, 1);
+    assert_eq!(requests, [], "an object in sync makes no request");
     // Only a process that has seen the value recognises it: this one sends it again, at most twice.
     world.secrets().patch("a", &kube::api::PatchParams::default(), &patch("red")).await.unwrap();
-    quiet(2).await;
+    operator.settled(&world).await;
     let calls = world.calls(&instance);
     assert!((1..=3).contains(&calls.len()), "{} calls", calls.len());
     assert!(calls.iter().all(|call| call.vnc_password.as_deref() == Some("Abc123")));

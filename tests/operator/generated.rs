@@ -12,12 +12,13 @@ use vncpassword::{
 };
 use vncpassword_emulator::{AccessKey, Action, Fault, Instance, Status};
 use vncpassword_test_support::{
-    World,
+    Setup, World,
+    barrier::SENTINEL,
     observe::{instance_of, let_the_backoff_pass, said, sent, told_once},
     rotation::{
         age, edit, generated_at, open, record, rotate_now, strong, until_rotated, until_values, version,
     },
-    world::{PATIENCE, quiet},
+    world::PATIENCE,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,17 +88,17 @@ async fn a_rotation_costs_one_call_two_writes_of_the_secret_and_one_of_the_statu
     let instance = world.generated("a", json!({})).await;
     world.until_ready("a").await;
     age(&world, "a", SignedDuration::from_mins(5)).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     let before = operator.requests().all().len();
     rotate_now(&world, "a").await;
     until_rotated(&world, "a", 2).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     let requests = operator.requests().all();
     let mut requests: Vec<_> = requests[before..]
         .iter()
         .map(|(method, path)| format!("{method} {}", path.rsplit_once(&world.namespace).unwrap().1))
         .collect();
-    requests.retain(|request| !request.ends_with("/events"));
+    requests.retain(|request| !request.ends_with("/events") && !request.contains(SENTINEL));
     let (read, write) = ("GET /secrets/a", "PATCH /secrets/a");
     assert_eq!(requests, [read, write, write, "PUT /vncpasswords/a/status"]);
     assert_eq!(world.calls(&instance).len(), 2);
@@ -116,7 +117,7 @@ async fn a_value_on_its_way_stays_there_while_the_object_is_suspended() {
     world.until("a", "suspended", |status| status.condition(ConditionType::Suspended).is_some()).await;
     world.cloud().set_status(&instance, Status::Running);
     let_the_backoff_pass(&world, "a").await;
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!((world.calls(&instance).len(), &world.values("a").await["password.next"]), (1, &next));
     world.change("a", json!({"spec": {"suspend": false}})).await;
     until_rotated(&world, "a", 1).await;
@@ -141,12 +142,12 @@ async fn the_secret_is_nobodys_and_an_object_made_anew_proves_it_by_one_call() {
     assert_eq!(world.objects().get("a").await.unwrap().metadata.finalizers, None);
 
     world.delete("a").await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.secrets().get("a").await.unwrap(), secret, "it stays as it is");
     let spec = json!({"instanceId": instance, "secretRef": {"name": "a"}, "rotation": {}});
     world.object_with("a", spec).await;
     let status = world.until_ready("a").await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.values("a").await["password"], password, "no rotation");
     let calls = world.calls(&instance);
     assert_eq!(sent(&calls), [&password, &password], "the record alone does not prove it");
@@ -204,15 +205,17 @@ async fn nothing_is_drawn_for_an_instance_that_cannot_be_seen() {
     assert_eq!(said(&status), (ConditionStatus::False, None, Some(Reason::InstanceUnknown)));
     let message = told_once(&world, "a", "Warning", Reason::InstanceUnknown).await;
     assert!(message.contains("ecs:DescribeInstances"), "it names the right that is missing: {message}");
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.secrets().get_opt("a").await.unwrap(), None);
     assert_eq!(world.calls(&instance), []);
     let looks = world.calls_of(Action::DescribeInstances).len();
     assert!(looks <= 2, "a look that shows nothing is not repeated at once: {looks}");
     operator.stop().await;
 
+    // It looks again within its minute.
     world.cloud().put_access_key(AccessKey::default());
-    let operator = world.operator();
+    let minute = Duration::from_secs(6);
+    let operator = world.operator_with(Setup { minute, ..world.settings().into() });
     let status = world.until_ready("a").await;
     assert_eq!(status.instance.unwrap().io_optimized, Some(true));
     assert_eq!(world.console(&instance).as_ref(), Some(&world.values("a").await["password"]));
@@ -252,12 +255,12 @@ async fn a_value_on_its_way_is_neither_replaced_by_a_request_nor_by_a_restart_of
     world.until_reconciling("a", Reason::IncorrectInstanceStatus).await;
     let next = world.values("a").await["password.next"].clone();
     rotate_now(&world, "a").await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.values("a").await["password.next"], next);
     operator.stop().await;
     let written = version(&world, "a").await;
     let operator = world.operator_before(world.settings()).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(version(&world, "a").await, written, "it waits without writing");
     world.cloud().set_status(&instance, Status::Running);
     let_the_backoff_pass(&world, "a").await;

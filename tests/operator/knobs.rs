@@ -13,7 +13,6 @@ use vncpassword_test_support::{
         attempts, events, instance_of, is_after, object_at, pending, rewrite_status, said, seconds_between,
         sent, told_once,
     },
-    world::quiet,
 };
 
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;
@@ -22,10 +21,11 @@ fn ago(time: SignedDuration) -> Time {
     Time(Timestamp::from_second((Timestamp::now() - time).as_second()).unwrap())
 }
 
-/// Lets the value have been accepted so long ago.
-async fn applied_ago(world: &World, name: &str, time: SignedDuration) {
+/// Lets the value have been accepted so long ago; returns when that was.
+async fn applied_ago(world: &World, name: &str, time: SignedDuration) -> Time {
     let then = ago(time);
     rewrite_status(world, name, |status| status.applied.as_mut().unwrap().time = then.clone()).await;
+    then
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +45,7 @@ async fn a_suspended_object_keeps_its_status_and_sends_the_newest_value_when_it_
     assert_eq!((&suspended.applied, &suspended.request_id), (&before.applied, &before.request_id));
     world.secret("a", "Bbbbb2").await;
     world.secret("a", "Ccccc3").await;
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 1, "no call while it is suspended");
     assert_eq!(world.status("a").await, suspended, "nothing is written either");
 
@@ -70,7 +70,7 @@ async fn an_object_that_is_born_suspended_makes_no_call_of_any_kind() {
         |status: &VncPasswordStatus| status.reason(ConditionType::Suspended) == Some(Reason::Suspended);
     let status = world.until("a", "suspended", suspended).await;
     assert_eq!(said(&status), (ConditionStatus::Unknown, None, None));
-    quiet(1).await;
+    operator.settled(&world).await;
     assert!(world.cloud().journal().is_empty());
     world.change("a", json!({"spec": {"suspend": false}})).await;
     world.until_ready("a").await;
@@ -87,7 +87,7 @@ async fn the_same_value_is_sent_again_when_the_enforce_interval_is_over() {
     let first = world.until_ready("a").await;
     // Nothing asks for it yet, however old the value is.
     applied_ago(&world, "a", SignedDuration::from_hours(100)).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 1);
     world.change("a", json!({"spec": {"enforceInterval": "10m"}})).await;
     let recent = |status: &VncPasswordStatus| {
@@ -102,15 +102,12 @@ async fn the_same_value_is_sent_again_when_the_enforce_interval_is_over() {
     assert_eq!((status.rotations, status.last_rotation_time), rotation, "this is no rotation");
 
     // Three seconds are left: it comes then, and not before.
-    applied_ago(&world, "a", SignedDuration::from_secs(10 * 60 - 3)).await;
-    let begun = Timestamp::now();
-    quiet(1).await;
-    assert_eq!(world.calls(&instance).len(), 2);
+    let applied = applied_ago(&world, "a", SignedDuration::from_secs(10 * 60 - 3)).await;
     world.until("a", "enforced again", recent).await;
     let calls = world.calls(&instance);
     assert_eq!(sent(&calls), ["Abc123"; 3]);
-    assert!(calls[2].at.duration_since(begun) > SignedDuration::from_secs(1));
-    quiet(2).await;
+    assert!(calls[2].at >= applied.0 + SignedDuration::from_mins(10), "{:?} is before its time", calls[2].at);
+    operator.told(&world).await;
     assert_eq!(world.calls(&instance).len(), 3, "and only once");
     assert_eq!(events(&world, "a", Reason::Applied.as_str()).await.len(), 1, "a value that stays is no news");
     operator.stop().await;
@@ -124,6 +121,7 @@ async fn ready_stays_true_while_enforcing_fails() {
     ];
     let world = World::new().await;
     let operator = world.operator_before(world.settings()).await;
+    let mut attempts_due = Vec::new();
     for (name, fault, reason, flag, seconds) in table {
         world.secret(name, "Abc123").await;
         let instance = world.object(name).await;
@@ -134,15 +132,20 @@ async fn ready_stays_true_while_enforcing_fails() {
         let status = world.until(name, "failing", |status| status.reason(flag) == Some(reason)).await;
         assert_eq!(status.ready(), ConditionStatus::True, "{name}: what was in effect still is");
         assert_eq!(status.reason(ConditionType::Ready), Some(Reason::Applied), "{name}");
-        assert_eq!((attempts(&status), status.request_id), (Some(1), before.request_id), "{name}");
+        assert_eq!((attempts(&status), &status.request_id), (Some(1), &before.request_id), "{name}");
         assert!(status.applied.is_some(), "{name}");
-        assert!(is_after(&world.status(name).await, seconds), "{name}");
-        quiet(1).await;
-        assert_eq!(world.calls(&instance).len(), 2, "{name}: a call before its time");
+        assert!(is_after(&status, seconds), "{name}");
+        operator.settled(&world).await;
+        let next = status.retry.unwrap().next_attempt_time.unwrap().0;
+        let early = world.calls(&instance).iter().filter(|call| call.at < next).count();
+        assert_eq!(early, 2, "{name}: a call before its time");
+        attempts_due.push(next);
     }
     let status = world.until_ready("lost").await;
     assert_eq!((status.rotations, pending(&status)), (Some(1), None));
-    assert_eq!(sent(&world.calls(&instance_of(&world, "lost"))), ["Abc123"; 3]);
+    let calls = world.calls(&instance_of(&world, "lost"));
+    assert_eq!(sent(&calls), ["Abc123"; 3]);
+    assert!(calls[2].at >= attempts_due[0], "a call before its time");
     operator.stop().await;
 }
 
@@ -187,7 +190,7 @@ async fn enforcing_never_asks_for_a_restart() {
     // Not while it waits for a restart either: the value is on its way already.
     applied_ago(&world, "a", SignedDuration::from_hours(1)).await;
     world.change("a", json!({"spec": {"enforceInterval": "30m"}})).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 1);
     world.cloud().restart(&instance);
     let enforced = |status: &VncPasswordStatus| {

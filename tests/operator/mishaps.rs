@@ -16,7 +16,7 @@ use vncpassword_test_support::{
     rotation::{
         age, edit, generated_at, open, record, rotate_now, strong, until_rotated, until_values, version,
     },
-    world::{PATIENCE, quiet},
+    world::PATIENCE,
 };
 
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;
@@ -57,7 +57,7 @@ async fn a_secret_that_vanished_while_nobody_looked_is_made_again_after_settle()
     let operator = world.operator_before(settings(&world)).await;
     let instance = world.generated("a", json!({})).await;
     world.until_ready("a").await;
-    quiet(1).await;
+    operator.settled(&world).await;
     operator.stop().await;
     delete_secret(&world, "a").await;
     let begun = Timestamp::now();
@@ -112,7 +112,7 @@ async fn a_drawn_password_called_malformed_is_drawn_again_at_most_twice() {
             let status = world.until_stalled(name, Reason::InvalidPassword).await;
             assert_eq!(said(&status), (ConditionStatus::False, None, Some(Reason::InvalidPassword)));
         }
-        quiet(1).await;
+        operator.settled(&world).await;
         let calls = world.calls(&instance);
         let mut passwords = sent(&calls);
         assert_eq!(passwords.len(), 3, "{name}");
@@ -138,7 +138,7 @@ async fn a_copied_value_called_malformed_is_taken_back() {
     let values = world.values("a").await;
     assert_eq!((values["password"].as_str(), values.get("password.next")), ("Abc123", None));
     world.change("a", json!({"metadata": {"labels": {"touched": "yes"}}})).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 1, "it is not sent again");
     edit(&world, "a", json!({"stringData": {"password": "Xyz789"}})).await;
     until_rotated(&world, "a", 1).await;
@@ -156,7 +156,7 @@ async fn a_record_that_cannot_be_read_counts_as_none() {
     edit(&world, "a", json!({"stringData": {"password.rotation": "{\"state\": 7"}})).await;
     world.until_stalled("a", Reason::SecretNotWritable).await;
     let before = version(&world, "a").await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!((version(&world, "a").await, world.calls(&instance).len()), (before, 1));
     open(&world, "a").await;
     until_values(&world, "a", "adopted", |values| {
@@ -210,7 +210,7 @@ async fn what_waits_for_a_restart_beats_an_edit() {
     until_followed(&world, "a", 1, &instance).await;
     let next = world.values("a").await["password.next"].clone();
     edit(&world, "a", json!({"stringData": {"password": "Edit42"}})).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.status("a").await.ready(), ConditionStatus::False);
     operator.stop().await;
     world.cloud().restart(&instance);
@@ -235,7 +235,7 @@ async fn an_object_replaced_during_a_call_keeps_the_password() {
     let spec = json!({"instanceId": instance, "secretRef": {"name": "a"}, "rotation": {}});
     world.object_with("a", spec).await;
     until_rotated(&world, "a", 1).await;
-    quiet(2).await;
+    operator.settled(&world).await;
     let values = world.values("a").await;
     assert_eq!(call.vnc_password.as_ref(), Some(&values["password"]));
     assert!(sent(&world.calls(&instance)).iter().all(|password| *password == values["password"]));

@@ -12,7 +12,7 @@ use vncpassword_emulator::{Action, Fault, Instance, Status};
 use vncpassword_test_support::{
     World,
     observe::{events, object_at, said, sent, told_once},
-    world::{PATIENCE, quiet},
+    world::PATIENCE,
 };
 
 /// An instance that was last started in that month of 2025.
@@ -63,7 +63,7 @@ async fn an_accepted_password_is_in_effect_when_a_restart_was_seen() {
     assert_eq!(accepted.rotation, applied.secret_resource_version);
     assert_eq!(world.console(&instance), None);
     told_once(&world, "a", "Normal", Reason::RebootRequired).await;
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!(world.status("a").await.ready(), ConditionStatus::False);
 
     let begun = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
@@ -174,7 +174,7 @@ async fn a_restart_of_the_operator_follows_on_and_sends_nothing() {
     world.cloud().restart(&during);
     let operator = world.operator_before(world.settings()).await;
     in_effect(&world.until_ready("during").await);
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!(world.status("after").await, before[1], "nothing has changed");
     world.cloud().restart(&after);
     in_effect(&world.until_ready("after").await);

@@ -11,9 +11,10 @@ use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus
 use vncpassword_emulator::{Action, Instance};
 use vncpassword_test_support::{
     World,
+    barrier::{self, SENTINEL},
     observe::{rewrite_status, said, sent, told_once},
     rotation::{age, generated_at, now, record, rotate_now, until_rotated, version},
-    world::{PATIENCE, quiet},
+    world::{PATIENCE, next_second},
 };
 
 /// Asserts that the next turn is the interval after the last rotation, and up to a tenth later.
@@ -47,7 +48,7 @@ async fn turns_that_were_missed_are_made_up_by_one_rotation() {
     let status = until_rotated(&world, "a", 2).await;
     assert!(status.last_rotation_time.as_ref().is_some_and(|last| last.0 >= begun));
     next_is_after(&status, interval);
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 2);
     assert_eq!(world.status("a").await, status);
     operator.stop().await;
@@ -66,7 +67,7 @@ async fn a_turn_and_a_request_due_together_are_one_rotation() {
     let status = until_rotated(&world, "a", 2).await;
     assert_eq!(status.last_handled_rotate_at.map(|at| at.0), Some(asked));
     age(&world, "a", SignedDuration::from_mins(2)).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 2);
     operator.stop().await;
 }
@@ -105,7 +106,7 @@ async fn a_cron_expression_is_read_on_the_clock_of_its_zone() {
     age(&world, "a", SignedDuration::from_hours(72)).await;
     let operator = world.operator_before(world.settings()).await;
     until_rotated(&world, "a", 2).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 2);
     operator.stop().await;
 }
@@ -121,7 +122,7 @@ async fn outside_the_window_only_what_is_asked_for_is_rotated() {
     let opens = status.next_rotation_time.unwrap().0.duration_since(now()).as_secs();
     assert!((3 * 3600 + 3500..=4 * 3600).contains(&opens), "it opens in {opens} s");
     age(&world, "a", SignedDuration::from_hours(2)).await;
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 1, "overdue, but outside the window");
 
     rotate_now(&world, "a").await;
@@ -183,7 +184,7 @@ async fn a_last_rotation_in_the_future_counts_as_now() {
         status.next_rotation_time.as_ref().is_some_and(|next| next.0 <= latest)
     };
     world.until("a", "sane", sane).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(sent(&world.calls(&instance)), [&world.values("a").await["password"]]);
     operator.stop().await;
 }
@@ -196,7 +197,8 @@ async fn enforcing_keeps_the_rotation_that_it_repeats() {
     let instance = generated_at(&world, "a", Instance::default(), spec).await;
     let before = world.until_ready("a").await;
     let (values, former) = (world.values("a").await, record(&world, "a").await);
-    quiet(1).await;
+    // Times are whole seconds: it is enforced in a later one.
+    next_second().await;
     rewrite_status(&world, "a", |status| {
         let applied = status.applied.as_mut().unwrap();
         applied.time.0 -= SignedDuration::from_hours(1);
@@ -217,7 +219,7 @@ async fn enforcing_keeps_the_rotation_that_it_repeats() {
     for field in ["id", "drawnAt", "rotateAt", "digest", "state"] {
         assert_eq!(told[field], former[field], "{field}");
     }
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 2);
     operator.stop().await;
 }
@@ -238,7 +240,9 @@ async fn a_restart_of_the_operator_rotates_nothing_that_is_not_due() {
     let begun = tokio::time::Instant::now();
     let list = async || world.objects().list(&ListParams::default()).await.unwrap();
     let versions = async || -> Vec<_> {
-        list().await.into_iter().map(|object| object.metadata.resource_version).collect()
+        let objects = list().await.into_iter().map(|object| object.metadata);
+        let objects = objects.filter(|object| object.name.as_deref() != Some(SENTINEL));
+        objects.map(|object| object.resource_version).collect()
     };
     loop {
         let objects = list().await;
@@ -246,7 +250,7 @@ async fn a_restart_of_the_operator_rotates_nothing_that_is_not_due() {
         if ready.filter(|status| status.ready() == ConditionStatus::True).count() == MANY {
             break;
         }
-        assert!(begun.elapsed() < PATIENCE, "not all are Ready in time");
+        assert!(begun.elapsed() < 3 * PATIENCE, "not all are Ready in time");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(world.calls_of(Action::ModifyInstanceVncPasswd).len(), MANY, "one call each");
@@ -254,9 +258,11 @@ async fn a_restart_of_the_operator_rotates_nothing_that_is_not_due() {
     operator.stop().await;
 
     let before = versions().await;
-    let operator = world.operator();
-    quiet(3).await;
-    assert_eq!(operator.requests().all(), [], "in sync: no request at all");
+    let operator = world.operator_before(world.settings()).await;
+    operator.told(&world).await;
+    let mut requests = operator.requests().all();
+    barrier::take_out(&mut requests, 1);
+    assert_eq!(requests, [], "in sync: no request at all");
     assert_eq!(versions().await, before);
     assert_eq!(world.calls_of(Action::ModifyInstanceVncPasswd).len(), MANY);
 

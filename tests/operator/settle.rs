@@ -9,8 +9,8 @@ use vncpassword::{
     api::{ConditionStatus, ConditionType, Reason},
     settings::Settings,
 };
-use vncpassword_emulator::{Action, Fault, Reply};
-use vncpassword_test_support::World;
+use vncpassword_emulator::{Action, Fault, FaultId, Reply};
+use vncpassword_test_support::{World, world::until};
 
 const SETTLE: Duration = Duration::from_secs(4);
 
@@ -22,6 +22,14 @@ fn settings(world: &World) -> Settings {
 
 fn modify(fault: Fault) -> Fault {
     fault.on(Action::ModifyInstanceVncPasswd)
+}
+
+/// Waits until each call that this fault has made late has taken effect.
+pub(super) async fn until_arrived(world: &World, instance: &str, late: FaultId) {
+    until("late calls have arrived", async || {
+        world.calls(instance).iter().all(|call| call.fault != Some(late) || call.applied())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,13 +85,10 @@ async fn many_quick_changes_end_with_the_last() {
     let world = World::new().await;
     let operator = world.operator_before(settings(&world)).await;
     let instance = world.object("a").await;
-    for (fault, probability) in [
-        (Fault::reset_before(), 0.3),
-        (Fault::reset_after(), 0.3),
-        (Fault::late(Duration::from_millis(1500), Reply::Reset), 0.3),
-    ] {
-        world.cloud().inject(modify(fault).times(5).probability(probability));
-    }
+    let inject = |fault| world.cloud().inject(modify(fault).times(5).probability(0.3));
+    inject(Fault::reset_before());
+    inject(Fault::reset_after());
+    let late = inject(Fault::late(Duration::from_millis(1500), Reply::Reset));
     for number in 0..12 {
         world.secret("a", format!("Value{}", number % 3)).await;
         tokio::time::sleep(Duration::from_millis(250)).await;
@@ -91,7 +96,7 @@ async fn many_quick_changes_end_with_the_last() {
     world.cloud().clear_faults();
     world.secret("a", "Final1").await;
     world.until_ready("a").await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    until_arrived(&world, &instance, late).await;
     assert_eq!(world.console(&instance).as_deref(), Some("Final1"));
     operator.stop().await;
 }
@@ -112,7 +117,8 @@ async fn what_a_former_process_left_open_is_sent_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_successor_hears_of_a_lost_call_from_the_status() {
     let world = World::new().await;
-    world.cloud().inject(modify(Fault::late(Duration::from_secs(3), Reply::Reset)).times(1));
+    let late = modify(Fault::late(Duration::from_secs(3), Reply::Reset)).times(1);
+    let late = world.cloud().inject(late);
     let operator = world.operator_before(settings(&world)).await;
     world.secret("a", "Bbbbb2").await;
     let instance = world.object("a").await;
@@ -121,7 +127,7 @@ async fn a_successor_hears_of_a_lost_call_from_the_status() {
     world.secret("a", "Aaaaa1").await;
     let operator = world.operator_before(settings(&world)).await;
     world.until_ready("a").await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    until_arrived(&world, &instance, late).await;
     assert_eq!(world.console(&instance).as_deref(), Some("Aaaaa1"));
     operator.stop().await;
 }

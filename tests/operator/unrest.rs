@@ -13,8 +13,9 @@ use vncpassword_test_support::{
     World,
     observe::{rewrite_status, said},
     rotation::{edit, generated_at, now, until_values},
-    world::quiet,
 };
+
+use super::settle::until_arrived;
 
 fn settings(world: &World) -> Settings {
     let mut settings = world.settings();
@@ -59,7 +60,9 @@ async fn two_processes_at_once_end_with_one_password() {
     }
     let reboots = world.calls_of(Action::RebootInstance);
     assert_eq!(reboots.len(), 1, "only who wrote it down asks: {reboots:?}");
-    quiet(1).await;
+    for operator in &operators {
+        operator.settled(&world).await;
+    }
     for (name, instance) in names.iter().zip(&instances) {
         assert_eq!(world.console(instance).as_ref(), Some(&world.values(name).await["password"]), "{name}");
     }
@@ -77,14 +80,12 @@ async fn whatever_people_and_the_network_do_the_secret_opens_the_console_at_the_
     for name in ["a", "b"] {
         world.until_ready(name).await;
     }
-    for fault in [
-        Fault::reset_before(),
-        Fault::reset_after(),
-        Fault::late(Duration::from_millis(2000), Reply::Reset),
-        Fault::error(500, "InternalError"),
-    ] {
-        world.cloud().inject(fault.on(Action::ModifyInstanceVncPasswd).probability(0.25));
-    }
+    let inject =
+        |fault: Fault| world.cloud().inject(fault.on(Action::ModifyInstanceVncPasswd).probability(0.25));
+    inject(Fault::reset_before());
+    inject(Fault::reset_after());
+    let late = inject(Fault::late(Duration::from_millis(2000), Reply::Reset));
+    inject(Fault::error(500, "InternalError"));
     for step in 0..6 {
         for name in ["a", "b"] {
             match step % 3 {
@@ -120,8 +121,8 @@ async fn whatever_people_and_the_network_do_the_secret_opens_the_console_at_the_
         .await;
         until_calm(&world, name).await;
     }
-    quiet(2).await;
     for (name, instance) in ["a", "b"].into_iter().zip(&instances) {
+        until_arrived(&world, instance, late).await;
         until_calm(&world, name).await;
         assert_eq!(world.console(instance).as_ref(), Some(&world.values(name).await["password"]), "{name}");
     }

@@ -13,7 +13,7 @@ use vncpassword_test_support::{
         attempts, delay, events, instance_of, is_after, let_the_backoff_pass, object_at, said,
         seconds_between, sent, told_once,
     },
-    world::{PATIENCE, quiet},
+    world::{PATIENCE, until},
 };
 
 const LOOK: Action = Action::DescribeInstances;
@@ -53,11 +53,14 @@ async fn a_stopped_instance_is_looked_at_until_it_runs_and_then_gets_its_passwor
     assert_eq!(retry.code.as_deref(), Some("IncorrectInstanceStatus"));
     assert_eq!(retry.request_id.as_ref(), Some(&refused.request_id));
     assert_eq!(retry.unsettled_until, None);
+    operator.settled(&world).await;
+    let passes = operator.passes().await;
 
     let vain = look_after(&world, &refused).await;
     let cadence = seconds_between(&refused, &vain);
     assert!((14.0..17.0).contains(&cadence), "looked at after {cadence} s");
-    quiet(1).await;
+    until("the look is handled", async || operator.passes().await > passes).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 1, "no call while a look shows the refused status");
 
     world.cloud().set_status(&instance, Status::Running);
@@ -95,7 +98,7 @@ async fn a_refused_status_is_doubted_after_five_minutes() {
         let status = world.until("a", "refused again", |status| attempts(status) == Some(number)).await;
         assert_eq!(said(&status), (ConditionStatus::False, Some(Reason::IncorrectInstanceStatus), None));
         assert_eq!(delay(&status), Some(300));
-        quiet(1).await;
+        operator.settled(&world).await;
         assert_eq!(world.calls(&instance).len(), usize::try_from(number).unwrap(), "one call at the cap");
     }
     told_once(&world, "a", "Normal", Reason::IncorrectInstanceStatus).await;
@@ -223,15 +226,16 @@ async fn a_restart_of_the_operator_goes_on_waiting_without_a_call() {
     operator.stop().await;
     let operator = world.operator_before(world.settings()).await;
     let refused = world.calls(&instance).remove(0);
-    let look = look_after(&world, &refused).await;
-    quiet(1).await;
+    look_after(&world, &refused).await;
+    operator.polls_handled(&world, "other").await;
     assert_eq!(world.calls(&instance).len(), 1);
     world.cloud().set_status(&instance, Status::Running);
-    let next = look_after(&world, &look).await;
     world.until_console(&instance, "Abc123").await;
     let calls = world.calls(&instance);
     assert_eq!(calls.len(), 2);
-    let took = seconds_between(&next, &calls[1]);
+    let mut looks = world.calls_of(LOOK);
+    looks.retain(|look| look.instance_ids.contains(&instance) && look.seq < calls[1].seq);
+    let took = seconds_between(looks.last().unwrap(), &calls[1]);
     assert!(took < 3.0, "it was sent {took} s after the look that showed it ready");
     operator.stop().await;
 }
@@ -253,8 +257,16 @@ async fn nobody_looks_at_an_instance_that_nobody_waits_for() {
     world.until_ready("ready").await;
     let look = look_after(&world, &refused).await;
     assert_eq!(look.instance_ids, [instance_of(&world, "ready")]);
-    quiet(17).await;
-    assert_eq!(world.calls_of(LOOK).pop().unwrap().seq, look.seq, "somebody looked again");
+    // One that waits from now on is looked at after all others would be.
+    let later = object_at(&world, "later", stopped()).await;
+    world.until_reconciling("later", Reason::IncorrectInstanceStatus).await;
+    look_after(&world, &world.calls(&later)[0]).await;
+    let mut looks = world.calls_of(LOOK);
+    looks.retain(|again| again.seq > look.seq);
+    assert!(
+        looks.iter().all(|again| again.instance_ids == [later.as_str()]),
+        "somebody looked again: {looks:#?}"
+    );
     operator.stop().await;
 }
 

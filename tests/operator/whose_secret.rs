@@ -18,7 +18,7 @@ use vncpassword_test_support::{
     Operator, World,
     observe::{instance_of, let_the_backoff_pass, said, sent, told_once},
     rotation::{edit, generated_at, open, record, rotate_now, until_rotated, until_values, version},
-    world::quiet,
+    world::next_second,
 };
 
 /// The usual ones, with a `--settle` that tests can wait for.
@@ -42,7 +42,7 @@ async fn of_two_objects_that_generate_into_one_key_the_older_does() {
     let shared = json!({"secretRef": {"name": "shared"}});
     let older = generated_at(&world, "older", Instance::default(), shared.clone()).await;
     world.until_ready("older").await;
-    quiet(1).await;
+    next_second().await;
     let younger = generated_at(&world, "younger", Instance::default(), shared).await;
     let status = world.until_stalled("younger", Reason::Conflict).await;
     assert_eq!(said(&status), (ConditionStatus::False, None, Some(Reason::Conflict)));
@@ -50,7 +50,7 @@ async fn of_two_objects_that_generate_into_one_key_the_older_does() {
     assert!(message.contains("older") && message.contains("key password of Secret shared"), "{message}");
     let before = version(&world, "shared").await;
     rotate_now(&world, "younger").await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!((version(&world, "shared").await, world.calls(&younger)), (before.clone(), Vec::new()));
     let value = world.values("shared").await["password"].clone();
 
@@ -80,7 +80,7 @@ async fn two_objects_generate_into_two_keys_of_an_opened_secret() {
     world.until_stalled("two", Reason::SecretNotWritable).await;
     open(&world, "shared").await;
     world.until_ready("two").await;
-    quiet(1).await;
+    operator.settled(&world).await;
     let values = world.values("shared").await;
     let keys: Vec<_> = values.keys().map(String::as_str).collect();
     assert_eq!(keys, ["one", "one.rotation", "two", "two.rotation"]);
@@ -144,7 +144,7 @@ async fn taking_rotation_away_waits_for_the_restart_of_what_was_accepted() {
     let operator = world.operator_before(settings(&world)).await;
     let values = until_values(&world, "a", "promoted", |values| values.contains_key("password")).await;
     assert_eq!((&values["password"], values.get("password.next")), (&next, None));
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(sent(&world.calls(&instance)), [&next], "it is in effect: nothing is sent");
     let status = world.until_ready("a").await;
     assert_eq!((status.rotations, status.accepted), (Some(1), None));
@@ -165,7 +165,7 @@ async fn taking_rotation_away_in_sync_and_giving_it_back_costs_no_call() {
         assert_eq!(status.next_rotation_time.is_some(), generation == 3);
         assert_eq!((&status.applied, &status.request_id), (&before.applied, &before.request_id));
     }
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!((version(&world, "a").await, world.calls(&instance).len()), (written, 1));
     operator.stop().await;
 }
@@ -188,7 +188,7 @@ async fn a_value_that_was_in_effect_before_the_users_is_sent_again_when_rotation
     let operator = world.operator_before(settings(&world)).await;
     world.until("a", "looked at", |status| status.observed_generation == Some(3)).await;
     world.until_ready("a").await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.console(&instance).as_ref(), Some(&world.values("a").await["password"]));
     operator.stop().await;
 }
@@ -202,7 +202,7 @@ async fn deleting_leaves_what_is_on_its_way_and_an_object_made_anew_goes_on_with
     world.until_reconciling("a", Reason::IncorrectInstanceStatus).await;
     let next = world.values("a").await["password.next"].clone();
     world.delete("a").await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.values("a").await["password.next"], next);
     world.cloud().set_status(&instance, Status::Running);
     let spec = json!({"instanceId": instance, "secretRef": {"name": "a"}, "rotation": {}});
@@ -222,7 +222,7 @@ async fn generating_into_a_users_secret_needs_the_label() {
     world.until_ready("a").await;
     world.change("a", json!({"spec": {"rotation": {}}})).await;
     world.until_stalled("a", Reason::SecretNotWritable).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 1);
     let keys: Vec<_> = world.values("a").await.into_keys().collect();
     assert_eq!(keys, ["password"]);
@@ -253,7 +253,7 @@ async fn who_does_not_lead_writes_no_secret_and_makes_no_call() {
     let (secrets, calls) = (secret_writes(&operator), world.calls_of(Action::ModifyInstanceVncPasswd));
     world.generated("new", json!({})).await;
     edit(&world, "edited", json!({"stringData": {"password": "Edit42"}})).await;
-    quiet(3).await;
+    operator.settled(&world).await;
     assert_eq!(secret_writes(&operator), secrets);
     assert_eq!(world.calls_of(Action::ModifyInstanceVncPasswd), calls);
     assert_eq!(world.calls_of(Action::RebootInstance), []);
@@ -285,7 +285,7 @@ async fn who_loses_the_lease_after_the_draw_makes_no_call() {
     let (before, calls) = (version(&world, "a").await, world.calls(&instance).len());
     world.cloud().set_status(&instance, Status::Running);
     let_the_backoff_pass(&world, "a").await;
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!((version(&world, "a").await, world.calls(&instance).len()), (before, calls));
 
     // Another process leads now: it answers for the value first, then sends it.

@@ -25,9 +25,9 @@ use vncpassword::{
     settings::Settings,
     settings::{Ambient, ControllerSettings},
 };
-use vncpassword_emulator::AccessKey;
+use vncpassword_emulator::{AccessKey, Instance};
 
-use crate::{World, barrier};
+use crate::{World, barrier, observe::object_at};
 
 /// A running operator.
 pub struct Operator {
@@ -382,6 +382,30 @@ impl Operator {
             true
         })
         .await;
+    }
+
+    /// The same as [`Operator::settled`], and Events that were handed in before are there: they are sent in turn, two at a
+    /// time, and those about the barrier's own object are awaited.
+    pub async fn told(&self, world: &World) {
+        self.settled(world).await;
+        barrier::told(world).await;
+    }
+
+    /// Waits until it has handled the instance polls that were made before under its own identity in the usual region, and is
+    /// settled then. Such polls are made one at a time, so the one for a new object of that name is made after them.
+    pub async fn polls_handled(&self, world: &World, name: &str) {
+        object_at(world, name, Instance::default()).await;
+        world.until_ready(name).await;
+        self.settled(world).await;
+    }
+
+    /// How often it has passed over an object.
+    pub async fn passes(&self) -> f64 {
+        let passes = |result: &str| {
+            format!("vncpassword_operator_reconciles_total{{kind=\"VncPassword\",result=\"{result}\"}}")
+        };
+        let (ok, error) = (self.metric(&passes("ok")).await, self.metric(&passes("error")).await);
+        ok.unwrap_or_default() + error.unwrap_or_default()
     }
 
     /// What it asked of the API server.

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client,
@@ -265,6 +266,19 @@ impl World {
 /// Lets time pass in which something must not happen.
 pub async fn quiet(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+/// Waits until the clock shows a later second: objects carry their age in whole seconds, and what is created next is younger.
+pub async fn next_second() {
+    let now = Timestamp::now().as_second();
+    until_past(Timestamp::from_second(now + 1).unwrap()).await;
+}
+
+/// Waits until the clock shows that time, however long that takes.
+pub async fn until_past(time: Timestamp) {
+    while Timestamp::now() < time {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Waits until it holds.

@@ -1,7 +1,5 @@
 //! `rotate`: an operator and the emulator behind it.
 
-use std::time::Duration;
-
 use insta::assert_snapshot;
 use jiff::{SignedDuration, Timestamp};
 use kube::{
@@ -254,6 +252,5 @@ async fn a_fleet_that_is_suspended_waits() {
     assert!(ran.err.contains("is suspended, and waits until spec.suspend is removed"), "{ran:?}");
     let fleets: Api<ClusterVncPassword> = Api::all(world.client.clone());
     assert!(fleets.get(&fleet.name).await.unwrap().metadata.annotations.unwrap().contains_key(ROTATE_AT));
-    tokio::time::sleep(Duration::from_millis(100)).await;
     operator.stop().await;
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
 use kube::api::ListParams;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -10,7 +11,11 @@ use vncpassword_core::api::ConditionStatus;
 use vncpassword_emulator::Action;
 
 use super::{plugin::Plugin, states};
-use vncpassword_test_support::{World, control_plane::ControlPlane, world::PATIENCE};
+use vncpassword_test_support::{
+    World,
+    control_plane::ControlPlane,
+    world::{PATIENCE, until_past},
+};
 
 const OBJECTS: usize = 1000;
 
@@ -31,6 +36,13 @@ async fn ready(world: &World) -> usize {
         object.status.as_ref().is_some_and(|status| status.ready() == ConditionStatus::True)
     });
     ready.count()
+}
+
+/// When the last of them had its rotation.
+async fn last_rotation(world: &World) -> Timestamp {
+    let objects = world.objects().list(&ListParams::default()).await.unwrap();
+    let rotations = objects.iter().map(|object| object.status.as_ref()?.last_rotation_time.as_ref());
+    rotations.map(|last| last.unwrap().0).max().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +70,7 @@ async fn a_thousand_are_listed_in_pages_and_rotated_though_the_watch_is_lost() {
     assert!(pages.iter().any(|line| line.contains("continue=")), "{pages:#?}");
 
     // The last of them is more than a minute old by then.
-    sleep(Duration::from_secs(60)).await;
+    until_past(last_rotation(&world).await + SignedDuration::from_secs(61)).await;
     let calls = world.calls_of(Action::ModifyInstanceVncPasswd).len();
     let begun = Instant::now();
     let mut rotation = plugin.start("rotate --all --wait --yes --timeout 5m");
