@@ -1,9 +1,11 @@
 # The front door. Needs Rust, Go and a C compiler, and some of Debian's packages
-# (hack/setup.sh names what is missing, `make setup` installs it). Everything fetched or built once is kept in .cache/.
+# (hack/setup.sh installs what is missing where it may, and names the rest). Everything fetched or built once is kept in .cache/.
 
 CARGO ?= cargo
 KINDS := vncpasswords clustervncpasswords
 STEP := hack/step.sh
+# The test programs but for e2e, the quick ones first. tests/architecture.rs compares the list with the files.
+TESTS := architecture chart observability credentials emulator cli protocol operator crash
 IMAGES := $(or $(CARGO_TARGET_DIR),target)/image
 
 .DEFAULT_GOAL := help
@@ -24,15 +26,21 @@ demo-stop: ## Stop a demo that KEEP=1 left up
 	@hack/demo.sh stop
 
 .PHONY: test
-test: ## Everything that CI runs
+test: export STEP_TIMES := $(abspath $(or $(CARGO_TARGET_DIR),target)/test-times)
+test: ## Everything that CI runs; prints its parts and their times
+	@mkdir -p "$$(dirname "$$STEP_TIMES")" && rm -f "$$STEP_TIMES"
 	@$(STEP) 'tools' hack/setup.sh test
 	@$(STEP) 'control plane' hack/control-plane.sh build
 	@$(STEP) 'cluster' hack/cluster.sh build
 	@$(STEP) 'helm' hack/helm.sh version
 	@$(MAKE) --no-print-directory lint
-	@$(STEP) 'tests' $(CARGO) test --locked
+	@$(STEP) 'compile' $(CARGO) test --locked --no-run
+	@$(STEP) 'unit tests' $(CARGO) test --locked --lib --bins
+	@$(STEP) 'examples in docs' $(CARGO) test --locked --doc
+	@for test in $(TESTS); do $(STEP) "$$test" $(CARGO) test --locked --test $$test || exit 1; done
 	@$(STEP) 'demo' hack/demo.sh run --no-build
 	@$(MAKE) --no-print-directory e2e
+	@$(STEP) --summary
 
 .PHONY: e2e
 e2e: ## Install and operate the chart on a private cluster with a real kubelet, as root; ARGS names the tests
@@ -96,8 +104,8 @@ control-plane: ## Build etcd, kube-apiserver and kubectl into the cache, once
 	@hack/control-plane.sh build
 
 .PHONY: setup
-setup: ## Install the Debian packages that are missing (as root)
-	@hack/setup.sh install
+setup: ## Install what `make test` needs, or name it where it cannot be installed
+	@hack/setup.sh test
 
 .PHONY: clean
 clean: ## Remove what was built here; the cache of tools stays

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Is everything here that building, testing and the demo need? Names what is missing and how to get it.
+# Installs what building, testing and the demo need, or names what is missing.
 #
-#   setup.sh demo          check for what `make demo` needs
-#   setup.sh e2e           check for what `make e2e` needs (the demo's, and what a node needs)
-#   setup.sh test          check for what `make test` needs (all of that, and a little more)
-#   setup.sh install       install the missing Debian packages (as root)
+#   setup.sh demo          what `make demo` needs
+#   setup.sh e2e           what `make e2e` needs (the demo's, and what a node needs)
+#   setup.sh test          what `make test` needs (all of that, and a little more)
 #
-# With CI=true, and as root, the checks install as well.
+# Missing Debian packages are installed if this is root, or sudo asks for no password; the script prints them first. Anything else that is
+# missing, it names. INSTALL=no: only names.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -70,14 +70,18 @@ look_for_test() {
     OTHERS+=("rustfmt and clippy: rustup component add rustfmt clippy")
 }
 
+# as_root COMMAND...: runs it as root, if that needs no password.
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
+may_install() {
+  [ "${INSTALL:-}" != no ] && command -v apt-get >/dev/null && as_root true 2>/dev/null
+}
+
 install_packages() {
-  [ ${#PACKAGES[@]} -gt 0 ] || return 0
-  [ "$(id -u)" = 0 ] || die "only root can install: sudo apt-get install ${PACKAGES[*]}"
-  need apt-get "not a Debian: install the equivalent of ${PACKAGES[*]}"
-  say "Installing ${PACKAGES[*]} ..."
-  export DEBIAN_FRONTEND=noninteractive
-  apt-get update -q
-  apt-get install -q -y --no-install-recommends "${PACKAGES[@]}"
+  [ ${#PACKAGES[@]} -gt 0 ] && may_install || return 0
+  say "Missing Debian packages: ${PACKAGES[*]}. Installing them (INSTALL=no only names them) ..."
+  as_root apt-get update -q
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${PACKAGES[@]}"
   PACKAGES=()
 }
 
@@ -86,7 +90,7 @@ report() {
   [ ${#PACKAGES[@]} -gt 0 ] || [ ${#OTHERS[@]} -gt 0 ] || return 0
   warn "some things that this needs are not here:"
   if [ ${#PACKAGES[@]} -gt 0 ]; then
-    printf '  - Debian packages: %s\n      make setup, or: apt-get install %s\n' "${PACKAGES[*]}" "${PACKAGES[*]}" >&2
+    printf '  - Debian packages: as root, apt-get install %s\n' "${PACKAGES[*]}" >&2
   fi
   for other in ${OTHERS[@]+"${OTHERS[@]}"}; do printf '  - %s\n' "$other" >&2; done
   exit 1
@@ -95,10 +99,8 @@ report() {
 case ${1:-} in
 demo) look_for_demo ;;
 e2e) look_for_e2e ;;
-test | install) look_for_test ;;
-*) die "usage: setup.sh demo|e2e|test|install" ;;
+test) look_for_test ;;
+*) die "usage: setup.sh demo|e2e|test" ;;
 esac
-if [ "$1" = install ] || { [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ]; }; then
-  install_packages
-fi
+install_packages
 report

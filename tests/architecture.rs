@@ -56,6 +56,25 @@ fn only_the_programs_read_the_environment() {
 }
 
 #[test]
+fn make_test_runs_every_test_program() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let listed =
+        makefile.lines().find_map(|line| line.strip_prefix("TESTS := ")).expect("no TESTS in Makefile");
+    let listed: BTreeSet<String> =
+        listed.split(' ').map(ToOwned::to_owned).chain(["e2e".to_owned()]).collect();
+    let mut programs = BTreeSet::new();
+    for package in packages() {
+        let Ok(entries) = fs::read_dir(root().join(format!("{package}tests"))) else { continue };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.join("main.rs").is_file() || path.extension().is_some_and(|extension| extension == "rs") {
+                programs.insert(path.file_stem().unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(listed, programs);
+}
+
+#[test]
 fn every_file_opens_with_what_lives_there() {
     for root in ["src", "crates", "tests", "benches"] {
         for file in rust_files(root) {
