@@ -37,6 +37,10 @@ pub(crate) async fn run<K, F>(
     let mut passes = JoinSet::new();
     let progressed = || progress.as_ref().into_iter().for_each(Progress::made);
     loop {
+        // Everything that was woken is taken in first, so that duplicates are dropped early and the gauges count it.
+        while let Ok(key) = woken.try_recv() {
+            schedule.wake(key);
+        }
         // In each turn, not when a timer tells: where something always happens first, no timer is ever seen to fire.
         schedule.fall_due(now());
         while passes.len() < concurrency
@@ -62,13 +66,7 @@ pub(crate) async fn run<K, F>(
                 // A pass that panics takes the process down: nothing may go on in a state that nobody foresaw.
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
-            Some(key) = woken.next() => {
-                schedule.wake(key);
-                // Whatever else has come is taken in as well, so that doubles are dropped early.
-                while let Ok(key) = woken.try_recv() {
-                    schedule.wake(key);
-                }
-            }
+            Some(key) = woken.next() => schedule.wake(key),
             () = sleep(pause) => {}
         }
     }
