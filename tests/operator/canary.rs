@@ -28,7 +28,7 @@ use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use vncpassword::{
-    api::{ConditionStatus, Reason},
+    api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus},
     ecs::{
         self, Endpoint, Region,
         credentials::{Cache, Environment},
@@ -48,7 +48,7 @@ use self::{
 use vncpassword_test_support::{
     World,
     control_plane::shared_kubeconfig,
-    world::{PATIENCE, quiet, until},
+    world::{PATIENCE, until},
 };
 
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;
@@ -264,7 +264,12 @@ async fn whatever_the_cloud_answers(log_format: &str) {
     world.until_console("i-late", &second("late")).await;
     world.until_console("i-resetbefore", &second("reset-before")).await;
     wrong_keys(&world).await;
-    quiet(4).await;
+    for case in &cases {
+        let settling = Some(Reason::Settling);
+        let is_over = |status: &VncPasswordStatus| status.reason(ConditionType::Reconciling) != settling;
+        world.until(&case.name, "settled", is_over).await;
+    }
+    program.settled(&world).await;
 
     let words = cases.iter().flat_map(|case| [case.name.clone(), format!("{} two", case.name)]);
     let mut traces = secrets(words.chain(WRONG_KEYS.map(|(name, _)| name.to_owned())));
@@ -503,11 +508,14 @@ async fn where_the_api_server_answers_with_no_secret_what_it_holds_is_not_shown(
         assert!(Instant::now() < deadline, "only these lies were told: {:?}", liar.told());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    quiet(3).await;
-    let log = nothing_leaves(&world, program, &secrets(names().map(str::to_owned))).await;
-    for sign in ["pass failed", "is no Secret", "watch failed"] {
-        assert!(log.contains(sign), "the log has no {sign:?}");
-    }
+    let signs = ["pass failed", "is no Secret", "watch failed"];
+    until("the log tells of them", async || {
+        let log = program.log();
+        signs.iter().all(|sign| log.contains(sign))
+    })
+    .await;
+    program.settled(&world).await;
+    nothing_leaves(&world, program, &secrets(names().map(str::to_owned))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

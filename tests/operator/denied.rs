@@ -1,6 +1,6 @@
 //! Rights that are missing and come back: objects that lack the same right share their tries (N7 to N9).
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -8,9 +8,10 @@ use serde_json::json;
 use vncpassword::api::{ConditionStatus, ROTATE_AT, Reason};
 use vncpassword_emulator::{AccessKey, Action, Fault};
 use vncpassword_test_support::{
-    Setup, World,
+    Operator, Setup, World,
     fleet::Fleet,
-    world::{quiet, until},
+    observe::{instance_of, seconds_between},
+    world::{PATIENCE, until, until_within},
 };
 
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;
@@ -60,13 +61,15 @@ async fn sixty_denied_objects_share_six_tries_a_minute_and_all_pass_when_the_rig
     until_all(&world, "denied", ConditionStatus::False, Some(Reason::Denied)).await;
     let first = world.calls_of(MODIFY).len();
     assert!(first >= OBJECTS, "one call each: {first}");
-    // Ten minutes, so that each has its turn.
-    quiet(MINUTE.as_secs() * 10).await;
-    let tries = world.calls_of(MODIFY).split_off(first);
+    // Until each has had its turn: that takes ten minutes.
+    let tries = || world.calls_of(MODIFY).split_off(first);
+    until_within(PATIENCE * 5, "a try of each", async || tries().len() >= OBJECTS).await;
+    let tries = tries();
     // How they are spread is shown by the simulation of the groups: here calls can arrive late.
-    assert!((10..=66).contains(&tries.len()), "six a minute: {}", tries.len());
-    let instances: std::collections::BTreeSet<_> = tries.iter().map(|call| &call.instance_ids).collect();
-    assert_eq!(instances.len(), tries.len().min(OBJECTS), "the least recently tried one first");
+    let took = seconds_between(&tries[0], &tries[OBJECTS - 1]);
+    assert!(took > MINUTE.as_secs_f64() * 9.0, "six a minute: {OBJECTS} within {took} s");
+    let instances: BTreeSet<_> = tries[..OBJECTS].iter().map(|call| &call.instance_ids).collect();
+    assert_eq!(instances.len(), OBJECTS, "the least recently tried one first");
 
     allow(&world, MODIFY, true);
     let before = world.calls_of(MODIFY).len();
@@ -89,9 +92,11 @@ async fn generated_passwords_come_soon_after_the_right_to_see_instances() {
         world.until_stalled(&format!("g{number}"), Reason::InstanceUnknown).await;
     }
     let first = world.calls_of(Action::DescribeInstances).len();
-    quiet(MINUTE.as_secs() * 4).await;
-    let polls = world.calls_of(Action::DescribeInstances).len() - first;
-    assert!((1..=5).contains(&polls), "one a minute: {polls}");
+    let polls = || world.calls_of(Action::DescribeInstances).split_off(first);
+    until("three polls", async || polls().len() >= 3).await;
+    let took = seconds_between(&polls()[0], &polls()[2]);
+    // Two minutes apart, less what the first came late.
+    assert!(took > MINUTE.as_secs_f64() * 1.5, "one a minute: three within {took} s");
     allow(&world, Action::DescribeInstances, true);
     for number in 0..5 {
         world.until_ready(&format!("g{number}")).await;
@@ -100,9 +105,9 @@ async fn generated_passwords_come_soon_after_the_right_to_see_instances() {
 }
 
 /// Waits until there is one more call for the instance than so many.
-async fn until_called(world: &World, instance: &str, calls: usize, why: &str) {
+async fn until_called(operator: &Operator, world: &World, instance: &str, calls: usize, why: &str) {
     until(why, async || world.calls(instance).len() > calls).await;
-    quiet(1).await;
+    operator.settled(world).await;
     assert_eq!(world.calls(instance).len(), calls + 1, "{why}: one call");
 }
 
@@ -121,14 +126,14 @@ async fn a_denied_object_is_tried_at_once_when_somebody_asks() {
     }
     let instance = &instances[0];
     world.change("a", json!({"metadata": {"annotations": {ROTATE_AT: Timestamp::now().to_string()}}})).await;
-    until_called(&world, instance, 1, "rotate-at").await;
+    until_called(&operator, &world, instance, 1, "rotate-at").await;
     world.change("a", json!({"spec": {"enforceInterval": "1h"}})).await;
-    until_called(&world, instance, 2, "a changed spec").await;
+    until_called(&operator, &world, instance, 2, "a changed spec").await;
     world.secret("a", "Xyz789").await;
-    until_called(&world, instance, 3, "a changed Secret").await;
+    until_called(&operator, &world, instance, 3, "a changed Secret").await;
     // A label is no reason.
     world.change("a", json!({"metadata": {"labels": {"a": "b"}}})).await;
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(instance).len(), 4);
     assert_eq!(world.calls(&instances[1]).len(), 1, "nobody asked for this one");
 
@@ -180,10 +185,15 @@ async fn an_instance_that_is_locked_shares_its_tries_with_nobody() {
     world.cloud().put_instance(vncpassword_emulator::Instance::new(instance));
     world.object_with("locked", json!({"instanceId": instance, "secretRef": {"name": "locked"}})).await;
     world.until_stalled("locked", Reason::Denied).await;
-    quiet(5).await;
+    // Another one that is denied is tried each minute.
+    world.secret("denied", "Abc123").await;
+    let denied = instance_of(&world, "denied");
+    world.cloud().inject(Fault::error(403, "Forbidden.RAM").on(MODIFY).instance(&denied));
+    world.object("denied").await;
+    until("some tries", async || world.calls(&denied).len() >= 5).await;
     assert_eq!(world.calls(instance).len(), 1, "again in ten minutes");
     let asked = Timestamp::now().to_string();
     world.change("locked", json!({"metadata": {"annotations": {ROTATE_AT: asked}}})).await;
-    until_called(&world, instance, 1, "rotate-at").await;
+    until_called(&operator, &world, instance, 1, "rotate-at").await;
     operator.stop().await;
 }

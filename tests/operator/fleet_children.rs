@@ -9,15 +9,17 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
 use vncpassword::api::{
     Activation, ClusterVncPasswordStatus, ConditionType, INSTANCE_ID, ROTATE_AT, Reason, VncPassword,
 };
 use vncpassword_emulator::AccessKey;
 use vncpassword_test_support::{
     World,
-    fleet::{Fleet, instances},
+    fleet::{Fleet, instance, instances, node, nodes, provider_id},
+    operator::Access,
     rotation::{now, until_rotated},
-    world::quiet,
+    world::until,
 };
 
 /// A fleet of so many instances at rest.
@@ -68,7 +70,7 @@ async fn a_child_that_is_edited_by_hand_is_brought_back() {
     // What the fleet has no word on is people's own.
     let own = json!({"metadata": {"labels": {"own": "a"}, "annotations": {"example.com/own": "b"}}});
     world.change(&name, own).await;
-    quiet(2).await;
+    fleet.settled(&operator).await;
     let child = fleet.child_of(&instances[0]).await.unwrap();
     assert_eq!((&child.labels()["own"][..], &child.annotations()["example.com/own"][..]), ("a", "b"));
     operator.stop().await;
@@ -130,7 +132,7 @@ async fn one_child_can_be_rotated_by_itself() {
     let (name, at) = (fleet.child(&instances[0]), now());
     world.change(&name, json!({"metadata": {"annotations": {ROTATE_AT: at.to_string()}}})).await;
     until_rotated(&world, &name, 2).await;
-    quiet(1).await;
+    fleet.settled(&operator).await;
     let child = fleet.child_of(&instances[0]).await.unwrap();
     assert_eq!(child.annotations()[ROTATE_AT], at.to_string(), "it stays");
     let calls: Vec<usize> = instances.iter().map(|instance| world.calls(instance).len()).collect();
@@ -179,7 +181,7 @@ async fn an_object_that_has_the_name_of_a_child_is_left_alone() {
     let operator = world.operator_before(world.settings()).await;
     let instances = instances(&world, 2);
     let theirs = vncpassword::fleet::child_name(&world.namespace, &instances[0]);
-    let elsewhere = vncpassword_test_support::fleet::instance(&world, "elsewhere");
+    let elsewhere = instance(&world, "elsewhere");
     let spec = json!({"instanceId": elsewhere, "secretRef": {"name": "theirs"}, "rotation": {}});
     world.object_with(&theirs, spec).await;
     world.until_ready(&theirs).await;
@@ -188,7 +190,7 @@ async fn an_object_that_has_the_name_of_a_child_is_left_alone() {
     let status = fleet.until_stalled(Reason::Conflict).await;
     assert_eq!((status.failed, failures(&status)), (1, vec![(instances[0].as_str(), Reason::Conflict)]));
     fleet.until_known(&instances[1..]).await;
-    quiet(1).await;
+    fleet.settled(&operator).await;
     assert_eq!(json!(world.objects().get(&theirs).await.unwrap()), before);
     assert!(world.calls(&instances[0]).is_empty());
     // Nor is it pruned.
@@ -213,7 +215,7 @@ async fn another_fleets_child_is_no_child() {
     let second = Fleet::create(&world, name, json!({"instanceIds": instances})).await;
     let status = second.until("aware of it", |status| status.owned_elsewhere == 1).await;
     assert_eq!((status.discovered, status.failed), (1, 0));
-    quiet(1).await;
+    second.settled(&operator).await;
     assert_eq!(second.children().await.len(), 0);
     assert_eq!(first.children().await.len(), 1);
     assert_eq!(world.calls(&instances[0]).len(), 1);
@@ -233,7 +235,7 @@ async fn an_instance_with_a_vncpassword_of_its_own_is_left_to_it_until_that_goes
     let fleet = Fleet::of(&world, &instances, json!({})).await;
     let status = fleet.until("through", |status| status.ready == 1 && status.owned_elsewhere == 1).await;
     assert_eq!((status.discovered, status.failed), (2, 0));
-    quiet(1).await;
+    fleet.settled(&operator).await;
     assert!(fleet.child_of(&instances[0]).await.is_none());
     assert_eq!(world.calls(&instances[0]).len(), 1);
     assert!(vncpassword_test_support::fleet::calm(&fleet.status().await), "nothing is amiss");
@@ -255,7 +257,7 @@ async fn a_child_that_is_deleted_is_made_again_and_goes_on_with_its_secret() {
     world.delete(&before.name_any()).await;
     fleet.until_child_is(&instances[0], "another", |child| child.uid() != before.uid()).await;
     fleet.until_done(2).await;
-    quiet(1).await;
+    fleet.settled(&operator).await;
     assert_eq!(fleet.until_known(&instances).await, passwords);
     let calls: Vec<usize> = instances.iter().map(|instance| world.calls(instance).len()).collect();
     assert_eq!(calls, [2, 1], "the record alone does not prove that the value is in effect");
@@ -288,9 +290,15 @@ async fn children_that_the_api_server_refuses_are_told() {
     let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {count: "1"}}});
     let quota: ResourceQuota = serde_json::from_value(quota).unwrap();
     quotas.create(&PostParams::default(), &quota).await.unwrap();
-    let counted = |hard: &str| json!({"spec": {"hard": {count: hard}}, "status": {"hard": {count: hard}, "used": {count: "0"}}});
-    quotas.patch_status("few", &PatchParams::default(), &Patch::Merge(counted("1"))).await.unwrap();
-    quiet(1).await;
+    // It is used up until the API server applies it, and free from then on.
+    for (used, refused) in [("1", true), ("0", false)] {
+        let counted = json!({"status": {"hard": {count: "1"}, "used": {count: used}}});
+        quotas.patch_status("few", &PatchParams::default(), &Patch::Merge(counted)).await.unwrap();
+        until(&format!("the quota is applied, {used} used"), async || {
+            world.refuses_objects().await == refused
+        })
+        .await;
+    }
     let operator = world.operator_before(world.settings()).await;
     let instances = instances(&world, 3);
     let fleet = Fleet::of(&world, &instances, json!({})).await;
@@ -333,17 +341,46 @@ async fn a_fleet_that_is_deleted_and_made_again_goes_on_with_the_passwords() {
     let (fleet, instances) = settled(&world, 3, json!({})).await;
     let passwords = fleet.until_known(&instances).await;
     fleet.delete().await;
-    quiet(1).await;
+    fleet.settled(&operator).await;
     // Nobody collects garbage here: in a cluster the children go with their owner.
     for child in fleet.children().await {
         world.delete(&child.name_any()).await;
     }
-    quiet(1).await;
+    fleet.settled(&operator).await;
     assert_eq!(fleet.children().await.len(), 0, "nobody makes them again");
     let fleet = Fleet::of(&world, &instances, json!({})).await;
     fleet.until_done(3).await;
     assert_eq!(fleet.until_known(&instances).await, passwords);
     let calls: Vec<usize> = instances.iter().map(|instance| world.calls(instance).len()).collect();
     assert_eq!(calls, [2; 3], "the same value once more: the record alone proves nothing");
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_barrier_for_fleets_opens_when_a_fleet_has_made_its_children_and_these_are_served() {
+    let world = World::new().await;
+    let operator = world.operator_before(world.settings()).await;
+    let mut write = operator.requests().hold_request(Access::Write, "/vncpasswords");
+    let instances = nodes(&world, 2).await;
+    let fleet = Fleet::of_nodes(&world, json!({})).await;
+    write.arrived().await;
+    let barrier = timeout(Duration::from_secs(1), fleet.settled(&operator)).await;
+    assert!(barrier.is_err(), "a child is still being written");
+    write.release();
+    fleet.settled(&operator).await;
+    assert_eq!(fleet.children().await.len(), 2);
+    for instance in &instances {
+        assert_eq!(world.calls(instance).len(), 1, "{instance}");
+    }
+    node(&world, "late", Some(&provider_id(0, &instance(&world, "late")))).await;
+    fleet.settled(&operator).await;
+    assert_eq!(fleet.status().await.ready, 3);
+
+    let begun = Instant::now();
+    fleet.settled(&operator).await;
+    #[allow(clippy::print_stderr, reason = "figures for people")]
+    {
+        eprintln!("the barrier takes {:?}", begun.elapsed());
+    }
     operator.stop().await;
 }

@@ -8,7 +8,6 @@ use vncpassword_test_support::{
     World,
     fleet::{Fleet, change_node, delete_node, instance, node, node_name, nodes, provider_id},
     rotation::{strong, version},
-    world::quiet,
 };
 
 /// The Nodes that are shown as skipped, and why.
@@ -144,7 +143,7 @@ async fn with_prune_orphan_the_child_stays_and_belongs_to_nobody() {
     let orphan = fleet.until_child_is(gone, "an orphan", |child| child.owner_references().is_empty()).await;
     assert_eq!((orphan.uid(), &orphan.spec), (before.uid(), &before.spec), "the same object as before");
     fleet.until_done(2).await;
-    quiet(1).await;
+    fleet.settled(&operator).await;
     assert!(fleet.child_of(gone).await.is_some());
     // It still works for whoever asks it.
     world.until_ready(&orphan.name_any()).await;
@@ -233,7 +232,7 @@ async fn two_nodes_of_one_instance_are_both_skipped_and_named() {
     let names = ["a", "b"].map(|name| node_name(&world, name));
     let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), SkipReason::DuplicateProviderId)).collect();
     assert_eq!((status.skipped, skipped(&status)), (2, wanted.clone()));
-    quiet(1).await;
+    fleet.settled(&operator).await;
     assert!(fleet.child_of(&disputed).await.is_none() && world.calls(&disputed).is_empty());
 
     // One goes: the other is believed. A second one comes again: what is there stays.
@@ -242,7 +241,7 @@ async fn two_nodes_of_one_instance_are_both_skipped_and_named() {
     node(&world, "b", Some(&provider_id(1, &disputed))).await;
     let status = fleet.until("doubted", |status| status.skipped == 2).await;
     assert_eq!(skipped(&status), wanted);
-    quiet(1).await;
+    fleet.settled(&operator).await;
     assert!(fleet.child_of(&disputed).await.is_some());
     assert_eq!(world.calls(&disputed).len(), 1);
     fleet.until_known(&[instances[0].clone(), disputed]).await;

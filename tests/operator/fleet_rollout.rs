@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep};
 use vncpassword::api::{ClusterVncPasswordStatus, ConditionType, ROTATE_AT, Reason, Rollout, Trigger};
 use vncpassword_emulator::{AccessKey, Action, Fault, Status};
 use vncpassword_test_support::{
-    Setup, World,
+    Operator, Setup, World,
     fleet::{Fleet, calm, instances},
     rotation::now,
-    world::{PATIENCE, quiet},
+    world::PATIENCE,
 };
 
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;
@@ -76,10 +76,10 @@ async fn a_rotate_at_on_the_fleet_rotates_each_instance_once() {
 
     // Handled once: not by this process again, nor by another.
     let versions = fleet.versions().await;
-    quiet(2).await;
+    fleet.settled(&operator).await;
     operator.stop().await;
     let operator = world.operator_before(world.settings()).await;
-    quiet(2).await;
+    fleet.settled(&operator).await;
     assert_eq!(fleet.versions().await, versions);
     assert_eq!(calls(&world, &instances), [2; 12]);
     operator.stop().await;
@@ -96,7 +96,7 @@ async fn a_rotate_at_of_the_past_rotates_nothing() {
     let fleet = Fleet::create(&world, metadata, json!({"instanceIds": instances})).await;
     fleet.until_done(2).await;
     fleet.age(SignedDuration::from_mins(5)).await;
-    quiet(2).await;
+    fleet.settled(&operator).await;
     assert_eq!(calls(&world, &instances), [1, 1]);
     let before = fleet.status().await;
     let asked = fleet.rotate_now().await;
@@ -104,7 +104,7 @@ async fn a_rotate_at_of_the_past_rotates_nothing() {
     fleet.age(SignedDuration::from_mins(5)).await;
     for earlier in [asked, asked - SignedDuration::from_secs(1)] {
         fleet.rotate_at(earlier).await;
-        quiet(1).await;
+        fleet.settled(&operator).await;
     }
     assert_eq!(calls(&world, &instances), [2, 2]);
     assert_eq!(rollout(&fleet.status().await).id, rollout(&before).id);
@@ -150,7 +150,7 @@ async fn a_suspended_fleet_starts_nothing() {
     let fleet = Fleet::of(&world, &instances, json!({"suspend": true})).await;
     let suspended = |status: &ClusterVncPasswordStatus| status.condition(ConditionType::Suspended).is_some();
     fleet.until("suspended", suspended).await;
-    quiet(2).await;
+    fleet.settled(&operator).await;
     assert_eq!(fleet.children().await.len(), 0);
     fleet.change(json!({"spec": {"suspend": null}})).await;
     fleet.until_done(3).await;
@@ -163,7 +163,7 @@ async fn a_suspended_fleet_starts_nothing() {
     // Nor is a child changed, made or pruned.
     let template = json!({"metadata": {"labels": {"team": "db"}}});
     fleet.change(json!({"spec": {"template": template, "exclude": [instances[0]]}})).await;
-    quiet(2).await;
+    fleet.settled(&operator).await;
     let children = fleet.children().await;
     assert!(
         children.len() == 3
@@ -189,7 +189,7 @@ async fn turns_of_an_interval_rotate_all_and_missed_ones_are_one() {
     let operator = world.operator_before(world.settings()).await;
     let status = fleet.until_rotated(&before).await;
     assert_eq!(rollout(&status).trigger, Trigger::Schedule);
-    quiet(2).await;
+    fleet.settled(&operator).await;
     assert_eq!(calls(&world, &instances), [2; 3]);
     let next = fleet.status().await.next_rotation_time.unwrap().0;
     assert!(next.duration_since(Timestamp::now()) > SignedDuration::from_mins(59), "{next}");
@@ -210,7 +210,7 @@ async fn turns_wait_for_the_window_and_what_is_asked_for_does_not() {
     let (fleet, instances) = aged(&world, 3, spec).await;
     let before = fleet.status().await;
     fleet.age(SignedDuration::from_hours(3)).await;
-    quiet(2).await;
+    fleet.settled(&operator).await;
     let status = fleet.status().await;
     assert_eq!(calls(&world, &instances), [1; 3], "overdue, but outside the window");
     let opens = status.next_rotation_time.unwrap().0.duration_since(now()).as_secs();
@@ -330,7 +330,7 @@ async fn stopped_instances_are_waited_for_and_rotate_when_they_run() {
             rollout(status).id != rollout(&before).id && rollout(status).updated == 3
         })
         .await;
-    quiet(1).await;
+    fleet.settled(&operator).await;
     assert_eq!(fleet.status().await.failed, 0, "that is no failure");
     world.cloud().set_status(&instances[2], Status::Running);
     let status = fleet.until_rotated(&before).await;
@@ -351,14 +351,14 @@ fn allow(world: &World, allowed: bool) {
 }
 
 /// Waits until the rollout is halted for the n-th time; returns how many children there are.
-async fn halted(fleet: &Fleet<'_>, time: usize) -> usize {
+async fn halted(operator: &Operator, fleet: &Fleet<'_>, time: usize) -> usize {
     fleet.until_told("RolloutHalted", time).await;
     let status = fleet.until_stalled(Reason::RolloutHalted).await;
     let rollout = rollout(&status);
     assert!(rollout.halted_at.is_some() && rollout.completed_at.is_none() && rollout.eta.is_none());
     assert!(!status.failures.is_empty() && status.failures.iter().all(|it| it.reason == Reason::Denied));
     let children = fleet.children().await.len();
-    quiet(2).await;
+    fleet.settled(operator).await;
     assert_eq!(fleet.children().await.len(), children, "nothing is started, nothing deleted");
     children
 }
@@ -371,20 +371,20 @@ async fn a_rollout_halts_and_goes_on_by_changed_spec_by_rotate_at_and_by_rights(
     let instances = instances(&world, 20);
     let spec = json!({"rollout": {"maxConcurrent": 3, "pauseAfterFailures": 3}});
     let fleet = Fleet::of(&world, &instances, spec).await;
-    let first = halted(&fleet, 1).await;
+    let first = halted(&operator, &fleet, 1).await;
     assert_eq!(first, 3, "a wave");
     let failed = fleet.status().await.failed;
     assert_eq!(failed, 3);
 
     // An instance that has vanished is not pruned meanwhile.
     fleet.change(json!({"spec": {"exclude": [instances[19]]}})).await;
-    let second = halted(&fleet, 2).await;
+    let second = halted(&operator, &fleet, 2).await;
     assert!(second > first && second <= 7, "it went on for a wave: {second}");
     fleet.until_told("RolloutResumed", 1).await;
 
     fleet.age(SignedDuration::from_mins(5)).await;
     fleet.rotate_now().await;
-    let third = halted(&fleet, 3).await;
+    let third = halted(&operator, &fleet, 3).await;
     assert!(third > second && third <= 11, "again: {third}");
 
     // One of those that are denied is tried each minute, and then the others.

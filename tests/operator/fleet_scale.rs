@@ -5,7 +5,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, stream};
-use http::Method;
 use kube::api::ListParams;
 use serde_json::json;
 use tokio::time::Instant;
@@ -14,7 +13,7 @@ use vncpassword_test_support::{
     World,
     control_plane::ControlPlane,
     fleet::{Fleet, instances, node, provider_id},
-    world::quiet,
+    observe::event_names,
 };
 
 const NODES: usize = 2000;
@@ -63,17 +62,17 @@ async fn two_thousand_nodes_get_one_call_each_and_at_rest_nothing_is_asked_or_wr
     let size = serde_json::to_vec(&status).unwrap().len();
     assert!(size < 2048, "{size} bytes of status");
 
-    let (before, asked) = (fleet.versions().await, operator.requests().all().len());
-    quiet(5).await;
+    let (before, asked) = (fleet.versions().await, operator.requests().own().len());
+    fleet.settled(&operator).await;
     // Events may still stand in the queue.
-    let later = operator.requests().all().split_off(asked);
-    let others: Vec<_> = later.iter().filter(|(_, path)| !path.ends_with("/events")).collect();
-    assert_eq!(others, Vec::<&(Method, String)>::new());
+    assert_eq!(operator.requests().own().split_off(asked), []);
     operator.stop().await;
+    let told = (fleet.events().await, event_names(&world).await);
     let operator = world.operator_before(world.settings()).await;
-    quiet(8).await;
-    assert_eq!(operator.requests().all(), [], "a restart costs lists, and nothing else");
+    fleet.settled(&operator).await;
+    assert_eq!(operator.requests().own(), [], "a restart costs lists, and nothing else");
     assert_eq!(fleet.versions().await, before);
+    assert_eq!((fleet.events().await, event_names(&world).await), told);
     assert_eq!(world.calls_of(Action::ModifyInstanceVncPasswd).len(), NODES);
     operator.stop().await;
 }

@@ -13,7 +13,7 @@ use super::identity::credentials_secret;
 use vncpassword_test_support::{
     World,
     fleet::{Fleet, calm, instance, instances, nodes},
-    world::{quiet, until},
+    world::{PATIENCE, until, until_within},
 };
 
 /// Gives an instance a tag, and the region where it is.
@@ -137,11 +137,10 @@ async fn tags_are_looked_for_again_and_again() {
     let added = instance(&world, "added");
     tag(&world, &added, "vnc", &world.namespace, "cn-hangzhou");
     tag(&world, &found[0], "other", "", "cn-beijing");
-    let deadline = Instant::now() + Duration::from_secs(100);
-    while fleet.child_of(&added).await.is_none() || fleet.child_of(&found[0]).await.is_some() {
-        assert!(Instant::now() < deadline, "nobody looks again");
-        quiet(1).await;
-    }
+    until_within(PATIENCE * 3, "they are looked for again", async || {
+        fleet.child_of(&added).await.is_some() && fleet.child_of(&found[0]).await.is_none()
+    })
+    .await;
     fleet.until_done(3).await;
     found[0] = added;
     fleet.until_known(&found).await;
@@ -160,7 +159,7 @@ async fn a_node_that_names_an_instance_without_the_required_tags_gets_nothing() 
     let required = json!({"requireTags": [{"key": "pool", "value": "db"}], "rediscoverInterval": "1m"});
     let fleet = Fleet::of_nodes(&world, required).await;
     fleet.until_done(1).await;
-    quiet(1).await;
+    fleet.settled(&operator).await;
     assert_eq!(fleet.children().await.len(), 1);
     fleet.until_known(&instances[..1]).await;
     for instance in &instances[1..] {
@@ -177,7 +176,7 @@ async fn a_node_that_names_an_instance_without_the_required_tags_gets_nothing() 
     tag(&world, &instances[2], "pool", "web", "cn-hangzhou");
     let operator = world.operator_before(world.settings()).await;
     fleet.until_child(&instances[2], false).await;
-    quiet(1).await;
+    fleet.settled(&operator).await;
     assert!(fleet.child_of(&instances[0]).await.is_some(), "cannot see is never gone");
     operator.stop().await;
 }
@@ -201,7 +200,7 @@ async fn when_the_cloud_shows_no_instance_any_more_nothing_is_pruned() {
     let operator = world.operator_before(world.settings()).await;
     let status = fleet.until("in doubt", doubted).await;
     assert_eq!((status.discovered, status.ready), (12, 12), "what is there counts");
-    quiet(2).await;
+    fleet.settled(&operator).await;
     let (mut now, mut before) = (fleet.versions().await, before);
     assert!(now.remove("fleet") != before.remove("fleet"), "the fleet's status tells");
     assert_eq!(now, before, "nobody touches a child or a Secret");
@@ -235,7 +234,7 @@ async fn a_selector_that_suddenly_fits_nothing_is_doubted() {
     fleet.change(json!({"spec": {"nodeSelector": {"matchLabels": {"test": "mistyped"}}}})).await;
     let status = fleet.until("in doubt", doubted).await;
     assert!(status.doubt.is_some_and(|doubt| doubt.answers == 1));
-    quiet(2).await;
+    fleet.settled(&operator).await;
     assert_eq!(uids(&fleet.children().await), before);
     fleet.change(json!({"spec": {"nodeSelector": {"matchLabels": {"test": world.namespace}}}})).await;
     fleet.until("sure again", |status| calm(status) && status.doubt.is_none()).await;
@@ -265,14 +264,14 @@ async fn a_fleet_whose_credentials_are_revoked_halts_and_goes_on_with_new_ones()
     let rollout = status.rollout.unwrap();
     assert!(rollout.updated < 12 && rollout.failed >= 2, "{rollout:?}");
     let halted = fleet.children().await;
-    quiet(2).await;
+    fleet.settled(&operator).await;
     assert_eq!(uids(&fleet.children().await), uids(&halted), "nothing is started, nothing deleted");
     let before = fleet.versions().await;
 
     world.cloud().put_access_key(keys("second"));
     write("second").await;
-    // Whoever tries before the new keys are seen waits a minute once more.
-    quiet(1).await;
+    // An object that tries before the new keys are seen waits a minute once more.
+    fleet.settled(&operator).await;
     fleet.hurry().await;
     fleet.until_done_within(Duration::from_secs(150), 12).await;
     fleet.until_known(&instances).await;

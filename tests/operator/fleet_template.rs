@@ -11,7 +11,7 @@ use vncpassword::api::{Activation, ROTATE_AT, Reason};
 use vncpassword_test_support::{
     World,
     fleet::{Fleet, instances},
-    world::quiet,
+    world::until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +54,7 @@ async fn children_that_could_not_be_made_for_a_while_are_made_afterwards() {
         "rules": [{"apiGroups": ["vncpassword.dev"], "apiVersions": ["*"], "operations": ["CREATE"],
             "resources": ["vncpasswords"]}]}]});
     hooks.create(&PostParams::default(), &serde_json::from_value(hook).unwrap()).await.unwrap();
-    quiet(2).await;
+    until("the webhook is asked", async || world.refuses_objects().await).await;
     let fleet = Fleet::of(&world, &instances(&world, 4), json!({})).await;
     fleet.until_stalled(Reason::MemberRefused).await;
     assert!(fleet.children().await.is_empty());

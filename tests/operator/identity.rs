@@ -19,7 +19,7 @@ use vncpassword_test_support::{
     observe::{instance_of, let_the_backoff_pass, said, sent, told_once},
     operator::Variables,
     rotation::generated_at,
-    world::quiet,
+    world::until_past,
 };
 
 /// The operator's own identity is for nobody here.
@@ -394,11 +394,12 @@ async fn an_outage_of_sts_is_not_noticed_while_the_credentials_live() {
     let operator = world.operator();
     in_effect(&world, "a").await;
     let fault = world.cloud().inject(Fault::error(503, "ServiceUnavailable").on(Action::AssumeRole));
-    quiet(18).await;
+    let issued = world.cloud().issued().remove(0);
+    until_past(issued.issued_at + Duration::from_secs(18)).await;
     world.secret("a", "Xyz789").await;
     world.until_console(&instance, "Xyz789").await;
     assert!(world.calls_of(Action::AssumeRole).len() > 1, "new ones were asked for");
-    quiet(8).await;
+    until_past(issued.expires_at).await;
     world.secret("a", "Lmn456").await;
     world.until_stalled("a", Reason::InvalidCredentials).await;
     world.cloud().remove_fault(fault);
@@ -428,7 +429,9 @@ async fn of_two_identities_the_one_with_the_right_to_the_instance_gets_it() {
     let (world, other, settings, instance) =
         Box::pin(pair(weak, AccessKey::new("LTAIstrong", "strong"))).await;
     claim(&world, "squatter", &instance, "keys").await;
-    quiet(1).await;
+    // The owner is younger: times of creation are told to the second.
+    let created = world.objects().get("squatter").await.unwrap().metadata.creation_timestamp.unwrap();
+    until_past(created.0 + Duration::from_secs(1)).await;
     claim(&other, "owner", &instance, "keys").await;
     let operator = world.operator_with(settings);
     in_effect(&other, "owner").await;
@@ -450,7 +453,8 @@ async fn objects_of_two_accounts_are_not_in_each_others_way() {
     for _ in 0..3 {
         other.secret("theirs", "Xyz789").await;
         world.secret("ours", "Lmn456").await;
-        quiet(1).await;
+        operator.settled(&other).await;
+        operator.settled(&world).await;
     }
     assert_eq!(world.console(&instance).as_deref(), Some("Lmn456"));
     assert_eq!(world.calls_of(Action::GetCallerIdentity).len(), 2, "once an identity");

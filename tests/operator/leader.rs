@@ -7,10 +7,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Api;
 use serde_json::json;
 use vncpassword::{api::LEASE, settings::Settings};
-use vncpassword_test_support::{
-    Operator, World,
-    world::{quiet, until},
-};
+use vncpassword_test_support::{Operator, World, world::until};
 
 fn settings(world: &World) -> Settings {
     Settings { leader_elect: true, ..world.settings() }
@@ -54,7 +51,7 @@ async fn a_stop_hands_over_at_once() {
     until("another leader", async || holder(&world).await.is_some_and(|now| Some(now) != before)).await;
     assert!(begun.elapsed() < Duration::from_secs(8), "after {:?}", begun.elapsed());
     assert_eq!(lease(&world).await.lease_transitions, Some(1));
-    quiet(2).await;
+    second.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 1, "what is in sync stays so");
     let other = world.generated("b", json!({})).await;
     world.until_ready("b").await;
@@ -100,9 +97,12 @@ async fn a_leader_that_is_cut_off_has_stopped_before_another_begins_and_stands_b
     let after = holder(&world).await;
     assert_ne!(after, before);
     first.cut_off(false);
+    let looks = || first.requests().count(&Method::GET, &format!("/leases/{LEASE}"));
+    let back = looks();
     let other = world.generated("b", json!({})).await;
     world.until_ready("b").await;
-    quiet(5).await;
+    until("looks of the first", async || looks() >= back + 3).await;
+    second.settled(&world).await;
     assert_eq!(holder(&world).await, after);
     assert_eq!((world.calls(&instance).len(), world.calls(&other).len()), (1, 1));
     assert!(statuses(&second) > 0);

@@ -14,7 +14,7 @@ use vncpassword::{
 use vncpassword_emulator::{Action, Entry, Fault, Instance, Options};
 use vncpassword_test_support::{
     Setup, World,
-    world::{PATIENCE, quiet},
+    world::{PATIENCE, until, until_within},
 };
 
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;
@@ -39,10 +39,11 @@ fn by_minute(calls: &[Entry]) -> BTreeMap<i64, (usize, usize)> {
     minutes
 }
 
-/// Waits until the clock shows that second of a minute.
+/// Waits until the emulator's clock shows that second of a minute.
 async fn until_second(world: &World, second: i64) {
-    let now = world.cloud().clock().now().as_second().rem_euclid(60);
-    quiet((second - now).rem_euclid(60).unsigned_abs()).await;
+    let now = world.cloud().now().as_second();
+    let wanted = now + (second - now).rem_euclid(60);
+    until_within(PATIENCE * 2, "that second", async || world.cloud().now().as_second() >= wanted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +93,9 @@ async fn a_crowd_uses_most_of_the_limit_and_one_of_another_namespace_gets_throug
     assert_eq!(waiting.reason(ConditionType::Reconciling), Some(Reason::Throttled), "the crowd still waits");
     assert_eq!(waiting.retry.and_then(|retry| retry.attempts), None, "without failing");
 
-    quiet(170).await;
+    let first = *by_minute(&world.calls_of(MODIFY)).keys().next().unwrap();
+    let ended = async || world.cloud().now().as_second().div_euclid(60) > first + 3;
+    until_within(PATIENCE * 6, "the end of the fourth minute", ended).await;
     let minutes = by_minute(&world.calls_of(MODIFY));
     // In the first minute the limiter is open, and in one of the others doubling meets the limit.
     let full: Vec<_> = minutes.values().skip(1).take(3).collect();
@@ -118,11 +121,10 @@ async fn one_throttled_reply_that_others_caused_costs_a_crowd_few_minutes() {
     world.cloud().inject(Fault::throttled(None).on(MODIFY).times(1));
     crowd(&world, OBJECTS).await;
     let passed = |call: &&Entry| call.code.is_none();
-    let deadline = Instant::now() + PATIENCE * 4;
-    while world.calls_of(MODIFY).iter().filter(passed).count() < OBJECTS {
-        assert!(Instant::now() < deadline, "not all had their turn in time");
-        quiet(1).await;
-    }
+    until_within(PATIENCE * 4, "a turn of each", async || {
+        world.calls_of(MODIFY).iter().filter(passed).count() >= OBJECTS
+    })
+    .await;
     let calls = world.calls_of(MODIFY);
     let throttled: Vec<_> = calls.iter().filter(|call| call.code.is_some()).collect();
     assert_eq!(throttled.len(), 1, "the limit of 400 is not met");
@@ -139,11 +141,7 @@ async fn a_ceiling_paces_calls_from_the_first_on_and_nothing_is_throttled() {
     settings.controller.rates.add("ModifyInstanceVncPasswd=120/min").unwrap();
     let operator = world.operator_before(settings).await;
     crowd(&world, 30).await;
-    let deadline = Instant::now() + PATIENCE;
-    while world.calls_of(MODIFY).len() < 30 {
-        assert!(Instant::now() < deadline, "not all had their turn in time");
-        quiet(1).await;
-    }
+    until("a turn of each", async || world.calls_of(MODIFY).len() >= 30).await;
     let calls = world.calls_of(MODIFY);
     let took = calls[29].at.duration_since(calls[0].at).as_secs_f64();
     assert!((12.0..18.0).contains(&took), "30 calls at two a second took {took} s");

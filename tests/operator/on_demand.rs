@@ -8,7 +8,6 @@ use vncpassword_test_support::{
     Operator, World,
     observe::{instance_of, object_at, rewrite_status, said, sent, told_once},
     rotation::{age, age_status, now, record, rotate_at, rotate_now, until_rotated, version},
-    world::quiet,
 };
 
 const LONG: SignedDuration = SignedDuration::from_mins(5);
@@ -40,15 +39,15 @@ async fn one_request_is_one_rotation_however_often_the_object_is_touched() {
     // The same time in other words, and an older one.
     for same in [format!("{asked}"), asked.to_string().replace('Z', ".75+00:00")] {
         rotate_at(&world, "a", same).await;
-        quiet(1).await;
+        operator.settled(&world).await;
     }
     rotate_at(&world, "a", asked - SignedDuration::from_secs(1)).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     // Nor does it come back with another process.
     rotate_at(&world, "a", asked).await;
     operator.stop().await;
     let operator = world.operator_before(world.settings()).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!((version(&world, "a").await, world.calls(&instance).len()), (before, 2));
     let status = world.status("a").await;
     assert_eq!((status.rotations, said(&status)), (Some(2), (ConditionStatus::True, None, None)));
@@ -70,7 +69,7 @@ async fn a_request_that_is_older_than_the_object_came_with_a_backup() {
     world.until_ready("a").await;
     age(&world, "a", LONG).await;
     rotate_at(&world, "a", now() - SignedDuration::from_hours(1)).await;
-    quiet(2).await;
+    operator.settled(&world).await;
     let status = world.status("a").await;
     assert_eq!((status.rotations, said(&status)), (Some(1), (ConditionStatus::True, None, None)));
     assert_eq!(world.calls(&instance).len(), 1);
@@ -83,7 +82,7 @@ async fn a_request_for_later_waits_for_its_time() {
     let (operator, instance) = rotated_long_ago(&world, "a").await;
     let at = now() + SignedDuration::from_secs(5);
     rotate_at(&world, "a", at).await;
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 1, "not before its time");
     let status = world.status("a").await;
     assert_eq!(said(&status), (ConditionStatus::True, None, None));
@@ -107,7 +106,7 @@ async fn a_request_that_is_no_time_is_told_and_nothing_is_rotated() {
         assert_eq!(status.reason(ConditionType::Ready), Some(Reason::Applied));
         let message = &status.condition(ConditionType::Stalled).unwrap().message;
         assert!(message.contains("RFC 3339"), "{message}");
-        quiet(1).await;
+        operator.settled(&world).await;
     }
     told_once(&world, "a", "Warning", Reason::InvalidRotateAt).await;
     assert_eq!((version(&world, "a").await, world.calls(&instance).len()), (before, 1));
@@ -125,7 +124,7 @@ async fn a_request_waits_while_the_object_is_suspended() {
     world.change("a", json!({"spec": {"suspend": true}})).await;
     world.until("a", "suspended", |status| status.condition(ConditionType::Suspended).is_some()).await;
     let asked = rotate_now(&world, "a").await;
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 1);
     assert_eq!(world.status("a").await.last_handled_rotate_at, None, "it is not forgotten");
     world.change("a", json!({"spec": {"suspend": false}})).await;
@@ -142,14 +141,14 @@ async fn of_two_requests_within_a_minute_the_second_waits() {
     until_rotated(&world, "a", 2).await;
     let second = first + SignedDuration::from_secs(1);
     rotate_at(&world, "a", second).await;
-    quiet(3).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 2, "the first one was handled a moment ago");
     assert_eq!(world.status("a").await.last_handled_rotate_at.map(|at| at.0), Some(first));
     // As if the minute were over in two seconds.
-    age(&world, "a", SignedDuration::from_secs(54)).await;
+    age(&world, "a", SignedDuration::from_secs(57)).await;
     let status = until_rotated(&world, "a", 3).await;
     assert_eq!(status.last_handled_rotate_at.map(|at| at.0), Some(second));
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 3);
     operator.stop().await;
 }
@@ -180,7 +179,7 @@ async fn a_request_that_the_first_password_covers_is_handled() {
     let status = until_rotated(&world, "a", 1).await;
     assert_eq!(status.last_handled_rotate_at.map(|at| at.0), Some(asked));
     age(&world, "a", LONG).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 1);
     operator.stop().await;
 }
@@ -198,7 +197,7 @@ async fn the_record_tells_what_was_handled_where_the_status_was_lost() {
     rewrite_status(&world, "a", |status| *status = before.clone()).await;
     let operator = world.operator_before(world.settings()).await;
     let status = until_rotated(&world, "a", 2).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     let calls = world.calls(&instance);
     assert_eq!(calls.len(), 3, "it is not rotated for that again, but sent once more");
     assert_eq!(sent(&calls)[1], sent(&calls)[2]);
@@ -223,13 +222,13 @@ async fn for_a_users_secret_it_is_one_more_push() {
     assert_eq!(said(&status), (ConditionStatus::True, None, None));
     age_status(&world, "a", LONG).await;
     world.change("a", json!({"metadata": {"labels": {"touched": "yes"}}})).await;
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!(sent(&world.calls(&instance)), ["Abc123"; 2]);
     assert_eq!(version(&world, "a").await, before, "the Secret is the user's");
     operator.stop().await;
 
     let operator = world.operator_before(world.settings()).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 2);
     assert!(status.last_handled_rotate_at.is_some_and(|at| at.0 <= Timestamp::now()));
     operator.stop().await;

@@ -15,7 +15,7 @@ use vncpassword_test_support::{
     World,
     observe::{events, instance_of, rewrite_status, said, sent, told_once},
     rotation::{age, edit, generated_at, now, record, rotate_now, until_rotated},
-    world::quiet,
+    world::until_past,
 };
 
 const SETTLE: Duration = Duration::from_secs(4);
@@ -50,6 +50,15 @@ fn restarted(world: &World, instance: &str, month: i8) {
     let start = jiff::civil::date(2025, month, 1).to_zoned(jiff::tz::TimeZone::UTC).unwrap();
     let start_time = start.timestamp();
     world.cloud().put_instance(Instance { start_time, ..world.cloud().instance(instance).unwrap().instance });
+}
+
+/// Waits until the last call of a restart or for a password can no longer arrive late.
+async fn until_settled(world: &World, name: &str) {
+    let status = world.status(name).await;
+    let asked = status.reboot_requested_at.map(|request| request.time.0);
+    let accepted = status.accepted.map(|accepted| accepted.time.0);
+    let last = asked.into_iter().chain(accepted).max().unwrap();
+    until_past(last + SETTLE + Duration::from_secs(1)).await;
 }
 
 fn not_optimized() -> Instance {
@@ -97,7 +106,7 @@ async fn the_former_value_stays_in_place_until_a_restart_is_seen() {
     // Another request, and another process: what is on its way stays.
     operator.stop().await;
     let operator = world.operator_before(settings(&world, true)).await;
-    quiet(1).await;
+    operator.settled(&world).await;
     assert_eq!(world.values("a").await, values);
     operator.stop().await;
 
@@ -165,7 +174,7 @@ async fn without_the_flag_nothing_is_restarted_and_the_condition_says_why() {
     let status = until_followed(&world, "a").await;
     assert_eq!(said(&status), (ConditionStatus::False, None, None));
     assert!(told(&status).contains("--allow-reboot"), "{}", told(&status));
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!((reboots(&world, &instance), status.reboot_requested_at), (Vec::new(), None));
     operator.stop().await;
 }
@@ -189,7 +198,7 @@ async fn what_must_not_be_restarted_now_is_not() {
     }
     world.until_ready("optimized").await;
     // Asked for in a closed window, a rotation is drawn, but it does not restart anything.
-    quiet(3).await;
+    operator.settled(&world).await;
     for instance in &instances {
         assert_eq!(reboots(&world, instance), [], "{instance}");
         assert_eq!(world.calls(instance).len(), 1, "{instance}");
@@ -214,14 +223,14 @@ async fn a_refused_restart_is_told_and_asked_for_once_more_after_settle() {
     // The next look of its own would be in 15 s; a new process takes one at once.
     let mut operator = operator;
     for requests in [2, 2] {
-        quiet(SETTLE.as_secs() + 2).await;
+        until_settled(&world, "a").await;
         operator.stop().await;
         operator = world.operator_before(settings(&world, true)).await;
         let asked = |status: &VncPasswordStatus| {
             status.reboot_requested_at.as_ref().is_some_and(|request| request.requests == requests)
         };
         world.until("a", "asked for twice", asked).await;
-        quiet(1).await;
+        operator.settled(&world).await;
     }
     let calls = reboots(&world, &instance);
     assert_eq!(calls.len(), 2, "no third");
@@ -254,13 +263,13 @@ async fn a_request_announced_by_a_process_that_died_is_made_after_settle() {
         status.reboot_requested_at.as_ref().is_some_and(|request| request.requests == 2)
     };
     world.until("a", "asked for", twice).await;
-    quiet(2).await;
+    operator.settled(&world).await;
     let calls = reboots(&world, &instance);
     assert_eq!(calls.len(), 1);
     assert!(calls[0].at >= announced + SETTLE, "{calls:?}");
     operator.stop().await;
     let operator = world.operator_before(settings(&world, true)).await;
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!(reboots(&world, &instance).len(), 1);
     operator.stop().await;
 }
@@ -281,7 +290,7 @@ async fn sending_the_value_in_effect_again_asks_for_no_restart() {
     .await;
     world.until("a", "sent again", |status| status.request_id != before.request_id).await;
     let status = world.until_ready("a").await;
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!((status.rotations, &status.accepted), (Some(1), &None));
     assert!(status.condition(ConditionType::RebootRequired).is_none());
     let values = world.values("a").await;
@@ -310,7 +319,8 @@ async fn a_users_value_that_may_be_in_effect_already_is_no_reason_for_a_restart(
     let operator = world.operator_before(settings(&world, true)).await;
     let status = until_followed(&world, "a").await;
     assert!(told(&status).contains("may be in effect already"), "{}", told(&status));
-    quiet(SETTLE.as_secs() + 3).await;
+    until_settled(&world, "a").await;
+    operator.settled(&world).await;
     assert!(world.calls(&instance).len() <= 3, "sent again at most twice");
     assert_eq!(reboots(&world, &instance), []);
     operator.stop().await;
@@ -326,7 +336,7 @@ async fn a_restart_whose_reply_is_lost_is_seen_all_the_same() {
     rebooting(&world, "a", not_optimized(), json!({})).await;
     let warned = events(&world, "a", "Reboot").await;
     assert_eq!((warned.len(), warned[0].0.as_str()), (1, "Warning"), "{warned:?}");
-    quiet(SETTLE.as_secs() + 1).await;
+    until_settled(&world, "a").await;
     operator.stop().await;
     let operator = world.operator_before(settings(&world, true)).await;
     until_rotated(&world, "a", 1).await;

@@ -21,7 +21,7 @@ use vncpassword_test_support::{
     },
     operator::access_key,
     rotation::rotate_now,
-    world::{PATIENCE, quiet},
+    world::{PATIENCE, until_past},
 };
 
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;
@@ -248,7 +248,7 @@ async fn a_value_that_the_api_calls_malformed_waits_for_another_value() {
         assert_eq!(retry.request_id.as_ref(), Some(&world.calls(instance)[0].request_id), "{name}");
         told_once(&world, name, "Warning", Reason::InvalidPassword).await;
     }
-    quiet(2).await;
+    operator.settled(&world).await;
     assert_eq!((world.calls(&by_secret).len(), world.calls(&by_spec).len()), (1, 1));
     world.secret("by-secret", "Xyz789").await;
     world.change("by-spec", json!({"spec": {"enforceInterval": "24h"}})).await;
@@ -292,7 +292,7 @@ async fn a_refusal_that_needs_a_person_does_not_grow_its_wait() {
         assert_eq!(retry.request_id.as_ref(), Some(&world.calls(instance)[0].request_id), "{code}");
         told_once(&world, name, "Warning", *reason).await;
     }
-    quiet(2).await;
+    operator.settled(&world).await;
     assert!(instances.iter().all(|instance| world.calls(instance).len() == 1), "no call before its time");
     // Who is denied something shares its tries with others (tests/operator/denied.rs), and is tried at once for a new spec.
     let shared = |code: &str, reason| reason == Reason::Denied && code != "InstanceLockedForSecurity";
@@ -357,7 +357,10 @@ async fn refused_credentials_are_tried_once_more_at_once_and_then_every_minute()
     // Who comes back early is told the same again, without a call.
     let_the_backoff_pass(&world, "unknown").await;
     world.until("unknown", "told again", |status| attempts(status) == Some(2)).await;
-    quiet(46).await;
+    // The credentials rest for 45 s; then the objects alone wait.
+    let last = instances.iter().map(|instance| world.calls(instance)[1].at).max().unwrap();
+    until_past(last + Duration::from_secs(46)).await;
+    operator.settled(&world).await;
     // On a busy machine more than a minute has passed, and the next call may have been made.
     for ((_, _, code), instance) in table.iter().zip(&instances) {
         let calls = world.calls(instance);

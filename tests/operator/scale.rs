@@ -8,10 +8,7 @@ use kube::api::{ListParams, ObjectList};
 use tokio::time::Instant;
 use vncpassword::api::{ConditionStatus, VncPassword};
 use vncpassword_emulator::{Action, Fault};
-use vncpassword_test_support::{
-    World,
-    world::{PATIENCE, quiet},
-};
+use vncpassword_test_support::{World, observe::event_names, world::PATIENCE};
 
 /// How many objects, unless `SCALE_OBJECTS` says otherwise.
 const OBJECTS: usize = 1000;
@@ -52,7 +49,7 @@ async fn until_all_are_ready(world: &World) {
             begun.elapsed() < PATIENCE * 4 * u32::try_from(count().div_ceil(OBJECTS)).unwrap(),
             "not all are Ready in time"
         );
-        quiet(1).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -97,9 +94,13 @@ async fn a_thousand_objects_get_one_call_each_and_a_restart_costs_nothing() {
         objects.iter().map(|object| object.metadata.resource_version.clone()).collect()
     };
     let before = versions(&list(&world).await);
-    let operator = world.operator();
-    quiet(5).await;
-    assert_eq!(operator.requests().all(), [], "in sync: no request at all");
+    let told = event_names(&world).await;
+    let operator = world.operator_before(world.settings()).await;
+    operator.settled(&world).await;
+    assert_eq!(operator.requests().own(), [], "in sync: no request at all");
+    assert_eq!(event_names(&world).await, told);
+    let later = operator.metric("vncpassword_operator_queue_scheduled{queue=\"objects\"}").await;
+    assert_eq!(later, Some(1.0), "nor later: only the barrier's own object waits for a time");
     assert_eq!(world.calls_of(Action::ModifyInstanceVncPasswd).len(), count());
     assert_eq!(versions(&list(&world).await), before);
     operator.stop().await;

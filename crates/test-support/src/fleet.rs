@@ -22,7 +22,11 @@ use vncpassword::api::{
 };
 use vncpassword_emulator as emulator;
 
-use crate::{World, world::PATIENCE};
+use crate::{
+    Operator, World,
+    barrier::{self, SENTINEL},
+    world::PATIENCE,
+};
 
 /// Where Events about fleets are.
 const EVENTS: &str = "default";
@@ -123,6 +127,26 @@ impl<'a> Fleet<'a> {
             }
             assert!(Instant::now() < deadline, "{} is not {wanted} in time: {status:#?}", self.name);
             sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the operator has handled every change of fleets, objects and Secrets that was made before, of Nodes too if
+    /// this fleet selects them, and all that followed from these changes. What waits for a time still waits.
+    ///
+    /// Each round is a barrier for fleets, then one for objects. What the operator writes in a round may cause more, so there
+    /// are rounds until one passes without a write.
+    pub async fn settled(&self, operator: &Operator) {
+        let fleet = self.api().get_opt(&self.name).await.unwrap();
+        let nodes = fleet.is_some_and(|fleet| fleet.spec.node_selector.is_some());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let before = operator.requests().writes();
+            barrier::pass_fleets(self.world, nodes).await;
+            operator.settled(self.world).await;
+            if operator.requests().writes() == before {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{}: the operator writes and writes", self.name);
         }
     }
 
@@ -294,14 +318,16 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Versions of the fleet, its children and all Secrets of the namespace: they tell whether anybody wrote.
+    /// Versions of the fleet, its children and all Secrets of the namespace but those of barriers: they tell whether anybody
+    /// wrote.
     pub async fn versions(&self) -> BTreeMap<String, Option<String>> {
         let mut versions = BTreeMap::from([("fleet".to_owned(), self.get().await.resource_version())]);
         for child in self.children().await {
             versions.insert(format!("child {}", child.name_any()), child.resource_version());
         }
         let secrets = self.world.secrets().list_metadata(&ListParams::default()).await.unwrap();
-        for secret in secrets.items {
+        let secrets = secrets.items.into_iter().filter(|secret| !secret.name_any().starts_with(SENTINEL));
+        for secret in secrets {
             versions.insert(format!("secret {}", secret.name_any()), secret.metadata.resource_version);
         }
         versions
@@ -347,6 +373,10 @@ pub fn provider_id(number: usize, instance: &str) -> String {
 pub async fn node(world: &World, name: &str, provider_id: Option<&str>) {
     let node = json!({"metadata": {"name": node_name(world, name), "labels": {"test": world.namespace}},
         "spec": {"providerID": provider_id}});
+    create_node(world, node).await;
+}
+
+pub(crate) async fn create_node(world: &World, node: Value) {
     let node: Node = serde_json::from_value(node).unwrap();
     all_nodes(world).create(&PostParams::default(), &node).await.unwrap();
 }

@@ -1,11 +1,11 @@
 //! What tests read of an object: its status, its Events, and the calls for its instance.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{api::events::v1::Event, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{ListParams, PostParams},
 };
 use serde_json::json;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use vncpassword::api::{ConditionStatus, ConditionType, FIELD_MANAGER, Reason, Retry, VncPasswordStatus};
 use vncpassword_emulator::{Entry, Instance};
 
-use crate::{World, world::PATIENCE};
+use crate::{World, barrier::SENTINEL, world::PATIENCE};
 
 /// The instance that [`World::object`] names.
 pub fn instance_of(world: &World, name: &str) -> String {
@@ -82,6 +82,13 @@ pub async fn let_the_backoff_pass(world: &World, name: &str) {
         }
     })
     .await;
+}
+
+/// The names of all Events in the namespace but those about the object of barriers.
+pub async fn event_names(world: &World) -> BTreeSet<String> {
+    let events: Api<Event> = Api::namespaced(world.client.clone(), &world.namespace);
+    let names = events.list_metadata(&ListParams::default()).await.unwrap().items.into_iter();
+    names.map(|event| event.name_any()).filter(|name| !name.starts_with(SENTINEL)).collect()
 }
 
 /// Waits for an event of that reason; returns all of them: type and note.

@@ -144,6 +144,18 @@ impl Requests {
         self.noted.lock().unwrap().clone()
     }
 
+    /// The same without those that barriers cause, and without Events, which are sent beside.
+    pub fn own(&self) -> Vec<(Method, String)> {
+        let mut requests = self.all();
+        requests.retain(|(_, path)| !path.contains(barrier::SENTINEL) && !path.ends_with("/events"));
+        requests
+    }
+
+    /// How many of these changed anything.
+    pub(crate) fn writes(&self) -> usize {
+        self.own().iter().filter(|(method, _)| method != Method::GET).count()
+    }
+
     /// How many there were of that method whose path ends so.
     pub fn count(&self, method: &Method, suffix: &str) -> usize {
         self.all().iter().filter(|(other, path)| other == method && path.ends_with(suffix)).count()
@@ -371,17 +383,7 @@ impl Operator {
     /// One watch brings its events in the order of the changes. So an object of the barrier's own is changed, then the Secret
     /// that it names, and each time the operator's status of it is awaited; then its queues are idle.
     pub async fn settled(&self, world: &World) {
-        barrier::pass(world, || async {
-            let queues = ["objects", "fleets", "discoveries"];
-            for gauge in queues.iter().flat_map(|queue| ["depth", "running"].map(|gauge| (gauge, queue))) {
-                let name = format!("vncpassword_operator_queue_{}{{queue=\"{}\"}}", gauge.0, gauge.1);
-                if self.metric(&name).await.is_some_and(|value| value > 0.0) {
-                    return false;
-                }
-            }
-            true
-        })
-        .await;
+        barrier::pass(world, self.address).await;
     }
 
     /// The same as [`Operator::settled`], and Events that were handed in before are there: they are sent in turn, two at a

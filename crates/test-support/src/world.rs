@@ -159,6 +159,20 @@ impl World {
         data.into_iter().map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())).collect()
     }
 
+    /// Whether the API server refuses to create objects here. None is created.
+    pub async fn refuses_objects(&self) -> bool {
+        let object = json!({"apiVersion": "vncpassword.dev/v1alpha1", "kind": "VncPassword",
+            "metadata": {"name": "dry-run"}, "spec": {"instanceId": "i-dryrun", "secretRef": {"name": "dry-run"}}});
+        let object: VncPassword = serde_json::from_value(object).unwrap();
+        let parameters = PostParams { dry_run: true, ..PostParams::default() };
+        match self.objects().create(&parameters, &object).await {
+            Ok(_) => false,
+            // By a quota, or by a webhook that cannot be asked.
+            Err(kube::Error::Api(status)) if [403, 500].contains(&status.code) => true,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// Merges this into an object.
     pub async fn change(&self, name: &str, change: Value) {
         self.objects().patch(name, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
@@ -263,27 +277,27 @@ impl World {
     }
 }
 
-/// Lets time pass in which something must not happen.
-pub async fn quiet(seconds: u64) {
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
-}
-
 /// Waits until the clock shows a later second: objects carry their age in whole seconds, and what is created next is younger.
 pub async fn next_second() {
     let now = Timestamp::now().as_second();
     until_past(Timestamp::from_second(now + 1).unwrap()).await;
 }
 
-/// Waits until the clock shows that time, however long that takes.
+/// Waits until the clock shows a later time. A barrier after that covers everything that was due by then.
 pub async fn until_past(time: Timestamp) {
-    while Timestamp::now() < time {
+    while Timestamp::now() <= time {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 /// Waits until it holds.
-pub async fn until(wanted: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn until(wanted: &str, holds: impl AsyncFnMut() -> bool) {
+    until_within(PATIENCE, wanted, holds).await;
+}
+
+/// Waits, for so long at most, until it holds.
+pub async fn until_within(patience: Duration, wanted: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !holds().await {
         assert!(Instant::now() < deadline, "waited in vain: {wanted}");
         tokio::time::sleep(Duration::from_millis(20)).await;

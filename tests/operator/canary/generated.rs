@@ -37,7 +37,7 @@ async fn whatever_the_cloud_answers_no_generated_password_leaves_and_no_digest_o
     world.until_console("i-latency", &edited).await;
     change("redirect", &format!("{edited}\n")).await;
     world.until_stalled("redirect", Reason::InvalidPassword).await;
-    quiet(2).await;
+    program.settled(&world).await;
 
     let mut traces = secrets(["edited".to_owned()]);
     let mut sent = 0;

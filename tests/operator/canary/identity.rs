@@ -50,19 +50,26 @@ async fn nothing_of_it_leaves(name: &str, world: World, source: Source) {
     let instance = world.object("a").await;
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let program = Program::start_as(&world, &shared_kubeconfig(), "text", &variables).await;
+    let mut words = vec!["first".to_owned()];
     if let Some(fault) = fault {
         world.until_stalled("a", Reason::InvalidCredentials).await;
         world.cloud().remove_fault(fault);
-        // A failure is remembered for some seconds.
-        quiet(8).await;
-        apply(&world, [secret("a", "password", password("second").as_bytes())]);
-        world.until_console(&instance, &password("second")).await;
+        // A failure is remembered for some seconds; until then no new password is sent.
+        until("a later password is in effect", async || {
+            let value = format!("later {}", words.len());
+            apply(&world, [secret("a", "password", password(&value).as_bytes())]);
+            program.settled(&world).await;
+            let later = password(&value);
+            words.push(value);
+            world.console(&instance) == Some(later)
+        })
+        .await;
     } else {
         world.until_console(&instance, &password("first")).await;
     }
     world.until("a", "in effect", |status| status.ready() == ConditionStatus::True).await;
 
-    let mut traces = secrets(["first".to_owned(), "second".to_owned()]);
+    let mut traces = secrets(words);
     for (name, value) in known {
         traces.add(name, value);
     }

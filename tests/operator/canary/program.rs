@@ -13,7 +13,7 @@ use tokio::{
     process::{Child, Command},
     time::Instant,
 };
-use vncpassword_test_support::{World, collector::Collector, world::PATIENCE};
+use vncpassword_test_support::{World, barrier, collector::Collector, world::PATIENCE};
 
 /// Id of the access key, its secret and its token. They hold characters that are encoded in queries.
 pub const ACCESS_KEY_ID: &str = "STS.NXmqKwZyVtRgHjUk";
@@ -91,6 +91,13 @@ impl Program {
             stream.read_to_string(&mut answer).await.ok();
         }
         answer
+    }
+
+    /// Waits until it has handled what was changed before, as [`Operator::settled`] does.
+    ///
+    /// [`Operator::settled`]: vncpassword_test_support::Operator::settled
+    pub async fn settled(&self, world: &World) {
+        barrier::pass(world, self.address).await;
     }
 
     /// Where its spans go.
