@@ -25,7 +25,3 @@ pub mod settings;
 mod snapshot;
 mod store;
 mod watches;
-
-pub use vncpassword_alicloud as ecs;
-pub use vncpassword_core::{api, fleet, rotation};
-pub use vncpassword_kube_client as kube_client;

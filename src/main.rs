@@ -3,15 +3,15 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use vncpassword::{
-    api::definitions,
+use vncpassword_alicloud::Clock;
+use vncpassword_core::api::definitions;
+use vncpassword_kube_client as kube_client;
+use vncpassword_kube_client::{Deadlines, Retries};
+use vncpassword_operator::{
     commands::{Environment, Output, RamPolicyArgs, WhoamiArgs, listen, ram_policy, run, text, whoami},
-    ecs::Clock,
     runtime::{Shutdown, init_telemetry},
     settings::{RunArgs, Settings},
 };
-use vncpassword_kube_client as kube_client;
-use vncpassword_kube_client::{Deadlines, Retries};
 
 /// The system's allocator keeps what bursts leave behind: a third of the memory at 10,000 objects. docs/benchmarks.md.
 #[global_allocator]

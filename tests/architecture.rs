@@ -12,8 +12,9 @@ use std::{
 
 use clap::{Args, Command, CommandFactory};
 use kube::CustomResourceExt;
-use vncpassword::{api::VncPassword, commands::RamPolicyArgs, settings::RunArgs};
+use vncpassword_core::api::VncPassword;
 use vncpassword_emulator as emulator;
+use vncpassword_operator::{commands::RamPolicyArgs, settings::RunArgs};
 
 #[test]
 fn each_room_knows_only_the_rooms_below_it() {

@@ -13,7 +13,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use vncpassword::api::{Reason, VncPasswordStatus};
+use vncpassword_core::api::{Reason, VncPasswordStatus};
 
 /// Where a runbook stands: in this paper, under the alert's name.
 const RUNBOOKS: &str = "/docs/operations.md#";

@@ -11,13 +11,12 @@ use http::Method;
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use vncpassword::{
-    ecs::{
-        self, Endpoint, Region,
-        credentials::{Cache, Environment},
-    },
-    rotation::Password,
+use vncpassword_alicloud as ecs;
+use vncpassword_alicloud::{
+    Endpoint, Region,
+    credentials::{Cache, Environment},
 };
+use vncpassword_core::rotation::Password;
 
 use super::{
     Progress, Result,

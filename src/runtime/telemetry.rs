@@ -11,6 +11,9 @@ use tracing_subscriber::{
 use super::traces::{OtlpEndpoint, Traces, TracesError};
 use vncpassword_alicloud as ecs;
 
+/// Begins the name of every library of this project: a filter with it matches all of them.
+const CRATES: &str = "vncpassword";
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -68,7 +71,7 @@ fn subscriber(
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
-            .with_filter(Targets::new().with_target(env!("CARGO_CRATE_NAME"), Level::INFO))
+            .with_filter(Targets::new().with_target(CRATES, Level::INFO))
             .boxed()
     }));
     tracing_subscriber::registry().with(layers)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::{RngExt, rngs::StdRng};
-use vncpassword::api::Reason;
+use vncpassword_core::api::Reason;
 use vncpassword_emulator::{Action, Apply, Cloud, Entry, Fault, Garbage, Reply};
 use vncpassword_test_support::{World, observe::instance_of};
 

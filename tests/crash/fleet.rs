@@ -15,7 +15,7 @@ use kube::{
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 use tokio::time::sleep;
-use vncpassword::api::{ConditionStatus, ConditionType, VncPassword, VncPasswordStatus};
+use vncpassword_core::api::{ConditionStatus, ConditionType, VncPassword, VncPasswordStatus};
 use vncpassword_emulator::{Cloud, Instance};
 
 use super::{

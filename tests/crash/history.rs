@@ -20,7 +20,7 @@ use kube::{
 };
 use serde_json::json;
 use tokio::{task::JoinHandle, time::Instant, time::sleep};
-use vncpassword::rotation::contents::Record;
+use vncpassword_core::rotation::contents::Record;
 use vncpassword_emulator::Cloud;
 use vncpassword_test_support::{World, world::PATIENCE};
 

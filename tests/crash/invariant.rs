@@ -14,7 +14,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use vncpassword::rotation::contents::Record;
+use vncpassword_core::rotation::contents::Record;
 use vncpassword_emulator::{ConsoleChange, Entry};
 
 use super::{faults::LATEST, history::Version};

@@ -26,7 +26,7 @@ use std::{
 use jiff::Timestamp;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::{Instant, sleep};
-use vncpassword::rotation::contents::State;
+use vncpassword_core::rotation::contents::State;
 use vncpassword_emulator::{Action, Cloud, Entry};
 
 use super::{

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
-use vncpassword::api::{ConditionStatus, ConditionType};
+use vncpassword_core::api::{ConditionStatus, ConditionType};
 use vncpassword_emulator::{Action, Fault};
 
 use super::program::{Program, Programs};

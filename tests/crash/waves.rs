@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use vncpassword::api::{ClusterVncPasswordStatus, ConditionStatus, ConditionType, Trigger};
+use vncpassword_core::api::{ClusterVncPasswordStatus, ConditionStatus, ConditionType, Trigger};
 use vncpassword_emulator::{Action, Cloud, Entry, Fault, Instance};
 
 use super::{

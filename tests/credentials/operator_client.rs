@@ -3,17 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use vncpassword::{
-    cloud,
-    ecs::{
-        self, Client, Endpoint, Identity, InstanceStatus, Region, RequestId,
-        credentials::{Cache, Environment},
-    },
-    rotation::outcome::Class,
+use vncpassword_alicloud as ecs;
+use vncpassword_alicloud::{
+    Client, Endpoint, Identity, InstanceStatus, Region, RequestId,
+    credentials::{Cache, Environment},
 };
+use vncpassword_core::rotation::outcome::Class;
 use vncpassword_emulator::{
     AccessKey, Action, Clock, DEFAULT_REGION, Emulator, Fault, Instance, Options, Status,
 };
+use vncpassword_operator::cloud;
 
 /// When the tests play, to the second. The API shows start times to the minute.
 fn now() -> Timestamp {

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use serde_json::{Value, json};
-use vncpassword::api::{ConditionStatus, Reason};
+use vncpassword_core::api::{ConditionStatus, Reason};
 use vncpassword_test_support::{
     World,
     observe::{instance_of, said, sent, told_once},

@@ -6,11 +6,9 @@ use jiff::SignedDuration;
 use kube::api::DeleteParams;
 use serde_json::json;
 use tokio::time::Instant;
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason},
-    settings::Settings,
-};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason};
 use vncpassword_emulator::{AccessKey, Action, Fault, Instance, Reply};
+use vncpassword_operator::settings::Settings;
 
 use super::{
     claims::{forge_status, until_ready_and_right},
@@ -320,7 +318,7 @@ async fn an_object_whose_secret_cannot_be_read_gives_up_the_instance() {
     victim.secret("v", "Victim").await;
     victim.object_with("v", json!({"instanceId": instance, "secretRef": {"name": "v"}})).await;
     let mut settings = settings_without_ambient(&victim);
-    settings.controller.ambient = vncpassword::settings::Ambient::In(vec![victim.namespace.clone()]);
+    settings.controller.ambient = vncpassword_operator::settings::Ambient::In(vec![victim.namespace.clone()]);
     settings.controller.namespaces.push(tenant.namespace.clone());
     let operator = victim.operator_with(settings);
     operator.requests().lose_requests(Access::Read, &secret_at("unread"), usize::MAX);

@@ -27,12 +27,13 @@ use k8s_openapi::api::{
 use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use vncpassword::{
+use vncpassword_alicloud as ecs;
+use vncpassword_alicloud::{
+    Endpoint, Region,
+    credentials::{Cache, Environment},
+};
+use vncpassword_core::{
     api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus},
-    ecs::{
-        self, Endpoint, Region,
-        credentials::{Cache, Environment},
-    },
     rotation::{
         Password,
         outcome::{Class, classify_code},
@@ -281,7 +282,7 @@ async fn whatever_the_cloud_answers(log_format: &str) {
     }
     controls(&world, &cases).await;
     let log = nothing_leaves(&world, program, &traces).await;
-    for sign in ["TRACE", "kube_client::client", "DEBUG", "rustls::client", "vncpassword::ecs::rpc"] {
+    for sign in ["TRACE", "kube_client::client", "DEBUG", "rustls::client", "vncpassword_alicloud::rpc"] {
         assert!(log.contains(sign), "the log has no {sign}");
     }
     assert!(log.contains("bytes withheld: they hold a secret"), "no message had to be withheld");

@@ -8,11 +8,9 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus},
-    settings::Settings,
-};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
 use vncpassword_emulator::{AccessKey, Action, Entry, Fault, Instance, Reply, Status};
+use vncpassword_operator::settings::Settings;
 
 use super::{
     identity::{credentials_secret, settings_without_ambient},
@@ -166,7 +164,7 @@ async fn no_forgery_keeps_an_owner_from_its_instance() {
         victim.object_with(&name, json!({"instanceId": instance, "secretRef": {"name": name}})).await;
     }
     let mut settings = settings_without_ambient(&victim);
-    settings.controller.ambient = vncpassword::settings::Ambient::In(vec![victim.namespace.clone()]);
+    settings.controller.ambient = vncpassword_operator::settings::Ambient::In(vec![victim.namespace.clone()]);
     settings.controller.namespaces.push(tenant.namespace.clone());
     settings.controller.settle = SETTLE;
     let operator = victim.operator_before(settings).await;
@@ -408,7 +406,7 @@ async fn three_thousand_objects_that_name_one_instance_cost_little_memory() {
 async fn a_status_of_an_identity_that_the_cloud_refuses_disturbs_nobody() {
     let (owner, tenant) = (World::new().await, World::new().await);
     let mut settings = settings_without_ambient(&owner);
-    settings.controller.ambient = vncpassword::settings::Ambient::In(vec![owner.namespace.clone()]);
+    settings.controller.ambient = vncpassword_operator::settings::Ambient::In(vec![owner.namespace.clone()]);
     settings.controller.namespaces.push(tenant.namespace.clone());
     let garbage = [("access-key-id", "LTAIgarbage"), ("access-key-secret", "garbage")];
     for name in ["garbage", "gone"] {
@@ -450,7 +448,7 @@ async fn an_object_without_an_identity_ends_no_look_that_the_owner_waits_for() {
     let (owner, tenant) = (World::new().await, World::new().await);
     let mut settings = settings(&owner);
     settings.controller.namespaces.push(tenant.namespace.clone());
-    settings.controller.ambient = vncpassword::settings::Ambient::In(vec![owner.namespace.clone()]);
+    settings.controller.ambient = vncpassword_operator::settings::Ambient::In(vec![owner.namespace.clone()]);
     let operator = owner.operator_before(settings).await;
     let instance = instance_of(&owner, "a");
     owner.cloud().put_instance(Instance::new(&instance).not_optimized());

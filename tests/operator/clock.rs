@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::time::{Duration, timeout};
-use vncpassword::{api::Reason, ecs::Clock};
+use vncpassword_alicloud::Clock;
+use vncpassword_core::api::Reason;
 use vncpassword_emulator::{Action, Instance, Status};
 use vncpassword_test_support::{Setup, World, observe::object_at, world::PATIENCE};
 

@@ -12,11 +12,9 @@ use std::{
 use futures::StreamExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
-use vncpassword::{
-    api::{ConditionStatus, Reason, STATUS_CONTESTED},
-    settings::Ambient,
-};
+use vncpassword_core::api::{ConditionStatus, Reason, STATUS_CONTESTED};
 use vncpassword_emulator::AccessKey;
+use vncpassword_operator::settings::Ambient;
 
 use super::identity::{credentials_secret, object_with_credentials};
 use vncpassword_test_support::{World, world::until};

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason},
-    settings::Settings,
-};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason};
 use vncpassword_emulator::{Action, Fault, Instance, Reply};
+use vncpassword_operator::settings::Settings;
 use vncpassword_test_support::{
     World,
     observe::{instance_of, pending, said, seconds_between, sent, told_once},

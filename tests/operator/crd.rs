@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command, sync::OnceCell, time::Instant};
-use vncpassword::api::{Reason, VncPassword, definitions};
+use vncpassword_core::api::{Reason, VncPassword, definitions};
 use vncpassword_emulator::{AccessKey, Instance, Role};
 use vncpassword_test_support::{World, control_plane::shared_kubeconfig, world::PATIENCE};
 
@@ -415,7 +415,8 @@ async fn kubectl_get_shows_that_a_restart_is_needed() {
     world.object_with("a", json!({"instanceId": "i-old", "secretRef": {"name": "a"}})).await;
     world
         .until("a", "waiting for a restart", |status| {
-            status.reason(vncpassword::api::ConditionType::RebootRequired) == Some(Reason::RebootRequired)
+            status.reason(vncpassword_core::api::ConditionType::RebootRequired)
+                == Some(Reason::RebootRequired)
         })
         .await;
     let shown = columns(&kubectl(&world, &["get", "vncpw"]).await);

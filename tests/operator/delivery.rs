@@ -2,7 +2,7 @@
 
 use http::Method;
 use serde_json::json;
-use vncpassword::api::Reason;
+use vncpassword_core::api::Reason;
 use vncpassword_test_support::{World, barrier};
 
 #[tokio::test(flavor = "multi_thread")]

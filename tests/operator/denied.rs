@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::json;
-use vncpassword::api::{ConditionStatus, ROTATE_AT, Reason};
+use vncpassword_core::api::{ConditionStatus, ROTATE_AT, Reason};
 use vncpassword_emulator::{AccessKey, Action, Fault};
 use vncpassword_test_support::{
     Operator, Setup, World,
@@ -33,9 +33,9 @@ fn allow(world: &World, action: Action, allowed: bool) {
 async fn until_all(world: &World, wanted: &str, status: ConditionStatus, reason: Option<Reason>) {
     until(wanted, async || {
         let objects = world.objects().list(&kube::api::ListParams::default()).await.unwrap().items;
-        let stands = |object: &vncpassword::api::VncPassword| {
+        let stands = |object: &vncpassword_core::api::VncPassword| {
             let now = object.status.clone().unwrap_or_default();
-            let stalled = now.reason(vncpassword::api::ConditionType::Stalled);
+            let stalled = now.reason(vncpassword_core::api::ConditionType::Stalled);
             now.ready() == status && (reason.is_none() || stalled == reason)
         };
         objects.len() == OBJECTS && objects.iter().all(stands)

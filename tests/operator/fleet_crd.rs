@@ -7,7 +7,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use vncpassword::api::{ClusterVncPassword, ClusterVncPasswordSpec, ClusterVncPasswordStatus};
+use vncpassword_core::api::{ClusterVncPassword, ClusterVncPasswordSpec, ClusterVncPasswordStatus};
 
 use super::crd::{columns, kubectl, messages, words};
 use vncpassword_test_support::World;

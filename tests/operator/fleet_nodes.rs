@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 use serde_json::{Value, json};
-use vncpassword::api::{ClusterVncPasswordStatus, FLEET, INSTANCE_ID, Rotation, SkipReason};
+use vncpassword_core::api::{ClusterVncPasswordStatus, FLEET, INSTANCE_ID, Rotation, SkipReason};
 use vncpassword_emulator::Instance;
 use vncpassword_test_support::{
     World,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
-use vncpassword::api::{ClusterVncPasswordStatus, ConditionType, ROTATE_AT, Reason, Rollout, Trigger};
+use vncpassword_core::api::{ClusterVncPasswordStatus, ConditionType, ROTATE_AT, Reason, Rollout, Trigger};
 use vncpassword_emulator::{AccessKey, Action, Fault, Status};
 use vncpassword_test_support::{
     Operator, Setup, World,

@@ -50,7 +50,7 @@ async fn two_thousand_nodes_get_one_call_each_and_at_rest_nothing_is_asked_or_wr
     let secrets = world.secrets().list(&ListParams::default()).await.unwrap().items;
     assert_eq!(secrets.len(), NODES);
     for secret in secrets {
-        let id = secret.metadata.labels.unwrap()[vncpassword::api::INSTANCE_ID].clone();
+        let id = secret.metadata.labels.unwrap()[vncpassword_core::api::INSTANCE_ID].clone();
         let password = String::from_utf8(secret.data.unwrap()["password"].0.clone()).unwrap();
         assert_eq!(world.console(&id), Some(password), "{id}");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use vncpassword::api::{ClusterVncPasswordStatus, ConditionType, Reason, VncPassword};
+use vncpassword_core::api::{ClusterVncPasswordStatus, ConditionType, Reason, VncPassword};
 use vncpassword_emulator::{AccessKey, Action, Fault, Instance};
 
 use super::identity::credentials_secret;

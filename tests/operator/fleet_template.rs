@@ -7,7 +7,7 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use serde_json::json;
-use vncpassword::api::{Activation, ROTATE_AT, Reason};
+use vncpassword_core::api::{Activation, ROTATE_AT, Reason};
 use vncpassword_test_support::{
     World,
     fleet::{Fleet, instances},

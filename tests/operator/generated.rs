@@ -6,11 +6,9 @@ use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason},
-    settings::Settings,
-};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason};
 use vncpassword_emulator::{AccessKey, Action, Fault, Instance, Status};
+use vncpassword_operator::settings::Settings;
 use vncpassword_test_support::{
     Setup, World,
     barrier::SENTINEL,
@@ -135,7 +133,7 @@ async fn the_secret_is_nobodys_and_an_object_made_anew_proves_it_by_one_call() {
     let password = world.values("a").await["password"].clone();
     assert_eq!(secret.type_.as_deref(), Some("Opaque"));
     let labels = secret.metadata.labels.clone().unwrap();
-    assert_eq!(labels["app.kubernetes.io/managed-by"], vncpassword::api::FIELD_MANAGER);
+    assert_eq!(labels["app.kubernetes.io/managed-by"], vncpassword_core::api::FIELD_MANAGER);
     assert_eq!(labels["vncpassword.dev/instance-id"], instance);
     assert_eq!(secret.metadata.owner_references, None);
     assert_eq!(secret.metadata.finalizers, None);

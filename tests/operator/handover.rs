@@ -14,7 +14,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::{Api, api::PostParams};
 use serde_json::json;
 use tokio::sync::watch;
-use vncpassword::api::Reason;
+use vncpassword_core::api::Reason;
 use vncpassword_emulator::Instance;
 use vncpassword_test_support::{Operator, World, world::until};
 

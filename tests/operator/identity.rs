@@ -8,12 +8,9 @@ use k8s_openapi::{ByteString, api::core::v1::Namespace};
 use kube::Api;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason},
-    settings::Ambient,
-    settings::Settings,
-};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason};
 use vncpassword_emulator::{AccessKey, Action, Fault, Instance, OidcTrust, Role};
+use vncpassword_operator::settings::{Ambient, Settings};
 use vncpassword_test_support::{
     Operator, Setup, World,
     observe::{instance_of, let_the_backoff_pass, said, sent, told_once},

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
-use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
 use vncpassword_emulator::{Action, Fault, Instance, Status};
 use vncpassword_test_support::{
     World,

@@ -6,7 +6,8 @@ use http::Method;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Api;
 use serde_json::json;
-use vncpassword::{api::LEASE, settings::Settings};
+use vncpassword_core::api::LEASE;
+use vncpassword_operator::settings::Settings;
 use vncpassword_test_support::{Operator, World, world::until};
 
 fn settings(world: &World) -> Settings {

@@ -7,11 +7,9 @@ use futures::{StreamExt, stream};
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::time::Instant;
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason, VncPassword},
-    settings::Settings,
-};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason, VncPassword};
 use vncpassword_emulator::{Action, Entry, Fault, Instance, Options};
+use vncpassword_operator::settings::Settings;
 use vncpassword_test_support::{
     Setup, World,
     world::{PATIENCE, until, until_within},
@@ -57,7 +55,7 @@ async fn a_crowd_uses_most_of_the_limit_and_one_of_another_namespace_gets_throug
         .await
         .unwrap();
     let namespaces = vec![world.namespace.clone(), alone.clone()];
-    let controller = vncpassword::settings::ControllerSettings { namespaces, ..settings.controller };
+    let controller = vncpassword_operator::settings::ControllerSettings { namespaces, ..settings.controller };
     let operator = world.operator_before(Settings { controller, ..settings }).await;
     world.cloud().set_limit(MODIFY, Some(60));
     until_second(&world, 30).await;

@@ -6,7 +6,7 @@ use kube::{
     Api, CustomResourceExt,
     api::{ObjectMeta, PostParams},
 };
-use vncpassword::api::VncPassword;
+use vncpassword_core::api::VncPassword;
 
 use super::process::Cluster;
 

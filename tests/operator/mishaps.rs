@@ -5,11 +5,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::DeleteParams;
 use serde_json::json;
-use vncpassword::{
-    api::{ConditionStatus, Reason, VncPasswordStatus},
-    settings::Settings,
-};
+use vncpassword_core::api::{ConditionStatus, Reason, VncPasswordStatus};
 use vncpassword_emulator::{Action, Fault, Instance, Reply, Status};
+use vncpassword_operator::settings::Settings;
 use vncpassword_test_support::{
     World,
     observe::{instance_of, let_the_backoff_pass, said, sent},

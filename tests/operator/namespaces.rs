@@ -9,11 +9,8 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use serde_json::{Value, json};
-use vncpassword::{
-    api::{ConditionStatus, Reason},
-    settings::ControllerSettings,
-    settings::Settings,
-};
+use vncpassword_core::api::{ConditionStatus, Reason};
+use vncpassword_operator::settings::{ControllerSettings, Settings};
 use vncpassword_test_support::{Operator, Setup, World, operator::Requests, relay::Relay, world::until};
 
 /// Lets the operator of a test act in a namespace.

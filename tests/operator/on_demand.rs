@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use vncpassword::api::{ConditionStatus, ConditionType, ROTATE_AT, Reason};
+use vncpassword_core::api::{ConditionStatus, ConditionType, ROTATE_AT, Reason};
 use vncpassword_emulator::{Fault, Instance};
 use vncpassword_test_support::{
     Operator, World,

@@ -21,7 +21,7 @@ use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
-use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus};
 use vncpassword_emulator::{AccessKey, Action, Emulator, Fault, Instance, Options};
 use vncpassword_test_support::{
     World,

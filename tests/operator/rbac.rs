@@ -14,7 +14,8 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use vncpassword::{api::VncPassword, settings::ControllerSettings, settings::Settings};
+use vncpassword_core::api::VncPassword;
+use vncpassword_operator::settings::{ControllerSettings, Settings};
 use vncpassword_test_support::{
     World,
     control_plane::ControlPlane,

@@ -6,11 +6,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason, RebootRequest, VncPasswordStatus},
-    settings::Settings,
-};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason, RebootRequest, VncPasswordStatus};
 use vncpassword_emulator::{Action, Entry, Fault, Instance};
+use vncpassword_operator::settings::Settings;
 use vncpassword_test_support::{
     World,
     observe::{events, instance_of, rewrite_status, said, sent, told_once},

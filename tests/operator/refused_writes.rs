@@ -23,7 +23,7 @@ use kube::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
 use vncpassword_test_support::{World, control_plane::shared_kubeconfig, rotation::open, world::until};
 
 fn message(status: &VncPasswordStatus, type_: ConditionType) -> &str {

@@ -6,10 +6,8 @@ use std::{net::TcpListener, time::Duration};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::Instant;
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason},
-    ecs::Endpoint,
-};
+use vncpassword_alicloud::Endpoint;
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason};
 use vncpassword_emulator::{AccessKey, Action, Emulator, Entry, Fault, Garbage, Instance, Options};
 
 use super::identity::{credentials_secret, object_with_credentials};

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::time::timeout;
-use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
 use vncpassword_emulator::{Action, Fault, Instance, Status};
 use vncpassword_test_support::{
     World,

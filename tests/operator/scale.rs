@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use kube::api::{ListParams, ObjectList};
 use tokio::time::Instant;
-use vncpassword::api::{ConditionStatus, VncPassword};
+use vncpassword_core::api::{ConditionStatus, VncPassword};
 use vncpassword_emulator::{Action, Fault};
 use vncpassword_test_support::{World, observe::event_names, world::PATIENCE};
 

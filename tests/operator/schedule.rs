@@ -7,7 +7,7 @@ use http::Method;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use vncpassword::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason, VncPasswordStatus};
 use vncpassword_emulator::{Action, Instance};
 use vncpassword_test_support::{
     World,

@@ -7,7 +7,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use vncpassword::api::{ConditionStatus, ConditionType, Reason};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason};
 use vncpassword_emulator::Action;
 
 use super::crd::{kubectl, kubectl_with};

@@ -5,11 +5,9 @@
 
 use std::time::Duration;
 
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason},
-    settings::Settings,
-};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason};
 use vncpassword_emulator::{Action, Fault, FaultId, Reply};
+use vncpassword_operator::settings::Settings;
 use vncpassword_test_support::{World, world::until};
 
 const SETTLE: Duration = Duration::from_secs(4);

@@ -7,11 +7,10 @@ use futures::{StreamExt, future::join_all};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Namespace};
 use kube::{Api, api::WatchParams};
 use tokio::{task::JoinSet, time::Instant};
-use vncpassword::{
-    api::LEASE,
-    kube_client::{self, Deadlines, Retries},
-    settings::Settings,
-};
+use vncpassword_core::api::LEASE;
+use vncpassword_kube_client as kube_client;
+use vncpassword_kube_client::{Deadlines, Retries};
+use vncpassword_operator::settings::Settings;
 use vncpassword_test_support::{
     Operator, World,
     relay::Relay,

@@ -9,12 +9,11 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use vncpassword::{
-    api::{ClusterVncPassword, ConditionStatus, ConditionType, FIELD_MANAGER, Reason, VncPassword},
-    settings::ControllerSettings,
-    settings::Settings,
+use vncpassword_core::api::{
+    ClusterVncPassword, ConditionStatus, ConditionType, FIELD_MANAGER, Reason, VncPassword,
 };
 use vncpassword_emulator::{Action, Fault};
+use vncpassword_operator::settings::{ControllerSettings, Settings};
 use vncpassword_test_support::{
     World,
     control_plane::ControlPlane,

@@ -12,11 +12,9 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus},
-    settings::Settings,
-};
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus};
 use vncpassword_emulator::{AccessKey, Action, Instance, Role};
+use vncpassword_operator::settings::Settings;
 
 use super::identity::{claim, credentials_secret, settings_without_ambient};
 use vncpassword_test_support::{
@@ -42,7 +40,8 @@ impl Scene {
     async fn set() -> Self {
         let (victim, tenant) = (World::new().await, World::new().await);
         let mut settings = settings_without_ambient(&victim);
-        settings.controller.ambient = vncpassword::settings::Ambient::In(vec![victim.namespace.clone()]);
+        settings.controller.ambient =
+            vncpassword_operator::settings::Ambient::In(vec![victim.namespace.clone()]);
         settings.controller.namespaces.push(tenant.namespace.clone());
         Self::with(victim, tenant, settings).await
     }

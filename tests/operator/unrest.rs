@@ -7,8 +7,9 @@ use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::DeleteParams;
 use serde_json::json;
-use vncpassword::{api::ConditionStatus, settings::Settings};
+use vncpassword_core::api::ConditionStatus;
 use vncpassword_emulator::{Action, Fault, Instance, Reply};
+use vncpassword_operator::settings::Settings;
 use vncpassword_test_support::{
     World,
     observe::{rewrite_status, said},

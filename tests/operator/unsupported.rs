@@ -5,10 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::time::timeout;
-use vncpassword::{
-    api::{ConditionStatus, ConditionType, Reason},
-    ecs::Clock,
-};
+use vncpassword_alicloud::Clock;
+use vncpassword_core::api::{ConditionStatus, ConditionType, Reason};
 use vncpassword_emulator::{Action, Entry, Fault, Instance};
 use vncpassword_test_support::{
     Setup, World,

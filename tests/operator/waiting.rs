@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
-use vncpassword::api::{ConditionStatus, Reason};
+use vncpassword_core::api::{ConditionStatus, Reason};
 use vncpassword_emulator::{AccessKey, Action, Entry, Fault, Instance, Status};
 use vncpassword_test_support::{
     World,
@@ -178,7 +178,7 @@ async fn what_arrives_is_the_newest_value() {
         world.secret("a", value).await;
         let status = world.until("a", "refused again", |status| attempts(status) == Some(number)).await;
         assert_eq!(
-            status.reason(vncpassword::api::ConditionType::Reconciling),
+            status.reason(vncpassword_core::api::ConditionType::Reconciling),
             Some(Reason::IncorrectInstanceStatus)
         );
     }

@@ -8,12 +8,9 @@ use std::{
 
 use http::Method;
 use serde_json::json;
-use vncpassword::{
-    api::{ConditionStatus, Reason, VncPasswordStatus},
-    runtime::Lease,
-    settings::Settings,
-};
+use vncpassword_core::api::{ConditionStatus, Reason, VncPasswordStatus};
 use vncpassword_emulator::{Action, Instance, Status};
+use vncpassword_operator::{runtime::Lease, settings::Settings};
 use vncpassword_test_support::{
     Operator, World,
     observe::{instance_of, let_the_backoff_pass, said, sent, told_once},

@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use vncpassword::api::{
+use vncpassword_core::api::{
     ClusterVncPassword, ClusterVncPasswordStatus, ConditionType, Reason, VncPasswordStatus,
 };
 

@@ -16,7 +16,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
-use vncpassword::api::{
+use vncpassword_core::api::{
     ClusterVncPassword, ClusterVncPasswordStatus, ConditionStatus, ConditionType, FIELD_MANAGER, FLEET,
     ROTATE_AT, Reason, VncPassword,
 };
@@ -84,7 +84,7 @@ impl<'a> Fleet<'a> {
 
     /// Name of the child of that instance.
     pub fn child(&self, instance: &str) -> String {
-        vncpassword::fleet::child_name(&self.name, instance)
+        vncpassword_core::fleet::child_name(&self.name, instance)
     }
 
     /// The child of that instance, if there is one.

@@ -10,7 +10,9 @@ use kube::{
 };
 use serde_json::json;
 use tokio::time::Instant;
-use vncpassword::api::{ConditionStatus, ConditionType, FIELD_MANAGER, Reason, Retry, VncPasswordStatus};
+use vncpassword_core::api::{
+    ConditionStatus, ConditionType, FIELD_MANAGER, Reason, Retry, VncPasswordStatus,
+};
 use vncpassword_emulator::{Entry, Instance};
 
 use crate::{World, barrier::SENTINEL, world::PATIENCE};

@@ -16,16 +16,16 @@ use http::{Method, Request};
 use kube::client::Body;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tower::{BoxError, Layer, Service};
-use vncpassword::{
-    commands::{Environment, StartError, listen, run},
-    ecs::connect::CloudSettings,
-    ecs::{self, Clock, Endpoint, Rates, Region},
-    kube_client::{self, Deadlines, Retries},
-    runtime::{Lease, Shutdown, Stop},
-    settings::Settings,
-    settings::{Ambient, ControllerSettings},
-};
+use vncpassword_alicloud as ecs;
+use vncpassword_alicloud::{Clock, Endpoint, Rates, Region, connect::CloudSettings};
 use vncpassword_emulator::{AccessKey, Instance};
+use vncpassword_kube_client as kube_client;
+use vncpassword_kube_client::{Deadlines, Retries};
+use vncpassword_operator::{
+    commands::{Environment, StartError, listen, run},
+    runtime::{Lease, Shutdown, Stop},
+    settings::{Ambient, ControllerSettings, Settings},
+};
 
 use crate::{World, barrier, observe::object_at};
 
@@ -320,7 +320,7 @@ pub fn settings(namespace: &str, emulator: &str) -> Settings {
         },
         namespace: namespace.to_owned(),
         leader_elect: false,
-        lease_name: vncpassword::api::LEASE.to_owned(),
+        lease_name: vncpassword_core::api::LEASE.to_owned(),
         per_object_metrics: true,
         otlp: None,
         http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),

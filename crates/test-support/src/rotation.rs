@@ -7,11 +7,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use vncpassword::api::{ROTATE_AT, VncPasswordStatus, WRITABLE};
+use vncpassword_core::api::{ROTATE_AT, VncPasswordStatus, WRITABLE};
 use vncpassword_emulator::Instance;
 
-use crate::observe::{instance_of, rewrite_status};
-use crate::{World, world::PATIENCE};
+use crate::{
+    World,
+    observe::{instance_of, rewrite_status},
+    world::PATIENCE,
+};
 
 /// The record beside `password`.
 pub async fn record(world: &World, name: &str) -> Value {

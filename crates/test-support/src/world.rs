@@ -14,14 +14,11 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::{sync::OnceCell, time::Instant};
-use vncpassword::{
-    api::{
-        ClusterVncPassword, ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus,
-        definitions,
-    },
-    settings::Settings,
+use vncpassword_core::api::{
+    ClusterVncPassword, ConditionStatus, ConditionType, Reason, VncPassword, VncPasswordStatus, definitions,
 };
 use vncpassword_emulator::{Action, Cloud, Emulator, Entry, Instance, Options};
+use vncpassword_operator::settings::Settings;
 
 use crate::{
     Operator,
