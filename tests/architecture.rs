@@ -8,9 +8,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, CommandFactory};
 use kube::CustomResourceExt;
 use vncpassword_core::api::VncPassword;
 use vncpassword_emulator as emulator;
@@ -117,12 +118,12 @@ async fn two() {}
 
 #[test]
 fn readme_lists_the_flags() {
-    lists_the_flags("README.md", &RunArgs::augment_args(Command::new("run")));
+    lists_the_flags("README.md", &RunArgs::augment_args(clap::Command::new("run")));
 }
 
 #[test]
 fn the_paper_on_identity_lists_the_flags_of_ram_policy() {
-    lists_the_flags("docs/identity.md", &RamPolicyArgs::augment_args(Command::new("ram-policy")));
+    lists_the_flags("docs/identity.md", &RamPolicyArgs::augment_args(clap::Command::new("ram-policy")));
 }
 
 #[test]
@@ -174,6 +175,37 @@ fn the_reference_puts_each_reason_beside_a_condition() {
         assert_eq!(beside.is_empty(), well, "{row:?}");
         assert!(types.contains(&beside) && beside != "Ready", "{row:?}");
     }
+}
+
+#[test]
+fn the_core_brings_no_runtime_and_no_network() {
+    let brought = dependencies_of("vncpassword-core", "normal,build,dev");
+    for unwanted in ["hyper", "kube", "kube-client", "kube-runtime", "mio", "reqwest", "tokio", "tower"] {
+        assert!(!brought.contains(unwanted), "vncpassword-core or its tests bring {unwanted}");
+    }
+    assert!(brought.contains("kube-core"), "{brought:?}");
+}
+
+#[test]
+fn the_packages_below_the_operator_do_not_use_it() {
+    let own = ["ecs-emulator", "kubectl-vncpassword", "test-support", "vncpassword-operator"];
+    for package in
+        ["vncpassword-core", "vncpassword-alicloud", "vncpassword-kube-client", "kubectl-vncpassword"]
+    {
+        let brought = dependencies_of(package, "normal");
+        let found: Vec<_> = own.iter().filter(|name| **name != package && brought.contains(**name)).collect();
+        assert!(found.is_empty(), "{package} uses {found:?}");
+    }
+}
+
+/// The packages that this one brings by dependencies of these kinds.
+fn dependencies_of(package: &str, kinds: &str) -> BTreeSet<String> {
+    let arguments =
+        ["tree", "--locked", "--offline", "--prefix", "none", "--package", package, "--edges", kinds];
+    let output = Command::new(env!("CARGO")).current_dir(root()).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().filter_map(|line| line.split(' ').next()).map(ToOwned::to_owned).collect()
 }
 
 #[test]
@@ -386,7 +418,7 @@ fn word(cell: &str) -> String {
 }
 
 /// Holds the table between the marks in a paper to the flags of the command, or writes it anew.
-fn lists_the_flags(paper: &str, command: &Command) {
+fn lists_the_flags(paper: &str, command: &clap::Command) {
     let path = root().join(paper);
     let text = fs::read_to_string(&path).unwrap();
     let (begin, end) = ("<!-- flags:begin -->\n", "<!-- flags:end -->");
@@ -402,7 +434,7 @@ fn lists_the_flags(paper: &str, command: &Command) {
 }
 
 /// The flags of a command as a table.
-fn flags(command: &Command) -> String {
+fn flags(command: &clap::Command) -> String {
     let head = ["| flag | environment | default | meaning |".to_owned(), "|---|---|---|---|".to_owned()];
     let rows = arguments(command).map(|argument| {
         let code = |text: Option<String>| text.map_or_else(|| "none".to_owned(), |text| format!("`{text}`"));
@@ -427,7 +459,7 @@ fn flags(command: &Command) -> String {
     head.into_iter().chain(rows).map(|line| line + "\n").collect()
 }
 
-fn arguments(command: &Command) -> impl Iterator<Item = &clap::Arg> {
+fn arguments(command: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
     command.get_arguments().filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()))
 }
 
