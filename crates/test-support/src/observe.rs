@@ -1,11 +1,11 @@
 //! What tests read of an object: its status, its Events, and the calls for its instance.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::{api::events::v1::Event, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{
-    Api, ResourceExt,
+    Api,
     api::{ListParams, PostParams},
 };
 use serde_json::json;
@@ -86,11 +86,23 @@ pub async fn let_the_backoff_pass(world: &World, name: &str) {
     .await;
 }
 
-/// The names of all Events in the namespace but those about the object of barriers.
-pub async fn event_names(world: &World) -> BTreeSet<String> {
-    let events: Api<Event> = Api::namespaced(world.client.clone(), &world.namespace);
-    let names = events.list_metadata(&ListParams::default()).await.unwrap().items.into_iter();
-    names.map(|event| event.name_any()).filter(|name| !name.starts_with(SENTINEL)).collect()
+/// Events of the namespace that were told since then, and those about its fleet: about what, and the reason. Those about the
+/// object of barriers are left out.
+pub async fn events_since(world: &World, time: Timestamp) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for namespace in [&world.namespace, "default"] {
+        let events: Api<Event> = Api::namespaced(world.client.clone(), namespace);
+        for event in events.list(&ListParams::default()).await.unwrap().items {
+            let regarding = event.regarding.unwrap_or_default();
+            let name = regarding.name.unwrap_or_default();
+            let concerns = regarding.namespace.as_ref() == Some(&world.namespace) || name == world.namespace;
+            let later = event.event_time.is_some_and(|told| told.0 >= time);
+            if concerns && later && name != SENTINEL {
+                found.push((name, event.reason.unwrap_or_default()));
+            }
+        }
+    }
+    found
 }
 
 /// Waits for an event of that reason; returns all of them: type and note.

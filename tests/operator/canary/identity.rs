@@ -56,12 +56,12 @@ async fn nothing_of_it_leaves(name: &str, world: World, source: Source) {
         world.cloud().remove_fault(fault);
         // A failure is remembered for some seconds; until then no new password is sent.
         until("a later password is in effect", async || {
-            let value = format!("later {}", words.len());
-            apply(&world, [secret("a", "password", password(&value).as_bytes())]);
+            let later = format!("later {}", words.len());
+            apply(&world, [secret("a", "password", password(&later).as_bytes())]);
             program.settled(&world).await;
-            let later = password(&value);
-            words.push(value);
-            world.console(&instance) == Some(later)
+            let sent = password(&later);
+            words.push(later);
+            world.console(&instance) == Some(sent)
         })
         .await;
     } else {
