@@ -82,12 +82,12 @@ async fn a_fleet_uses_the_limit_without_hitting_it_and_says_when_it_ends() {
         }
     }
     assert_eq!(calls.iter().filter(|call| call.code.is_none()).count(), INSTANCES, "each of them once");
-    // In the first throttled minute the limiter is open, and in one of those after it doubling meets the limit. The last
-    // minute is not full.
+    // In the first throttled minute nothing limits the calls, and the last minute is not full. How few replies are throttled where
+    // the machine is not busy is shown by the simulation of the limiter.
     let full = minutes.values().take(minutes.len() - 1);
     let full: Vec<_> = full.skip_while(|(_, throttled)| *throttled == 0).skip(1).collect();
-    let several = full.iter().filter(|(_, throttled)| *throttled > 1).count();
-    assert!(several <= 1, "several throttled replies in {several} minutes: {minutes:?}");
+    let throttled: usize = full.iter().map(|(_, throttled)| throttled).sum();
+    assert!(throttled * 25 <= INSTANCES, "{throttled} throttled replies: {minutes:?}");
     let passed: usize = full.iter().map(|(passed, _)| passed).sum();
     // How much it uses where the machine is not busy is shown by the simulation of the limiter.
     assert!(passed * 100 >= LIMIT * 50 * full.len(), "{minutes:?}");
