@@ -13,7 +13,7 @@ use super::{
     identity::Identity,
     observer::CallObserver,
     rpc::{Accepted, Call, Rpc, SHORT_REPLY},
-    transport::Transport,
+    transport::{Transport, USER_AGENT},
     wire,
 };
 
@@ -25,9 +25,6 @@ pub const MAX_DESCRIBED: usize = 100;
 
 /// Longest reply to an action that lists something, in bytes.
 const LONG_REPLY: usize = 4 << 20;
-
-/// Names this library to the servers.
-pub(super) const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// Settings of a [`Client`].
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     BuildError, Client, Clock, Config, Endpoint, Identity, InvalidEndpoint, InvalidRegion, Network, Region,
     Sts,
-    credentials::{Cache, Chain, SessionName, Tools, Variables},
+    credentials::{Cache, Chain, ProviderContext, SessionName, Variables},
     sts::endpoint::{InvalidStsVariable, StsEndpoint},
 };
 
@@ -138,8 +138,8 @@ pub fn connect(
     let ecs = Client::new(config, clock)?;
     let endpoint = StsEndpoint::read(sts, region, network, Variables::new(&lookup))?;
     let sts = Sts::new(ecs.rpc().clone(), endpoint, timeout);
-    let tools = Tools { rpc: ecs.rpc().clone(), sts: sts.clone(), metadata, session_name };
-    let cache = Cache::new(Arc::new(Chain::from_environment(lookup, &tools)), ecs.clock().clone());
+    let context = ProviderContext { rpc: ecs.rpc().clone(), sts: sts.clone(), metadata, session_name };
+    let cache = Cache::new(Arc::new(Chain::from_environment(lookup, &context)), ecs.clock().clone());
     let operator = Arc::new(Identity::new(identity_name, Arc::new(cache)));
     Ok(Cloud { ecs, sts, operator })
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::{
+    access_key::Unusable,
     api::RequestId,
     codes::Subject,
-    credentials::{FailureKind, ProviderError, Unusable},
+    provider_error::{FailureKind, ProviderError},
 };
 
 /// A cause with nothing secret in it: an error of the HTTP stack that has lost its URL.

@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    credentials::{Cache, Credentials, FailureKind, ProviderError, STALE},
+    credentials::{Cache, Credentials, FailureKind, ProviderError, STALE_AFTER},
     error::Error,
     sts::{CallerIdentity, Sts},
 };
@@ -34,12 +34,12 @@ pub struct Identity {
     /// Held while somebody asks which account that is.
     asking: tokio::sync::Mutex<()>,
     /// The result of the last failure to learn the account, and when to ask again.
-    unlearned: Mutex<Option<(Standing, Instant)>>,
+    unlearned: Mutex<Option<(AccountStatus, Instant)>>,
 }
 
 /// What is known of an identity's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum AccountStatus {
     /// The account is known.
     Known,
     /// The cloud or the provider of credentials refused the identity, or it has no credentials.
@@ -117,47 +117,48 @@ impl Identity {
         self.account().unwrap_or(&self.name)
     }
 
-    /// What is known of its account. Calls nobody. A failure of [`Identity::learn_account`] counts for 45 s;
-    /// after that it is [`Standing::Unknown`] until the account is asked for again.
+    /// What is known of its account. Calls nobody. A failure of [`Identity::resolve_account`] counts for 45 s;
+    /// after that it is [`AccountStatus::Unknown`] until the account is asked for again.
     #[must_use]
-    pub fn standing(&self) -> Standing {
-        self.learned(Instant::now()).unwrap_or(Standing::Unknown)
+    pub fn account_status(&self) -> AccountStatus {
+        self.learned(Instant::now()).unwrap_or(AccountStatus::Unknown)
     }
 
     /// Asks the cloud for the account, unless it is known. Callers at the same time share one call. For 45 s
     /// after a failure it returns the same result and makes no call. `may_call` is asked before each call, and only then.
     #[allow(clippy::must_use_candidate, reason = "many callers read the account afterwards")]
-    pub async fn learn_account(&self, sts: &Sts, may_call: impl FnOnce() -> bool) -> Standing {
+    pub async fn resolve_account(&self, sts: &Sts, may_call: impl FnOnce() -> bool) -> AccountStatus {
         let _asking = self.asking.lock().await;
-        if let Some(standing) = self.learned(Instant::now()) {
-            return standing;
+        if let Some(account_status) = self.learned(Instant::now()) {
+            return account_status;
         }
         if !may_call() {
-            return Standing::NotAsked;
+            return AccountStatus::NotAsked;
         }
         match self.caller(sts).await {
             Ok(caller) => {
                 self.account.set(caller.account.into()).ok();
-                Standing::Known
+                AccountStatus::Known
             }
             Err(error) => {
                 tracing::warn!(identity = self.name(), %error, "cannot tell which account this is");
-                let standing = if error.refuses_identity() { Standing::Refused } else { Standing::Unknown };
-                *self.unlearned() = Some((standing, Instant::now() + REST));
-                standing
+                let account_status =
+                    if error.refuses_identity() { AccountStatus::Refused } else { AccountStatus::Unknown };
+                *self.unlearned() = Some((account_status, Instant::now() + REST));
+                account_status
             }
         }
     }
 
     /// The result of the last call; `None`: time for another one.
-    fn learned(&self, now: Instant) -> Option<Standing> {
+    fn learned(&self, now: Instant) -> Option<AccountStatus> {
         if self.account.get().is_some() {
-            return Some(Standing::Known);
+            return Some(AccountStatus::Known);
         }
-        self.unlearned().filter(|(_, until)| *until > now).map(|(standing, _)| standing)
+        self.unlearned().filter(|(_, until)| *until > now).map(|(account_status, _)| account_status)
     }
 
-    fn unlearned(&self) -> MutexGuard<'_, Option<(Standing, Instant)>> {
+    fn unlearned(&self) -> MutexGuard<'_, Option<(AccountStatus, Instant)>> {
         self.unlearned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -265,7 +266,7 @@ impl Gate {
     fn is_refused(&self, now: Instant) -> bool {
         match self {
             Self::Open | Self::Doubted => false,
-            Self::Closed { until, .. } | Self::Probing { until, .. } => now < *until + STALE,
+            Self::Closed { until, .. } | Self::Probing { until, .. } => now < *until + STALE_AFTER,
         }
     }
 
@@ -290,7 +291,7 @@ mod tests {
         clock::Clock,
         credentials::{
             Provider,
-            test_tools::{given, sts_refusal, tools},
+            test_support::{context, given, sts_refusal},
         },
         test_server::{Act, Server, http},
     };
@@ -320,31 +321,34 @@ mod tests {
             r#"{"RequestId":"A-1","AccountId":"1234567890123456","Arn":"a","IdentityType":"RAMUser"}"#;
         let refusal = |code: &str| vec![Act::Send(sts_refusal(code))];
         let table = [
-            (key(), vec![Act::Send(http(200, "", caller))], Standing::Known),
-            (key(), refusal("InvalidAccessKeyId.NotFound"), Standing::Refused),
-            (key(), refusal("NoPermission"), Standing::Refused),
-            (key(), refusal("Throttling.User"), Standing::Unknown),
-            (key(), refusal("SomethingNew"), Standing::Unknown),
-            (key(), refusal("Zq7xK2mWp9Lr4t"), Standing::Unknown),
-            (key(), vec![Act::Send(http(503, "", ""))], Standing::Unknown),
-            (key(), vec![Act::Reset(String::new())], Standing::Unknown),
-            (Ok(None), vec![], Standing::Refused),
-            (failed(FailureKind::Refused), vec![], Standing::Refused),
-            (failed(FailureKind::Unanswered), vec![], Standing::Unknown),
+            (key(), vec![Act::Send(http(200, "", caller))], AccountStatus::Known),
+            (key(), refusal("InvalidAccessKeyId.NotFound"), AccountStatus::Refused),
+            (key(), refusal("NoPermission"), AccountStatus::Refused),
+            (key(), refusal("Throttling.User"), AccountStatus::Unknown),
+            (key(), refusal("SomethingNew"), AccountStatus::Unknown),
+            (key(), refusal("Zq7xK2mWp9Lr4t"), AccountStatus::Unknown),
+            (key(), vec![Act::Send(http(503, "", ""))], AccountStatus::Unknown),
+            (key(), vec![Act::Reset(String::new())], AccountStatus::Unknown),
+            (Ok(None), vec![], AccountStatus::Refused),
+            (failed(FailureKind::Refused), vec![], AccountStatus::Refused),
+            (failed(FailureKind::Unanswered), vec![], AccountStatus::Unknown),
         ];
         for (number, (answer, acts, expected)) in table.into_iter().enumerate() {
             let calls = acts.len();
             let server = Server::start(acts).await;
-            let (identity, sts) = (identity(answer), tools(&server.url()).sts);
-            assert_eq!(identity.standing(), Standing::Unknown, "row {number}: nobody was asked");
+            let (identity, sts) = (identity(answer), context(&server.url()).sts);
+            assert_eq!(identity.account_status(), AccountStatus::Unknown, "row {number}: nobody was asked");
             for _ in 0..3 {
-                assert_eq!(identity.learn_account(&sts, || true).await, expected, "row {number}");
-                assert_eq!(identity.standing(), expected, "row {number}");
+                assert_eq!(identity.resolve_account(&sts, || true).await, expected, "row {number}");
+                assert_eq!(identity.account_status(), expected, "row {number}");
             }
             assert_eq!(server.requests().len(), calls, "row {number}: asked once");
-            assert_eq!(identity.account().is_some(), expected == Standing::Known, "row {number}");
+            assert_eq!(identity.account().is_some(), expected == AccountStatus::Known, "row {number}");
             let later = Instant::now() + REST;
-            assert_eq!(identity.learned(later), Some(expected).filter(|known| *known == Standing::Known));
+            assert_eq!(
+                identity.learned(later),
+                Some(expected).filter(|known| *known == AccountStatus::Known)
+            );
         }
     }
 

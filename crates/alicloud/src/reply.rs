@@ -10,7 +10,7 @@ use super::codes::known_code;
 use super::{
     api::{RequestId, has_cloud_form},
     error::{UNRECOGNIZED_CODE, Unreadable},
-    mask::contains_secret,
+    redact::contains_secret,
 };
 
 /// Longest `Code` that is shown, in characters; the API's own stay below half of it.

@@ -11,17 +11,16 @@ use tracing::{Instrument, Span, debug, field::Empty};
 use zeroize::Zeroizing;
 
 use super::{
+    access_key::Credentials,
     api::RequestId,
-    client::USER_AGENT,
     clock::Clock,
-    credentials::Credentials,
     endpoint::Endpoint,
     error::{BuildError, Error, Unreadable},
-    mask::mask,
     observer::{self, CallObserver},
+    redact::redact,
     reply::{self, Refusal, Reply},
     signature::{self, Nonce, Signed},
-    transport::{Outgoing, Received, Transport},
+    transport::{Outgoing, Received, Transport, USER_AGENT},
 };
 
 /// Longest reply to an action that answers with little, in bytes.
@@ -252,7 +251,7 @@ fn log(action: &str, secrets: &[&str], refusal: &Refusal) {
         action,
         code = refusal.code,
         request_id = refusal.request_id.as_ref().map(RequestId::as_str),
-        message = ?mask(&refusal.message, secrets),
+        message = ?redact(&refusal.message, secrets),
         "refused"
     );
 }

@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::credentials::Credentials;
+use super::access_key::Credentials;
 
 const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 

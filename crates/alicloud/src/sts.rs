@@ -9,12 +9,14 @@ use tokio::time::Instant;
 
 use self::endpoint::StsEndpoint;
 use super::{
+    access_key::{Credentials, Secret, TemporaryCredentials},
     api::{WITHHELD, has_form},
-    credentials::{Credentials, Issued, RoleArn, Secret, SessionName},
     endpoint::Endpoint,
     error::{Error, Unreadable},
-    mask::contains_secret,
+    redact::contains_secret,
+    role::RoleArn,
     rpc::{Accepted, Call, Rpc, SHORT_REPLY, Unsigned},
+    session_name::SessionName,
 };
 
 /// Version of the STS API.
@@ -77,8 +79,8 @@ pub struct CallerIdentity {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct IssuedReply {
-    credentials: Issued,
+struct TemporaryCredentialsReply {
+    credentials: TemporaryCredentials,
 }
 
 #[derive(Deserialize)]
@@ -191,7 +193,7 @@ impl Sts {
     }
 
     fn issued(&self, accepted: &Accepted) -> Result<Credentials, Error> {
-        let IssuedReply { credentials } = accepted.read()?;
+        let TemporaryCredentialsReply { credentials } = accepted.read()?;
         credentials
             .credentials(self.rpc.clock.now())
             .map_err(|unusable| accepted.unreadable(Unreadable::Credentials(unusable)))

@@ -11,6 +11,9 @@ use super::error::{BuildError, Cause, Error, Unreadable};
 /// Idle connections are closed after this long, before a server or a NAT gateway forgets them.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
+/// The default `User-Agent`: this library and its version.
+pub(super) const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+
 /// The HTTP client and its connection pool. Clones share it.
 #[derive(Clone)]
 pub(super) struct Transport(reqwest::Client);

@@ -35,7 +35,7 @@ impl AssumedRole {
         // They may have been replaced at their source, by a rotation of keys for example: once more with what is there now.
         self.source.forget(&caller);
         let again = self.caller().await?;
-        if again.same_keys(&caller) {
+        if again.has_same_keys(&caller) {
             return Err(failed(&refused));
         }
         let result = self.sts.assume_role(&again, &self.role).await;

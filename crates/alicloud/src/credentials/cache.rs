@@ -16,8 +16,6 @@ use tokio::{
 use super::{Credentials, FailureKind, Provider, ProviderError};
 use crate::Clock;
 
-/// Credentials with less of their life left than this are as good as expired: a call takes its time.
-pub(super) const MARGIN: SignedDuration = SignedDuration::from_secs(5);
 /// When they are asked for anew, as shares of the life that they have left when they come: about two thirds.
 const RENEWAL: [f64; 2] = [0.62, 0.72];
 /// How long credentials without an end are kept before the provider is asked anew, in seconds: the file that they are from
@@ -26,11 +24,11 @@ const REREAD: [f64; 2] = [540.0, 660.0];
 /// Longest time that a provider may take.
 const FLIGHT: Duration = Duration::from_secs(20);
 /// How long a failure is remembered: that, then twice as long each time up to the longest, less a jitter.
-const FIRST_REST: Duration = Duration::from_secs(5);
-const LONGEST_REST: Duration = Duration::from_secs(60);
+const INITIAL_BACKOFF: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// A failure that nobody has asked about for so long says nothing of now: whoever needs credentials asks every minute.
-pub(crate) const STALE: Duration = Duration::from_secs(300);
+pub(crate) const STALE_AFTER: Duration = Duration::from_secs(300);
 
 /// What a caller is given.
 type Outcome = Result<Option<Arc<Credentials>>, ProviderError>;
@@ -128,7 +126,7 @@ impl Cache {
     pub fn age(&self) -> Option<Age> {
         let now = self.0.clock.now();
         let state = self.0.state();
-        let held = state.held.as_ref().filter(|held| held.credentials.usable(now));
+        let held = state.held.as_ref().filter(|held| held.credentials.is_usable(now));
         let Held { credentials, since, .. } = held?;
         let (provider, expires_at) = (credentials.provider(), credentials.expires_at());
         Some(Age { provider, since: *since, expires_at })
@@ -138,7 +136,7 @@ impl Cache {
     #[must_use]
     pub fn failures(&self) -> u32 {
         let state = self.0.state();
-        let recent = state.failure.as_ref().filter(|failure| failure.until.elapsed() < STALE);
+        let recent = state.failure.as_ref().filter(|failure| failure.until.elapsed() < STALE_AFTER);
         recent.map_or(0, |failure| failure.count)
     }
 
@@ -179,7 +177,7 @@ impl Inner {
         let now = self.clock.now();
         let mut state = self.state();
         let rested = state.failure.as_ref().is_none_or(|failure| failure.until <= Instant::now());
-        if let Some(held) = state.held.as_ref().filter(|held| held.credentials.usable(now)) {
+        if let Some(held) = state.held.as_ref().filter(|held| held.credentials.is_usable(now)) {
             let (credentials, due) = (Arc::clone(&held.credentials), held.renew_at <= now);
             if due && rested && state.flight.is_none() {
                 self.take_off(&mut state);
@@ -210,7 +208,7 @@ impl Inner {
         let asking = timeout(FLIGHT, AssertUnwindSafe(self.provider.credentials()).catch_unwind());
         let answer = asking.await.map_err(|_| self.unanswered("no answer in time"))?;
         match answer.map_err(|_| self.unanswered("gave no answer"))? {
-            Ok(Some(credentials)) if !credentials.usable(self.clock.now()) => {
+            Ok(Some(credentials)) if !credentials.is_usable(self.clock.now()) => {
                 Err(self.unanswered("gave credentials that have expired already"))
             }
             answer => answer,
@@ -232,10 +230,10 @@ impl Inner {
             Err(error) => return state.failed(Err(error), now),
         };
         state.failure = None;
-        let same = state.held.take().filter(|held| held.credentials.same_in_all(&credentials));
+        let same = state.held.take().filter(|held| held.credentials.is_same(&credentials));
         let (credentials, since) =
             same.map_or_else(|| (Arc::new(credentials), now), |held| (held.credentials, held.since));
-        let renew_at = credentials.renewal(now, rand::random());
+        let renew_at = renewal(&credentials, now, rand::random());
         state.held = Some(Held { credentials: Arc::clone(&credentials), renew_at, since });
         Ok(Some(credentials))
     }
@@ -255,7 +253,7 @@ impl State {
     fn failed(&mut self, outcome: Outcome, now: Timestamp) -> Outcome {
         let count = self.failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1);
         let until = Instant::now() + rest(count, rand::random());
-        if let Some(held) = self.held.as_ref().filter(|held| held.credentials.usable(now)) {
+        if let Some(held) = self.held.as_ref().filter(|held| held.credentials.is_usable(now)) {
             let provider = held.credentials.provider();
             let problem = outcome.as_ref().err().map(ToString::to_string);
             let problem = problem.as_deref().unwrap_or("no credentials are configured any more");
@@ -270,30 +268,20 @@ impl State {
     }
 }
 
-impl Credentials {
-    fn usable(&self, now: Timestamp) -> bool {
-        self.expires_at().is_none_or(|end| end.duration_since(now) > MARGIN)
-    }
-
-    fn same_in_all(&self, other: &Self) -> bool {
-        self.same_keys(other) && (self.expires_at, self.provider) == (other.expires_at, other.provider)
-    }
-
-    /// When to ask for others. `jitter`: from 0 to 1, so that not all processes ask at once.
-    fn renewal(&self, now: Timestamp, jitter: f64) -> Timestamp {
-        let seconds = match self.expires_at() {
-            Some(end) => end.duration_since(now).as_secs_f64() * between(RENEWAL, jitter),
-            None => between(REREAD, jitter),
-        };
-        let life = SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::ZERO);
-        now.saturating_add(life).unwrap_or(now)
-    }
+/// When to renew the credentials. `jitter`: 0 to 1, so that not all processes renew at the same time.
+fn renewal(credentials: &Credentials, now: Timestamp, jitter: f64) -> Timestamp {
+    let seconds = match credentials.expires_at() {
+        Some(end) => end.duration_since(now).as_secs_f64() * between(RENEWAL, jitter),
+        None => between(REREAD, jitter),
+    };
+    let life = SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::ZERO);
+    now.saturating_add(life).unwrap_or(now)
 }
 
 /// How long the `count`th failure in a row is remembered; the first is number 1.
 fn rest(count: u32, jitter: f64) -> Duration {
-    let doubled = FIRST_REST.saturating_mul(1 << count.saturating_sub(1).min(8));
-    doubled.min(LONGEST_REST).mul_f64(between([0.8, 1.0], jitter))
+    let doubled = INITIAL_BACKOFF.saturating_mul(1 << count.saturating_sub(1).min(8));
+    doubled.min(MAX_BACKOFF).mul_f64(between([0.8, 1.0], jitter))
 }
 
 fn between([from, to]: [f64; 2], jitter: f64) -> f64 {

@@ -9,9 +9,8 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{
     CliConfig, Credentials, CredentialsFile, CredentialsUri, EcsRamRole, Environment, Oidc, Provider,
-    ProviderError, SessionName, Variables,
+    ProviderContext, ProviderError, Variables,
 };
-use crate::{endpoint::Endpoint, rpc::Rpc, sts::Sts};
 
 /// The providers in turn.
 ///
@@ -23,32 +22,19 @@ pub struct Chain {
     kept: OnceLock<Arc<dyn Provider>>,
 }
 
-/// What the providers ask with.
-#[derive(Clone)]
-pub struct Tools {
-    /// For the metadata service and the credentials URI.
-    pub rpc: Rpc,
-    /// For the roles.
-    pub sts: Sts,
-    /// The metadata service: [`Endpoint::metadata`], but in a test.
-    pub metadata: Endpoint,
-    /// The name of a role's session, where nothing names another.
-    pub session_name: SessionName,
-}
-
 impl Chain {
     /// The chain of the official SDKs: environment, OIDC, CLI config, credentials file, ECS RAM role, credentials URI.
     ///
     /// `lookup` is all that is read of the environment, `HOME` included.
     #[must_use]
-    pub fn from_environment(lookup: impl Fn(&str) -> Option<OsString>, tools: &Tools) -> Self {
+    pub fn from_environment(lookup: impl Fn(&str) -> Option<OsString>, context: &ProviderContext) -> Self {
         let variables = Variables::new(&lookup);
-        let Tools { rpc, sts, metadata, session_name } = tools.clone();
+        let ProviderContext { rpc, sts, metadata, session_name } = context.clone();
         Self::new(vec![
             Arc::new(Environment::read(&lookup)),
             Arc::new(Oidc::read(variables, sts, &session_name)),
-            Arc::new(CliConfig::read(variables, tools)),
-            Arc::new(CredentialsFile::read(variables, tools)),
+            Arc::new(CliConfig::read(variables, context)),
+            Arc::new(CredentialsFile::read(variables, context)),
             Arc::new(EcsRamRole::read(variables, rpc.clone(), metadata)),
             Arc::new(CredentialsUri::read(variables, rpc)),
         ])

@@ -6,18 +6,18 @@ use futures::{FutureExt, future::BoxFuture};
 use serde::Deserialize;
 
 use super::{
-    Credentials, FailureKind, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Tools,
-    Variables, credentials_uri,
+    Credentials, FailureKind, NotUtf8, Provider, ProviderContext, ProviderError, RoleArn, Secret,
+    SessionName, Variables, credentials_uri,
     ecs_ram_role::IMDS_V1_DISABLED,
-    file::{self, FileProblem},
+    file::{self, FileError},
     oidc::OidcRole,
-    recipe::{InvalidProfile, Place, Recipe, RecipeProblem, Source},
-    role::RoleName,
+    profile_chain::{InvalidProfile, ProfileChain, ProfileChainError, Source, StsTarget},
 };
 use crate::{
     endpoint::Region,
     error::Unreadable,
     reply,
+    role::RoleName,
     sts::{AssumeRole, Sts},
 };
 
@@ -33,14 +33,14 @@ const NAME: &str = "cliConfig";
 const DEFAULT: &str = ".aliyun/config.json";
 
 /// Longest way through `source_profile`.
-const MOST_SOURCES: usize = 8;
+const MAX_SOURCE_PROFILES: usize = 8;
 
 /// Bounds of a session in seconds: those of the API.
 const SESSION: std::ops::RangeInclusive<u64> = 900..=43_200;
 
 /// A profile of the configuration, read anew each time.
 pub struct CliConfig {
-    tools: Tools,
+    context: ProviderContext,
     settings: Result<Option<Settings>, NotUtf8>,
 }
 
@@ -57,9 +57,9 @@ struct Settings {
 #[derive(Debug, thiserror::Error)]
 enum Problem {
     #[error("the file that {CONFIG_FILE} names {0}")]
-    Explicit(FileProblem),
+    Explicit(FileError),
     #[error("~/{DEFAULT} {0}")]
-    Default(FileProblem),
+    Default(FileError),
     #[error("the configuration is {0}")]
     Unreadable(Unreadable),
     #[error("neither {PROFILE} nor `current` of the configuration names a profile")]
@@ -69,7 +69,7 @@ enum Problem {
     #[error("the profile cannot be used: {0}")]
     Invalid(#[from] InvalidProfile),
     #[error(transparent)]
-    Failed(#[from] RecipeProblem),
+    Failed(#[from] ProfileChainError),
 }
 
 #[derive(Deserialize)]
@@ -122,22 +122,22 @@ impl Problem {
 impl CliConfig {
     /// Reads the variables; the configuration is read at each call.
     #[must_use]
-    pub fn read(variables: Variables<'_>, tools: &Tools) -> Self {
-        Self { tools: tools.clone(), settings: settings(variables) }
+    pub fn read(variables: Variables<'_>, context: &ProviderContext) -> Self {
+        Self { context: context.clone(), settings: settings(variables) }
     }
 
     async fn ask(&self, settings: &Settings) -> Result<Option<Credentials>, Problem> {
         let text = match file::read(settings.file.clone()).await {
             Ok(text) => text,
-            Err(FileProblem::Missing) if !settings.explicit => return Ok(None),
+            Err(FileError::Missing) if !settings.explicit => return Ok(None),
             Err(problem) if settings.explicit => return Err(Problem::Explicit(problem)),
             Err(problem) => return Err(Problem::Default(problem)),
         };
-        let recipe = {
+        let profile_chain = {
             let config: Config = reply::json(text.as_bytes()).map_err(Problem::Unreadable)?;
-            config.recipe(settings.profile.as_deref(), &self.tools.session_name)?
+            config.profile_chain(settings.profile.as_deref(), &self.context.session_name)?
         };
-        Ok(Some(recipe.follow(&self.tools, settings.v1).await?))
+        Ok(Some(profile_chain.follow(&self.context, settings.v1).await?))
     }
 }
 
@@ -171,20 +171,20 @@ fn settings(variables: Variables<'_>) -> Result<Option<Settings>, NotUtf8> {
 }
 
 impl Config {
-    /// The recipe of the profile of that name, else of the current one. `session`: unless the profile names another.
-    fn recipe(&self, profile: Option<&str>, session: &SessionName) -> Result<Recipe, Problem> {
+    /// The profile_chain of the profile of that name, else of the current one. `session`: unless the profile names another.
+    fn profile_chain(&self, profile: Option<&str>, session: &SessionName) -> Result<ProfileChain, Problem> {
         let name = profile.unwrap_or(&self.current);
         if name.is_empty() {
             return Err(Problem::NoProfile);
         }
-        self.named(name, session, MOST_SOURCES)
+        self.named(name, session, MAX_SOURCE_PROFILES)
     }
 
-    fn named(&self, name: &str, session: &SessionName, sources: usize) -> Result<Recipe, Problem> {
+    fn named(&self, name: &str, session: &SessionName, sources: usize) -> Result<ProfileChain, Problem> {
         let profile =
             self.profiles.iter().find(|profile| profile.name == name).ok_or(Problem::UnknownProfile)?;
         if profile.mode != "ChainableRamRoleArn" {
-            return Ok(profile.recipe(session)?);
+            return Ok(profile.profile_chain(session)?);
         }
         let source = required("source_profile", &profile.source_profile)?;
         let left = sources.checked_sub(1).ok_or(InvalidProfile::Circle)?;
@@ -194,7 +194,7 @@ impl Config {
 }
 
 impl Profile {
-    fn recipe(&self, session: &SessionName) -> Result<Recipe, InvalidProfile> {
+    fn profile_chain(&self, session: &SessionName) -> Result<ProfileChain, InvalidProfile> {
         let token = || self.sts_token.clone().filter(|token| !token.expose().is_empty());
         Ok(match self.mode.as_str() {
             "AK" => Source::Keys(self.keys(None)?).into(),
@@ -203,11 +203,12 @@ impl Profile {
                 Source::Keys(self.keys(Some(token))?).into()
             }
             "RamRoleArn" => {
-                Recipe::from(Source::Keys(self.keys(token())?)).then(self.place()?, self.role(session)?)
+                ProfileChain::from(Source::Keys(self.keys(token())?)).then(self.place()?, self.role(session)?)
             }
             "EcsRamRole" => Source::Instance(self.instance()?).into(),
             "RamRoleArnWithRoleName" | "RamRoleArnWithEcs" => {
-                Recipe::from(Source::Instance(self.instance()?)).then(self.place()?, self.role(session)?)
+                ProfileChain::from(Source::Instance(self.instance()?))
+                    .then(self.place()?, self.role(session)?)
             }
             "OIDC" => {
                 let provider_arn = required("oidc_provider_arn", &self.oidc_provider_arn)?.to_owned();
@@ -255,9 +256,9 @@ impl Profile {
         })
     }
 
-    fn place(&self) -> Result<Place, InvalidProfile> {
+    fn place(&self) -> Result<StsTarget, InvalidProfile> {
         let region = optional(&self.sts_region).map(Region::parse).transpose()?;
-        Ok(Place { region, vpc: self.enable_vpc })
+        Ok(StsTarget { region, vpc: self.enable_vpc })
     }
 }
 

@@ -5,17 +5,19 @@ use std::path::PathBuf;
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{
-    Credentials, FailureKind, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Tools,
-    Variables,
+    Credentials, FailureKind, NotUtf8, Provider, ProviderContext, ProviderError, RoleArn, Secret,
+    SessionName, Variables,
     cli_config::PROFILE,
     ecs_ram_role::IMDS_V1_DISABLED,
-    file::{self, FileProblem},
+    file::{self, FileError},
     ini::{Ini, InvalidLine, Section},
     oidc::OidcRole,
-    recipe::{InvalidProfile, Place, Recipe, RecipeProblem, Source},
-    role::RoleName,
+    profile_chain::{InvalidProfile, ProfileChain, ProfileChainError, Source, StsTarget},
 };
-use crate::sts::{AssumeRole, Sts};
+use crate::{
+    role::RoleName,
+    sts::{AssumeRole, Sts},
+};
 
 /// Holds the path of the file; without it, it is `~/.alibabacloud/credentials`, else `~/.alibabacloud/credentials.ini`.
 pub const CREDENTIALS_FILE: &str = "ALIBABA_CLOUD_CREDENTIALS_FILE";
@@ -33,7 +35,7 @@ const DEFAULT_SECTION: &str = "default";
 /// It is not configured if there is no file, or if the section says `enable = false`. But where `ALIBABA_CLOUD_PROFILE` names a
 /// profile somebody must have it, and this is the last who could.
 pub struct CredentialsFile {
-    tools: Tools,
+    context: ProviderContext,
     settings: Result<Settings, NotUtf8>,
 }
 
@@ -50,9 +52,9 @@ struct Settings {
 #[derive(Debug, thiserror::Error)]
 enum Problem {
     #[error("the file that {CREDENTIALS_FILE} names {0}")]
-    Explicit(FileProblem),
+    Explicit(FileError),
     #[error("~/{0} {1}")]
-    Default(&'static str, FileProblem),
+    Default(&'static str, FileError),
     #[error(
         "{PROFILE} names a profile, but there is neither a credentials file nor a CLI config that holds it"
     )]
@@ -66,7 +68,7 @@ enum Problem {
     #[error("the section cannot be used: {0}")]
     Invalid(#[from] InvalidProfile),
     #[error(transparent)]
-    Failed(#[from] RecipeProblem),
+    Failed(#[from] ProfileChainError),
 }
 
 impl Problem {
@@ -84,15 +86,15 @@ impl Problem {
 impl CredentialsFile {
     /// Reads the variables; the file is read at each call.
     #[must_use]
-    pub fn read(variables: Variables<'_>, tools: &Tools) -> Self {
-        Self { tools: tools.clone(), settings: settings(variables) }
+    pub fn read(variables: Variables<'_>, context: &ProviderContext) -> Self {
+        Self { context: context.clone(), settings: settings(variables) }
     }
 
     async fn ask(&self, settings: &Settings) -> Result<Option<Credentials>, Problem> {
         let Some(text) = settings.text().await? else {
             return if settings.profile.is_some() { Err(Problem::NoFile) } else { Ok(None) };
         };
-        let recipe = {
+        let profile_chain = {
             let ini = Ini::parse(&text)?;
             let section = match &settings.profile {
                 Some(name) => ini.section(name).ok_or(Problem::UnknownProfile)?,
@@ -101,9 +103,9 @@ impl CredentialsFile {
             if section.text("enable").is_some_and(|enable| enable.eq_ignore_ascii_case("false")) {
                 return Ok(None);
             }
-            recipe(section, &self.tools.session_name)?
+            profile_chain(section, &self.context.session_name)?
         };
-        Ok(Some(recipe.follow(&self.tools, settings.v1).await?))
+        Ok(Some(profile_chain.follow(&self.context, settings.v1).await?))
     }
 }
 
@@ -132,7 +134,7 @@ impl Settings {
         }
         for (path, name) in self.defaults.iter().zip(DEFAULTS) {
             match file::read(path.clone()).await {
-                Err(FileProblem::Missing) => {}
+                Err(FileError::Missing) => {}
                 text => return text.map(Some).map_err(|problem| Problem::Default(name, problem)),
             }
         }
@@ -149,7 +151,7 @@ fn settings(variables: Variables<'_>) -> Result<Settings, NotUtf8> {
     })
 }
 
-fn recipe(section: &Section, session: &SessionName) -> Result<Recipe, InvalidProfile> {
+fn profile_chain(section: &Section, session: &SessionName) -> Result<ProfileChain, InvalidProfile> {
     Ok(match required(section, "type")? {
         "access_key" => Source::Keys(keys(section, None)?).into(),
         "sts" => {
@@ -162,13 +164,13 @@ fn recipe(section: &Section, session: &SessionName) -> Result<Recipe, InvalidPro
         }
         "ram_role_arn" => {
             let source = Source::Keys(keys(section, section.secret("security_token").cloned())?);
-            Recipe::from(source).then(Place::default(), role(section, session)?)
+            ProfileChain::from(source).then(StsTarget::default(), role(section, session)?)
         }
         "oidc_role_arn" => {
             let provider_arn = required(section, "oidc_provider_arn")?.to_owned();
             let token_file = required(section, "oidc_token_file_path")?.into();
             let role = OidcRole { role: role(section, session)?, provider_arn, token_file };
-            Source::Token(Place::default(), role).into()
+            Source::Token(StsTarget::default(), role).into()
         }
         "rsa_key_pair" => return Err(InvalidProfile::Unsupported("type rsa_key_pair")),
         "bearer" => return Err(InvalidProfile::Unsupported("type bearer")),

@@ -8,11 +8,11 @@ use reqwest::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    Credentials, FailureKind, NotUtf8, Provider, ProviderError, Unusable, Variables,
+    Credentials, FailureKind, NotUtf8, Provider, ProviderError, Variables,
     ecs_ram_role::issued,
-    fetch::{FetchProblem, fetch},
+    fetch::{FetchError, fetch},
 };
-use crate::rpc::Rpc;
+use crate::{access_key::Unusable, rpc::Rpc};
 
 /// Holds the URL, http or https.
 pub const CREDENTIALS_URI: &str = "ALIBABA_CLOUD_CREDENTIALS_URI";
@@ -45,7 +45,7 @@ pub(super) enum Problem {
     #[error("{CREDENTIALS_URI} {0}")]
     Invalid(#[from] InvalidSource),
     #[error("the server {0}")]
-    Fetch(#[from] FetchProblem),
+    Fetch(#[from] FetchError),
     #[error("the server answers with {0}")]
     Unusable(#[from] Unusable),
 }

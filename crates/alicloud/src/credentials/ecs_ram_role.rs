@@ -7,11 +7,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    Credentials, FailureKind, Issued, NotUtf8, Provider, ProviderError, Unusable, Variables,
-    fetch::{FetchProblem, fetch},
-    role::{InvalidRoleName, RoleName},
+    Credentials, FailureKind, NotUtf8, Provider, ProviderError, Variables,
+    fetch::{FetchError, fetch},
 };
-use crate::{endpoint::Endpoint, error::Unreadable, reply, rpc::Rpc};
+use crate::{
+    access_key::{TemporaryCredentials, Unusable},
+    endpoint::Endpoint,
+    error::Unreadable,
+    reply,
+    role::{InvalidRoleName, RoleName},
+    rpc::Rpc,
+};
 
 /// `true`: the metadata service is not asked.
 pub const METADATA_DISABLED: &str = "ALIBABA_CLOUD_ECS_METADATA_DISABLED";
@@ -62,15 +68,15 @@ pub(super) enum Problem {
     #[error("{METADATA_ROLE} {0}")]
     Role(InvalidRoleName),
     #[error("the metadata service {0}")]
-    Token(FetchProblem),
+    Token(FetchError),
     #[error("the metadata service answers the question for a token with none")]
     NoToken,
     #[error("the metadata service, asked for the name of the role, {0}")]
-    List(FetchProblem),
+    List(FetchError),
     #[error("what the metadata service gives as the name of the role {0}")]
     Listed(InvalidRoleName),
     #[error("the metadata service, asked for credentials, {0}")]
-    Fetch(FetchProblem),
+    Fetch(FetchError),
     #[error("the metadata service answers with {0}")]
     Unusable(#[from] Unusable),
 }
@@ -125,7 +131,7 @@ impl Problem {
         match self {
             Self::Token(problem) => problem.is_absence(),
             Self::List(problem) => {
-                problem.is_absence() || problem == FetchProblem::Status(StatusCode::NOT_FOUND)
+                problem.is_absence() || problem == FetchError::Status(StatusCode::NOT_FOUND)
             }
             _ => false,
         }
@@ -158,7 +164,7 @@ impl Metadata {
             Ok(token) => {
                 headers.insert(TOKEN_HEADER, token);
             }
-            Err(problem) if !v1 || problem == Problem::Token(FetchProblem::NoConnection) => {
+            Err(problem) if !v1 || problem == Problem::Token(FetchError::NoConnection) => {
                 return Err(problem);
             }
             Err(_) => {}
@@ -192,22 +198,22 @@ impl Metadata {
         RoleName::parse(text.trim_ascii()).map_err(Problem::Listed)
     }
 
-    async fn get(&self, path: &str, headers: HeaderMap) -> Result<zeroize::Zeroizing<Vec<u8>>, FetchProblem> {
+    async fn get(&self, path: &str, headers: HeaderMap) -> Result<zeroize::Zeroizing<Vec<u8>>, FetchError> {
         fetch(&self.rpc, Method::GET, &self.endpoint.path(path), headers, WITHIN).await
     }
 }
 
 /// Reads a reply with `Code` and, if that is `Success`, an access key.
-pub(super) fn issued(body: &[u8]) -> Result<Issued, FetchProblem> {
+pub(super) fn issued(body: &[u8]) -> Result<TemporaryCredentials, FetchError> {
     let body = body.trim_ascii();
     if body.is_empty() {
-        return Err(FetchProblem::Unreadable(Unreadable::Empty));
+        return Err(FetchError::Unreadable(Unreadable::Empty));
     }
-    let Verdict { code } = reply::json(body).map_err(FetchProblem::Unreadable)?;
+    let Verdict { code } = reply::json(body).map_err(FetchError::Unreadable)?;
     if code != "Success" {
-        return Err(FetchProblem::Refused);
+        return Err(FetchError::Refused);
     }
-    reply::json(body).map_err(FetchProblem::Unreadable)
+    reply::json(body).map_err(FetchError::Unreadable)
 }
 
 fn settings(variables: Variables<'_>) -> Result<Option<Settings>, Problem> {

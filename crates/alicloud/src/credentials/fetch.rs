@@ -15,7 +15,7 @@ use crate::{
 
 /// Why there is no answer. The subject of the sentence is whom we asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FetchProblem {
+pub(super) enum FetchError {
     #[error("cannot be reached")]
     NoConnection,
     #[error("does not answer in time")]
@@ -30,7 +30,7 @@ pub(super) enum FetchProblem {
     Refused,
 }
 
-impl FetchProblem {
+impl FetchError {
     /// Whether nobody is there.
     pub(super) fn is_absence(self) -> bool {
         matches!(self, Self::NoConnection | Self::Timeout)
@@ -60,18 +60,18 @@ pub(super) async fn fetch(
     url: &str,
     headers: HeaderMap,
     within: Duration,
-) -> Result<Zeroizing<Vec<u8>>, FetchProblem> {
+) -> Result<Zeroizing<Vec<u8>>, FetchError> {
     let request = Outgoing { method, url, headers, body: Zeroizing::default(), limit: SHORT_REPLY };
     let received = rpc.send_blindly("credentials", request, Instant::now() + within).await.map_err(
         |error| match error {
-            Error::NotSent { .. } => FetchProblem::NoConnection,
-            Error::Timeout { .. } => FetchProblem::Timeout,
-            _ => FetchProblem::Interrupted,
+            Error::NotSent { .. } => FetchError::NoConnection,
+            Error::Timeout { .. } => FetchError::Timeout,
+            _ => FetchError::Interrupted,
         },
     )?;
     match received.status {
-        StatusCode::OK => received.body.map_err(FetchProblem::Unreadable),
-        status if status.is_redirection() => Err(FetchProblem::Unreadable(Unreadable::Redirect)),
-        status => Err(FetchProblem::Status(status)),
+        StatusCode::OK => received.body.map_err(FetchError::Unreadable),
+        status if status.is_redirection() => Err(FetchError::Unreadable(Unreadable::Redirect)),
+        status => Err(FetchError::Status(status)),
     }
 }

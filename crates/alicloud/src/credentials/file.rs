@@ -11,11 +11,11 @@ use zeroize::Zeroizing;
 use super::FailureKind;
 
 /// Longest file in bytes; those that are read here are a few kilobytes.
-pub(super) const LONGEST: usize = 256 << 10;
+pub(super) const MAX_FILE_LENGTH: usize = 256 << 10;
 
 /// Why a file cannot be read. The subject of the sentence is the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FileProblem {
+pub(super) enum FileError {
     #[error("does not exist")]
     Missing,
     #[error("may not be read: permission denied")]
@@ -30,7 +30,7 @@ pub(super) enum FileProblem {
     Unreadable,
 }
 
-impl FileProblem {
+impl FileError {
     pub(super) fn failure_kind(self) -> FailureKind {
         match self {
             Self::Missing | Self::Denied | Self::NoFile | Self::TooLong | Self::NotUtf8 => {
@@ -43,34 +43,34 @@ impl FileProblem {
 }
 
 /// Reads a whole text file, aside from the thread that everything else runs on.
-pub(super) async fn read(path: PathBuf) -> Result<Zeroizing<String>, FileProblem> {
+pub(super) async fn read(path: PathBuf) -> Result<Zeroizing<String>, FileError> {
     let reading = tokio::task::spawn_blocking(move || read_now(&path));
-    reading.await.unwrap_or(Err(FileProblem::Unreadable))
+    reading.await.unwrap_or(Err(FileError::Unreadable))
 }
 
-fn read_now(path: &Path) -> Result<Zeroizing<String>, FileProblem> {
+fn read_now(path: &Path) -> Result<Zeroizing<String>, FileError> {
     // Opening a pipe would wait for whoever writes into it.
     if !fs::metadata(path).map_err(|error| problem(error.kind()))?.is_file() {
-        return Err(FileProblem::NoFile);
+        return Err(FileError::NoFile);
     }
     let file = fs::File::open(path).map_err(|error| problem(error.kind()))?;
     let mut text = Zeroizing::new(Vec::with_capacity(4 << 10));
-    let most = LONGEST as u64 + 1;
+    let most = MAX_FILE_LENGTH as u64 + 1;
     file.take(most).read_to_end(&mut text).map_err(|error| problem(error.kind()))?;
-    if text.len() > LONGEST {
-        return Err(FileProblem::TooLong);
+    if text.len() > MAX_FILE_LENGTH {
+        return Err(FileError::TooLong);
     }
     match std::str::from_utf8(&text) {
         Ok(text) => Ok(Zeroizing::new(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned())),
-        Err(_) => Err(FileProblem::NotUtf8),
+        Err(_) => Err(FileError::NotUtf8),
     }
 }
 
-fn problem(kind: ErrorKind) -> FileProblem {
+fn problem(kind: ErrorKind) -> FileError {
     match kind {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => FileProblem::Missing,
-        ErrorKind::PermissionDenied => FileProblem::Denied,
-        _ => FileProblem::Unreadable,
+        ErrorKind::NotFound | ErrorKind::NotADirectory => FileError::Missing,
+        ErrorKind::PermissionDenied => FileError::Denied,
+        _ => FileError::Unreadable,
     }
 }
 
@@ -81,12 +81,12 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_read_is_told() {
         let directory = tempfile::tempdir().unwrap();
-        let table: [(&str, &[u8], Result<&str, FileProblem>); 5] = [
+        let table: [(&str, &[u8], Result<&str, FileError>); 5] = [
             ("text", b"a\n", Ok("a\n")),
             ("mark", b"\xef\xbb\xbfa", Ok("a")),
             ("empty", b"", Ok("")),
-            ("binary", b"\xff", Err(FileProblem::NotUtf8)),
-            ("long", &vec![b'x'; LONGEST + 1], Err(FileProblem::TooLong)),
+            ("binary", b"\xff", Err(FileError::NotUtf8)),
+            ("long", &vec![b'x'; MAX_FILE_LENGTH + 1], Err(FileError::TooLong)),
         ];
         for (name, content, expected) in table {
             let path = directory.path().join(name);
@@ -97,8 +97,8 @@ mod tests {
                 "{name}"
             );
         }
-        assert_eq!(read(directory.path().join("text/below")).await, Err(FileProblem::Missing));
-        assert_eq!(read(directory.path().join("none")).await, Err(FileProblem::Missing));
-        assert_eq!(read(directory.path().to_owned()).await, Err(FileProblem::NoFile));
+        assert_eq!(read(directory.path().join("text/below")).await, Err(FileError::Missing));
+        assert_eq!(read(directory.path().join("none")).await, Err(FileError::Missing));
+        assert_eq!(read(directory.path().to_owned()).await, Err(FileError::NoFile));
     }
 }

@@ -6,12 +6,12 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{
     Credentials, FailureKind, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Variables,
-    file::{self, FileProblem},
-    role::InvalidRoleArn,
-    session::InvalidSessionName,
+    file::{self, FileError},
 };
 use crate::{
     error::Error,
+    role::InvalidRoleArn,
+    session_name::InvalidSessionName,
     sts::{AssumeRole, AssumeRoleWithOidc, Sts},
 };
 
@@ -59,9 +59,9 @@ enum Problem {
 
 /// Why there are no credentials for the role.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OidcProblem {
+pub(super) enum OidcError {
     #[error("the token file {0}")]
-    File(FileProblem),
+    File(FileError),
     #[error("the token file is empty")]
     Empty,
     #[error("the token file holds no token: it has a character that is not visible ASCII")]
@@ -89,10 +89,10 @@ impl Provider for Oidc {
             let Some(role) = self.settings.as_ref().map_err(invalid)? else {
                 return Ok(None);
             };
-            let failed = |problem: OidcProblem| {
+            let failed = |problem: OidcError| {
                 let kind = problem.failure_kind();
                 match problem {
-                    OidcProblem::Sts(error) => ProviderError::new(NAME, kind, &error),
+                    OidcError::Sts(error) => ProviderError::new(NAME, kind, &error),
                     problem => ProviderError::new(NAME, kind, &format_args!("{OIDC_TOKEN_FILE}: {problem}")),
                 }
             };
@@ -103,7 +103,7 @@ impl Provider for Oidc {
     }
 }
 
-impl OidcProblem {
+impl OidcError {
     pub(super) fn failure_kind(&self) -> FailureKind {
         match self {
             Self::File(problem) => problem.failure_kind(),
@@ -115,15 +115,15 @@ impl OidcProblem {
 
 impl OidcRole {
     /// Reads the token anew, since it is rotated, and becomes the role.
-    pub(super) async fn assume(&self, sts: &Sts) -> Result<Credentials, OidcProblem> {
+    pub(super) async fn assume(&self, sts: &Sts) -> Result<Credentials, OidcError> {
         let Self { role, provider_arn, token_file } = self;
-        let text = file::read(token_file.clone()).await.map_err(OidcProblem::File)?;
+        let text = file::read(token_file.clone()).await.map_err(OidcError::File)?;
         let token = text.trim_end_matches(['\r', '\n']);
         if token.is_empty() {
-            return Err(OidcProblem::Empty);
+            return Err(OidcError::Empty);
         }
         if !token.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(OidcProblem::NoToken);
+            return Err(OidcError::NoToken);
         }
         let (role, provider_arn, token) = (role.clone(), provider_arn.clone(), Secret::from(token));
         Ok(sts.assume_role_with_oidc(&AssumeRoleWithOidc { role, provider_arn, token }).await?)

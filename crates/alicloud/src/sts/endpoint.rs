@@ -1,8 +1,8 @@
 //! Which endpoint of STS is called: a flag, else the variables of the official SDKs, else region and network.
 
 use crate::{
-    credentials::{NotUtf8, Variables},
     endpoint::{Endpoint, InvalidEndpoint, InvalidRegion, Network, Region},
+    variables::{NotUtf8, Variables},
 };
 
 /// Holds a bare host name, called by https.

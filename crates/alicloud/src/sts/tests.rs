@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    credentials::test_tools::{ID, ROLE, SECRETS, discreet, session, sts_refusal, sts_reply, tools},
+    credentials::test_support::{ID, ROLE, SECRETS, context, discreet, session, sts_refusal, sts_reply},
     test_server::{Act, Server, http},
 };
 
@@ -23,7 +23,7 @@ fn role() -> AssumeRole {
 #[tokio::test]
 async fn a_role_is_asked_for_by_a_signed_call() {
     let server = Server::start([Act::Send(http(200, "", &sts_reply(900)))]).await;
-    let sts = tools(&server.url()).sts;
+    let sts = context(&server.url()).sts;
     let credentials = sts.assume_role(&caller(Some(SECRETS[1])), &role()).await.unwrap();
     assert_eq!(credentials.access_key_id(), ID);
     assert_eq!(credentials.access_key_secret().expose(), SECRETS[0]);
@@ -47,7 +47,7 @@ async fn a_role_is_asked_for_by_a_signed_call() {
 async fn what_is_not_asked_for_is_not_sent() {
     let server = Server::start([Act::Send(http(200, "", &sts_reply(900)))]).await;
     let role = AssumeRole { external_id: None, policy: Some("{}".to_owned()), ..role() };
-    tools(&server.url()).sts.assume_role(&caller(None), &role).await.unwrap();
+    context(&server.url()).sts.assume_role(&caller(None), &role).await.unwrap();
     let request = &server.requests()[0];
     assert!(request.contains("&Policy=%7B%7D&") && !request.contains("ExternalId"), "{request}");
 }
@@ -71,7 +71,7 @@ async fn the_caller_is_read_as_documented() {
         reply("1\n", arn),
     ];
     let server = Server::start(acts).await;
-    let sts = tools(&server.url()).sts;
+    let sts = context(&server.url()).sts;
     let ask = || sts.get_caller_identity(&CALLER);
     let identity = ask().await.unwrap();
     assert_eq!((identity.account.as_str(), identity.arn.as_str()), ("1234567890123456", arn));
@@ -91,7 +91,7 @@ static CALLER: std::sync::LazyLock<Credentials> = std::sync::LazyLock::new(|| ca
 async fn a_refusal_tells_its_code_unless_that_quotes_a_secret() {
     let codes = ["EntityNotExist.Role", "Zq7xK2mWp9Lr4t", "x.zq7xk2mwp9lr4t", "No-LTAI5tCaller"];
     let server = Server::start(codes.map(|code| Act::Send(sts_refusal(code)))).await;
-    let sts = tools(&server.url()).sts;
+    let sts = context(&server.url()).sts;
     let error = sts.assume_role(&CALLER, &role()).await.unwrap_err();
     assert_eq!(discreet(&error), "AssumeRole was answered with EntityNotExist.Role (HTTP 400)");
     for _ in 0..3 {
@@ -107,8 +107,8 @@ async fn a_reply_teaches_the_time_before_the_end_is_judged() {
     let date = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1);
     let date = format!("date: {}\r\n", date.strftime("%a, %d %b %Y %H:%M:%S GMT"));
     let server = Server::start([Act::Send(http(200, &date, &sts_reply(-1800)))]).await;
-    let tools = tools(&server.url());
-    assert!(tools.sts.assume_role(&CALLER, &role()).await.is_ok());
-    let behind = jiff::Timestamp::now().duration_since(tools.rpc.clock.now());
+    let context = context(&server.url());
+    assert!(context.sts.assume_role(&CALLER, &role()).await.is_ok());
+    let behind = jiff::Timestamp::now().duration_since(context.rpc.clock.now());
     assert!((3590..3610).contains(&behind.as_secs()), "{behind:?}");
 }

@@ -12,8 +12,8 @@ use crate::{
     clock::Clock,
     credentials::{
         RoleArn,
-        test_tools::{
-            ID, ROLE, broken, given, nonsense, said, session, sts_refusal, sts_reply, survives, tools,
+        test_support::{
+            ID, ROLE, broken, context, given, nonsense, said, session, sts_refusal, sts_reply, survives,
         },
     },
     test_server::{Act, Server, http},
@@ -48,7 +48,7 @@ fn assumed(url: &str, keys: &'static [&'static str]) -> (AssumedRole, Arc<Source
         policy: None,
         duration: Duration::from_secs(900),
     };
-    (AssumedRole::new(tools(url).sts, Arc::new(cache), role), source)
+    (AssumedRole::new(context(url).sts, Arc::new(cache), role), source)
 }
 
 /// What is said, with which keys STS was called, and how often the source was asked.
@@ -58,7 +58,7 @@ async fn outcome(acts: Vec<Act>, keys: &'static [&'static str]) -> Outcome {
     let server = Server::start(acts).await;
     let (role, source) = assumed(&server.url(), keys);
     let answer = role.credentials().await.map(|found| found.map(|found| found.access_key_id().to_owned()));
-    let answer = answer.map_err(|error| crate::credentials::test_tools::discreet(&error));
+    let answer = answer.map_err(|error| crate::credentials::test_support::discreet(&error));
     let requests = server.requests();
     let used = requests.iter().map(|head| {
         let (_, rest) = head.split_once("Credential=").unwrap();

@@ -12,7 +12,7 @@ use futures::{
 use tokio::time::{advance, sleep};
 
 use super::*;
-use crate::credentials::{Secret, test_tools::given};
+use crate::credentials::{Secret, test_support::given};
 
 fn noon() -> Timestamp {
     "2024-05-01T12:00:00Z".parse().unwrap()
@@ -351,12 +351,12 @@ async fn a_provider_that_panics_is_a_failure() {
 #[test]
 fn shares_and_rests_stay_within_their_bounds() {
     let credentials = given("id").until(noon() + SignedDuration::from_secs(1000));
-    let after = |jitter| credentials.renewal(noon(), jitter).duration_since(noon()).as_secs();
+    let after = |jitter| renewal(&credentials, noon(), jitter).duration_since(noon()).as_secs();
     assert_eq!((after(0.0), after(0.5), after(1.0)), (620, 670, 720));
     let never = given("id");
     let far = never.clone().until(Timestamp::MAX);
-    assert!(never.renewal(Timestamp::MAX, 1.0) <= Timestamp::MAX);
-    assert!(far.renewal(Timestamp::MIN, 1.0) > noon());
+    assert!(renewal(&never, Timestamp::MAX, 1.0) <= Timestamp::MAX);
+    assert!(renewal(&far, Timestamp::MIN, 1.0) > noon());
     let rests: Vec<u64> = [1, 2, 3, 4, 5, 6, 99, u32::MAX].map(|count| rest(count, 1.0).as_secs()).to_vec();
     assert_eq!(rests, [5, 10, 20, 40, 60, 60, 60, 60]);
     assert_eq!(rest(1, 0.0), Duration::from_secs(4));

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    credentials::test_tools::{
-        ID, ROLE, SECRETS, discreet, environment, key_reply, nonsense, said, session, sts_reply, survives,
-        tools,
+    credentials::test_support::{
+        ID, ROLE, SECRETS, context, discreet, environment, key_reply, nonsense, said, session, sts_reply,
+        survives,
     },
     test_server::{Act, Server, http},
 };
@@ -26,7 +26,7 @@ fn provider(url: &str, text: &[u8], variables: &[(&str, &str)]) -> (tempfile::Te
     fs::write(&path, text).unwrap();
     let path = path.to_str().unwrap();
     let lookup = environment(&[variables, &[(CONFIG_FILE, path)]].concat());
-    let provider = CliConfig::read(Variables::new(&lookup), &tools(url));
+    let provider = CliConfig::read(Variables::new(&lookup), &context(url));
     (directory, provider)
 }
 
@@ -245,7 +245,7 @@ async fn the_file_is_read_anew_and_one_that_is_named_has_to_be_there() {
         "credentials from cliConfig: the file that ALIBABA_CLOUD_CONFIG_FILE names does not exist"
     );
     let lookup = environment(&[("HOME", directory.path().to_str().unwrap())]);
-    let at_home = CliConfig::read(Variables::new(&lookup), &tools("http://127.0.0.1:1"));
+    let at_home = CliConfig::read(Variables::new(&lookup), &context("http://127.0.0.1:1"));
     assert_eq!(said(&at_home).await, Ok(None));
 }
 
@@ -300,7 +300,7 @@ proptest! {
         text.insert_str(at.min(text.len()), &junk);
         for text in [&text.as_bytes()[..cut.min(text.len())], text.as_bytes()] {
             let read = reply::json::<Config>(text).map_err(Problem::Unreadable);
-            if let Err(problem) = read.and_then(|config| config.recipe(None, &session())) {
+            if let Err(problem) = read.and_then(|config| config.profile_chain(None, &session())) {
                 discreet(&problem);
             }
         }

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    credentials::test_tools::{
-        ID, ROLE, SECRETS, discreet, environment, key_reply, nonsense, said, session, sts_reply, survives,
-        tools,
+    credentials::test_support::{
+        ID, ROLE, SECRETS, context, discreet, environment, key_reply, nonsense, said, session, sts_reply,
+        survives,
     },
     test_server::{Act, Server, http},
 };
@@ -19,7 +19,7 @@ fn provider(url: &str, text: &[u8], variables: &[(&str, &str)]) -> (tempfile::Te
     fs::write(&path, text).unwrap();
     let path = path.to_str().unwrap();
     let lookup = environment(&[variables, &[(CREDENTIALS_FILE, path)]].concat());
-    let provider = CredentialsFile::read(Variables::new(&lookup), &tools(url));
+    let provider = CredentialsFile::read(Variables::new(&lookup), &context(url));
     (directory, provider)
 }
 
@@ -112,7 +112,7 @@ async fn the_section_is_the_variables_else_the_default() {
 async fn a_file_that_is_named_has_to_be_there_and_so_has_a_profile() {
     let nowhere = |variables: &[(&str, &str)]| {
         let lookup = environment(&[variables, &[("HOME", "/nowhere")]].concat());
-        CredentialsFile::read(Variables::new(&lookup), &tools("http://127.0.0.1:1"))
+        CredentialsFile::read(Variables::new(&lookup), &context("http://127.0.0.1:1"))
     };
     assert_eq!(said(&nowhere(&[])).await, Ok(None));
     assert_eq!(
@@ -170,7 +170,7 @@ proptest! {
         for text in [&text[..cut.min(text.len())], &text] {
             let found = Ini::parse(text).map_err(Problem::from).and_then(|ini| {
                 let section = ini.section("default").ok_or(Problem::NoDefault)?;
-                Ok(recipe(section, &session())?)
+                Ok(profile_chain(section, &session())?)
             });
             if let Err(problem) = found {
                 discreet(&problem);

@@ -4,15 +4,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    credentials::test_tools::{
-        ID, SECRETS, discreet, environment, key_reply, nonsense, said, survives, tools,
+    credentials::test_support::{
+        ID, SECRETS, context, discreet, environment, key_reply, nonsense, said, survives,
     },
     test_server::{Act, Server, http},
 };
 
 fn provider(url: &str) -> CredentialsUri {
     let lookup = environment(&[(CREDENTIALS_URI, url)]);
-    CredentialsUri::read(Variables::new(&lookup), tools("http://127.0.0.1:1").rpc)
+    CredentialsUri::read(Variables::new(&lookup), context("http://127.0.0.1:1").rpc)
 }
 
 #[tokio::test]

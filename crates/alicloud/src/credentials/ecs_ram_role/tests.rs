@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::{
-    credentials::test_tools::{ID, environment, key_reply, nonsense, said, survives, tools},
+    credentials::test_support::{ID, context, environment, key_reply, nonsense, said, survives},
     test_server::{Act, Server, http},
 };
 
 fn provider(url: &str, variables: &[(&str, &str)]) -> EcsRamRole {
     let lookup = environment(variables);
-    let tools = tools(url);
-    EcsRamRole::read(Variables::new(&lookup), tools.rpc, tools.metadata)
+    let context = context(url);
+    EcsRamRole::read(Variables::new(&lookup), context.rpc, context.metadata)
 }
 
 fn ok(body: &str) -> Act {

@@ -4,8 +4,8 @@ use std::fs;
 
 use super::*;
 use crate::{
-    credentials::test_tools::{
-        ID, ROLE, SECRETS, environment, nonsense, said, session, sts_refusal, sts_reply, survives, tools,
+    credentials::test_support::{
+        ID, ROLE, SECRETS, context, environment, nonsense, said, session, sts_refusal, sts_reply, survives,
     },
     test_server::{Act, Server, http},
 };
@@ -14,7 +14,7 @@ const PROVIDER: &str = "acs:ram::1234567890123456:oidc-provider/ack";
 
 fn provider(url: &str, variables: &[(&str, &str)]) -> Oidc {
     let lookup = environment(variables);
-    Oidc::read(Variables::new(&lookup), tools(url).sts, &session())
+    Oidc::read(Variables::new(&lookup), context(url).sts, &session())
 }
 
 /// A token file, deleted with the directory.

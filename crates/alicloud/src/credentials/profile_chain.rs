@@ -1,23 +1,23 @@
 //! What a profile of the CLI's config or of the credentials file says to do to come by credentials.
 
 use super::{
-    Credentials, FailureKind, InvalidCredentials, Tools,
+    Credentials, FailureKind, InvalidCredentials, ProviderContext,
     credentials_uri::{self, InvalidSource},
     ecs_ram_role::{self, Metadata},
-    oidc::{OidcProblem, OidcRole},
-    role::{InvalidRoleArn, InvalidRoleName, RoleName},
-    session::InvalidSessionName,
+    oidc::{OidcError, OidcRole},
 };
 use crate::{
     endpoint::{InvalidRegion, Region},
     error::Error,
+    role::{InvalidRoleArn, InvalidRoleName, RoleName},
+    session_name::InvalidSessionName,
     sts::{AssumeRole, Sts},
 };
 
 /// How to come by credentials: a source, and the roles that are assumed on top of it, one after the other.
-pub(super) struct Recipe {
+pub(super) struct ProfileChain {
     source: Source,
-    roles: Vec<(Place, AssumeRole)>,
+    roles: Vec<(StsTarget, AssumeRole)>,
 }
 
 /// Where credentials come from in the first place.
@@ -29,12 +29,12 @@ pub(super) enum Source {
     /// A URL is asked.
     Uri(credentials_uri::Source),
     /// A role is assumed by a token.
-    Token(Place, OidcRole),
+    Token(StsTarget, OidcRole),
 }
 
 /// Which STS a profile wants.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Place {
+pub(super) struct StsTarget {
     pub(super) region: Option<Region>,
     pub(super) vpc: bool,
 }
@@ -64,20 +64,20 @@ pub(super) enum InvalidProfile {
     Circle,
 }
 
-/// Why a recipe did not work out.
+/// Why a profile_chain did not work out.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RecipeProblem {
+pub(super) enum ProfileChainError {
     #[error(transparent)]
     Instance(#[from] ecs_ram_role::Problem),
     #[error(transparent)]
     Uri(#[from] credentials_uri::Problem),
     #[error(transparent)]
-    Token(#[from] OidcProblem),
+    Token(#[from] OidcError),
     #[error(transparent)]
     Sts(#[from] Error),
 }
 
-impl RecipeProblem {
+impl ProfileChainError {
     pub(super) fn failure_kind(&self) -> FailureKind {
         match self {
             Self::Instance(problem) => problem.failure_kind(),
@@ -88,39 +88,43 @@ impl RecipeProblem {
     }
 }
 
-impl From<Source> for Recipe {
+impl From<Source> for ProfileChain {
     fn from(source: Source) -> Self {
         Self { source, roles: Vec::new() }
     }
 }
 
-impl Recipe {
+impl ProfileChain {
     /// The same, and then this role.
-    pub(super) fn then(mut self, place: Place, role: AssumeRole) -> Self {
+    pub(super) fn then(mut self, place: StsTarget, role: AssumeRole) -> Self {
         self.roles.push((place, role));
         self
     }
 
-    /// Follows the recipe. `v1`: whether the metadata service may be asked without a token of its own.
-    pub(super) async fn follow(&self, tools: &Tools, v1: bool) -> Result<Credentials, RecipeProblem> {
+    /// Follows the profile_chain. `v1`: whether the metadata service may be asked without a token of its own.
+    pub(super) async fn follow(
+        &self,
+        context: &ProviderContext,
+        v1: bool,
+    ) -> Result<Credentials, ProfileChainError> {
         let mut credentials = match &self.source {
             Source::Keys(credentials) => credentials.clone(),
             Source::Instance(role) => {
-                let metadata = Metadata::new(tools.rpc.clone(), tools.metadata.clone());
+                let metadata = Metadata::new(context.rpc.clone(), context.metadata.clone());
                 metadata.credentials(role.as_ref(), v1).await?
             }
-            Source::Uri(source) => source.credentials(&tools.rpc).await?,
-            Source::Token(place, role) => role.assume(&place.sts(tools)).await?,
+            Source::Uri(source) => source.credentials(&context.rpc).await?,
+            Source::Token(place, role) => role.assume(&place.sts(context)).await?,
         };
         for (place, role) in &self.roles {
-            credentials = place.sts(tools).assume_role(&credentials, role).await?;
+            credentials = place.sts(context).assume_role(&credentials, role).await?;
         }
         Ok(credentials)
     }
 }
 
-impl Place {
-    fn sts(&self, tools: &Tools) -> Sts {
-        tools.sts.at(tools.sts.endpoint().within(self.region.clone(), self.vpc))
+impl StsTarget {
+    fn sts(&self, context: &ProviderContext) -> Sts {
+        context.sts.at(context.sts.endpoint().within(self.region.clone(), self.vpc))
     }
 }

@@ -7,9 +7,9 @@ use super::{Credentials, InvalidCredentials, Provider, ProviderError, Secret};
 const NAME: &str = "credentialsRef";
 
 /// Given keys. Whoever gives others makes another provider of them.
-pub struct GivenKeys(Credentials);
+pub struct StaticKeys(Credentials);
 
-impl GivenKeys {
+impl StaticKeys {
     /// Takes access key id, secret and security token as they are; nothing is trimmed.
     ///
     /// # Errors
@@ -24,7 +24,7 @@ impl GivenKeys {
     }
 }
 
-impl Provider for GivenKeys {
+impl Provider for StaticKeys {
     fn name(&self) -> &'static str {
         NAME
     }
@@ -41,7 +41,7 @@ mod tests {
 
     #[tokio::test]
     async fn given_keys_are_given_back() {
-        let keys = GivenKeys::new("LTAI5tExample".into(), Secret::from("hush"), Some(Secret::from("token")));
+        let keys = StaticKeys::new("LTAI5tExample".into(), Secret::from("hush"), Some(Secret::from("token")));
         let credentials = keys.unwrap().credentials().await.unwrap().unwrap();
         assert_eq!(credentials.access_key_id(), "LTAI5tExample");
         assert_eq!(credentials.access_key_secret().expose(), "hush");

@@ -15,7 +15,7 @@ const PART: usize = 12;
 /// The text, or, if it holds any of the secrets in whatever case or percent encoding, its length only.
 ///
 /// All or nothing: what stands around a secret may be a part of it.
-pub(super) fn mask<'a>(text: &'a str, secrets: &[&str]) -> Cow<'a, str> {
+pub(super) fn redact<'a>(text: &'a str, secrets: &[&str]) -> Cow<'a, str> {
     let mut layer = text.to_ascii_lowercase();
     for _ in 0..=LAYERS_OF_ENCODING {
         let shows = |secret: &&str| !secret.is_empty() && layer.contains(&secret.to_ascii_lowercase());
@@ -29,7 +29,7 @@ pub(super) fn mask<'a>(text: &'a str, secrets: &[&str]) -> Cow<'a, str> {
 
 /// Whether a code or an id contains any of the secrets, or [`PART`] characters of one, in whatever case.
 pub(super) fn contains_secret(text: &str, secrets: &[&str]) -> bool {
-    if matches!(mask(text, secrets), Cow::Owned(_)) {
+    if matches!(redact(text, secrets), Cow::Owned(_)) {
         return true;
     }
     let text = text.to_ascii_lowercase();
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn text_without_secrets_is_shown() {
-        assert_eq!(mask("The instance is stopped.", &["Abc123", ""]), "The instance is stopped.");
+        assert_eq!(redact("The instance is stopped.", &["Abc123", ""]), "The instance is stopped.");
     }
 
     #[test]
@@ -57,8 +57,8 @@ mod tests {
         for text in
             ["VncPassword=Abc123&x", "abc123", "%41bc123", "%2541bc123", "%252541bc123", "a%2Bb%3D%3D"]
         {
-            let masked = mask(text, &["Abc123", "a+b=="]);
-            assert!(masked.ends_with("bytes withheld: they hold a secret>"), "{text}: {masked}");
+            let redacted = redact(text, &["Abc123", "a+b=="]);
+            assert!(redacted.ends_with("bytes withheld: they hold a secret>"), "{text}: {redacted}");
         }
     }
 
@@ -87,7 +87,7 @@ mod tests {
                 shown = utf8_percent_encode(&shown, NON_ALPHANUMERIC).to_string();
             }
             let text = format!("{before}{shown}{after}");
-            prop_assert!(mask(&text, &[&secret]).contains("withheld"));
+            prop_assert!(redact(&text, &[&secret]).contains("withheld"));
         }
     }
 }

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Credentials, InvalidCredentials, Secret, cache::MARGIN};
+use super::{Credentials, EXPIRY_MARGIN, InvalidCredentials, Secret};
 
 /// The JSON object with an access key in it: STS, the metadata service and a credentials URI all answer it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Issued {
+pub(crate) struct TemporaryCredentials {
     access_key_id: String,
     access_key_secret: Secret,
     security_token: Secret,
@@ -30,13 +30,13 @@ pub enum Unusable {
     Expired,
 }
 
-impl Issued {
+impl TemporaryCredentials {
     /// The credentials, if they can still be used `now`, by the cloud's clock.
     pub(crate) fn credentials(self, now: Timestamp) -> Result<Credentials, Unusable> {
         let Self { access_key_id, access_key_secret, security_token, expiration } = self;
         let expires_at: Timestamp = expiration.parse().map_err(|_| Unusable::Expiration)?;
         let credentials = Credentials::new(access_key_id, access_key_secret, Some(security_token))?;
-        if expires_at.duration_since(now) <= MARGIN {
+        if expires_at.duration_since(now) <= EXPIRY_MARGIN {
             return Err(Unusable::Expired);
         }
         Ok(credentials.until(expires_at))
@@ -51,7 +51,7 @@ mod tests {
         let json = format!(
             r#"{{"AccessKeyId":"STS.id","AccessKeySecret":"secret","SecurityToken":{token:?},"Expiration":{expiration:?}}}"#
         );
-        let issued: Issued = serde_json::from_str(&json).unwrap();
+        let issued: TemporaryCredentials = serde_json::from_str(&json).unwrap();
         let credentials = issued.credentials("2024-05-01T12:00:00Z".parse().unwrap())?;
         Ok(credentials.expires_at().map(|time| time.to_string()))
     }

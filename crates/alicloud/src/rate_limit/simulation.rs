@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BinaryHeap, VecDeque},
 };
 
-use super::{MINUTE, Micros, SECOND, gate::Gate, pace::Ticket, turns::Requester};
+use super::{MINUTE, Micros, SECOND, fair_queue::Requester, pacing::Permit, route_limiter::RouteLimiter};
 
 const MILLI: Micros = 1_000;
 /// No limit of the cloud.
@@ -81,7 +81,7 @@ enum Event {
 
 pub(super) struct Simulation {
     setting: Setting,
-    gate: Gate,
+    limiter: RouteLimiter,
     requesters: Vec<Requester>,
     events: BinaryHeap<Reverse<(Micros, u64, Event)>>,
     count: u64,
@@ -89,7 +89,7 @@ pub(super) struct Simulation {
     /// Objects that would look but for a worker that is free.
     ready: VecDeque<usize>,
     under_way: usize,
-    tickets: BTreeMap<u64, (Ticket, Micros)>,
+    permits: BTreeMap<u64, (Permit, Micros)>,
     /// When each object looks next.
     due: Vec<Micros>,
     pub tally: BTreeMap<i64, Tally>,
@@ -106,14 +106,14 @@ impl Simulation {
         };
         let requester = |number| Requester { group: "fleet".into(), name: format!("{number}").into() };
         let mut simulation = Self {
-            gate: Gate::new(setting.ceiling, MINUTE),
+            limiter: RouteLimiter::new(setting.ceiling, MINUTE),
             requesters: (0..crowd).map(requester).collect(),
             events: BinaryHeap::new(),
             count: 0,
             random: setting.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             ready: VecDeque::new(),
             under_way: 0,
-            tickets: BTreeMap::new(),
+            permits: BTreeMap::new(),
             due: vec![Micros::MAX; crowd],
             tally: BTreeMap::new(),
             asked: 0,
@@ -167,27 +167,27 @@ impl Simulation {
                 } else {
                     tally.throttled += 1;
                 }
-                let back = self.tickets[&call].1;
+                let back = self.permits[&call].1;
                 self.at(back, Event::Reply(number, call, passed));
             }
             Event::Reply(number, call, passed) => {
-                let (ticket, _) = self.tickets.remove(&call).unwrap();
+                let (permit, _) = self.permits.remove(&call).unwrap();
                 self.under_way -= 1;
                 if passed {
-                    self.gate.pace.passed(ticket, now);
+                    self.limiter.pacing.passed(permit, now);
                     self.served[number].get_or_insert(now);
                     if self.setting.again && *self.requesters[number].group == *"fleet" {
                         self.wake(number, now + SECOND);
                     }
                 } else {
-                    let told = self.gate.throttled(&self.requesters[number], ticket, None, now);
+                    let told = self.limiter.throttled(&self.requesters[number], permit, None, now);
                     self.wake(number, told + 5 * MILLI);
                 }
                 self.serve(now);
             }
             Event::Other => self.other(now),
             Event::Tick => {
-                for requester in self.gate.called_up(now) {
+                for requester in self.limiter.notify(now) {
                     let number = requester.name.parse().unwrap();
                     self.wake(number, now);
                 }
@@ -215,17 +215,17 @@ impl Simulation {
             if number % 100 < self.setting.absent && self.served[number].is_none() {
                 // It stands in the line, and never comes.
                 self.served[number] = Some(now);
-                self.gate.line_up(&self.requesters[number], now);
+                self.limiter.enqueue(&self.requesters[number], now);
                 continue;
             }
-            match self.gate.admit(&self.requesters[number], now) {
-                Ok(ticket) => {
+            match self.limiter.admit(&self.requesters[number], now) {
+                Ok(permit) => {
                     let (shortest, longest) = self.setting.latency;
                     let latency = (shortest + self.below(longest - shortest + 1)) * MILLI;
                     let there = self.below(latency);
                     self.count += 1;
                     self.under_way += 1;
-                    self.tickets.insert(self.count, (ticket, now + latency));
+                    self.permits.insert(self.count, (permit, now + latency));
                     self.at(now + there, Event::Arrive(number, self.count));
                 }
                 Err(told) => {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Credentials, FailureKind, Provider, ProviderError, Secret, SessionName, Tools};
+use super::{Credentials, FailureKind, Provider, ProviderContext, ProviderError, Secret, SessionName};
 use crate::{
     clock::Clock,
     endpoint::Endpoint,
@@ -25,12 +25,12 @@ pub(crate) fn session() -> SessionName {
     SessionName::parse("cluster.default").unwrap()
 }
 
-/// Tools that call this server for everything.
-pub(crate) fn tools(url: &str) -> Tools {
+/// ProviderContext that call this server for everything.
+pub(crate) fn context(url: &str) -> ProviderContext {
     let rpc = Rpc::new(Duration::from_secs(1), Clock::new(Timestamp::now)).unwrap();
     let endpoint = Endpoint::parse(url).unwrap();
     let sts = Sts::new(rpc.clone(), StsEndpoint::explicit(endpoint.clone()), Duration::from_secs(1));
-    Tools { rpc, sts, metadata: endpoint, session_name: session() }
+    ProviderContext { rpc, sts, metadata: endpoint, session_name: session() }
 }
 
 /// An environment of these variables.

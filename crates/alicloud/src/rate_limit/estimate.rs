@@ -23,9 +23,9 @@ const USED_PERCENT: u64 = 95;
 /// If more than this share of the last limit passes, the limit is another one.
 const HIGHER_LIMIT_PERCENT: u64 = 110;
 /// How many minutes a new limit is used before it is probed. Doubles each time that probing finds nothing.
-const PATIENCE: i64 = 1;
+const INITIAL_PROBE_WAIT: i64 = 1;
 /// The most minutes without a probe.
-const MAX_PATIENCE: i64 = 8;
+const MAX_PROBE_WAIT: i64 = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -75,7 +75,7 @@ struct Throttled {
     state: State,
     /// The rate a minute before, in calls a minute.
     rate: u32,
-    patience: i64,
+    probe_wait: i64,
 }
 
 /// How many calls a minute pass, as far as is known.
@@ -94,7 +94,7 @@ pub(super) struct Estimate {
     throttled: Option<Throttled>,
     /// The first minute that may probe.
     probe_from: Minute,
-    patience: i64,
+    probe_wait: i64,
     /// Minutes in a row in which probing found more.
     found_more: usize,
 }
@@ -109,7 +109,7 @@ impl Estimate {
             passed: [(Minute::MIN, 0); 2],
             throttled: None,
             probe_from: Minute::MIN,
-            patience: PATIENCE,
+            probe_wait: INITIAL_PROBE_WAIT,
             found_more: 0,
         }
     }
@@ -182,7 +182,7 @@ impl Estimate {
         if known || (trial && self.count(minute) == 0) {
             return;
         }
-        let throttled = Throttled { minute, state: self.state, rate, patience: self.patience };
+        let throttled = Throttled { minute, state: self.state, rate, probe_wait: self.probe_wait };
         (self.throttled, self.found_more) = (Some(throttled), 0);
         self.learn(throttled);
     }
@@ -231,8 +231,9 @@ impl Estimate {
         // Probing found the same limit again: the next probe can wait.
         let in_vain = matches!(throttled.state, State::Steady(Steady { rate, .. })
             if (rate..=percent(rate, HIGHER_LIMIT_PERCENT) + 1).contains(&passed));
-        self.patience = if in_vain { (throttled.patience * 2).min(MAX_PATIENCE) } else { PATIENCE };
-        self.probe_from = throttled.minute + 1 + self.patience;
+        self.probe_wait =
+            if in_vain { (throttled.probe_wait * 2).min(MAX_PROBE_WAIT) } else { INITIAL_PROBE_WAIT };
+        self.probe_from = throttled.minute + 1 + self.probe_wait;
     }
 
     /// Doubling is done when a whole minute at its highest rate was not throttled.
@@ -464,9 +465,9 @@ mod tests {
         let mut estimate = in_state(doubling(60, None), None);
         minute(&mut estimate, 7, 100_000, true);
         let mut throttled = 7;
-        for patience in [1, 2, 4, 8, 8] {
-            let probes = throttled + 1 + patience;
-            assert!(!estimate.probes(probes - 1) && estimate.probes(probes), "{patience}");
+        for probe_wait in [1, 2, 4, 8, 8] {
+            let probes = throttled + 1 + probe_wait;
+            assert!(!estimate.probes(probes - 1) && estimate.probes(probes), "{probe_wait}");
             minute(&mut estimate, probes, 100_000, true);
             assert_eq!(estimate.calls(probes * MINUTE), Some(95_000));
             throttled = probes;

@@ -33,12 +33,12 @@ impl<'a> Variables<'a> {
     }
 
     /// The path of a file, which need not be text.
-    pub(super) fn path(self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn path(self, name: &str) -> Option<PathBuf> {
         self.raw(name).map(PathBuf::from)
     }
 
     /// A file in the home directory, where there is one.
-    pub(super) fn at_home(self, file: &str) -> Option<PathBuf> {
+    pub(crate) fn at_home(self, file: &str) -> Option<PathBuf> {
         self.path("HOME").map(|home| home.join(file))
     }
 

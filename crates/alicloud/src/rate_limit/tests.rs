@@ -6,8 +6,11 @@ use jiff::Timestamp;
 
 use super::*;
 
-const ROUTE: Route<'_> =
-    Route { action: Action::ModifyInstanceVncPasswd, scope: "1000000000000001", region: "cn-hangzhou" };
+const KEY: RateLimitKey<'_> = RateLimitKey {
+    action: Action::ModifyInstanceVncPasswd,
+    scope: "1000000000000001",
+    region: "cn-hangzhou",
+};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -28,16 +31,16 @@ fn second(at: Timestamp) -> f64 {
 /// So many calls that pass.
 fn pass(limiter: &Limiter, calls: usize, now: Timestamp) {
     for number in 0..calls {
-        let ticket = limiter.admit(ROUTE, &requester(&number.to_string()), now).unwrap();
-        limiter.ended(ROUTE, &requester("any"), ticket, Report::Passed, now);
+        let permit = limiter.admit(KEY, &requester(&number.to_string()), now).unwrap();
+        limiter.complete(KEY, &requester("any"), permit, Report::Passed, now);
     }
 }
 
 /// An error of the API with that code.
 /// A call that is made and throttled at once.
 fn throttle(limiter: &Limiter, name: &str, after: Option<Duration>, now: Timestamp) -> Timestamp {
-    let ticket = limiter.admit(ROUTE, &requester(name), now).unwrap();
-    limiter.ended(ROUTE, &requester(name), ticket, Report::Throttled(after), now).unwrap()
+    let permit = limiter.admit(KEY, &requester(name), now).unwrap();
+    limiter.complete(KEY, &requester(name), permit, Report::Throttled(after), now).unwrap()
 }
 
 #[test]
@@ -45,13 +48,13 @@ fn it_is_open_until_the_first_throttled_reply() {
     let limiter = limiter();
     let one = requester("a");
     assert_eq!(throttle(&limiter, "a", None, at(30)), at(60));
-    assert_eq!(limiter.opens(ROUTE, &one, at(31)), Some(at(60)));
-    assert_eq!(limiter.admit(ROUTE, &one, at(31)), Err(at(60)));
-    for route in [Route { region: "cn-beijing", ..ROUTE }, Route { scope: "2", ..ROUTE }] {
+    assert_eq!(limiter.next_slot(KEY, &one, at(31)), Some(at(60)));
+    assert_eq!(limiter.admit(KEY, &one, at(31)), Err(at(60)));
+    for route in [RateLimitKey { region: "cn-beijing", ..KEY }, RateLimitKey { scope: "2", ..KEY }] {
         assert!(limiter.admit(route, &one, at(31)).is_ok(), "{route:?}");
     }
     for action in [Action::DescribeInstances, Action::RebootInstance] {
-        assert!(limiter.admit(Route { action, ..ROUTE }, &one, at(31)).is_ok(), "another action");
+        assert!(limiter.admit(RateLimitKey { action, ..KEY }, &one, at(31)).is_ok(), "another action");
     }
 }
 
@@ -66,26 +69,29 @@ fn the_reply_can_say_how_long() {
 fn it_opens_after_one_call_that_passes_and_the_rate_doubles() {
     let limiter = limiter();
     pass(&limiter, 200, at(20));
-    assert_eq!(limiter.spacing(ROUTE, at(29)), None);
+    assert_eq!(limiter.spacing(KEY, at(29)), None);
     throttle(&limiter, "a", None, at(30));
-    assert_eq!(limiter.spacing(ROUTE, at(59)), Some(Duration::from_secs(60) / 100));
-    let first = limiter.admit(ROUTE, &requester("a"), at(60)).unwrap();
-    assert!(limiter.admit(ROUTE, &requester("b"), at(60)).is_err(), "nobody else while it is out");
-    limiter.ended(ROUTE, &requester("any"), first, Report::Passed, at(60));
-    assert!(limiter.admit(ROUTE, &requester("b"), at(61)).is_ok());
-    assert_eq!(limiter.states(at(89))[0].calls, Some(100));
-    assert_eq!(limiter.states(at(90))[0].calls, Some(200));
-    assert_eq!(limiter.spacing(ROUTE, at(90)), Some(Duration::from_secs(60) / 200));
+    assert_eq!(limiter.spacing(KEY, at(59)), Some(Duration::from_secs(60) / 100));
+    let first = limiter.admit(KEY, &requester("a"), at(60)).unwrap();
+    assert!(limiter.admit(KEY, &requester("b"), at(60)).is_err(), "nobody else while it is out");
+    limiter.complete(KEY, &requester("any"), first, Report::Passed, at(60));
+    assert!(limiter.admit(KEY, &requester("b"), at(61)).is_ok());
+    assert_eq!(limiter.statuses(at(89))[0].calls, Some(100));
+    assert_eq!(limiter.statuses(at(90))[0].calls, Some(200));
+    assert_eq!(limiter.spacing(KEY, at(90)), Some(Duration::from_secs(60) / 200));
 }
 
 #[test]
 fn a_lost_first_call_is_replaced_and_a_throttled_one_closes_it_again() {
     let limiter = limiter();
     throttle(&limiter, "a", None, at(30));
-    limiter.admit(ROUTE, &requester("a"), at(63)).unwrap();
-    assert!(limiter.admit(ROUTE, &requester("b"), at(67)).is_err());
-    let ticket = limiter.admit(ROUTE, &requester("b"), at(68)).unwrap();
-    assert_eq!(limiter.ended(ROUTE, &requester("b"), ticket, Report::Throttled(None), at(69)), Some(at(120)));
+    limiter.admit(KEY, &requester("a"), at(63)).unwrap();
+    assert!(limiter.admit(KEY, &requester("b"), at(67)).is_err());
+    let permit = limiter.admit(KEY, &requester("b"), at(68)).unwrap();
+    assert_eq!(
+        limiter.complete(KEY, &requester("b"), permit, Report::Throttled(None), at(69)),
+        Some(at(120))
+    );
 }
 
 #[test]
@@ -111,32 +117,32 @@ fn each_of_a_crowd_is_told_a_time_of_its_own_and_keeps_it() {
     pass(&limiter, 190, at(20));
     throttle(&limiter, "first", None, at(30));
     let told: Vec<_> = (0..1000)
-        .map(|number| limiter.line_up(ROUTE, &requester(&number.to_string()), at(31)))
+        .map(|number| limiter.enqueue(KEY, &requester(&number.to_string()), at(31)))
         .map(second)
         .collect();
     for pair in told.windows(2) {
         assert!((pair[1] - pair[0] - 60.0 / 95.0).abs() < 0.001, "95 a minute, not {pair:?}");
     }
     for (number, told) in told.iter().enumerate() {
-        let again = limiter.admit(ROUTE, &requester(&number.to_string()), at(45)).unwrap_err();
+        let again = limiter.admit(KEY, &requester(&number.to_string()), at(45)).unwrap_err();
         assert!((second(again) - told).abs() < 0.001, "who comes early gets its time again");
     }
-    assert_eq!(limiter.called_up(at(46)), []);
-    let state = State {
-        action: ROUTE.action,
-        scope: ROUTE.scope.into(),
-        region: ROUTE.region.into(),
+    assert_eq!(limiter.notify(at(46)), []);
+    let status = RouteStatus {
+        action: KEY.action,
+        scope: KEY.scope.into(),
+        region: KEY.region.into(),
         closed: true,
         calls: Some(95),
         waiting: 1001,
     };
-    assert_eq!(limiter.states(at(46)), [state]);
+    assert_eq!(limiter.statuses(at(46)), [status]);
     for number in 0..1000 {
         limiter.forget(&requester(&number.to_string()));
     }
-    assert_eq!(limiter.called_up(at(90)), [], "the one that is left comes by itself");
-    assert!(limiter.called_up(at(7200)).is_empty());
-    assert!(limiter.gates().table.is_empty(), "nobody waits, and nothing was throttled for long");
+    assert_eq!(limiter.notify(at(90)), [], "the one that is left comes by itself");
+    assert!(limiter.notify(at(7200)).is_empty());
+    assert!(limiter.routes().limiters.is_empty(), "nobody waits, and nothing was throttled for long");
 }
 
 #[test]
@@ -146,12 +152,12 @@ fn a_ceiling_is_what_the_user_says() {
     let limiter = Limiter::new(rates, Clock::default(), Duration::from_mins(1));
     let begun = (0..600).filter(|step| {
         let now = at(60) + SignedDuration::from_millis(step * 100);
-        let ticket = limiter.admit(ROUTE, &requester(&step.to_string()), now);
+        let permit = limiter.admit(KEY, &requester(&step.to_string()), now);
         limiter.forget(&requester(&step.to_string()));
-        ticket.map(|ticket| limiter.ended(ROUTE, &requester("any"), ticket, Report::Passed, now)).is_ok()
+        permit.map(|permit| limiter.complete(KEY, &requester("any"), permit, Report::Passed, now)).is_ok()
     });
     assert_eq!(begun.count(), 60, "as it is, evenly, from the first call on");
-    let other = Route { action: Action::DescribeInstances, ..ROUTE };
+    let other = RateLimitKey { action: Action::DescribeInstances, ..KEY };
     assert!((0..600).all(|_| limiter.admit(other, &requester("a"), at(60)).is_ok()), "the others have none");
 }
 
@@ -160,10 +166,10 @@ fn a_minute_can_be_shorter_for_a_test() {
     let limiter = Limiter::new(Rates::default(), Clock::default(), Duration::from_secs(6));
     pass(&limiter, 60, at(20));
     assert_eq!(throttle(&limiter, "a", None, at(21)), at(24));
-    assert_eq!(limiter.spacing(ROUTE, at(21)), Some(Duration::from_secs(6) / 60));
-    let first = limiter.admit(ROUTE, &requester("a"), at(24)).unwrap();
-    limiter.ended(ROUTE, &requester("any"), first, Report::Passed, at(24));
-    assert_eq!(limiter.spacing(ROUTE, at(27)), Some(Duration::from_secs(6) / 120));
+    assert_eq!(limiter.spacing(KEY, at(21)), Some(Duration::from_secs(6) / 60));
+    let first = limiter.admit(KEY, &requester("a"), at(24)).unwrap();
+    limiter.complete(KEY, &requester("any"), first, Report::Passed, at(24));
+    assert_eq!(limiter.spacing(KEY, at(27)), Some(Duration::from_secs(6) / 120));
 }
 
 /// Once each second somebody asks for a call, which passes at once.
@@ -182,27 +188,28 @@ fn a_stepped_clock_closes_no_gate_for_long() {
         let limiter = limiter();
         pass(&limiter, 60, at(HOURS + 20));
         throttle(&limiter, "a", None, at(HOURS + 30));
-        let under_way = limiter.admit(ROUTE, &requester("a"), at(HOURS + 60)).unwrap();
+        let under_way = limiter.admit(KEY, &requester("a"), at(HOURS + 60)).unwrap();
         let time = |second: i64| {
             let stepped = steps.iter().rev().find(|(from, _)| *from <= second);
             at(HOURS + 61 + second + stepped.map_or(0, |(_, step)| *step))
         };
-        limiter.ended(ROUTE, &requester("any"), under_way, Report::Passed, time(0));
+        limiter.complete(KEY, &requester("any"), under_way, Report::Passed, time(0));
         let calls = |seconds: std::ops::Range<i64>| {
             let admit = |second| {
-                limiter.admit(ROUTE, &requester("a"), time(second)).ok().map(|ticket| (second, ticket))
+                limiter.admit(KEY, &requester("a"), time(second)).ok().map(|permit| (second, permit))
             };
-            let made = seconds.filter_map(admit).inspect(|(second, ticket)| {
-                limiter.ended(ROUTE, &requester("any"), *ticket, Report::Passed, time(*second));
+            let made = seconds.filter_map(admit).inspect(|(second, permit)| {
+                limiter.complete(KEY, &requester("any"), *permit, Report::Passed, time(*second));
             });
             made.count()
         };
         let made = calls(0..60);
         assert!(made > 40, "{name}: {made} calls");
         // What is throttled from now on still says how many calls pass.
-        let ticket =
-            (60..70).find_map(|second| limiter.admit(ROUTE, &requester("a"), time(second)).ok()).unwrap();
-        let opens = limiter.ended(ROUTE, &requester("a"), ticket, Report::Throttled(None), time(70)).unwrap();
+        let permit =
+            (60..70).find_map(|second| limiter.admit(KEY, &requester("a"), time(second)).ok()).unwrap();
+        let opens =
+            limiter.complete(KEY, &requester("a"), permit, Report::Throttled(None), time(70)).unwrap();
         assert!(opens.duration_since(time(70)).as_secs() <= 60, "{name}: {opens}");
         let made = calls(130..190);
         assert!(made > 5, "{name}: {made} calls after it was throttled");
@@ -213,9 +220,9 @@ fn a_stepped_clock_closes_no_gate_for_long() {
 #[test]
 fn an_unknown_outcome_that_asks_to_wait_closes_the_gate_and_keeps_no_turn() {
     let limiter = limiter();
-    let ticket = limiter.admit(ROUTE, &requester("a"), at(30)).unwrap();
+    let permit = limiter.admit(KEY, &requester("a"), at(30)).unwrap();
     let unknown = Report::LostAndThrottled(Duration::from_secs(90));
-    assert_eq!(limiter.ended(ROUTE, &requester("a"), ticket, unknown, at(30)), Some(at(120)));
-    assert_eq!(limiter.opens(ROUTE, &requester("b"), at(31)), Some(at(120)));
-    assert!(!limiter.holds_place(ROUTE, &requester("a")), "its call has a backoff of its own");
+    assert_eq!(limiter.complete(KEY, &requester("a"), permit, unknown, at(30)), Some(at(120)));
+    assert_eq!(limiter.next_slot(KEY, &requester("b"), at(31)), Some(at(120)));
+    assert!(!limiter.is_queued(KEY, &requester("a")), "its call has a backoff of its own");
 }
