@@ -1,4 +1,4 @@
-//! From the bytes of a reply to what it says: accepted, refused, or not the API's words at all. Pure.
+//! Parses a reply: accepted, refused, or not a reply of the API.
 
 use std::borrow::Cow;
 
@@ -6,39 +6,39 @@ use http::StatusCode;
 use quick_xml::{Reader, events::Event};
 use serde::Deserialize;
 
-use super::codes::known_code;
 use super::{
     api::{RequestId, has_cloud_form},
+    codes::known_code,
     error::{UNRECOGNIZED_CODE, Unreadable},
     redact::contains_secret,
 };
 
-/// Longest `Code` that is shown, in characters; the API's own stay below half of it.
+/// The maximum length of a `Code` that is shown, in characters. Known codes are less than half as long.
 const MAX_CODE: usize = 128;
 
-/// What a reply says.
+/// A parsed reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// Status 2xx, a `RequestId`, and no `Code`. The id is [`WITHHELD`](super::api::WITHHELD) if the one in
-    /// the reply contains what was sent.
+    /// Status 2xx, a `RequestId`, and no `Code`. The id is [`WITHHELD`](super::api::WITHHELD) if it contains
+    /// data that was sent.
     Accepted(RequestId),
-    /// There is a `Code`, whatever the status.
+    /// The reply has a `Code`, whatever the status.
     Refused(Refusal),
 }
 
-/// What the server says about a request it does not take.
+/// An error reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     /// The reply's `Code`, or [`UNRECOGNIZED_CODE`].
     pub(super) code: String,
-    /// The reply's `RequestId`, where it can be shown.
+    /// The reply's `RequestId`, if it can be shown.
     pub(super) request_id: Option<RequestId>,
-    /// For the debug log, masked, and for nothing else. Empty for a reply in XML, whose entities could hide a
-    /// secret from the mask.
+    /// For the debug log only, redacted. Empty for XML, whose entities could hide a secret from the
+    /// redaction.
     pub(super) message: String,
 }
 
-/// The fields that all replies share; those of the action are read by `wire`.
+/// The fields common to all replies. `wire` parses those of the action.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Envelope<'a> {
@@ -50,11 +50,10 @@ struct Envelope<'a> {
     message: Option<Cow<'a, str>>,
 }
 
-/// Reads a whole body. `action` is the API action that was called, `secrets` is what was sent and must not be
-/// shown.
+/// Parses a whole body. `action`: the called API action. `secrets`: what was sent and must not be shown.
 ///
-/// `Code` and `RequestId` reach logs, traces, status and events. This is the one place that checks them,
-/// before anything else sees them.
+/// `Code` and `RequestId` reach logs, traces, status and events. Only this function checks them, before any
+/// other code sees them.
 pub(super) fn read(
     action: &str,
     status: StatusCode,
@@ -90,8 +89,8 @@ pub(super) fn read(
     }
 }
 
-/// The code as it is shown. A known code is always shown: the API sends it whatever the password is, so it
-/// reveals nothing.
+/// The code as it is shown. A known code is always shown: it reveals nothing, because the API sends it for
+/// any password.
 fn shown_code<'a>(code: &'a str, secrets: &[&str]) -> &'a str {
     if known_code(code).is_some() || has_cloud_form(code, MAX_CODE) && !contains_secret(code, secrets) {
         code
@@ -100,9 +99,9 @@ fn shown_code<'a>(code: &'a str, secrets: &[&str]) -> &'a str {
     }
 }
 
-/// Reads a JSON object. The parser's errors quote the document, so only their kind is kept.
+/// Parses a JSON object. Keeps only the kind of a parser error, because its text quotes the document.
 pub(super) fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Unreadable> {
-    // A struct could also be read from an array of its fields, which the API does not send.
+    // serde also accepts an array for a struct; the API never sends one.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Unreadable::NotJson);
     }
@@ -119,10 +118,10 @@ fn is_html(body: &[u8]) -> bool {
         .any(|start| body.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start)))
 }
 
-/// Reads `<Error>` with `Code` and `RequestId` in it, or `<{action}Response>` with `RequestId`.
+/// Parses `<Error>` with `Code` and `RequestId`, or `<{action}Response>` with `RequestId`.
 ///
-/// Only fields right below the root count, and only complete documents. A field that occurs twice, or that
-/// contains anything but plain text, is malformed: its pieces are not joined to a code or an id.
+/// Reads only fields directly below the root, and only complete documents. A field that occurs twice, or that
+/// contains anything but plain text, is malformed: its parts are not joined.
 fn xml(action: &str, body: &[u8]) -> Option<Envelope<'static>> {
     let mut reader = Reader::from_reader(body);
     let mut path: Vec<String> = Vec::new();
@@ -137,12 +136,12 @@ fn xml(action: &str, body: &[u8]) -> Option<Envelope<'static>> {
                 }
                 envelope.mark_malformed(&path);
                 path.push(name);
-                envelope.open(&path);
+                envelope.start_field(&path);
             }
             Event::Empty(tag) => {
                 envelope.mark_malformed(&path);
                 path.push(tag.name().as_ref().to_owned());
-                envelope.open(&path);
+                envelope.start_field(&path);
                 path.pop();
             }
             Event::Text(text) => {
@@ -153,7 +152,7 @@ fn xml(action: &str, body: &[u8]) -> Option<Envelope<'static>> {
             Event::End(_) => {
                 let name = path.pop()?;
                 if path.is_empty() {
-                    // An error is none of the API's without a code, and never a success.
+                    // An `<Error>` without a code is not a reply of the API, and never a success.
                     return (name != "Error" || envelope.code.is_some()).then_some(envelope);
                 }
             }
@@ -164,7 +163,7 @@ fn xml(action: &str, body: &[u8]) -> Option<Envelope<'static>> {
 }
 
 impl<'a> Envelope<'a> {
-    /// The field at this path of an XML document.
+    /// The field at this path of the document.
     fn field(&mut self, path: &[String]) -> Option<&mut Option<Cow<'a, str>>> {
         match path {
             [_, field] if field == "RequestId" => Some(&mut self.request_id),
@@ -173,15 +172,15 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// Opens the field of this path. A field that occurs twice is malformed.
-    fn open(&mut self, path: &[String]) {
+    /// Starts the field at this path. A field that occurs twice is malformed.
+    fn start_field(&mut self, path: &[String]) {
         if self.field(path).is_some_and(|field| field.replace(Cow::default()).is_some()) {
             self.mark_malformed(path);
         }
     }
 
-    /// Marks the field of this path, if there is one, as malformed: the character that is added stands in no
-    /// code and no id.
+    /// Marks the field at this path, if there is one, as malformed: the added character is invalid in codes
+    /// and ids.
     fn mark_malformed(&mut self, path: &[String]) {
         if let Some(field) = self.field(path) {
             field.get_or_insert_default().to_mut().push('<');
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_read_by_code_first_and_status_second() {
+    fn json_is_classified_by_code_first_and_status_second() {
         let table = [
             (200, r#"{"RequestId":"A-1"}"#, Ok(accepted("A-1"))),
             (200, " \r\n{\"RequestId\":\"A-1\",\"More\":[{}]}\n", Ok(accepted("A-1"))),
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn xml_is_read_where_it_is_the_apis() {
+    fn xml_of_the_api_is_parsed() {
         let table = [
             (
                 200,
@@ -326,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_shown_in_the_clouds_form_and_without_what_was_sent() {
+    fn a_code_is_shown_if_well_formed_and_without_secrets() {
         let longest = "a".repeat(MAX_CODE);
         let overlong = "a".repeat(MAX_CODE + 1);
         let table = [
@@ -377,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_id_is_shown_in_the_clouds_form_and_without_what_was_sent() {
+    fn a_request_id_is_shown_if_well_formed_and_without_secrets() {
         let longest = "a".repeat(RequestId::MAX_LENGTH);
         let overlong = "a".repeat(RequestId::MAX_LENGTH + 1);
         let withheld = || Ok(Reply::Accepted(RequestId::withheld()));
@@ -474,7 +473,7 @@ mod tests {
 
         /// A success is what the cloud has said, so nothing but its two forms may be taken for one.
         #[test]
-        fn nothing_cut_short_is_a_success(cut in 0_usize..36) {
+        fn a_truncated_reply_is_never_a_success(cut in 0_usize..36) {
             let body = br#"{"RequestId":"473469C7","A":{"B":1}}"#;
             prop_assert!(read(ACTION, StatusCode::OK, &body[..cut]).is_err());
             prop_assert!(read(ACTION, StatusCode::OK, body).is_ok());

@@ -17,7 +17,7 @@ pub(crate) const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(5);
 /// An access key, with a security token if it is a temporary one.
 ///
 /// `Debug` shows the first characters of the access key id and no secret. There is no `Display` and no
-/// `Serialize`, and the memory of the secrets is overwritten on drop.
+/// `Serialize`. The memory of the secrets is overwritten on drop.
 #[derive(Clone)]
 pub struct Credentials {
     access_key_id: String,
@@ -27,71 +27,71 @@ pub struct Credentials {
     provider: &'static str,
 }
 
-/// Why a set of values is no access key. Says which value breaks which rule, never what was found.
+/// Why a set of values is no access key. Names the value and the rule, and does not contain the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCredentials {
     /// The value is empty.
     #[error("the {0} is empty")]
     Empty(&'static str),
-    /// The value has a character that no header can carry.
+    /// The value has a character that is invalid in a header.
     #[error("the {0} has a character that is not visible ASCII, such as a space or a trailing newline")]
     Characters(&'static str),
-    /// The value is longer than any that the cloud gives. A gateway answers such a request with a page that says nothing of
-    /// the credentials.
+    /// The value is longer than any that the cloud issues. A gateway may answer such a request with an error
+    /// that says nothing about the credentials.
     #[error("the {0} is longer than {1} bytes")]
     TooLong(&'static str, usize),
 }
 
 impl Credentials {
-    /// Takes the three values as issued; nothing is trimmed.
+    /// Credentials of these values. Does not trim them.
     ///
     /// # Errors
-    /// [`InvalidCredentials`] for a value that is empty, too long, or not made of visible ASCII characters only: it goes
-    /// into a header, where anything else would be refused or, worse, end the header.
+    /// [`InvalidCredentials`] for a value that is empty, too long, or not visible ASCII: the values are sent
+    /// in headers.
     pub fn new(
         access_key_id: String,
         access_key_secret: Secret,
         security_token: Option<Secret>,
     ) -> Result<Self, InvalidCredentials> {
-        visible("access key id", &access_key_id, MAX_KEY)?;
-        visible("access key secret", access_key_secret.expose(), MAX_KEY)?;
+        check("access key id", &access_key_id, MAX_KEY)?;
+        check("access key secret", access_key_secret.expose(), MAX_KEY)?;
         if let Some(token) = &security_token {
-            visible("security token", token.expose(), MAX_TOKEN)?;
+            check("security token", token.expose(), MAX_TOKEN)?;
         }
         Ok(Self { access_key_id, access_key_secret, security_token, expires_at: None, provider: "" })
     }
 
-    /// The same, good until then by the cloud's clock.
+    /// Sets the expiry, by the cloud's clock.
     #[must_use]
-    pub fn until(self, expires_at: Timestamp) -> Self {
+    pub fn with_expiry(self, expires_at: Timestamp) -> Self {
         Self { expires_at: Some(expires_at), ..self }
     }
 
-    /// The same, told to be from the provider of that name.
+    /// Sets the name of the provider.
     #[must_use]
     pub fn from_provider(self, provider: &'static str) -> Self {
         Self { provider, ..self }
     }
 
-    /// When they expire, by the cloud's clock; `None`: never.
+    /// The expiry by the cloud's clock; `None`: never.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }
 
-    /// The name of the provider that gave them.
+    /// The name of the provider that returned them.
     #[must_use]
     pub fn provider(&self) -> &'static str {
         self.provider
     }
 
-    /// The values that neither a log nor a status may show.
+    /// The values that logs and statuses must not show.
     pub(crate) fn secrets(&self) -> [&str; 3] {
         let token = self.security_token().map_or("", Secret::expose);
         [self.access_key_id(), self.access_key_secret().expose(), token]
     }
 
-    /// Whether these are the same three values.
+    /// Whether id, secret and token are the same.
     pub(crate) fn has_same_keys(&self, other: &Self) -> bool {
         self.access_key_id == other.access_key_id
             && self.access_key_secret.expose() == other.access_key_secret.expose()
@@ -108,19 +108,19 @@ impl Credentials {
         self.expires_at.is_none_or(|end| end.duration_since(now) > EXPIRY_MARGIN)
     }
 
-    /// The access key's id. It is no secret, yet it names an account: keep it out of messages.
+    /// The access key id. It is no secret but identifies an account, so keep it out of messages.
     #[must_use]
     pub fn access_key_id(&self) -> &str {
         &self.access_key_id
     }
 
-    /// The access key's secret, which signs.
+    /// The access key secret.
     #[must_use]
     pub fn access_key_secret(&self) -> &Secret {
         &self.access_key_secret
     }
 
-    /// The security token of a temporary access key.
+    /// The security token of temporary credentials.
     #[must_use]
     pub fn security_token(&self) -> Option<&Secret> {
         self.security_token.as_ref()
@@ -129,7 +129,7 @@ impl Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Enough to tell a RAM user's key (LTAI) from a temporary one (STS.).
+        // Enough to distinguish the key of a RAM user (LTAI) from a temporary one (STS.).
         let kind = self.access_key_id.get(..4).unwrap_or_default();
         f.debug_struct("Credentials")
             .field("access_key_id", &format_args!("{kind}***"))
@@ -141,12 +141,13 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The longest access key id or secret, in bytes. Those of the cloud have about 30.
+/// The maximum length of an access key id or secret, in bytes. Those of the cloud have about 30.
 const MAX_KEY: usize = 128;
-/// The longest security token, in bytes. The cloud names no limit; its tokens have about 1,000.
+/// The maximum length of a security token, in bytes. The cloud documents no limit; its tokens have about
+/// 1,000.
 const MAX_TOKEN: usize = 8 * 1024;
 
-fn visible(name: &'static str, value: &str, longest: usize) -> Result<(), InvalidCredentials> {
+fn check(name: &'static str, value: &str, longest: usize) -> Result<(), InvalidCredentials> {
     if value.is_empty() {
         Err(InvalidCredentials::Empty(name))
     } else if value.len() > longest {
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_no_header_can_carry_are_refused() {
+    fn values_invalid_in_a_header_are_refused() {
         let long = |length| "a".repeat(length);
         let (key, token) = (long(MAX_KEY + 1), long(MAX_TOKEN + 1));
         let table = [

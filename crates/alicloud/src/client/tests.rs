@@ -16,7 +16,7 @@ use super::*;
 use crate::{
     credentials::{Cache, Credentials, FailureKind, Provider, ProviderError, Secret},
     error::Unreadable,
-    rpc::{MAX_RETRY_AFTER, judge},
+    rpc::{MAX_RETRY_AFTER, interpret},
     test_server::{Act, Server, http},
     transport::Received,
 };
@@ -487,7 +487,7 @@ proptest! {
         for body in bodies {
             let status = http::StatusCode::from_u16(status).unwrap();
             let received = Received { status, headers: http::HeaderMap::new(), body: Ok(body.into()) };
-            match judge("ModifyInstanceVncPasswd", &CANARIES, received) {
+            match interpret("ModifyInstanceVncPasswd", &CANARIES, received) {
                 Ok(accepted) => {
                     let id = accepted.request_id.to_string();
                     prop_assert!(!CANARIES.iter().any(|canary| id.contains(canary)), "{id}");

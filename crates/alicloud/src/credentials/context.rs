@@ -1,9 +1,9 @@
-//! What the providers make their calls with.
+//! The clients and defaults that the providers share.
 
 use super::SessionName;
 use crate::{endpoint::Endpoint, rpc::Rpc, sts::Sts};
 
-/// What the providers make their calls with.
+/// The clients and defaults that the providers share.
 #[derive(Clone)]
 pub struct ProviderContext {
     /// Calls the metadata service and the credentials URI.

@@ -1,4 +1,4 @@
-//! Reads small files: all of it, or why not, in words that tell nothing of what is in them.
+//! Reads small text files. Errors do not contain the content.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::FailureKind;
 
-/// Longest file in bytes; those that are read here are a few kilobytes.
+/// The maximum length of a file, in bytes.
 pub(super) const MAX_FILE_LENGTH: usize = 256 << 10;
 
 /// Why a file cannot be read. The subject of the sentence is the file.
@@ -36,27 +36,27 @@ impl FileError {
             Self::Missing | Self::Denied | Self::NoFile | Self::TooLong | Self::NotUtf8 => {
                 FailureKind::Refused
             }
-            // The disk, or the system, is in trouble.
+            // A fault of the disk or the system.
             Self::Unreadable => FailureKind::Unanswered,
         }
     }
 }
 
-/// Reads a whole text file, aside from the thread that everything else runs on.
+/// Reads a whole text file on a blocking thread.
 pub(super) async fn read(path: PathBuf) -> Result<Zeroizing<String>, FileError> {
-    let reading = tokio::task::spawn_blocking(move || read_now(&path));
+    let reading = tokio::task::spawn_blocking(move || read_blocking(&path));
     reading.await.unwrap_or(Err(FileError::Unreadable))
 }
 
-fn read_now(path: &Path) -> Result<Zeroizing<String>, FileError> {
-    // Opening a pipe would wait for whoever writes into it.
-    if !fs::metadata(path).map_err(|error| problem(error.kind()))?.is_file() {
+fn read_blocking(path: &Path) -> Result<Zeroizing<String>, FileError> {
+    // Opening a pipe would wait for its writer.
+    if !fs::metadata(path).map_err(|error| file_error(error.kind()))?.is_file() {
         return Err(FileError::NoFile);
     }
-    let file = fs::File::open(path).map_err(|error| problem(error.kind()))?;
+    let file = fs::File::open(path).map_err(|error| file_error(error.kind()))?;
     let mut text = Zeroizing::new(Vec::with_capacity(4 << 10));
-    let most = MAX_FILE_LENGTH as u64 + 1;
-    file.take(most).read_to_end(&mut text).map_err(|error| problem(error.kind()))?;
+    let limit = MAX_FILE_LENGTH as u64 + 1;
+    file.take(limit).read_to_end(&mut text).map_err(|error| file_error(error.kind()))?;
     if text.len() > MAX_FILE_LENGTH {
         return Err(FileError::TooLong);
     }
@@ -66,7 +66,7 @@ fn read_now(path: &Path) -> Result<Zeroizing<String>, FileError> {
     }
 }
 
-fn problem(kind: ErrorKind) -> FileError {
+fn file_error(kind: ErrorKind) -> FileError {
     match kind {
         ErrorKind::NotFound | ErrorKind::NotADirectory => FileError::Missing,
         ErrorKind::PermissionDenied => FileError::Denied,
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_cannot_be_read_is_told() {
+    async fn an_unreadable_file_is_an_error_with_the_reason() {
         let directory = tempfile::tempdir().unwrap();
         let table: [(&str, &[u8], Result<&str, FileError>); 5] = [
             ("text", b"a\n", Ok("a\n")),

@@ -52,17 +52,17 @@ pub use static_keys::StaticKeys;
 
 /// A source of credentials.
 pub trait Provider: Send + Sync {
-    /// The provider's name in logs and messages, for example `environment`.
+    /// The name in logs and messages, for example `environment`.
     fn name(&self) -> &'static str;
 
-    /// Asks for credentials. `Ok(None)`: not configured here, so a chain goes on to the next provider.
+    /// Returns credentials. `Ok(None)`: not configured, so a chain asks the next provider.
     ///
     /// # Errors
-    /// Configured, but not to be had. A chain stops here: a broken configuration must never silently become
-    /// another identity.
+    /// Configured, but there are no credentials. A chain stops here, because a broken configuration must
+    /// never silently become another identity.
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>>;
 
-    /// What is wrong where it answers "not configured here" after it gave credentials.
+    /// The error for a provider that was configured before and is not any more.
     fn gone(&self) -> ProviderError {
         let problem =
             "it gave credentials before and is not configured any more; restart to become another identity";

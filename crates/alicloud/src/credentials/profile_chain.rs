@@ -1,8 +1,9 @@
-//! What a profile of the CLI's config or of the credentials file says to do to come by credentials.
+//! A profile of the CLI config or of the credentials file: a source of credentials, and the roles to assume
+//! with them.
 
 use super::{
     Credentials, FailureKind, InvalidCredentials, ProviderContext,
-    credentials_uri::{self, InvalidSource},
+    credentials_uri::{self, InvalidCredentialsUrl},
     ecs_ram_role::{self, Metadata},
     oidc::{OidcError, OidcRole},
 };
@@ -14,32 +15,32 @@ use crate::{
     sts::{AssumeRole, Sts},
 };
 
-/// How to come by credentials: a source, and the roles that are assumed on top of it, one after the other.
+/// A source of credentials, and the roles that are assumed one after the other.
 pub(super) struct ProfileChain {
     source: Source,
     roles: Vec<(StsTarget, AssumeRole)>,
 }
 
-/// Where credentials come from in the first place.
+/// The first credentials of a profile.
 pub(super) enum Source {
-    /// They are there.
+    /// Keys in the profile.
     Keys(Credentials),
-    /// The metadata service is asked for that role, or for whichever there is.
+    /// The RAM role of the instance; `None`: whichever it has.
     Instance(Option<RoleName>),
-    /// A URL is asked.
-    Uri(credentials_uri::Source),
-    /// A role is assumed by a token.
+    /// A URL that returns credentials.
+    Uri(credentials_uri::CredentialsUrl),
+    /// A role assumed with a token.
     Token(StsTarget, OidcRole),
 }
 
-/// Which STS a profile wants.
+/// The STS endpoint that a profile asks for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StsTarget {
     pub(super) region: Option<Region>,
     pub(super) vpc: bool,
 }
 
-/// What is wrong with a profile. Names the field by its own word, and shows nothing of its value.
+/// Why a profile is invalid. Names the field and does not contain its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidProfile {
     #[error("{0} is missing")]
@@ -57,20 +58,20 @@ pub(super) enum InvalidProfile {
     #[error("the region of STS {0}")]
     Region(#[from] InvalidRegion),
     #[error("the credentials URI {0}")]
-    Uri(#[from] InvalidSource),
+    Uri(#[from] InvalidCredentialsUrl),
     #[error("the session is shorter than 900 seconds or longer than 43200")]
     Duration,
     #[error("source_profile leads in a circle, or through too many profiles")]
     Circle,
 }
 
-/// Why a profile_chain did not work out.
+/// Why a profile returned no credentials.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProfileChainError {
     #[error(transparent)]
-    Instance(#[from] ecs_ram_role::Problem),
+    Instance(#[from] ecs_ram_role::EcsRamRoleError),
     #[error(transparent)]
-    Uri(#[from] credentials_uri::Problem),
+    Uri(#[from] credentials_uri::CredentialsUriError),
     #[error(transparent)]
     Token(#[from] OidcError),
     #[error(transparent)]
@@ -80,9 +81,9 @@ pub(super) enum ProfileChainError {
 impl ProfileChainError {
     pub(super) fn failure_kind(&self) -> FailureKind {
         match self {
-            Self::Instance(problem) => problem.failure_kind(),
-            Self::Uri(problem) => problem.failure_kind(),
-            Self::Token(problem) => problem.failure_kind(),
+            Self::Instance(error) => error.failure_kind(),
+            Self::Uri(error) => error.failure_kind(),
+            Self::Token(error) => error.failure_kind(),
             Self::Sts(error) => error.failure_kind(),
         }
     }
@@ -95,29 +96,30 @@ impl From<Source> for ProfileChain {
 }
 
 impl ProfileChain {
-    /// The same, and then this role.
-    pub(super) fn then(mut self, place: StsTarget, role: AssumeRole) -> Self {
-        self.roles.push((place, role));
+    /// Adds a role that is assumed next.
+    pub(super) fn then_assume(mut self, target: StsTarget, role: AssumeRole) -> Self {
+        self.roles.push((target, role));
         self
     }
 
-    /// Follows the profile_chain. `v1`: whether the metadata service may be asked without a token of its own.
-    pub(super) async fn follow(
+    /// Returns the credentials of the last role. `allow_imds_v1`: the metadata service may be asked without a
+    /// token.
+    pub(super) async fn run(
         &self,
         context: &ProviderContext,
-        v1: bool,
+        allow_imds_v1: bool,
     ) -> Result<Credentials, ProfileChainError> {
         let mut credentials = match &self.source {
             Source::Keys(credentials) => credentials.clone(),
             Source::Instance(role) => {
                 let metadata = Metadata::new(context.rpc.clone(), context.metadata.clone());
-                metadata.credentials(role.as_ref(), v1).await?
+                metadata.credentials(role.as_ref(), allow_imds_v1).await?
             }
-            Source::Uri(source) => source.credentials(&context.rpc).await?,
-            Source::Token(place, role) => role.assume(&place.sts(context)).await?,
+            Source::Uri(url) => url.credentials(&context.rpc).await?,
+            Source::Token(target, role) => role.assume(&target.sts(context)).await?,
         };
-        for (place, role) in &self.roles {
-            credentials = place.sts(context).assume_role(&credentials, role).await?;
+        for (target, role) in &self.roles {
+            credentials = target.sts(context).assume_role(&credentials, role).await?;
         }
         Ok(credentials)
     }
@@ -125,6 +127,6 @@ impl ProfileChain {
 
 impl StsTarget {
     fn sts(&self, context: &ProviderContext) -> Sts {
-        context.sts.at(context.sts.endpoint().within(self.region.clone(), self.vpc))
+        context.sts.with_endpoint(context.sts.endpoint().for_profile(self.region.clone(), self.vpc))
     }
 }

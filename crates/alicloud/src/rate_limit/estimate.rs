@@ -1,7 +1,7 @@
 //! The rate estimate: how many calls a minute the cloud lets through.
 //!
-//! A throttled reply reports that the account's minute is used up. It does not report who used it. So the estimate
-//! takes what passed as the limit only if this program used a good part of the minute itself.
+//! A throttled reply says that the account's minute is used up, but not by whom. So the number of passed
+//! calls counts as the limit only if this program used a good part of the minute itself.
 //!
 //! | state | rate |
 //! |---|---|
@@ -18,21 +18,21 @@ pub(super) type Minute = i64;
 const FIRST_RATE: u32 = 60;
 /// Doubling ends here. More than any limit of the cloud, and the highest ceiling.
 const MAX_RATE: u32 = 1_000_000;
-/// The share of a limit that is used. The rest stays free for people at the console.
+/// The used share of a limit. The rest stays free for people at the console.
 const USED_PERCENT: u64 = 95;
-/// If more than this share of the last limit passes, the limit is another one.
+/// If more than this share of the last limit passes, the limit has changed.
 const HIGHER_LIMIT_PERCENT: u64 = 110;
-/// How many minutes a new limit is used before it is probed. Doubles each time that probing finds nothing.
+/// How many minutes a new limit is used before the first probe. Doubles each time that probing finds nothing.
 const INITIAL_PROBE_WAIT: i64 = 1;
-/// The most minutes without a probe.
+/// The maximum of minutes without a probe.
 const MAX_PROBE_WAIT: i64 = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// No limit is known.
     Open,
-    /// The rate is `from` when calls pass again, and doubles every half minute. It ends at the target, or, without
-    /// one, when no limit was met.
+    /// The rate is `from` when calls pass again, and doubles every half minute. Doubling ends at the target
+    /// or, without a target, when no limit was met.
     Doubling {
         from: u32,
         target: Option<Steady>,
@@ -50,9 +50,9 @@ struct Steady {
 }
 
 impl State {
-    /// The state after a throttled reply in a minute in which `passed` calls passed. `rate`: the rate a minute ago, which could
-    /// use up the minute. While doubling, the present rate is up to four times as high: the minute that meets the limit would look
-    /// as if others had used it.
+    /// The state after a throttled reply in a minute in which `passed` calls passed. `rate`: the rate a
+    /// minute ago, which could use up the minute. While doubling, the current rate is up to four times as
+    /// high, so the comparison would wrongly blame other callers.
     fn throttled(self, passed: u32, rate: u32) -> Self {
         let target = match self {
             Self::Open => return Self::Doubling { from: FIRST_RATE.max(passed / 2), target: None },
@@ -60,7 +60,7 @@ impl State {
             Self::Steady(steady) => Some(steady),
         };
         if passed < rate.div_ceil(2) {
-            // Others used the minute. The present rate may not have been used at all.
+            // Other callers used the minute. The current rate may not have been used at all.
             Self::Doubling { from: (rate / 2).max(1), target }
         } else {
             Self::Steady(Steady { rate: percent(passed, USED_PERCENT).max(1), limit: passed })
@@ -78,24 +78,24 @@ struct Throttled {
     probe_wait: i64,
 }
 
-/// How many calls a minute pass, as far as is known.
+/// The rate estimate of one route.
 #[derive(Debug)]
 pub(super) struct Estimate {
-    /// How long a minute is.
+    /// The length of a minute.
     length: Micros,
-    /// The most calls a minute that the user allows; `None`: no limit.
+    /// The ceiling that the user sets, in calls a minute; `None`: no ceiling.
     ceiling: Option<u32>,
     state: State,
     /// When calls passed again after the last throttled reply; `None`: not yet. Doubling starts here.
     resumed: Option<Micros>,
-    /// How many calls passed, in the last two minutes with such calls.
+    /// The numbers of passed calls, for the last two minutes with such calls.
     passed: [(Minute, u32); 2],
     /// The last minute with a throttled reply.
     throttled: Option<Throttled>,
     /// The first minute that may probe.
     probe_from: Minute,
     probe_wait: i64,
-    /// Minutes in a row in which probing found more.
+    /// The number of minutes in a row in which probing found more.
     found_more: usize,
 }
 
@@ -114,7 +114,7 @@ impl Estimate {
         }
     }
 
-    /// The rate now, in calls a minute; `None`: no limit.
+    /// The current rate in calls a minute; `None`: no limit.
     pub fn calls(&self, now: Micros) -> Option<u32> {
         match self.state_at(now) {
             State::Open => self.ceiling,
@@ -123,7 +123,8 @@ impl Estimate {
         }
     }
 
-    /// The most calls in this minute, probes left out; `None`: no limit. While doubling, the rate alone limits them.
+    /// The maximum of calls in this minute without probes; `None`: no limit. While doubling, only the rate
+    /// limits calls.
     pub fn budget(&self, now: Micros) -> Option<u32> {
         match self.state_at(now) {
             State::Open | State::Doubling { .. } => self.ceiling,
@@ -131,23 +132,23 @@ impl Estimate {
         }
     }
 
-    /// Whether more than that may be tried in this minute, one call at a time.
+    /// Whether this minute may probe: try more than the budget, one call at a time.
     pub fn probes(&self, minute: Minute) -> bool {
         matches!(self.state, State::Steady(_)) && minute >= self.probe_from
     }
 
-    /// How many more calls than that the user allows in a minute.
+    /// How many more calls a minute the ceiling allows.
     pub fn below_ceiling(&self, calls: u32) -> u32 {
         self.ceiling.map_or(u32::MAX, |ceiling| ceiling.saturating_sub(calls))
     }
 
-    /// How many minutes in a row have found more by probing.
+    /// The number of minutes in a row in which probing found more.
     pub fn found_more(&self) -> usize {
         self.found_more
     }
 
-    /// A call of that minute passed. `late`: it was sent before the last throttled reply came, so it tells how many passed
-    /// before that.
+    /// A call of that minute passed. `late`: it was sent before the last throttled reply came, so it counts
+    /// among the calls that passed before that reply.
     pub fn passed(&mut self, minute: Minute, late: bool) {
         if let Some((_, count)) = self.passed.iter_mut().find(|(counted, _)| *counted == minute) {
             *count += 1;
@@ -159,7 +160,7 @@ impl Estimate {
             return;
         }
         if let Some(throttled) = self.throttled.filter(|throttled| late && throttled.minute == minute) {
-            self.learn(throttled);
+            self.apply(throttled);
         }
     }
 
@@ -168,26 +169,26 @@ impl Estimate {
         self.resumed.get_or_insert(now);
     }
 
-    /// A call was throttled. The cloud counted it in one of two minutes, which mostly are the same. `trial`: it was
-    /// the first call after a throttled reply.
+    /// A call was throttled. The cloud counted it in one of two minutes, which are usually the same. `trial`:
+    /// it was the first call after a throttled reply.
     pub fn throttled(&mut self, minutes: (Minute, Minute), trial: bool, now: Micros) {
         self.advance(now);
-        // If it is not certain which, the minute with more calls was used up.
+        // If the two differ, the minute with more calls was used up.
         let later = self.count(minutes.1) > self.count(minutes.0);
         let minute = if later { minutes.1 } else { minutes.0 };
         let rate = self.rate_a_minute_ago(now);
         self.resumed = None;
         let known = self.throttled.is_some_and(|known| minutes.0 <= known.minute);
-        // A trial that finds the minute used up by others does not measure the rate.
+        // A trial in a minute that other callers used up does not measure the rate.
         if known || (trial && self.count(minute) == 0) {
             return;
         }
         let throttled = Throttled { minute, state: self.state, rate, probe_wait: self.probe_wait };
         (self.throttled, self.found_more) = (Some(throttled), 0);
-        self.learn(throttled);
+        self.apply(throttled);
     }
 
-    /// A minute is over. If no reply was throttled, what passed in it passes.
+    /// A minute is over. If no reply was throttled, the number of passed calls is known to pass.
     pub fn ended(&mut self, minute: Minute, now: Micros) {
         let throttled = self.throttled.is_some_and(|throttled| throttled.minute >= minute);
         let State::Steady(Steady { rate, limit }) = self.state else { return };
@@ -207,12 +208,12 @@ impl Estimate {
         }
     }
 
-    /// Ends doubling when it is done.
+    /// Ends doubling if it is complete.
     pub fn advance(&mut self, now: Micros) {
         self.state = self.state_at(now);
     }
 
-    /// The clock was set back by this much, a negative time.
+    /// The clock was set back: moves all times by `by`, which is negative.
     pub fn set_back(&mut self, by: Micros) {
         let minutes = by.div_euclid(self.length);
         for (minute, _) in &mut self.passed {
@@ -225,18 +226,18 @@ impl Estimate {
         self.probe_from = self.probe_from.saturating_add(minutes);
     }
 
-    fn learn(&mut self, throttled: Throttled) {
+    fn apply(&mut self, throttled: Throttled) {
         let passed = self.count(throttled.minute);
         self.state = throttled.state.throttled(passed, throttled.rate);
         // Probing found the same limit again: the next probe can wait.
-        let in_vain = matches!(throttled.state, State::Steady(Steady { rate, .. })
+        let found_nothing = matches!(throttled.state, State::Steady(Steady { rate, .. })
             if (rate..=percent(rate, HIGHER_LIMIT_PERCENT) + 1).contains(&passed));
         self.probe_wait =
-            if in_vain { (throttled.probe_wait * 2).min(MAX_PROBE_WAIT) } else { INITIAL_PROBE_WAIT };
+            if found_nothing { (throttled.probe_wait * 2).min(MAX_PROBE_WAIT) } else { INITIAL_PROBE_WAIT };
         self.probe_from = throttled.minute + 1 + self.probe_wait;
     }
 
-    /// Doubling is done when a whole minute at its highest rate was not throttled.
+    /// Doubling is complete after a whole minute at its highest rate without a throttled reply.
     fn state_at(&self, now: Micros) -> State {
         match self.state {
             State::Doubling { from, target }
@@ -310,7 +311,7 @@ mod tests {
         estimate.throttled((minute, minute), false, second * SECOND);
     }
 
-    /// A minute in which so many pass, and then one is throttled or none.
+    /// A minute in which this many calls pass, then one is throttled if `throttled`.
     fn minute(estimate: &mut Estimate, minute: Minute, passed: u32, throttled: bool) {
         passes(estimate, minute, passed);
         if throttled {
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_has_one_answer_to_a_throttled_reply() {
+    fn each_state_reacts_to_a_throttled_reply() {
         let table = [
             ("open, nothing passed", State::Open, 0, 1, doubling(60, None)),
             ("open", State::Open, 100, 1, doubling(60, None)),
@@ -367,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn doubling_ends_at_the_rate_that_was_known() {
+    fn doubling_ends_at_the_known_rate() {
         let mut estimate = in_state(steady(570, 600), None);
         passes(&mut estimate, 7, 100);
         throttle(&mut estimate, 7 * 60 + 15);
@@ -427,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_says_nothing_of_the_rate_if_others_have_used_the_minute() {
+    fn a_trial_does_not_change_the_rate_if_others_used_the_minute() {
         let mut estimate = in_state(steady(570, 600), None);
         throttle(&mut estimate, 7 * 60);
         assert_eq!(estimate.calls(8 * MINUTE), Some(285));
@@ -461,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn it_probes_after_a_while_and_as_often_as_that_is_in_vain_waits_twice_as_long() {
+    fn the_wait_before_a_probe_doubles_each_time_that_probing_finds_nothing() {
         let mut estimate = in_state(doubling(60, None), None);
         minute(&mut estimate, 7, 100_000, true);
         let mut throttled = 7;
@@ -477,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passed_while_it_probed_passes() {
+    fn calls_that_passed_in_a_probing_minute_raise_the_rate() {
         let mut estimate = in_state(doubling(60, None), None);
         minute(&mut estimate, 7, 100, true);
         minute(&mut estimate, 8, 97, false);
@@ -515,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ceiling_above_the_limit_does_not_meet_it_again_and_again() {
+    fn a_ceiling_above_the_limit_does_not_meet_it_repeatedly() {
         // Ceiling 60, limit 40: doubling begins at the ceiling, and ends only after a whole minute.
         let mut estimate = Estimate::new(Some(60), MINUTE);
         minute(&mut estimate, 7, 40, true);

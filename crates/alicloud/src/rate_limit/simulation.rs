@@ -1,5 +1,5 @@
-//! The gate against a model of the cloud's counter, over many minutes: a crowd that waits, a bounded number of calls
-//! under way, latency, and others who use the same limit. Time is simulated.
+//! Tests of a route limiter against a model of the cloud's counter, over many minutes of simulated time: many
+//! requesters, a limited number of calls in flight, latency, and other callers that share the limit.
 
 use std::{
     cmp::Reverse,
@@ -9,31 +9,31 @@ use std::{
 use super::{MINUTE, Micros, SECOND, fair_queue::Requester, pacing::Permit, route_limiter::RouteLimiter};
 
 const MILLI: Micros = 1_000;
-/// No limit of the cloud.
+/// The cloud has no limit.
 const NONE: u32 = u32::MAX;
 
-/// What is simulated.
+/// The parameters of a simulation.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
     /// Calls a minute of the account.
     pub limit: u32,
     pub ceiling: Option<u32>,
-    /// Shortest and longest time of a call, in milliseconds.
+    /// Minimum and maximum latency in milliseconds.
     pub latency: (i64, i64),
-    /// Calls under way at once.
+    /// The maximum of calls in flight.
     pub workers: usize,
-    /// Objects that wait in one group.
+    /// The number of requesters in the main group; 0: depends on the limit.
     pub crowd: usize,
     /// When they begin to wait.
     pub start: Micros,
-    /// Whether each waits again once its call has passed.
+    /// Whether each waits again after its call has passed.
     pub again: bool,
-    /// Whether the first call is throttled, for somebody else's sake.
+    /// Whether the first call is throttled because of other callers.
     pub stray: bool,
-    /// Of them, in percent, those that never come when they are told to.
+    /// The percentage of requesters that never come at their slot.
     pub absent: usize,
     pub minutes: i64,
-    /// Calls of others in a minute.
+    /// The calls of other callers in a minute.
     pub others: fn(i64, u32) -> u32,
     pub seed: u64,
 }
@@ -67,15 +67,15 @@ pub(super) struct Tally {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// An object looks whether it may call.
+    /// A requester asks for a permit.
     Ask(usize),
     /// A call reaches the cloud.
     Arrive(usize, u64),
-    /// Its reply is back.
+    /// Its reply arrives.
     Reply(usize, u64, bool),
-    /// Somebody else calls.
+    /// Another caller calls.
     Other,
-    /// Whoever can go now is called up.
+    /// The limiter is asked whom to notify.
     Tick,
 }
 
@@ -86,15 +86,15 @@ pub(super) struct Simulation {
     events: BinaryHeap<Reverse<(Micros, u64, Event)>>,
     count: u64,
     random: u64,
-    /// Objects that would look but for a worker that is free.
+    /// Requesters that wait for a free worker.
     ready: VecDeque<usize>,
-    under_way: usize,
+    in_flight_now: usize,
     permits: BTreeMap<u64, (Permit, Micros)>,
-    /// When each object looks next.
+    /// When each requester asks next.
     due: Vec<Micros>,
     pub tally: BTreeMap<i64, Tally>,
     pub asked: u64,
-    /// When each object was served first.
+    /// When the first call of each requester passed.
     pub served: Vec<Option<Micros>>,
 }
 
@@ -112,7 +112,7 @@ impl Simulation {
             count: 0,
             random: setting.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             ready: VecDeque::new(),
-            under_way: 0,
+            in_flight_now: 0,
             permits: BTreeMap::new(),
             due: vec![Micros::MAX; crowd],
             tally: BTreeMap::new(),
@@ -128,7 +128,7 @@ impl Simulation {
         simulation
     }
 
-    /// Adds an object of another group that comes at that time. Returns its number.
+    /// Adds a requester of another group that comes at this time. Returns its number.
     pub fn visitor(&mut self, at: Micros) -> usize {
         let number = self.requesters.len();
         self.requesters.push(Requester { group: "visitor".into(), name: format!("{number}").into() });
@@ -172,7 +172,7 @@ impl Simulation {
             }
             Event::Reply(number, call, passed) => {
                 let (permit, _) = self.permits.remove(&call).unwrap();
-                self.under_way -= 1;
+                self.in_flight_now -= 1;
                 if passed {
                     self.limiter.pacing.passed(permit, now);
                     self.served[number].get_or_insert(now);
@@ -180,8 +180,8 @@ impl Simulation {
                         self.wake(number, now + SECOND);
                     }
                 } else {
-                    let told = self.limiter.throttled(&self.requesters[number], permit, None, now);
-                    self.wake(number, told + 5 * MILLI);
+                    let slot = self.limiter.throttled(&self.requesters[number], permit, None, now);
+                    self.wake(number, slot + 5 * MILLI);
                 }
                 self.serve(now);
             }
@@ -208,12 +208,12 @@ impl Simulation {
     }
 
     fn serve(&mut self, now: Micros) {
-        while self.under_way < self.setting.workers
+        while self.in_flight_now < self.setting.workers
             && let Some(number) = self.ready.pop_front()
         {
             self.asked += 1;
             if number % 100 < self.setting.absent && self.served[number].is_none() {
-                // It stands in the line, and never comes.
+                // It is queued, and never comes.
                 self.served[number] = Some(now);
                 self.limiter.enqueue(&self.requesters[number], now);
                 continue;
@@ -224,13 +224,13 @@ impl Simulation {
                     let latency = (shortest + self.below(longest - shortest + 1)) * MILLI;
                     let there = self.below(latency);
                     self.count += 1;
-                    self.under_way += 1;
+                    self.in_flight_now += 1;
                     self.permits.insert(self.count, (permit, now + latency));
                     self.at(now + there, Event::Arrive(number, self.count));
                 }
-                Err(told) => {
-                    assert!(told > now, "told of a time that has passed");
-                    self.wake(number, told + 5 * MILLI);
+                Err(slot) => {
+                    assert!(slot > now, "a slot in the past");
+                    self.wake(number, slot + 5 * MILLI);
                 }
             }
         }
@@ -255,14 +255,15 @@ impl Simulation {
         i64::try_from(number).unwrap() % bound.max(1)
     }
 
-    /// Minutes after the first one that was throttled.
+    /// The minutes after the first throttled one.
     pub fn later(&self) -> impl Iterator<Item = (&i64, &Tally)> {
         let first = self.tally.iter().find(|(_, tally)| tally.throttled > 0).map_or(0, |(minute, _)| *minute);
         let last = self.setting.minutes - 1;
         self.tally.iter().filter(move |(minute, _)| **minute > first && **minute < last)
     }
 
-    /// How much of what others left, and so many calls at once can use, was used after the first minute, in percent.
+    /// The percentage used of what other callers left free and the workers can use, after the first throttled
+    /// minute.
     pub fn used(&self) -> f64 {
         let (shortest, longest) = self.setting.latency;
         let most = i64::try_from(self.setting.workers).unwrap() * 120_000 / (shortest + longest);
@@ -277,7 +278,7 @@ impl Simulation {
         self.later().map(|(_, tally)| tally.throttled).filter(|throttled| *throttled > 1).collect()
     }
 
-    /// The most calls in flight, those that make up for a second included, at a rate that is so many times the limit.
+    /// The maximum of calls in flight at a rate of `times` the limit, including the credit of a second.
     pub fn in_flight(&self, times: f64) -> f64 {
         let latency = f64::from(i32::try_from(self.setting.latency.1).unwrap());
         let workers = f64::from(u32::try_from(self.setting.workers).unwrap());
@@ -314,45 +315,45 @@ impl Simulation {
     }
 }
 
-/// Nobody else.
+/// No other callers.
 fn nobody(_: i64, _: u32) -> u32 {
     0
 }
 
-/// Every twenty minutes somebody begins or ends to take two calls of five.
+/// Another caller starts or stops every twenty minutes to use two fifths of the limit.
 fn in_steps(minute: i64, limit: u32) -> u32 {
     if minute / 20 % 2 == 1 { limit * 2 / 5 } else { 0 }
 }
 
-/// Twenty minutes up to two calls of five, twenty minutes down.
+/// Other callers rise to two fifths of the limit in twenty minutes, and fall in twenty.
 fn drifting(minute: i64, limit: u32) -> u32 {
     let part = u32::try_from(minute.rem_euclid(40)).unwrap();
     limit * part.min(40 - part) * 2 / 100
 }
 
-/// Every ten minutes somebody uses up a minute in a few seconds.
+/// Every ten minutes another caller uses up a minute in a few seconds.
 fn in_bursts(minute: i64, limit: u32) -> u32 {
     if minute % 10 == 5 { limit * 10 } else { 0 }
 }
 
-/// For ten minutes somebody takes nine calls of ten.
+/// For ten minutes another caller uses nine tenths of the limit.
 fn leaving(minute: i64, limit: u32) -> u32 {
     if minute < 10 { limit * 9 / 10 } else { 0 }
 }
 
-/// Runs of so many minutes with several times of a call.
+/// Simulations of this many minutes with several latencies.
 fn runs(limits: &[u32], others: fn(i64, u32) -> u32, minutes: i64) -> impl Iterator<Item = Simulation> {
     let latencies = [(300, 300), (50, 300), (100, 2000), (2000, 2000)];
     let setting = Setting { minutes, others, ..Setting::default() };
     let settings = limits.iter().flat_map(|limit| {
-        // At that limit the others only make the test long.
+        // At that limit the other latencies only make the test long.
         let latencies = if *limit < 6000 { latencies.as_slice() } else { &latencies[..1] };
         latencies.iter().map(|latency| Setting { limit: *limit, latency: *latency, ..setting.clone() })
     });
     settings.map(|setting| Simulation::new(setting).run()).collect::<Vec<_>>().into_iter()
 }
 
-/// The same with nobody else, but for the first throttled reply.
+/// The same without other callers, except for the first throttled reply.
 fn stray_runs(limits: &[u32], minutes: i64) -> impl Iterator<Item = Simulation> {
     let setting = Setting { latency: (300, 300), stray: true, minutes, ..Setting::default() };
     limits.iter().map(move |limit| Simulation::new(Setting { limit: *limit, ..setting.clone() }).run())
@@ -379,7 +380,7 @@ fn one_throttled_reply_that_others_caused_costs_a_thousand_objects_less_than_fiv
 }
 
 #[test]
-fn alone_the_limit_is_met_once_and_most_of_it_is_used() {
+fn without_other_callers_the_limit_is_met_once_and_mostly_used() {
     let limits = [10, 60, 600, 6000];
     for simulation in runs(&limits, nobody, 40).chain(stray_runs(&limits, 40)) {
         let (setting, several, used) = (&simulation.setting, simulation.several(), simulation.used());
@@ -404,7 +405,7 @@ fn alone_the_limit_is_met_once_and_most_of_it_is_used() {
 }
 
 #[test]
-fn beside_others_who_come_and_go_it_follows() {
+fn the_rate_follows_other_callers_that_come_and_go() {
     for (others, most_minutes) in [(in_steps as fn(i64, u32) -> u32, 8), (drifting, 20), (in_bursts, 12)] {
         for simulation in runs(&[10, 60, 600, 6000], others, 60) {
             let (setting, several, used) = (&simulation.setting, simulation.several(), simulation.used());
@@ -412,8 +413,8 @@ fn beside_others_who_come_and_go_it_follows() {
             // What others leave is found by serial probes, which takes some minutes at thousands of calls a minute.
             let least = if setting.limit < 6000 { 85.0 } else { 75.0 };
             assert!(used >= least, "{used} % used: {setting:?}");
-            // Calls in flight when somebody else takes the rest are lost, and so are those with which doubling finds
-            // what others have left.
+            // Calls in flight are throttled when another caller takes the rest, or when doubling meets the
+            // limit.
             assert!(several.len() <= most_minutes, "{several:?} throttled in a minute: {setting:?}");
             let in_flight = simulation.in_flight(4.0);
             assert!(
@@ -425,7 +426,7 @@ fn beside_others_who_come_and_go_it_follows() {
 }
 
 #[test]
-fn when_others_have_left_the_limit_is_found_again_in_minutes() {
+fn the_limit_is_found_again_minutes_after_others_stop() {
     for limit in [10, 60, 600, 6000] {
         let setting =
             Setting { limit, latency: (300, 300), minutes: 30, others: leaving, ..Setting::default() };
@@ -439,7 +440,7 @@ fn when_others_have_left_the_limit_is_found_again_in_minutes() {
 
 /// Six minutes of few calls: doubling goes on without being used. Then others take most of the limit.
 #[test]
-fn a_rate_that_was_never_used_comes_down_in_minutes() {
+fn an_unused_rate_comes_down_in_minutes() {
     let others = |minute, limit| if minute < 6 { 0 } else { limit * 94 / 100 };
     let (latency, minutes) = ((300, 300), 40);
     let setting =
@@ -451,7 +452,7 @@ fn a_rate_that_was_never_used_comes_down_in_minutes() {
     assert!(throttled <= 21, "{throttled} throttled replies in 21 minutes");
 }
 
-/// The figures of a run, for people: `cargo test --lib limiter::simulation -- --nocapture`.
+/// The figures of a run, for people: `cargo test --lib rate_limit::simulation -- --nocapture`.
 #[allow(clippy::print_stderr, reason = "figures for people")]
 fn show(simulation: &Simulation) {
     let Setting { limit, latency, stray, .. } = simulation.setting;
@@ -469,25 +470,25 @@ fn show(simulation: &Simulation) {
 }
 
 #[test]
-fn a_single_object_of_another_namespace_gets_one_of_the_next_turns() {
+fn a_single_requester_of_another_group_is_served_soon() {
     for limit in [10, 60, 600] {
         let mut simulation =
             Simulation::new(Setting { limit, crowd: 2000, minutes: 20, ..Setting::default() });
         let came: Vec<_> = (0..10).map(|number| 5 * MINUTE + number * 67 * SECOND).collect();
         let visitors: Vec<_> = came.iter().map(|at| simulation.visitor(*at)).collect();
         let simulation = simulation.run();
-        let turn = 60.0 / f64::from(limit);
+        let interval = 60.0 / f64::from(limit);
         for (visitor, came) in visitors.into_iter().zip(came) {
             let served = simulation.served[visitor].expect("it is served");
             let waited = f64::from(i32::try_from((served - came) / MILLI).unwrap()) / 1000.0;
-            // Few turns, and what is left of the minute where probing has used it up.
-            assert!(waited < 8.0 + 3.0 * turn, "{waited} s at {limit} a minute");
+            // A few intervals, and the rest of the minute if probing has used it up.
+            assert!(waited < 8.0 + 3.0 * interval, "{waited} s at {limit} a minute");
         }
     }
 }
 
 #[test]
-fn turns_of_those_who_never_come_pass_to_others() {
+fn slots_of_absent_requesters_pass_to_others() {
     let setting = Setting { absent: 30, crowd: 600, minutes: 20, ..Setting::default() };
     let simulation = Simulation::new(setting).run();
     assert!(simulation.used() >= 80.0, "{} % used", simulation.used());

@@ -1,4 +1,4 @@
-//! The limiter as its callers see it.
+//! Tests of the public interface of the limiter.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn second(at: Timestamp) -> f64 {
     at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64()
 }
 
-/// So many calls that pass.
+/// Makes this many calls that pass.
 fn pass(limiter: &Limiter, calls: usize, now: Timestamp) {
     for number in 0..calls {
         let permit = limiter.admit(KEY, &requester(&number.to_string()), now).unwrap();
@@ -36,8 +36,7 @@ fn pass(limiter: &Limiter, calls: usize, now: Timestamp) {
     }
 }
 
-/// An error of the API with that code.
-/// A call that is made and throttled at once.
+/// A call that is throttled immediately.
 fn throttle(limiter: &Limiter, name: &str, after: Option<Duration>, now: Timestamp) -> Timestamp {
     let permit = limiter.admit(KEY, &requester(name), now).unwrap();
     limiter.complete(KEY, &requester(name), permit, Report::Throttled(after), now).unwrap()
@@ -73,7 +72,10 @@ fn it_opens_after_one_call_that_passes_and_the_rate_doubles() {
     throttle(&limiter, "a", None, at(30));
     assert_eq!(limiter.spacing(KEY, at(59)), Some(Duration::from_secs(60) / 100));
     let first = limiter.admit(KEY, &requester("a"), at(60)).unwrap();
-    assert!(limiter.admit(KEY, &requester("b"), at(60)).is_err(), "nobody else while it is out");
+    assert!(
+        limiter.admit(KEY, &requester("b"), at(60)).is_err(),
+        "no other call while the trial is in flight"
+    );
     limiter.complete(KEY, &requester("any"), first, Report::Passed, at(60));
     assert!(limiter.admit(KEY, &requester("b"), at(61)).is_ok());
     assert_eq!(limiter.statuses(at(89))[0].calls, Some(100));
@@ -105,27 +107,27 @@ fn a_first_call_that_comes_too_early_by_the_clouds_clock_costs_two_seconds() {
 #[test]
 fn minutes_are_those_of_the_clouds_clock() {
     let clock = Clock::new(|| Timestamp::from_second(1000).unwrap());
-    clock.learn(b"Thu, 01 Jan 1970 00:17:10 GMT");
+    clock.measure(b"Thu, 01 Jan 1970 00:17:10 GMT");
     let limiter = Limiter::new(Rates::default(), clock, Duration::from_mins(1));
     // 1000 here is 1030 there, half a minute before the hour's eighteenth.
     assert_eq!(throttle(&limiter, "a", None, at(1000)), at(1050));
 }
 
 #[test]
-fn each_of_a_crowd_is_told_a_time_of_its_own_and_keeps_it() {
+fn every_queued_requester_gets_its_own_slot_and_keeps_it() {
     let limiter = limiter();
     pass(&limiter, 190, at(20));
     throttle(&limiter, "first", None, at(30));
-    let told: Vec<_> = (0..1000)
+    let slots: Vec<_> = (0..1000)
         .map(|number| limiter.enqueue(KEY, &requester(&number.to_string()), at(31)))
         .map(second)
         .collect();
-    for pair in told.windows(2) {
+    for pair in slots.windows(2) {
         assert!((pair[1] - pair[0] - 60.0 / 95.0).abs() < 0.001, "95 a minute, not {pair:?}");
     }
-    for (number, told) in told.iter().enumerate() {
+    for (number, slot) in slots.iter().enumerate() {
         let again = limiter.admit(KEY, &requester(&number.to_string()), at(45)).unwrap_err();
-        assert!((second(again) - told).abs() < 0.001, "who comes early gets its time again");
+        assert!((second(again) - slot).abs() < 0.001, "an early requester gets the same slot");
     }
     assert_eq!(limiter.notify(at(46)), []);
     let status = RouteStatus {
@@ -140,9 +142,9 @@ fn each_of_a_crowd_is_told_a_time_of_its_own_and_keeps_it() {
     for number in 0..1000 {
         limiter.forget(&requester(&number.to_string()));
     }
-    assert_eq!(limiter.notify(at(90)), [], "the one that is left comes by itself");
+    assert_eq!(limiter.notify(at(90)), [], "the remaining requester is on time");
     assert!(limiter.notify(at(7200)).is_empty());
-    assert!(limiter.routes().limiters.is_empty(), "nobody waits, and nothing was throttled for long");
+    assert!(limiter.routes().limiters.is_empty(), "no queue, and the last throttled reply is long ago");
 }
 
 #[test]
@@ -156,9 +158,12 @@ fn a_ceiling_is_what_the_user_says() {
         limiter.forget(&requester(&step.to_string()));
         permit.map(|permit| limiter.complete(KEY, &requester("any"), permit, Report::Passed, now)).is_ok()
     });
-    assert_eq!(begun.count(), 60, "as it is, evenly, from the first call on");
+    assert_eq!(begun.count(), 60, "evenly, from the first call on");
     let other = RateLimitKey { action: Action::DescribeInstances, ..KEY };
-    assert!((0..600).all(|_| limiter.admit(other, &requester("a"), at(60)).is_ok()), "the others have none");
+    assert!(
+        (0..600).all(|_| limiter.admit(other, &requester("a"), at(60)).is_ok()),
+        "other actions have no ceiling"
+    );
 }
 
 #[test]
@@ -172,11 +177,11 @@ fn a_minute_can_be_shorter_for_a_test() {
     assert_eq!(limiter.spacing(KEY, at(27)), Some(Duration::from_secs(6) / 120));
 }
 
-/// Once each second somebody asks for a call, which passes at once.
+/// One call each second, which passes immediately.
 #[test]
-fn a_stepped_clock_closes_no_gate_for_long() {
+fn a_stepped_clock_closes_no_route_for_long() {
     const HOURS: i64 = 3 * 3600;
-    // From which second of the minute on, by how much the clock is stepped.
+    // Pairs: from this second of the minute on, the clock is stepped by this much.
     let table: [(&str, &[(i64, i64)]); 5] = [
         ("no step", &[]),
         ("back", &[(0, -HOURS)]),
@@ -188,12 +193,12 @@ fn a_stepped_clock_closes_no_gate_for_long() {
         let limiter = limiter();
         pass(&limiter, 60, at(HOURS + 20));
         throttle(&limiter, "a", None, at(HOURS + 30));
-        let under_way = limiter.admit(KEY, &requester("a"), at(HOURS + 60)).unwrap();
+        let in_flight = limiter.admit(KEY, &requester("a"), at(HOURS + 60)).unwrap();
         let time = |second: i64| {
             let stepped = steps.iter().rev().find(|(from, _)| *from <= second);
             at(HOURS + 61 + second + stepped.map_or(0, |(_, step)| *step))
         };
-        limiter.complete(KEY, &requester("any"), under_way, Report::Passed, time(0));
+        limiter.complete(KEY, &requester("any"), in_flight, Report::Passed, time(0));
         let calls = |seconds: std::ops::Range<i64>| {
             let admit = |second| {
                 limiter.admit(KEY, &requester("a"), time(second)).ok().map(|permit| (second, permit))
@@ -205,7 +210,7 @@ fn a_stepped_clock_closes_no_gate_for_long() {
         };
         let made = calls(0..60);
         assert!(made > 40, "{name}: {made} calls");
-        // What is throttled from now on still says how many calls pass.
+        // A throttled reply still measures the rate.
         let permit =
             (60..70).find_map(|second| limiter.admit(KEY, &requester("a"), time(second)).ok()).unwrap();
         let opens =
@@ -218,7 +223,7 @@ fn a_stepped_clock_closes_no_gate_for_long() {
 
 /// N4 to N6 of DESIGN.md.
 #[test]
-fn an_unknown_outcome_that_asks_to_wait_closes_the_gate_and_keeps_no_turn() {
+fn an_unknown_outcome_that_asks_to_wait_closes_the_route_and_keeps_no_queue_position() {
     let limiter = limiter();
     let permit = limiter.admit(KEY, &requester("a"), at(30)).unwrap();
     let unknown = Report::LostAndThrottled(Duration::from_secs(90));

@@ -78,7 +78,7 @@ impl Provider for Source {
             let credentials = given(&format!("id-{turn}")).from_provider("source");
             Ok(Some(match self.life {
                 0 => credentials,
-                life => credentials.until(self.clock.now() + SignedDuration::from_secs(life)),
+                life => credentials.with_expiry(self.clock.now() + SignedDuration::from_secs(life)),
             }))
         }
         .boxed()
@@ -225,7 +225,7 @@ async fn a_source_that_never_answers_is_a_failure() {
     Source::set(&source.stuck, true);
     let before = Instant::now();
     assert_eq!(get(&cache).await, "no answer in time");
-    assert_eq!(before.elapsed(), FLIGHT);
+    assert_eq!(before.elapsed(), PROVIDER_TIMEOUT);
     Source::set(&source.stuck, false);
     pass(5).await;
     assert_eq!(get(&cache).await, "id-2");
@@ -350,16 +350,17 @@ async fn a_provider_that_panics_is_a_failure() {
 
 #[test]
 fn shares_and_rests_stay_within_their_bounds() {
-    let credentials = given("id").until(noon() + SignedDuration::from_secs(1000));
+    let credentials = given("id").with_expiry(noon() + SignedDuration::from_secs(1000));
     let after = |jitter| renewal(&credentials, noon(), jitter).duration_since(noon()).as_secs();
     assert_eq!((after(0.0), after(0.5), after(1.0)), (620, 670, 720));
     let never = given("id");
-    let far = never.clone().until(Timestamp::MAX);
+    let far = never.clone().with_expiry(Timestamp::MAX);
     assert!(renewal(&never, Timestamp::MAX, 1.0) <= Timestamp::MAX);
     assert!(renewal(&far, Timestamp::MIN, 1.0) > noon());
-    let rests: Vec<u64> = [1, 2, 3, 4, 5, 6, 99, u32::MAX].map(|count| rest(count, 1.0).as_secs()).to_vec();
-    assert_eq!(rests, [5, 10, 20, 40, 60, 60, 60, 60]);
-    assert_eq!(rest(1, 0.0), Duration::from_secs(4));
+    let backoffs: Vec<u64> =
+        [1, 2, 3, 4, 5, 6, 99, u32::MAX].map(|count| backoff(count, 1.0).as_secs()).to_vec();
+    assert_eq!(backoffs, [5, 10, 20, 40, 60, 60, 60, 60]);
+    assert_eq!(backoff(1, 0.0), Duration::from_secs(4));
 }
 
 #[tokio::test(start_paused = true)]

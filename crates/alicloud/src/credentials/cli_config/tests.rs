@@ -299,7 +299,7 @@ proptest! {
         let mut text = config(&[role(), ak()]);
         text.insert_str(at.min(text.len()), &junk);
         for text in [&text.as_bytes()[..cut.min(text.len())], text.as_bytes()] {
-            let read = reply::json::<Config>(text).map_err(Problem::Unreadable);
+            let read = reply::json::<Config>(text).map_err(CliConfigError::Unreadable);
             if let Err(problem) = read.and_then(|config| config.profile_chain(None, &session())) {
                 discreet(&problem);
             }

@@ -168,8 +168,8 @@ proptest! {
         text.insert_str(at.min(text.len()), &junk);
         text.retain(|c| c.is_ascii());
         for text in [&text[..cut.min(text.len())], &text] {
-            let found = Ini::parse(text).map_err(Problem::from).and_then(|ini| {
-                let section = ini.section("default").ok_or(Problem::NoDefault)?;
+            let found = Ini::parse(text).map_err(CredentialsFileError::from).and_then(|ini| {
+                let section = ini.section("default").ok_or(CredentialsFileError::NoDefault)?;
                 Ok(profile_chain(section, &session())?)
             });
             if let Err(problem) = found {

@@ -55,8 +55,8 @@ proptest! {
         let at = at.min(body.len());
         body.insert_str(at, &junk);
         for body in [&body.as_bytes()[..cut.min(body.len())], body.as_bytes()] {
-            if let Err(problem) = issued(body) {
-                discreet(&Problem::from(problem));
+            if let Err(error) = parse_credentials(body) {
+                discreet(&CredentialsUriError::from(error));
             }
         }
     }
