@@ -91,13 +91,13 @@ impl Identity {
         Self { name, principal, cache, breaker, account, lookup, failed_lookup }
     }
 
-    /// Sets the access key id or the role that it stands for.
+    /// Sets the access key id or role of the identity.
     #[must_use]
     pub fn with_principal(self, principal: &str) -> Self {
         Self { principal: principal.into(), ..self }
     }
 
-    /// The access key id or the role that it stands for; its name if none was set.
+    /// The access key id or role of the identity; its name if none was set.
     #[must_use]
     pub fn principal(&self) -> &Arc<str> {
         &self.principal

@@ -93,8 +93,8 @@ mod tests {
         ];
         for (result, expected) in table {
             let reported = Arc::new(Mutex::new(None));
-            let observed = Arc::clone(&reported);
-            let observer = CallObserver::new(move |call| *observed.lock().unwrap() = Some(call.code));
+            let recorded = Arc::clone(&reported);
+            let observer = CallObserver::new(move |call| *recorded.lock().unwrap() = Some(call.code));
             observer.ended(action, &result, Duration::from_secs(1));
             assert_eq!(*reported.lock().unwrap(), expected, "{result:?}");
         }

@@ -23,7 +23,7 @@ use crate::{
 pub const METADATA_DISABLED: &str = "ALIBABA_CLOUD_ECS_METADATA_DISABLED";
 /// The variable with the role name. If it is not set, the metadata service returns the name.
 pub const METADATA_ROLE: &str = "ALIBABA_CLOUD_ECS_METADATA";
-/// The variable that disables IMDSv1, if it is `true`: requests without a token.
+/// The variable that disables `IMDSv1`, if it is `true`: requests without a token.
 pub const IMDS_V1_DISABLED: &str = "ALIBABA_CLOUD_IMDSV1_DISABLED";
 
 const NAME: &str = "ecsRamRole";

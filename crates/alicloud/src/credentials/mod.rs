@@ -3,7 +3,8 @@
 //! | module | content |
 //! |---|---|
 //! | [`chain`] | the provider chain of the official SDKs; it keeps the first provider that returns credentials |
-//! | [`environment`], [`oidc`], [`cli_config`], [`credentials_file`], [`ecs_ram_role`], [`credentials_uri`] | the providers of the chain, in its order |
+//! | [`environment`], [`oidc`], [`cli_config`] | providers 1 to 3 of the chain |
+//! | [`credentials_file`], [`ecs_ram_role`], [`credentials_uri`] | providers 4 to 6 of the chain |
 //! | `assume_role`, `static_keys` | the providers for objects with their own identity |
 //! | `cache` | renews credentials, shares one request between all callers, backs off after failures |
 //! | `profile_chain` | runs a profile of the CLI config or of the credentials file: a source, then roles |

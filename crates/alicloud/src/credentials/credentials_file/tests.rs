@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     credentials::test_support::{
-        ID, ROLE, SECRETS, context, discreet, environment, key_reply, nonsense, said, session, sts_reply,
-        survives,
+        ID, ROLE, SECRETS, assert_bad_replies_are_errors, assert_no_secrets, bad_replies, context,
+        environment, key_reply, said, session, sts_reply,
     },
     test_server::{Act, Server, http},
 };
@@ -42,7 +42,7 @@ fn keys() -> String {
 }
 
 #[tokio::test]
-async fn each_type_does_as_it_says() {
+async fn each_type_returns_its_credentials() {
     let (sts, key) = (|| ok(&sts_reply(3600)), || ok(&key_reply(3600)));
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
@@ -109,7 +109,7 @@ async fn the_section_is_the_variables_else_the_default() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_named_has_to_be_there_and_so_has_a_profile() {
+async fn a_named_file_and_a_named_profile_must_exist() {
     let nowhere = |variables: &[(&str, &str)]| {
         let lookup = environment(&[variables, &[("HOME", "/nowhere")]].concat());
         CredentialsFile::read(Variables::new(&lookup), &context("http://127.0.0.1:1"))
@@ -127,7 +127,7 @@ async fn a_file_that_is_named_has_to_be_there_and_so_has_a_profile() {
 }
 
 #[tokio::test]
-async fn no_bad_file_is_taken() {
+async fn every_bad_file_is_an_error() {
     let good = format!("[default]\ntype = access_key\n{}", keys());
     let bad: Vec<Vec<u8>> = vec![
         vec![],
@@ -149,7 +149,7 @@ async fn no_bad_file_is_taken() {
 }
 
 #[tokio::test]
-async fn no_bad_answer_is_taken() {
+async fn every_bad_reply_is_an_error() {
     // The directory has to outlive its provider.
     let kept = std::sync::Mutex::new(Vec::new());
     let made = |url: &str| {
@@ -158,7 +158,7 @@ async fn no_bad_answer_is_taken() {
         kept.lock().unwrap().push(directory);
         provider
     };
-    survives(nonsense(&sts_reply(3600), &sts_reply(3)), &[], made).await;
+    assert_bad_replies_are_errors(bad_replies(&sts_reply(3600), &sts_reply(3)), &[], made).await;
 }
 
 proptest! {
@@ -173,7 +173,7 @@ proptest! {
                 Ok(profile_chain(section, &session())?)
             });
             if let Err(problem) = found {
-                discreet(&problem);
+                assert_no_secrets(&problem);
             }
         }
     }
