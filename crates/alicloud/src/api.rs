@@ -1,4 +1,4 @@
-//! What the API's actions answer, as types. Only what the operator uses; see `wire` for the JSON.
+//! The results of the API actions, as types. Contains only what the program uses; see `wire` for the JSON.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,43 +6,43 @@ use jiff::Timestamp;
 
 /// Whether a text has 1 to `longest` characters, all of them ASCII letters, digits, or in `others`.
 ///
-/// A server's text that reaches a log, a status or an event has such a form, or is not shown. It is never
-/// repaired: a repaired text looks like the cloud's and is not.
+/// Text of a server reaches logs, status and events only in such a form. Other text is never repaired,
+/// because the result would look like text of the cloud.
 pub(super) fn has_form(text: &str, others: &str, longest: usize) -> bool {
     (1..=longest).contains(&text.len())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
 }
 
-/// Whether a text has the form of the cloud's codes and ids: 1 to `longest` of `[A-Za-z0-9._-]`.
+/// Whether a text has the form of codes and ids: 1 to `longest` of `[A-Za-z0-9._-]`.
 pub(super) fn has_cloud_form(text: &str, longest: usize) -> bool {
     has_form(text, "._-", longest)
 }
 
-/// Stands in place of a server's text that is not shown, because it contains what was sent.
+/// Replaces text of a server that is not shown because it contains data that was sent.
 pub const WITHHELD: &str = "withheld";
 
-/// Names one call to the cloud's support: 1 to 64 of `[A-Za-z0-9._-]`, usually a UUID.
+/// The id of a call, for the support of the cloud: 1 to 64 of `[A-Za-z0-9._-]`, usually a UUID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(String);
 
 impl RequestId {
-    /// Longest id in characters.
+    /// The maximum length in characters.
     pub const MAX_LENGTH: usize = 64;
 
-    /// Takes the id of a reply, or one that was kept in a status. `None` if it does not have that form.
+    /// Parses the id of a reply or of a status. `None` if it is malformed.
     ///
-    /// Does not know what was sent: an id of a reply is also checked for that.
+    /// Does not check whether the id contains data that was sent.
     #[must_use]
     pub fn parse(value: &str) -> Option<Self> {
         has_cloud_form(value, Self::MAX_LENGTH).then(|| Self(value.to_owned()))
     }
 
-    /// The id of a call that was accepted, where the id in the reply contains what was sent: [`WITHHELD`].
+    /// The id of an accepted call whose id contains data that was sent: [`WITHHELD`].
     pub(super) fn withheld() -> Self {
         Self(WITHHELD.to_owned())
     }
 
-    /// The id itself.
+    /// The id.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -55,26 +55,26 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// An instance as `DescribeInstances` shows it. Whatever the reply leaves out is `None` or empty.
+/// An instance as returned by `DescribeInstances`. Fields missing in the reply are `None` or empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// Its id, never empty.
+    /// The id, never empty.
     pub instance_id: String,
-    /// The region that it is in.
+    /// The region.
     pub region_id: String,
-    /// What it is doing.
+    /// The status.
     pub status: InstanceStatus,
-    /// Whether a VNC password takes effect at once (`true`) or at the next restart.
+    /// Whether a VNC password takes effect immediately (`true`) or after a restart (`false`).
     pub io_optimized: Option<bool>,
-    /// When it was started last, to the minute: the API shows no seconds.
+    /// The time of the last start. The API returns no seconds.
     pub start_time: Option<Timestamp>,
-    /// Why it is locked, for example `financial` or `security`; empty if it is not.
+    /// The reasons of its locks, for example `financial` or `security`; empty if it is not locked.
     pub locks: Vec<String>,
-    /// Its tags.
+    /// The tags.
     pub tags: BTreeMap<String, String>,
 }
 
-/// What an instance is doing.
+/// The status of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum InstanceStatus {
     /// It is being created.
@@ -87,13 +87,12 @@ pub enum InstanceStatus {
     Stopping,
     /// It is down.
     Stopped,
-    /// A status that the API did not have when this was written: 1 to 32 of `[A-Za-z0-9]`. Empty: none, or
-    /// one that does not have that form.
+    /// An unknown status: 1 to 32 of `[A-Za-z0-9]`. Empty if the status is missing or malformed.
     Other(String),
 }
 
 impl InstanceStatus {
-    /// Longest status in characters.
+    /// The maximum length in characters.
     pub const MAX_LENGTH: usize = 32;
 
     /// The status as the API writes it.
@@ -130,13 +129,12 @@ impl fmt::Display for InstanceStatus {
     }
 }
 
-/// A region as `DescribeRegions` shows it.
+/// A region as returned by `DescribeRegions`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionInfo {
-    /// Its id, never empty. From the reply as it is: parse it as a [`Region`](super::Region) before calling there.
+    /// The id, never empty.
     pub region_id: String,
-    /// Its public ECS host as the API names it. For people to read: calls go where
-    /// [`Endpoint`](super::Endpoint) says.
+    /// The public ECS host as the API names it, for display. Calls go to an [`Endpoint`](super::Endpoint).
     pub endpoint: String,
 }
 
@@ -145,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_taken_as_it_is_or_not_at_all() {
+    fn an_id_is_kept_unchanged_or_refused() {
         let longest = "a".repeat(RequestId::MAX_LENGTH);
         for id in ["473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E", "a.b_c-D9", "7", WITHHELD, &longest] {
             assert_eq!(RequestId::parse(id).unwrap().to_string(), id);
@@ -157,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_survives_its_text() {
+    fn a_status_round_trips_through_its_text() {
         for status in ["Pending", "Starting", "Running", "Stopping", "Stopped", "Hibernated", ""] {
             assert_eq!(InstanceStatus::from(status).as_str(), status);
         }

@@ -1,4 +1,4 @@
-//! The client: one method per API action, one signed attempt per call, every outcome told apart.
+//! The ECS client: one method per API action, one signed attempt per call.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,38 +13,35 @@ use super::{
     identity::Identity,
     observer::CallObserver,
     rpc::{Accepted, Call, Rpc, SHORT_REPLY},
-    transport::Transport,
+    transport::{Transport, USER_AGENT},
     wire,
 };
 
 /// Version of the ECS API.
 const VERSION: &str = "2014-05-26";
 
-/// Most ids that one `DescribeInstances` call takes.
+/// The maximum number of ids in one `DescribeInstances` call.
 pub const MAX_DESCRIBED: usize = 100;
 
-/// Longest reply to an action that lists something, in bytes.
+/// The maximum length of a reply with a list, in bytes.
 const LONG_REPLY: usize = 4 << 20;
-
-/// Names this library to the servers.
-pub(super) const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// Settings of a [`Client`].
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Which of a region's hosts is called. Default: [`Network::Public`].
+    /// The network of the endpoint. Default: [`Network::Public`].
     pub network: Network,
-    /// Replaces the hosts of every region. Default: none.
+    /// Replaces the endpoints of all regions. Default: none.
     pub endpoint: Option<Endpoint>,
-    /// Time for name resolution, TCP and TLS. Default: 2 s. Shorter than `timeout`, or else a connection that does
-    /// not come about looks like a call of unknown outcome.
+    /// The time limit for name resolution, TCP and TLS. Default: 2 s. Keep it shorter than `timeout`:
+    /// otherwise a failed connection looks like a call of unknown outcome.
     pub connect_timeout: Duration,
-    /// Time for a whole call, from asking for credentials to the end of the reply. Default: 4 s. A leader relies on it:
-    /// renew deadline + this must be less than the lease duration.
+    /// The time limit for a whole call, from the request for credentials to the end of the reply. Default: 4
+    /// s. The leader election relies on it: renew deadline + `timeout` must be less than the lease duration.
     pub timeout: Duration,
     /// The product in the header `User-Agent`. Default: this library.
     pub user_agent: &'static str,
-    /// What observes the calls. Default: nothing.
+    /// Observes the calls. Default: nothing.
     pub observer: CallObserver,
 }
 
@@ -61,10 +58,10 @@ impl Default for Config {
     }
 }
 
-/// A client of the ECS API. Cheap to clone; clones share connections and the learned clock skew.
+/// A client of the ECS API. Cheap to clone: clones share connections and the clock.
 ///
-/// Each method makes one attempt, with a nonce of its own, and repeats nothing: when to try again is the caller's
-/// decision. Source of actions and parameters: the ECS API reference, version 2014-05-26.
+/// Each method makes one attempt with its own nonce. It never retries: that is the decision of the caller.
+/// Source of actions and parameters: the ECS API reference, version 2014-05-26.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -75,22 +72,22 @@ struct Inner {
     timeout: Duration,
 }
 
-/// What is asked of a region.
-struct Ask<'a> {
+/// A call of an action in a region.
+struct ActionCall<'a> {
     action: &'static str,
     region: &'a Region,
-    /// All but `RegionId`.
+    /// All parameters except `RegionId`.
     parameters: &'a [(&'a str, &'a str)],
-    /// The cloud's time as of which the call is signed; `None`: that of the call.
+    /// The time of the signature, by the cloud's clock; `None`: now.
     signed_at: Option<Timestamp>,
-    /// Longest reply in bytes.
+    /// The maximum length of the reply in bytes.
     limit: usize,
-    /// What must not be shown, besides the credentials.
+    /// A secret besides the credentials that logs and errors must not show.
     secret: &'a str,
 }
 
 impl Client {
-    /// Builds a client that takes the time from this clock; connects to nobody yet.
+    /// Builds a client with this clock. Opens no connection.
     ///
     /// # Errors
     /// [`BuildError`] if there are no root certificates.
@@ -100,13 +97,13 @@ impl Client {
         Ok(Self(Arc::new(Inner { rpc, network, endpoint, timeout })))
     }
 
-    /// What it calls with: connections, and what was learned of the time.
+    /// The connections and the clock that it uses.
     #[must_use]
     pub fn rpc(&self) -> &Rpc {
         &self.0.rpc
     }
 
-    /// The clock that dates the calls.
+    /// The clock that dates the signatures.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.0.rpc.clock
@@ -114,13 +111,14 @@ impl Client {
 
     /// Sets the VNC password of an instance (`ModifyInstanceVncPasswd`).
     ///
-    /// `password`: six letters and digits; the API refuses any other. `signed_at` is the cloud's time from before the password was read from its Secret ([`Clock::dated`]): should the
-    /// process be paused in between, the signature is too old by the time it is sent, and the cloud refuses it. What is
-    /// learned of the cloud's clock in between never makes it younger.
+    /// `password`: six letters and digits; the API refuses any other. `signed_at`: the cloud's time before
+    /// the password was read from its Secret ([`Clock::dated`]). If the process is paused after that, the
+    /// signature is too old when it is sent, and the cloud refuses it. A correction of the clock in the
+    /// meantime never makes the signature younger.
     ///
     /// # Errors
-    /// Any of [`Error`]. After `Timeout`, `Interrupted` and `UnreadableReply` the password may have been set, or may
-    /// be within the validity of the signature (about 15 minutes).
+    /// Any of [`Error`]. After `Timeout`, `Interrupted` and `UnreadableReply` the password may be set, or may
+    /// become set while the signature is valid (about 15 minutes).
     pub async fn modify_instance_vnc_passwd(
         &self,
         identity: &Identity,
@@ -129,7 +127,7 @@ impl Client {
         password: &str,
         signed_at: Timestamp,
     ) -> Result<RequestId, Error> {
-        let call = Ask {
+        let call = ActionCall {
             action: "ModifyInstanceVncPasswd",
             region,
             parameters: &[("InstanceId", instance_id), ("VncPassword", password)],
@@ -140,17 +138,17 @@ impl Client {
         self.0.call(identity, &call).await.map(|accepted| accepted.request_id)
     }
 
-    /// Restarts an instance (`RebootInstance`), which must be Running and not locked.
+    /// Restarts an instance (`RebootInstance`). The instance must be running and not locked.
     ///
-    /// It shuts down in good order, never with `ForceStop`: that would lose what is not on the disk yet. Accepted means
-    /// begun: that it is over can only be seen, by another start time.
+    /// The instance shuts down cleanly: `ForceStop` is never sent, because it would lose unsaved data.
+    /// Accepted means that the restart has begun. A new start time shows that it is complete.
     ///
-    /// `password`: six letters and digits; the API refuses any other. `signed_at` is the cloud's time from before it was decided on: a process that was paused in between is refused, since
-    /// the restart may have been asked for again meanwhile.
+    /// `signed_at`: the cloud's time before the restart was decided. If the process is paused after that, the
+    /// cloud refuses the call, because the restart may have been requested again in the meantime.
     ///
     /// # Errors
-    /// Any of [`Error`]. After `Timeout`, `Interrupted` and `UnreadableReply` the restart may have begun, or may begin
-    /// within the validity of the signature (about 15 minutes).
+    /// Any of [`Error`]. After `Timeout`, `Interrupted` and `UnreadableReply` the restart may have begun, or
+    /// may begin while the signature is valid (about 15 minutes).
     pub async fn reboot_instance(
         &self,
         identity: &Identity,
@@ -158,7 +156,7 @@ impl Client {
         instance_id: &str,
         signed_at: Timestamp,
     ) -> Result<RequestId, Error> {
-        let call = Ask {
+        let call = ActionCall {
             action: "RebootInstance",
             region,
             parameters: &[("InstanceId", instance_id)],
@@ -169,10 +167,10 @@ impl Client {
         self.0.call(identity, &call).await.map(|accepted| accepted.request_id)
     }
 
-    /// Looks at instances (`DescribeInstances`).
+    /// Describes instances (`DescribeInstances`).
     ///
-    /// An instance that is missing in the answer may be gone, or in another region, or the identity may lack the right
-    /// to see it: without permission the API answers with an empty list.
+    /// An instance that is missing in the result does not exist, is in another region, or the identity may
+    /// not see it: without permission the API returns an empty list.
     ///
     /// # Errors
     /// Any of [`Error`]; `Invalid` unless there are 1 to [`MAX_DESCRIBED`] ids.
@@ -187,17 +185,17 @@ impl Client {
             return Err(Error::Invalid { action, problem: "it takes 1 to 100 instance ids" });
         }
         let ids = serde_json::Value::from(ids).to_string();
-        // As many a page as there can be ids: the first page is the only one.
+        // A page holds as many instances as there can be ids, so the first page is the only one.
         let parameters = [("InstanceIds", ids.as_str()), ("MaxResults", "100")];
         let reply = self.0.list(identity, action, region, &parameters).await?;
         reply.read::<wire::DescribeInstances<'_>>().map(Into::into)
     }
 
-    /// Finds the instances that carry all these tags (`DescribeInstances`), a page of at most 100 at a time: the page, and
-    /// the token of the next one where there is one. A tag without a value is a tag with any.
+    /// Finds the instances that have all these tags (`DescribeInstances`). Returns one page of at most 100
+    /// instances, and the token of the next page if there is one. A tag without a value matches any value.
     ///
     /// # Errors
-    /// Any of [`Error`]. Without permission the API may answer with an empty list.
+    /// Any of [`Error`]. Without permission the API may return an empty list.
     pub async fn find_instances(
         &self,
         identity: &Identity,
@@ -219,20 +217,21 @@ impl Client {
         Ok((reply.into(), next))
     }
 
-    /// Asks whether the identity may look at instances (`DescribeInstances` with `DryRun`): an empty list would not tell.
+    /// Checks whether the identity may describe instances (`DescribeInstances` with `DryRun`). An empty list
+    /// would not show that.
     ///
     /// # Errors
     /// Any of [`Error`]; without the right it is `Api` with a code such as `Forbidden.RAM`.
     pub async fn may_describe_instances(&self, identity: &Identity, region: &Region) -> Result<(), Error> {
         let parameters = [("DryRun", "true"), ("MaxResults", "10")];
         match self.0.list(identity, "DescribeInstances", region, &parameters).await {
-            // It is by an error that the API says yes.
+            // The API reports success as an error.
             Err(Error::Api { code, .. }) if code == "DryRunOperation" => Ok(()),
             result => result.map(|_| ()),
         }
     }
 
-    /// Lists the regions (`DescribeRegions`), as seen from one of them.
+    /// Lists the regions (`DescribeRegions`), as seen from `region`.
     ///
     /// # Errors
     /// Any of [`Error`].
@@ -247,7 +246,7 @@ impl Client {
 }
 
 impl Inner {
-    /// Calls an action that only looks: a long reply, signed as of now, with no secret but the credentials.
+    /// Calls a read-only action: long reply, signed now, no secret besides the credentials.
     async fn list(
         &self,
         identity: &Identity,
@@ -255,27 +254,28 @@ impl Inner {
         region: &Region,
         parameters: &[(&str, &str)],
     ) -> Result<Accepted, Error> {
-        let ask = Ask { action, region, parameters, signed_at: None, limit: LONG_REPLY, secret: "" };
-        self.call(identity, &ask).await
+        let call = ActionCall { action, region, parameters, signed_at: None, limit: LONG_REPLY, secret: "" };
+        self.call(identity, &call).await
     }
 
-    /// One attempt: credentials, signature, request, reply, all before the total time-out.
-    async fn call(&self, identity: &Identity, ask: &Ask<'_>) -> Result<Accepted, Error> {
-        let &Ask { action, region, signed_at, limit, secret, .. } = ask;
+    /// One attempt: credentials, signature, request and reply, all within the time limit.
+    async fn call(&self, identity: &Identity, action_call: &ActionCall<'_>) -> Result<Accepted, Error> {
+        let &ActionCall { action, region, signed_at, limit, secret, .. } = action_call;
         let deadline = Instant::now() + self.timeout;
-        // What is left must do for the call: one that is cut short has an outcome that nobody knows.
-        let admitted = identity.admit(action, Instant::now() + self.timeout / 2).await?;
+        // Half of the time is reserved for the call: a call that is cut off has an unknown outcome.
+        let call_credentials =
+            identity.credentials_for_call(action, Instant::now() + self.timeout / 2).await?;
         let endpoint = match &self.endpoint {
             Some(endpoint) => endpoint,
             None => &Endpoint::of(region, self.network),
         };
-        let mut parameters = Vec::with_capacity(ask.parameters.len() + 1);
+        let mut parameters = Vec::with_capacity(action_call.parameters.len() + 1);
         parameters.push(("RegionId", region.as_str()));
-        parameters.extend_from_slice(ask.parameters);
+        parameters.extend_from_slice(action_call.parameters);
         let parameters = &parameters;
         let call = Call { action, version: VERSION, endpoint, parameters, signed_at, limit, secret };
-        let result = self.rpc.call(&call, admitted.credentials(), deadline).await;
-        admitted.learn(&result);
+        let result = self.rpc.call(&call, call_credentials.get(), deadline).await;
+        call_credentials.record(&result);
         result
     }
 }

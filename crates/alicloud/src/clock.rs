@@ -1,7 +1,7 @@
-//! The time: ours, and the cloud's, learned from the `Date` of every reply.
+//! The local clock and the cloud's clock, which is measured by the `Date` header of every reply.
 //!
-//! A signature whose date is about fifteen minutes off is refused, and a node's clock may be off by more. So every
-//! signature is dated by the cloud's clock as far as it is known, and the life of temporary credentials is judged by it.
+//! The cloud refuses a signature whose date is about fifteen minutes off, and a node's clock may be off by
+//! more. So the cloud's clock dates every signature and decides whether temporary credentials have expired.
 
 use std::sync::{
     Arc,
@@ -10,16 +10,17 @@ use std::sync::{
 
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 
-/// Differences up to this many seconds are rounding (`Date` has no fractions) and travel time, and count as none.
+/// Differences up to this many seconds count as none: `Date` has no fractions, and the reply takes time to
+/// travel.
 const NOISE_SECONDS: i64 = 2;
 
-/// A clock that is off by as much is told to whoever keeps the machine.
-const WRONG_SECONDS: i64 = 60;
+/// A larger difference is logged as a warning.
+const WARN_SECONDS: i64 = 60;
 
-/// A decision counts as made at another time when what is known of the cloud's clock has moved by more than this since.
+/// See [`Clock::has_moved_since`].
 const MOVED_SECONDS: i64 = 5;
 
-/// The cloud's time at one moment, and what was known of its clock then.
+/// A time of the cloud's clock, and the clock skew that was known then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dated {
     at: Timestamp,
@@ -27,38 +28,38 @@ pub struct Dated {
 }
 
 impl Dated {
-    /// The cloud's time, as far as it was known.
+    /// The cloud's time, with the skew known then.
     #[must_use]
     pub fn at(&self) -> Timestamp {
         self.at
     }
 }
 
-/// The local clock and the cloud's. Clones share what was learned.
+/// The local clock and the cloud's clock. Clones share the measured skew.
 #[derive(Clone, Debug)]
 pub struct Clock(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     local: fn() -> Timestamp,
-    /// The cloud's time minus the local time in whole seconds; none until the first reply.
+    /// The cloud's time minus the local time in whole seconds; 0 until the first reply.
     skew: AtomicI64,
-    /// It was said that the clock is wrong, and it was not right since.
-    told: AtomicBool,
+    /// Whether the warning was logged since the clocks last agreed.
+    warned: AtomicBool,
 }
 
 impl Default for Clock {
-    /// The system's clock.
+    /// The system clock.
     fn default() -> Self {
         Self::new(Timestamp::now)
     }
 }
 
 impl Clock {
-    /// A clock that knows nothing of the cloud's yet. `local`: [`Timestamp::now`], but in a test.
+    /// A clock without a measured skew. `local`: [`Timestamp::now`], except in tests.
     #[must_use]
     pub fn new(local: fn() -> Timestamp) -> Self {
-        Self(Arc::new(Inner { local, skew: AtomicI64::new(0), told: AtomicBool::new(false) }))
+        Self(Arc::new(Inner { local, skew: AtomicI64::new(0), warned: AtomicBool::new(false) }))
     }
 
     /// The local time.
@@ -73,14 +74,14 @@ impl Clock {
         self.at(self.local())
     }
 
-    /// The cloud's time now, to date a call that is decided on from here.
+    /// The cloud's time now, to sign calls that are decided from now on.
     #[must_use]
     pub fn dated(&self) -> Dated {
         Dated { at: self.now(), skew: self.0.skew.load(Ordering::Relaxed) }
     }
 
-    /// Whether so much was learned of the cloud's clock since then that what was decided then may be old: the local clock
-    /// of a machine that slept shows the time at which it fell asleep.
+    /// Whether the known skew has changed by more than 5 s since then. If so, a decision of that time may be
+    /// old: after a machine slept, its local clock may show the time at which it fell asleep.
     #[must_use]
     pub fn has_moved_since(&self, dated: &Dated) -> bool {
         self.0.skew.load(Ordering::Relaxed).saturating_sub(dated.skew).saturating_abs() > MOVED_SECONDS
@@ -91,28 +92,28 @@ impl Clock {
     pub fn at(&self, local: Timestamp) -> Timestamp {
         local
             .saturating_add(SignedDuration::from_secs(self.0.skew.load(Ordering::Relaxed)))
-            // Only calendar units can fail to be added, and there are none in a number of seconds.
+            // Adding seconds cannot fail; only calendar units can.
             .unwrap_or(local)
     }
 
-    /// Learns from the `Date` of a reply that came in just now. A date that cannot be read changes nothing. The first
-    /// time that the clocks differ by more than a minute a warning is logged, and again only after they agreed.
-    pub(super) fn learn(&self, date: &[u8]) {
+    /// Measures the skew by the `Date` of a reply that has just arrived. Ignores a date that it cannot parse.
+    /// Logs a warning when the clocks differ by more than a minute, once until they agree again.
+    pub(super) fn measure(&self, date: &[u8]) {
         let Ok(server) = rfc2822::DateTimeParser::new().parse_timestamp(date) else {
             return;
         };
         let difference = server.as_second().saturating_sub(self.local().as_second());
         let skew = if difference.abs() <= NOISE_SECONDS { 0 } else { difference };
         self.0.skew.store(skew, Ordering::Relaxed);
-        let wrong = skew.abs() > WRONG_SECONDS;
-        if wrong && !self.0.told.swap(true, Ordering::Relaxed) {
+        let wrong = skew.abs() > WARN_SECONDS;
+        if wrong && !self.0.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 seconds = skew,
                 "this machine's clock differs from the cloud's by so many seconds (positive: it is slow); requests \
                  are dated by the cloud's, but set the machine's"
             );
         } else if skew == 0 {
-            self.0.told.store(false, Ordering::Relaxed);
+            self.0.warned.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -139,18 +140,18 @@ mod tests {
             ("just more than rounding", "Wed, 01 May 2024 12:00:03 GMT", "2024-05-01T12:00:03Z"),
         ];
         for (name, date, expected) in table {
-            clock.learn(date.as_bytes());
+            clock.measure(date.as_bytes());
             assert_eq!(clock.now().to_string(), expected, "{name}");
         }
     }
 
     #[test]
-    fn a_wrong_clock_is_told_once_until_it_was_right() {
+    fn a_wrong_clock_is_logged_once_until_it_is_right() {
         let clock = Clock::new(noon);
-        let told = |date: &str| {
-            let before = clock.0.told.load(Ordering::Relaxed);
-            clock.learn(date.as_bytes());
-            !before && clock.0.told.load(Ordering::Relaxed)
+        let warns = |date: &str| {
+            let before = clock.0.warned.load(Ordering::Relaxed);
+            clock.measure(date.as_bytes());
+            !before && clock.0.warned.load(Ordering::Relaxed)
         };
         let table = [
             ("Wed, 01 May 2024 12:00:40 GMT", false),
@@ -162,7 +163,7 @@ mod tests {
             ("Wed, 01 May 2024 11:00:00 GMT", true),
         ];
         for (date, expected) in table {
-            assert_eq!(told(date), expected, "{date}");
+            assert_eq!(warns(date), expected, "{date}");
         }
     }
 
@@ -170,7 +171,7 @@ mod tests {
         #[test]
         fn nothing_panics(date in proptest::collection::vec(any::<u8>(), 0..40), seconds in any::<i64>()) {
             let clock = Clock::new(noon);
-            clock.learn(&date);
+            clock.measure(&date);
             clock.0.skew.store(seconds, Ordering::Relaxed);
             let _ = clock.now();
         }

@@ -1,6 +1,7 @@
-//! Error codes of ECS and STS, as far as the client itself acts on them. Source: the API's reference pages.
+//! Error codes of ECS and STS that the client acts on. Source: the API reference.
 
-/// Codes that are shown and counted as they are. Others are counted together, because a server can invent any number.
+/// Codes that are always shown, and that metrics count by name. Metrics count all others together, because a
+/// server can send any number of them.
 pub const KNOWN_CODES: &[&str] = &[
     "Forbidden",
     "Forbidden.RAM",
@@ -36,27 +37,28 @@ pub fn known_code(code: &str) -> Option<&'static str> {
     KNOWN_CODES.iter().find(|known| **known == code).copied()
 }
 
-/// What an error code is about, as far as the client acts on it.
+/// What an error code is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// The credentials are refused.
+    /// The access key or the token is refused.
     Credentials,
     /// The identity lacks the right, or cannot see the instance.
     Identity,
-    /// The date or the nonce of the signature is refused: the next signature may be accepted.
+    /// The date or the nonce of the signature is refused. The next signature may be accepted.
     Signature,
-    /// The account has used up its calls.
+    /// The account has used up its rate limit.
     RateLimit,
-    /// The server failed: the outcome of the call is unknown.
+    /// The server failed. The outcome of the call is unknown.
     Server,
-    /// The instance, the region or the password, for every identity alike.
+    /// The instance, the region or the password. The same for every identity.
     Request,
-    /// The client does not know the code.
+    /// An unknown code.
     Unknown,
 }
 
 impl Subject {
-    /// Of a reply with this code and HTTP status. `asks_to_wait`: it has a header that says how long to wait.
+    /// The subject of a reply with this code and HTTP status. `asks_to_wait`: the reply says how long to
+    /// wait.
     pub(super) fn of(code: &str, http_status: u16, asks_to_wait: bool) -> Self {
         match code {
             "ServiceUnavailable" | "InternalError" => Self::Server,

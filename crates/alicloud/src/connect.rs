@@ -1,4 +1,4 @@
-//! How a program reaches the cloud: its arguments, its settings, and the clients made of them.
+//! Connects a program to the cloud: its flags, its settings, and the clients built from them.
 
 use std::{ffi::OsString, sync::Arc};
 
@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     BuildError, Client, Clock, Config, Endpoint, Identity, InvalidEndpoint, InvalidRegion, Network, Region,
     Sts,
-    credentials::{Cache, Chain, SessionName, Tools, Variables},
+    credentials::{Cache, Chain, ProviderContext, SessionName, Variables},
     sts::endpoint::{InvalidStsVariable, StsEndpoint},
 };
 
@@ -44,12 +44,12 @@ pub enum EndpointNetwork {
     Vpc,
 }
 
-/// How the cloud is reached.
+/// How to reach the cloud.
 #[derive(Clone, Debug)]
 pub struct CloudSettings {
     /// Region of objects that name none.
     pub region: Option<Region>,
-    /// Of the cloud client.
+    /// Settings of the ECS client.
     pub ecs: Config,
     /// Replaces the STS endpoints of every region.
     pub sts: Option<Endpoint>,
@@ -57,7 +57,7 @@ pub struct CloudSettings {
     pub metadata: Endpoint,
 }
 
-/// An argument that cannot be used. The text names it and says what to write instead.
+/// An invalid argument. The text names it and says what to write instead.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidCloudArgument {
     /// `--region`.
@@ -80,7 +80,7 @@ impl TryFrom<CloudArgs> for CloudSettings {
         let endpoint = |flag, url: &str| {
             Endpoint::parse(url).map_err(|error| InvalidCloudArgument::Endpoint(flag, error))
         };
-        let given = |flag, url: Option<String>| {
+        let optional_endpoint = |flag, url: Option<String>| {
             url.filter(|url| !url.is_empty()).map(|url| endpoint(flag, &url)).transpose()
         };
         Ok(Self {
@@ -90,39 +90,39 @@ impl TryFrom<CloudArgs> for CloudSettings {
                     EndpointNetwork::Public => Network::Public,
                     EndpointNetwork::Vpc => Network::Vpc,
                 },
-                endpoint: given("ecs-endpoint", ecs_endpoint)?,
+                endpoint: optional_endpoint("ecs-endpoint", ecs_endpoint)?,
                 ..Config::default()
             },
-            sts: given("sts-endpoint", sts_endpoint)?,
+            sts: optional_endpoint("sts-endpoint", sts_endpoint)?,
             metadata: endpoint("metadata-endpoint", &metadata_endpoint)?,
         })
     }
 }
 
-/// What the cloud is called with.
+/// The clients, and the identity of the program.
 #[derive(Clone)]
 pub struct Cloud {
-    /// The API of the instances.
+    /// The client of the ECS API.
     pub ecs: Client,
-    /// The API that issues credentials.
+    /// The client of the STS API, which issues temporary credentials.
     pub sts: Sts,
     /// The program's own identity.
     pub operator: Arc<Identity>,
 }
 
-/// Why the cloud cannot be called.
+/// Why the clients cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be built.
     #[error("cannot make the client of the cloud's API: {0}")]
     Client(#[from] BuildError),
-    /// A variable says where STS is, and cannot be used.
+    /// A variable for the STS endpoint is invalid.
     #[error(transparent)]
     Sts(#[from] InvalidStsVariable),
 }
 
-/// Builds the clients, without a call. `clock`: where they take the time from. `lookup`: reads a variable of the environment;
-/// nothing else is read there. `identity_name`: the name of the program's own identity in logs.
+/// Builds the clients. Makes no call. `lookup` reads an environment variable. `identity_name` is the name of
+/// the program's own identity in logs.
 ///
 /// # Errors
 /// See [`ConnectError`].
@@ -138,8 +138,8 @@ pub fn connect(
     let ecs = Client::new(config, clock)?;
     let endpoint = StsEndpoint::read(sts, region, network, Variables::new(&lookup))?;
     let sts = Sts::new(ecs.rpc().clone(), endpoint, timeout);
-    let tools = Tools { rpc: ecs.rpc().clone(), sts: sts.clone(), metadata, session_name };
-    let cache = Cache::new(Arc::new(Chain::from_environment(lookup, &tools)), ecs.clock().clone());
+    let context = ProviderContext { rpc: ecs.rpc().clone(), sts: sts.clone(), metadata, session_name };
+    let cache = Cache::new(Arc::new(Chain::from_environment(lookup, &context)), ecs.clock().clone());
     let operator = Arc::new(Identity::new(identity_name, Arc::new(cache)));
     Ok(Cloud { ecs, sts, operator })
 }

@@ -1,4 +1,4 @@
-//! Where a call goes: regions, networks, and the hosts behind them.
+//! Regions, networks and endpoints.
 
 use std::{fmt, str::FromStr};
 
@@ -7,28 +7,29 @@ use zeroize::Zeroizing;
 
 /// A region id such as `cn-hangzhou`: `^([a-z]{2}|rus)(-[a-z0-9]+){1,4}$`, at most 64 characters.
 ///
-/// It becomes part of a host name that is sent passwords and tokens. So the rule of the CRD is checked here once
-/// more: nothing that could end or change a host name gets through.
+/// It becomes part of a host name that receives passwords and tokens. So the rule of the CRD is checked again
+/// here: no character can end or change the host name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Region(String);
 
-/// The value is no region id. Holds nothing of the value, which may be anything.
+/// The value is no region id. The error does not contain the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no region id: write it as in cn-hangzhou, in lower case, at most 64 characters")]
 pub struct InvalidRegion;
 
 impl Region {
-    /// Longest region id in characters.
+    /// The maximum length in characters.
     pub const MAX_LENGTH: usize = 64;
 
-    /// Takes the id as it is written in a spec or a flag; nothing is trimmed or lower-cased.
+    /// Parses an id. Does not trim or lower-case it.
     ///
     /// # Errors
     /// [`InvalidRegion`] if the value does not match the rule.
     pub fn parse(value: &str) -> Result<Self, InvalidRegion> {
         let mut parts = value.split('-');
         let area = parts.next().unwrap_or_default();
-        // An area has two letters, but for one. What has more may be another product's host: `oss-cn-hangzhou`.
+        // All areas have two letters, except `rus`. A longer one may be the host of another product:
+        // `oss-cn-hangzhou`.
         let area_fits = area.len() == 2 && area.bytes().all(|b| b.is_ascii_lowercase()) || area == "rus";
         let place_fits = (1..=4).contains(&parts.clone().count())
             && parts.all(|part| {
@@ -41,7 +42,7 @@ impl Region {
         }
     }
 
-    /// The id itself.
+    /// The id.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -62,17 +63,17 @@ impl FromStr for Region {
     }
 }
 
-/// Which of a region's hosts is called.
+/// The network of the endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Network {
-    /// The hosts reached over the internet.
+    /// Endpoints on the internet.
     #[default]
     Public,
-    /// The hosts reached from inside a VPC, without a way to the internet.
+    /// Endpoints inside a VPC, reachable without internet access.
     Vpc,
 }
 
-/// Scheme and authority of a server, for example `https://ecs.cn-beijing.aliyuncs.com`.
+/// Scheme, host and port of a server, for example `https://ecs.cn-beijing.aliyuncs.com`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     scheme: Scheme,
@@ -85,16 +86,16 @@ enum Scheme {
     Https,
 }
 
-/// Why a value cannot replace the endpoints. Holds nothing of the value: a URL may carry a password.
+/// Why a value is no endpoint. The error does not contain the value, because a URL may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEndpoint {
     /// It does not parse as a URL.
     #[error("is no URL: write it in full, as in https://ecs.example.com")]
     Url,
-    /// It is a URL of another scheme.
+    /// It has another scheme.
     #[error("must begin with http:// or https://")]
     Scheme,
-    /// It is no bare host name.
+    /// It is not a bare host name.
     #[error("must be a bare host name, as in sts.cn-hangzhou.aliyuncs.com: no scheme, no port, no path")]
     Host,
     /// It has a user, a path, a query or a fragment.
@@ -105,13 +106,13 @@ pub enum InvalidEndpoint {
 impl Endpoint {
     /// The ECS endpoint of a region.
     ///
-    /// Inside a VPC that is always `ecs-vpc.<region>.aliyuncs.com`: the table of old regions, taken from the
-    /// official SDK, names public hosts only.
+    /// In a VPC this is always `ecs-vpc.<region>.aliyuncs.com`: the exceptions for old regions, taken from
+    /// the official SDK, are public hosts only.
     #[must_use]
     pub fn of(region: &Region, network: Network) -> Self {
         let region = region.as_str();
         let authority = match network {
-            Network::Public => match old_public_host(region) {
+            Network::Public => match special_public_host(region) {
                 Some(host) => host.to_owned(),
                 None => format!("ecs.{region}.aliyuncs.com"),
             },
@@ -120,8 +121,8 @@ impl Endpoint {
         Self { scheme: Scheme::Https, authority }
     }
 
-    /// The STS endpoint of a region, or without one the one that serves all: `sts.aliyuncs.com`, whose tokens are good
-    /// in every region. Inside a VPC there is none without a region, so that is called over the internet, too.
+    /// The STS endpoint of a region. Without a region it is the global endpoint `sts.aliyuncs.com`, whose
+    /// tokens are valid in every region. The global endpoint has no VPC variant.
     #[must_use]
     pub fn of_sts(region: Option<&Region>, network: Network) -> Self {
         let authority = match (region, network) {
@@ -132,16 +133,17 @@ impl Endpoint {
         Self { scheme: Scheme::Https, authority }
     }
 
-    /// The metadata service of every ECS instance: `http://100.100.100.200`, a link of the machine to its host.
+    /// The ECS metadata service: `http://100.100.100.200`, a link-local connection of the instance to its
+    /// host.
     #[must_use]
     pub fn metadata() -> Self {
         Self { scheme: Scheme::Http, authority: "100.100.100.200".to_owned() }
     }
 
-    /// Takes a bare host name, to be called by https.
+    /// Parses a bare host name, to be called by https.
     ///
     /// # Errors
-    /// [`InvalidEndpoint::Host`] for anything that is more, or less, than a host name.
+    /// [`InvalidEndpoint::Host`] if the value is not a bare host name.
     pub fn host(host: &str) -> Result<Self, InvalidEndpoint> {
         let label = |label: &str| {
             (1..=63).contains(&label.len())
@@ -153,14 +155,14 @@ impl Endpoint {
             return Err(InvalidEndpoint::Host);
         }
         let endpoint = Self::parse(&format!("https://{host}")).map_err(|_| InvalidEndpoint::Host)?;
-        // What a browser takes for an address, such as 0x7f.1, is no name of a host.
+        // The URL parser reads some names as IP addresses, for example `0x7f.1`.
         if endpoint.authority.eq_ignore_ascii_case(host) { Ok(endpoint) } else { Err(InvalidEndpoint::Host) }
     }
 
-    /// Takes a full URL that replaces the endpoint of every region: an emulator, a gateway, a test.
+    /// Parses a full URL that replaces the endpoints of all regions, for example of an emulator or a gateway.
     ///
     /// # Errors
-    /// [`InvalidEndpoint`] says what the URL has to look like.
+    /// See [`InvalidEndpoint`].
     pub fn parse(url: &str) -> Result<Self, InvalidEndpoint> {
         let url = Url::parse(url).map_err(|_| InvalidEndpoint::Url)?;
         let scheme = match url.scheme() {
@@ -184,18 +186,19 @@ impl Endpoint {
         Ok(Self { scheme, authority })
     }
 
-    /// Host, and port if it is not the scheme's own: the `Host` header, which is signed.
+    /// The host, and the port unless it is the default port of the scheme: the `Host` header, which is
+    /// signed.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The URL of a path, which begins with a slash.
+    /// The URL of a path. `path` begins with a slash.
     pub(super) fn path(&self, path: &str) -> String {
         format!("{self}{path}")
     }
 
-    /// The URL of a call. Its query holds the VNC password, so it is wiped after use and shown to nobody.
+    /// The URL of a call. The query may contain the VNC password, so the memory is overwritten on drop.
     pub(super) fn url(&self, query: &str) -> Zeroizing<String> {
         Zeroizing::new(format!("{self}/?{query}"))
     }
@@ -222,7 +225,7 @@ impl FromStr for Endpoint {
 /// Regions whose public host is not `ecs.<region>.aliyuncs.com`.
 ///
 /// Source: the endpoint map of the official SDK, `alibabacloud-ecs20140526` 7.11.8 on `PyPI`.
-fn old_public_host(region: &str) -> Option<&'static str> {
+fn special_public_host(region: &str) -> Option<&'static str> {
     match region {
         "cn-beijing-nu16-b01"
         | "cn-fujian"
@@ -332,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn an_override_is_scheme_host_and_port() {
+    fn an_endpoint_url_is_scheme_host_and_port() {
         let table = [
             ("http://127.0.0.1:8080", Ok("127.0.0.1:8080")),
             ("http://127.0.0.1:80/", Ok("127.0.0.1")),
@@ -355,12 +358,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_pattern_matches_is_a_region(id in "([a-z]{2}|rus)(-[a-z0-9]{1,9}){1,4}") {
+        fn every_id_that_matches_the_pattern_is_a_region(id in "([a-z]{2}|rus)(-[a-z0-9]{1,9}){1,4}") {
             prop_assert!(Region::parse(&id).is_ok());
         }
 
         #[test]
-        fn whatever_is_accepted_stays_within_its_host_name(value in "[a-z]{1,5}[-a-z0-9./?#@:% ]{0,12}") {
+        fn an_accepted_region_cannot_change_the_host_name(value in "[a-z]{1,5}[-a-z0-9./?#@:% ]{0,12}") {
             if let Ok(region) = Region::parse(&value) {
                 for network in [Network::Public, Network::Vpc] {
                     let url = Url::parse(&Endpoint::of(&region, network).url("a=b")).unwrap();

@@ -1,77 +1,78 @@
-//! Every way a call can fail, told apart by what is known of its outcome.
+//! Errors of calls, distinguished by what is known about the outcome.
 
 use std::time::Duration;
 
 use super::{
+    access_key::Unusable,
     api::RequestId,
     codes::Subject,
-    credentials::{FailureKind, ProviderError, Unusable},
+    provider_error::{FailureKind, ProviderError},
 };
 
-/// A cause with nothing secret in it: an error of the HTTP stack that has lost its URL.
+/// An error of the HTTP client without its URL, so it contains no secret.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Stands in place of a `Code` that is not shown: it does not have the form of the cloud's codes, or it
-/// contains what was sent. Like any unknown code it is classified by the HTTP status.
+/// Replaces a `Code` that is not shown, because it does not have the form of a code or contains data that was
+/// sent. It is classified by the HTTP status, like any unknown code.
 pub const UNRECOGNIZED_CODE: &str = "UnrecognizedCode";
 
-/// Why a call did not succeed.
+/// Why a call failed.
 ///
-/// No variant ever holds the URL (`VncPassword` travels in its query), the server's message, or anything else of the
-/// reply but `Code` and `RequestId`. `action` is the name of the API action, such as `DescribeRegions`.
+/// No variant contains the URL (`VncPassword` is part of the query), the server's message, or any part of the
+/// reply except `Code` and `RequestId`. `action` is the name of the API action, such as `DescribeRegions`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The server answered with an error code: it has understood the request.
+    /// The server returned an error code.
     #[error("{action} was answered with {code} (HTTP {http_status})")]
     Api {
         /// The API action.
         action: &'static str,
         /// `Code` of the reply, 1 to 128 of `[A-Za-z0-9._-]`, or [`UNRECOGNIZED_CODE`].
         code: String,
-        /// `RequestId` of the reply; `None` also if it does not have its form or contains what was sent.
+        /// `RequestId` of the reply; `None` also if it is malformed or contains data that was sent.
         request_id: Option<RequestId>,
-        /// Status of the reply. Match on `code` first: the status of one code varies by product.
+        /// HTTP status of the reply. Match on `code` first: the status of a code differs between products.
         http_status: u16,
-        /// How long the server asks to wait: header `x-acs-retry-after`, sent when throttling. From a second to an hour.
+        /// How long the server asks to wait: the header `x-acs-retry-after` of throttled replies. 1 s to 1 h.
         retry_after: Option<Duration>,
     },
-    /// No complete reply within the total time-out. Outcome unknown.
+    /// No complete reply within the time limit. The outcome is unknown.
     #[error("{action} was not answered in time")]
     Timeout {
         /// The API action.
         action: &'static str,
     },
-    /// No connection came about, so nothing was sent and nothing has happened.
+    /// The connection failed. Nothing was sent.
     #[error("{action} was not sent: no connection")]
     NotSent {
         /// The API action.
         action: &'static str,
-        /// What kept the connection from being made.
+        /// Why the connection failed.
         #[source]
         cause: Cause,
     },
-    /// The connection broke after the request, or a part of it, was sent. Outcome unknown.
+    /// The connection broke after the request was sent at least in part. The outcome is unknown.
     #[error("{action} was sent, then the connection broke")]
     Interrupted {
         /// The API action.
         action: &'static str,
-        /// What broke the connection.
+        /// Why the connection broke.
         #[source]
         cause: Cause,
     },
-    /// A reply came that is not the API's. Outcome unknown.
+    /// The reply is not a reply of the API. The outcome is unknown.
     #[error("{action} was answered with what the API does not say (HTTP {http_status}): {kind}")]
     UnreadableReply {
         /// The API action.
         action: &'static str,
-        /// Status of the reply.
+        /// HTTP status of the reply.
         http_status: u16,
-        /// What is wrong with its body.
+        /// What is wrong with the body.
         kind: Unreadable,
-        /// How long the server asks to wait, as of [`Error::Api`].
+        /// How long the server asks to wait, as in [`Error::Api`].
         retry_after: Option<Duration>,
     },
-    /// There was nothing to send: an argument that the API would not take, or no nonce to be had.
+    /// The call was not made: an argument is invalid, or the system has no random numbers.
     #[error("{action} was not called: {problem}")]
     Invalid {
         /// The API action.
@@ -81,7 +82,7 @@ pub enum Error {
     },
     /// The API refused these credentials a moment ago, and new ones as well: the call was not made.
     #[error("{action} was not called: the credentials were refused with {code}, and rest for a while")]
-    CredentialsRest {
+    CircuitOpen {
         /// The API action.
         action: &'static str,
         /// `Code` of that refusal.
@@ -89,64 +90,62 @@ pub enum Error {
         /// HTTP status of that refusal.
         http_status: u16,
     },
-    /// No credentials are configured, so the call was not made.
+    /// No credentials are configured. The call was not made.
     #[error("no credentials are configured")]
     NoCredentials,
-    /// Credentials are configured but not to be had, so the call was not made. Names the provider.
+    /// The provider failed. The call was not made.
     #[error(transparent)]
     Credentials(#[from] ProviderError),
 }
 
-/// What is wrong with a reply that is not the API's.
+/// What is wrong with a reply that is not a reply of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// It has no body.
+    /// The body is empty.
     #[error("an empty body")]
     Empty,
     /// A web page, as proxies and load balancers send.
     #[error("a web page")]
     Html,
-    /// XML that is neither an error of the API nor the expected reply.
+    /// XML other than an error of the API or the expected reply.
     #[error("XML other than the API's")]
     Xml,
     /// The beginning of a JSON document.
     #[error("truncated JSON")]
     Truncated,
-    /// The body is longer than any reply to this action.
+    /// The body is longer than the maximum for this action.
     #[error("an overlong body")]
     TooLarge,
-    /// Something else than a JSON object.
+    /// Not a JSON object.
     #[error("no JSON")]
     NotJson,
-    /// JSON, but not of the documented shape; or a success, in JSON or XML, whose `RequestId` does not have
-    /// its form.
+    /// JSON that does not match the documentation, or a success whose `RequestId` is malformed (JSON or XML).
     #[error("JSON of another shape")]
     WrongShape,
-    /// JSON or XML without this field. A success without `RequestId` is none.
+    /// JSON or XML without this field.
     #[error("no {0}")]
     MissingField(&'static str),
-    /// Credentials that nobody can use.
+    /// Unusable credentials.
     #[error(transparent)]
     Credentials(#[from] Unusable),
-    /// A redirect, which is never followed: the query holds a password.
+    /// A redirect. It is not followed, because the query may contain a password.
     #[error("a redirect")]
     Redirect,
 }
 
-/// The HTTP client could not be built, for example because the system has no root certificates.
+/// The HTTP client cannot be built, for example because the system has no root certificates.
 #[derive(Debug, thiserror::Error)]
 #[error("the HTTP client could not be built")]
 pub struct BuildError(#[source] pub(super) reqwest::Error);
 
 impl Error {
-    /// Whether the API was never called: what is known of it is no newer than before.
+    /// Whether the call was not made. If so, nothing new is known about the API.
     #[must_use]
     pub fn was_not_made(&self) -> bool {
         match self {
-            Self::CredentialsRest { .. }
-            | Self::NoCredentials
-            | Self::Credentials(_)
-            | Self::Invalid { .. } => true,
+            Self::CircuitOpen { .. } | Self::NoCredentials | Self::Credentials(_) | Self::Invalid { .. } => {
+                true
+            }
             Self::Api { .. }
             | Self::Timeout { .. }
             | Self::NotSent { .. }
@@ -155,17 +154,17 @@ impl Error {
         }
     }
 
-    /// Whether the API, or the provider of credentials, refused the identity: its credentials or its rights
-    /// are refused, or the API shows it no such instance.
+    /// Whether the API or the credential provider refused the identity: its credentials, its permissions, or
+    /// its access to the instance.
     ///
-    /// False if the region does not exist or the instance is locked for security, because that is so for
-    /// every identity. False for every other error, because it says nothing about the identity.
+    /// False for errors that concern every identity, such as an unknown region or an instance locked for
+    /// security, and for errors that say nothing about the identity.
     #[must_use]
     pub fn refuses_identity(&self) -> bool {
         match self {
             Self::Api { .. } => matches!(self.subject(), Subject::Credentials | Subject::Identity),
             Self::Credentials(error) => error.kind == FailureKind::Refused,
-            Self::NoCredentials | Self::CredentialsRest { .. } => true,
+            Self::NoCredentials | Self::CircuitOpen { .. } => true,
             Self::Timeout { .. }
             | Self::NotSent { .. }
             | Self::Interrupted { .. }
@@ -174,8 +173,8 @@ impl Error {
         }
     }
 
-    /// Whether a failed call of STS refuses the identity. Every code does, except those of throttling, of a
-    /// server error, and of clock and nonce.
+    /// The kind of a failed STS call. Every code refuses the identity, except those about throttling, server
+    /// errors, date and nonce.
     pub(super) fn failure_kind(&self) -> FailureKind {
         match self.subject() {
             _ if !matches!(self, Self::Api { .. }) => {
@@ -199,7 +198,7 @@ impl Error {
         self.subject() == Subject::Credentials
     }
 
-    /// What the code of the reply is about; unknown where there is none.
+    /// The subject of the code; `Unknown` without a code.
     fn subject(&self) -> Subject {
         match self {
             Self::Api { code, http_status, retry_after, .. } => {
@@ -209,15 +208,14 @@ impl Error {
         }
     }
 
-    /// Whether the cloud answered that the account of the identity has used up its calls, be it to the call or
-    /// to the request for credentials.
+    /// Whether the call, or the request for credentials, was throttled.
     #[must_use]
     pub fn is_throttled(&self) -> bool {
         match self {
             Self::Api { .. } => self.subject() == Subject::RateLimit,
             Self::Credentials(error) => error.kind == FailureKind::Throttled,
             Self::NoCredentials
-            | Self::CredentialsRest { .. }
+            | Self::CircuitOpen { .. }
             | Self::Timeout { .. }
             | Self::NotSent { .. }
             | Self::Interrupted { .. }
@@ -226,7 +224,7 @@ impl Error {
         }
     }
 
-    /// How long the server asks to wait, where it does.
+    /// How long the server asks to wait, if it does.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -241,13 +239,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_never_got_as_far_as_the_api_is_no_call() {
+    fn a_call_was_not_made_if_nothing_was_attempted() {
         let action = "RebootInstance";
         let cause = || Cause::from("x");
         let (code, http_status) = ("InvalidAccessKeyId.NotFound".to_owned(), 404);
         let problem = "broken";
         let table = [
-            (Error::CredentialsRest { action, code: code.clone(), http_status }, true),
+            (Error::CircuitOpen { action, code: code.clone(), http_status }, true),
             (Error::NoCredentials, true),
             (Error::Credentials(ProviderError::new("oidc", FailureKind::Refused, problem)), true),
             (Error::Invalid { action, problem }, true),
@@ -271,14 +269,11 @@ mod tests {
     }
 
     #[test]
-    fn what_refuses_the_identity_is_told_from_what_says_nothing_of_it() {
+    fn only_errors_about_the_identity_refuse_it() {
         let action = "ModifyInstanceVncPasswd";
         let provider = |failure| Error::Credentials(ProviderError::new("oidc", failure, "broken"));
-        let rest = Error::CredentialsRest {
-            action,
-            code: "InvalidAccessKeyId.NotFound".to_owned(),
-            http_status: 404,
-        };
+        let rest =
+            Error::CircuitOpen { action, code: "InvalidAccessKeyId.NotFound".to_owned(), http_status: 404 };
         let table = [
             (api("InvalidAccessKeyId.NotFound", 404), true),
             (api("InvalidSecurityToken.Expired", 400), true),
@@ -325,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sts_answers_is_a_refusal_unless_it_says_not_now() {
+    fn an_sts_error_is_a_refusal_unless_it_is_temporary() {
         let action = "AssumeRole";
         let throttled = |http_status, retry_after| Error::Api {
             action,

@@ -1,36 +1,37 @@
-//! Reports each call that was made, for metrics.
+//! Reports each API call, for metrics.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{codes::known_code, error::Error};
 
-/// One call that was made.
+/// One API call.
 #[derive(Clone, Copy, Debug)]
 pub struct CallRecord<'a> {
-    /// The API's action.
+    /// The API action.
     pub action: &'static str,
-    /// Why it failed, if it did.
+    /// The error, if it failed.
     pub error: Option<&'a Error>,
-    /// The result as a word of a closed list: `ok`, a known code of the API, or what came instead of a reply.
+    /// The result as a metric label: `ok`, a code of [`KNOWN_CODES`](super::codes::KNOWN_CODES), `other`, or
+    /// the kind of failure.
     pub code: &'static str,
-    /// From the first byte sent to the end of the reply.
+    /// The time from the first byte sent to the end of the reply.
     pub took: Duration,
 }
 
-/// What observes the calls. Cheap to clone; by default nothing does.
+/// Observes the calls. Cheap to clone. The default does nothing.
 #[derive(Clone, Default)]
 pub struct CallObserver(Option<Arc<Observe>>);
 
 type Observe = dyn Fn(CallRecord<'_>) + Send + Sync;
 
 impl CallObserver {
-    /// Calls this function after each call.
+    /// Runs this function after each call.
     #[must_use]
     pub fn new(observe: impl Fn(CallRecord<'_>) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(observe)))
     }
 
-    /// A call has ended. Nothing is reported if it was not made.
+    /// Reports the end of a call, unless the call was not made.
     pub fn ended<T>(&self, action: &'static str, result: &Result<T, Error>, took: Duration) {
         let Some(observe) = &self.0 else { return };
         let error = result.as_ref().err();
@@ -46,13 +47,11 @@ impl fmt::Debug for CallObserver {
     }
 }
 
-/// The result of a call as a word of a closed list.
+/// The result of a call as a metric label.
 pub(super) fn code<T>(result: &Result<T, Error>) -> &'static str {
     match result {
         Ok(_) => "ok",
-        Err(Error::Api { code, .. } | Error::CredentialsRest { code, .. }) => {
-            known_code(code).unwrap_or("other")
-        }
+        Err(Error::Api { code, .. } | Error::CircuitOpen { code, .. }) => known_code(code).unwrap_or("other"),
         Err(Error::Timeout { .. }) => "timeout",
         Err(Error::NotSent { .. }) => "not_sent",
         Err(Error::Interrupted { .. }) => "interrupted",
@@ -69,7 +68,7 @@ mod tests {
     use crate::error::Unreadable;
 
     #[test]
-    fn results_are_words_of_a_closed_list() {
+    fn metric_labels_come_from_a_closed_list() {
         let action = "ModifyInstanceVncPasswd";
         let api = |code: &str, http_status| Error::Api {
             action,
@@ -94,8 +93,8 @@ mod tests {
         ];
         for (result, expected) in table {
             let reported = Arc::new(Mutex::new(None));
-            let kept = Arc::clone(&reported);
-            let observer = CallObserver::new(move |call| *kept.lock().unwrap() = Some(call.code));
+            let recorded = Arc::clone(&reported);
+            let observer = CallObserver::new(move |call| *recorded.lock().unwrap() = Some(call.code));
             observer.ended(action, &result, Duration::from_secs(1));
             assert_eq!(*reported.lock().unwrap(), expected, "{result:?}");
         }

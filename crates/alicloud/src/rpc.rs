@@ -1,4 +1,4 @@
-//! One call of an RPC style API, ECS or STS, signed or not: request, reply, every outcome told apart.
+//! One call of an RPC style API (ECS or STS), signed or not: sends the request and interprets the reply.
 
 use std::time::Duration;
 
@@ -11,64 +11,64 @@ use tracing::{Instrument, Span, debug, field::Empty};
 use zeroize::Zeroizing;
 
 use super::{
+    access_key::Credentials,
     api::RequestId,
-    client::USER_AGENT,
     clock::Clock,
-    credentials::Credentials,
     endpoint::Endpoint,
     error::{BuildError, Error, Unreadable},
-    mask::mask,
     observer::{self, CallObserver},
+    redact::redact,
     reply::{self, Refusal, Reply},
     signature::{self, Nonce, Signed},
-    transport::{Outgoing, Received, Transport},
+    transport::{Outgoing, Received, Transport, USER_AGENT},
 };
 
-/// Longest reply to an action that answers with little, in bytes.
+/// The maximum length of a reply without a list, in bytes.
 pub(super) const SHORT_REPLY: usize = 64 << 10;
 
-/// The target of the spans of calls.
+/// The tracing target of the spans of calls.
 pub const CALL_SPANS: &str = "vncpassword::call";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Longest wait that a server can ask for; a garbled header must not stop us for days.
+/// The range of waits that a server can ask for. A shorter one would cause many calls, a garbled one would
+/// stop calls for days.
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
-/// What calls are made with. Clones share connections and what was learned of the time.
+/// Connections, clock and observer for calls. Clones share them.
 #[derive(Clone)]
 pub struct Rpc {
     pub(super) transport: Transport,
     pub(super) clock: Clock,
-    /// Who is told of each call.
+    /// Observes each call.
     pub(super) observer: CallObserver,
 }
 
-/// One call of an action.
+/// A signed call of an action.
 pub(super) struct Call<'a> {
     pub(super) action: &'static str,
-    /// Of the API.
+    /// The version of the API.
     pub(super) version: &'static str,
     pub(super) endpoint: &'a Endpoint,
     pub(super) parameters: &'a [(&'a str, &'a str)],
-    /// The cloud's time as of which the call is signed; `None`: that of the call.
+    /// The time of the signature, by the cloud's clock; `None`: now.
     pub(super) signed_at: Option<Timestamp>,
-    /// Longest reply in bytes.
+    /// The maximum length of the reply in bytes.
     pub(super) limit: usize,
-    /// What must not be shown, besides the credentials.
+    /// A secret besides the credentials that logs and errors must not show.
     pub(super) secret: &'a str,
 }
 
-/// One call of an action that takes no signature, since a secret in its form says who calls.
+/// An unsigned call of an action: a secret in its form identifies the caller.
 pub(super) struct Unsigned<'a> {
     pub(super) action: &'static str,
-    /// Of the API.
+    /// The version of the API.
     pub(super) version: &'static str,
     pub(super) endpoint: &'a Endpoint,
-    /// What is sent in the body: a URL is written to the logs of gateways.
+    /// The form in the body. It is not in the URL, because gateways log URLs.
     pub(super) form: &'a [(&'a str, &'a str)],
-    /// What must not be shown.
+    /// What logs and errors must not show.
     pub(super) secrets: &'a [&'a str],
 }
 
@@ -82,20 +82,20 @@ pub(super) struct Accepted {
 }
 
 impl Accepted {
-    /// What its body holds is not what the action answers.
+    /// The error for a body that is not a reply of the action.
     pub(super) fn unreadable(&self, kind: Unreadable) -> Error {
         let Self { action, http_status, retry_after, .. } = *self;
         Error::UnreadableReply { action, http_status, kind, retry_after }
     }
 
-    /// Reads what the action answers beside its `RequestId`.
+    /// Parses the body.
     pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
         reply::json(&self.body).map_err(|kind| self.unreadable(kind))
     }
 }
 
 impl Rpc {
-    /// Makes an HTTP client; connects to nobody yet. `connect_timeout`: for name resolution, TCP and TLS.
+    /// Builds an HTTP client. Opens no connection. `connect_timeout`: for name resolution, TCP and TLS.
     ///
     /// # Errors
     /// [`BuildError`] if there are no root certificates.
@@ -107,7 +107,7 @@ impl Rpc {
         })
     }
 
-    /// One attempt, all before the deadline.
+    /// One attempt, complete before the deadline.
     pub(super) async fn call(
         &self,
         call: &Call<'_>,
@@ -122,10 +122,10 @@ impl Rpc {
         let body = Zeroizing::default();
         let request = Outgoing { method: Method::POST, url: &url, headers, body, limit: call.limit };
         let [id, secret, token] = credentials.secrets();
-        self.ask(action, &[call.secret, id, secret, token], request, deadline).await
+        self.send_and_interpret(action, &[call.secret, id, secret, token], request, deadline).await
     }
 
-    /// One attempt of a call that is not signed, all before the deadline.
+    /// One attempt of an unsigned call, complete before the deadline.
     pub(super) async fn call_unsigned(
         &self,
         call: &Unsigned<'_>,
@@ -148,12 +148,11 @@ impl Rpc {
         headers.insert(header::ACCEPT, JSON);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let request = Outgoing { method: Method::POST, url: &url, headers, body, limit: SHORT_REPLY };
-        self.ask(action, call.secrets, request, deadline).await
+        self.send_and_interpret(action, call.secrets, request, deadline).await
     }
 
-    /// Sends a request of an action, reads the reply, and tells what became of it. `secrets`: what must not
-    /// be shown.
-    async fn ask(
+    /// Sends a request, interprets the reply, and reports the call. `secrets`: what must not be shown.
+    async fn send_and_interpret(
         &self,
         action: &'static str,
         secrets: &[&str],
@@ -166,28 +165,28 @@ impl Rpc {
             request_id = Empty
         );
         let received = self.send(action, request, deadline).instrument(span.clone()).await;
-        let result = received.and_then(|received| span.in_scope(|| judge(action, secrets, received)));
+        let result = received.and_then(|received| span.in_scope(|| interpret(action, secrets, received)));
         self.observer.ended(action, &result, begun.elapsed());
-        describe(&span, &result);
+        record(&span, &result);
         result
     }
 
-    /// One request, whatever it is: its reply before the deadline, and the time learned from it.
+    /// Sends one request. Measures the clock skew by the reply.
     pub(super) async fn send(
         &self,
         action: &'static str,
         request: Outgoing<'_>,
         deadline: Instant,
     ) -> Result<Received, Error> {
-        let received = self.send_blindly(action, request, deadline).await?;
+        let received = self.send_without_clock(action, request, deadline).await?;
         if let Some(date) = received.headers.get(header::DATE) {
-            self.clock.learn(date.as_bytes());
+            self.clock.measure(date.as_bytes());
         }
         Ok(received)
     }
 
-    /// The same of a server whose clock need not be the cloud's.
-    pub(super) async fn send_blindly(
+    /// Sends one request to a server whose clock may differ from the cloud's.
+    pub(super) async fn send_without_clock(
         &self,
         action: &'static str,
         request: Outgoing<'_>,
@@ -207,8 +206,8 @@ impl Rpc {
     }
 }
 
-/// Notes in a call's span what became of it.
-fn describe(span: &Span, result: &Result<Accepted, Error>) {
+/// Records the result in the span of the call.
+fn record(span: &Span, result: &Result<Accepted, Error>) {
     let request_id = match result {
         Ok(accepted) => Some(&accepted.request_id),
         Err(Error::Api { request_id, .. }) => request_id.as_ref(),
@@ -229,8 +228,12 @@ fn nonce(action: &'static str) -> Result<[u8; 16], Error> {
     Ok(nonce)
 }
 
-/// Turns a reply into the outcome of its call. `secrets`: what was sent and must not be shown.
-pub(super) fn judge(action: &'static str, secrets: &[&str], received: Received) -> Result<Accepted, Error> {
+/// Interprets a reply. `secrets`: what was sent and must not be shown.
+pub(super) fn interpret(
+    action: &'static str,
+    secrets: &[&str],
+    received: Received,
+) -> Result<Accepted, Error> {
     let Received { status, headers, body } = received;
     let (http_status, retry_after) = (status.as_u16(), retry_after(&headers));
     let unreadable = |kind| Error::UnreadableReply { action, http_status, kind, retry_after };
@@ -245,20 +248,19 @@ pub(super) fn judge(action: &'static str, secrets: &[&str], received: Received) 
     }
 }
 
-/// Writes the server's message to the debug log, the only place that ever sees it, unless it holds a secret.
-/// The code and the id are checked already.
+/// Writes the message of the server to the debug log, unless it contains a secret. No other output contains
+/// it. Code and id are checked already.
 fn log(action: &str, secrets: &[&str], refusal: &Refusal) {
     debug!(
         action,
         code = refusal.code,
         request_id = refusal.request_id.as_ref().map(RequestId::as_str),
-        message = ?mask(&refusal.message, secrets),
+        message = ?redact(&refusal.message, secrets),
         "refused"
     );
 }
 
-/// Reads `x-acs-retry-after`, a positive number of milliseconds: at least a second, since what says less would be asked
-/// again and again.
+/// Parses `x-acs-retry-after`, a positive number of milliseconds.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let milliseconds = headers.get("x-acs-retry-after")?.to_str().ok()?.trim().parse().ok()?;
     (milliseconds > 0).then(|| Duration::from_millis(milliseconds).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER))

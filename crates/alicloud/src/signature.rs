@@ -1,6 +1,7 @@
-//! ACS3-HMAC-SHA256, the signature of an RPC style call: date, nonce, key and parameters in, query and headers out.
+//! ACS3-HMAC-SHA256, the signature of an RPC style call. Input: date, nonce, key and parameters. Output:
+//! query and headers.
 //!
-//! Pure. Source of the format: the API's page "V3 request structure and signature" and the official SDKs.
+//! Source of the format: the API's page "V3 request structure and signature" and the official SDKs.
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -9,17 +10,17 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::credentials::Credentials;
+use super::access_key::Credentials;
 
 const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 
-/// Hex SHA-256 of nothing. The body is always empty: RPC style calls carry everything in the query.
+/// Hex SHA-256 of the empty body: RPC style calls send everything in the query.
 const EMPTY_BODY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// All but the characters that RFC 3986 calls unreserved.
+/// All characters except those that RFC 3986 calls unreserved.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What is to be signed: a `POST /` of one action.
+/// A request to sign: `POST /` of one action.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The API action, for example `DescribeRegions`.
@@ -28,11 +29,11 @@ pub struct Request<'a> {
     pub version: &'a str,
     /// The `Host` header: the host, and the port if it is not the scheme's own.
     pub host: &'a str,
-    /// The parameters as name and value, not encoded, in any order.
+    /// Names and values, not encoded, in any order.
     pub parameters: &'a [(&'a str, &'a str)],
 }
 
-/// 128 bits that no other request has ever had. A nonce sent twice is refused, so each attempt draws its own.
+/// 128 bits that are unique to the request. The server refuses a repeated nonce.
 #[derive(Clone, Copy, Debug)]
 pub struct Nonce([u8; 16]);
 
@@ -44,16 +45,16 @@ impl From<[u8; 16]> for Nonce {
 
 /// A signed request, ready to be sent.
 pub struct Signed {
-    /// The query, encoded as it was signed. Holds the VNC password.
+    /// The query, encoded as signed. May contain the VNC password.
     pub query: Zeroizing<String>,
-    /// All headers that were signed, and `Authorization`. Those that let others act as us are marked sensitive.
+    /// The signed headers and `Authorization`. Headers with credentials are marked sensitive.
     pub headers: HeaderMap,
 }
 
-/// Signs a request as of `date`, which must be the server's time, give or take about 15 minutes.
+/// Signs a request. `date` must be within about 15 minutes of the server's time.
 ///
 /// # Errors
-/// `InvalidHeaderValue` if action, version or host cannot stand in a header. Credentials always can.
+/// `InvalidHeaderValue` if action, version or host is not valid in a header. Credentials always are.
 pub fn sign(
     request: &Request<'_>,
     credentials: &Credentials,
@@ -91,7 +92,7 @@ pub fn sign(
     Ok(Signed { query, headers })
 }
 
-/// A time as the APIs write it: `yyyy-MM-ddTHH:mm:ssZ`.
+/// A time in the format of the APIs: `yyyy-MM-ddTHH:mm:ssZ`.
 pub(super) fn date(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
@@ -123,9 +124,9 @@ fn signed_headers<'a>(
 pub(super) fn canonical_query(parameters: &[(&str, &str)]) -> Zeroizing<String> {
     let mut sorted = parameters.to_vec();
     sorted.sort_unstable();
-    // Room for every character encoded: a string that grows would leave copies of the password behind.
-    let room = sorted.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
-    let mut query = Zeroizing::new(String::with_capacity(room));
+    // Capacity for every character encoded: a string that grows leaves copies of the password in memory.
+    let capacity = sorted.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
+    let mut query = Zeroizing::new(String::with_capacity(capacity));
     for (name, value) in sorted {
         if !query.is_empty() {
             query.push('&');
@@ -144,7 +145,7 @@ fn header_value(name: &str, value: &str) -> Result<HeaderValue, header::InvalidH
 }
 
 fn hmac(key: &str, text: &str) -> String {
-    // A key of any length will do, see RFC 2104: the error cannot occur.
+    // HMAC accepts keys of any length (RFC 2104), so this cannot fail.
     let mac = Hmac::<Sha256>::new_from_slice(key.as_bytes());
     mac.map(|mac| hex(&mac.chain_update(text).finalize().into_bytes())).unwrap_or_default()
 }

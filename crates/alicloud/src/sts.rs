@@ -1,4 +1,4 @@
-//! The API that issues temporary credentials, STS: one method per action, one attempt per call.
+//! The STS client: one method per API action, one attempt per call.
 
 pub mod endpoint;
 
@@ -9,26 +9,28 @@ use tokio::time::Instant;
 
 use self::endpoint::StsEndpoint;
 use super::{
+    access_key::{Credentials, Secret, TemporaryCredentials},
     api::{WITHHELD, has_form},
-    credentials::{Credentials, Issued, RoleArn, Secret, SessionName},
     endpoint::Endpoint,
     error::{Error, Unreadable},
-    mask::contains_secret,
+    redact::contains_secret,
+    role::RoleArn,
     rpc::{Accepted, Call, Rpc, SHORT_REPLY, Unsigned},
+    session_name::SessionName,
 };
 
 /// Version of the STS API.
 const VERSION: &str = "2015-04-01";
 
-/// Longest ARN that is shown, in characters.
+/// The maximum length of an ARN that is shown, in characters.
 const MAX_ARN: usize = 256;
-/// Longest number of an account and type of an identity, in characters.
+/// The maximum length of an account number or of an identity type, in characters.
 const MAX_WORD: usize = 32;
 
 /// A client of STS. Cheap to clone.
 ///
-/// Each method makes one attempt and repeats nothing. Source of actions and parameters: the STS API reference, version
-/// 2015-04-01.
+/// Each method makes one attempt and never retries. Source of actions and parameters: the STS API reference,
+/// version 2015-04-01.
 #[derive(Clone)]
 pub struct Sts {
     rpc: Rpc,
@@ -36,49 +38,49 @@ pub struct Sts {
     timeout: Duration,
 }
 
-/// Which role to become, and how.
+/// The parameters to assume a role.
 #[derive(Clone, Debug)]
 pub struct AssumeRole {
     /// The role.
     pub role_arn: RoleArn,
-    /// The name in the cloud's audit log.
+    /// The session name in the cloud's audit log.
     pub session_name: SessionName,
-    /// What the role's trust policy may ask for.
+    /// The external id that the trust policy of the role may require.
     pub external_id: Option<String>,
-    /// A policy that narrows the role's rights down.
+    /// A session policy that restricts the permissions of the role.
     pub policy: Option<String>,
-    /// How long the credentials shall be good: 15 minutes, and up to what the role allows, an hour unless changed.
+    /// The lifetime of the credentials: 15 minutes up to the maximum of the role (default: one hour).
     pub duration: Duration,
 }
 
-/// Which role to become by a token of an identity provider, and how.
+/// The parameters to assume a role with the token of an identity provider.
 #[derive(Clone, Debug)]
 pub struct AssumeRoleWithOidc {
-    /// The role, and all that is asked for when another identity becomes it. No external id is sent: the API takes none.
+    /// The role and its session. The external id is not sent: the API does not accept one.
     pub role: AssumeRole,
-    /// ARN of the identity provider at the cloud.
+    /// The ARN of the identity provider in RAM.
     pub provider_arn: String,
-    /// The identity provider's token: says who we are, so it is as good as a key while it is good.
+    /// The token of the identity provider. It is as secret as an access key while it is valid.
     pub token: Secret,
 }
 
-/// Who a set of credentials is.
+/// The identity of a set of credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallerIdentity {
-    /// The account, a number.
+    /// The number of the account.
     pub account: String,
-    /// ARN of the user or the assumed role: at most 256 of `[A-Za-z0-9:/._@-]`. [`WITHHELD`] if it does not
-    /// have that form or contains a part of the credentials.
+    /// The ARN of the user or the assumed role: at most 256 of `[A-Za-z0-9:/._@-]`. [`WITHHELD`] if it is
+    /// malformed or contains a part of the credentials.
     pub arn: String,
-    /// What it is, such as `RAMUser` or `AssumedRoleUser`: at most 32 letters and digits, or [`WITHHELD`]
-    /// likewise.
+    /// The type, such as `RAMUser` or `AssumedRoleUser`: at most 32 letters and digits. [`WITHHELD`] as
+    /// above.
     pub identity_type: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct IssuedReply {
-    credentials: Issued,
+struct TemporaryCredentialsReply {
+    credentials: TemporaryCredentials,
 }
 
 #[derive(Deserialize)]
@@ -90,28 +92,28 @@ struct CallerIdentityReply {
 }
 
 impl Sts {
-    /// The role's session that is asked for unless a profile says otherwise: what every role allows.
-    pub const DURATION: Duration = Duration::from_secs(60 * 60);
+    /// The default lifetime of a role session: what every role allows.
+    pub const DEFAULT_DURATION: Duration = Duration::from_secs(60 * 60);
 
-    /// A client that waits no longer than `timeout` for a call.
+    /// A client with this time limit for a call.
     #[must_use]
     pub fn new(rpc: Rpc, endpoint: StsEndpoint, timeout: Duration) -> Self {
         Self { rpc, endpoint, timeout }
     }
 
-    /// The same at another endpoint.
+    /// Returns this client with another endpoint.
     #[must_use]
-    pub fn at(&self, endpoint: StsEndpoint) -> Self {
+    pub fn with_endpoint(&self, endpoint: StsEndpoint) -> Self {
         Self { endpoint, ..self.clone() }
     }
 
-    /// What it calls.
+    /// The endpoint.
     #[must_use]
     pub fn endpoint(&self) -> &StsEndpoint {
         &self.endpoint
     }
 
-    /// Becomes a role (`AssumeRole`).
+    /// Assumes a role (`AssumeRole`).
     ///
     /// # Errors
     /// Any of [`Error`].
@@ -126,16 +128,16 @@ impl Sts {
         parameters.extend(external_id.as_deref().map(|id| ("ExternalId", id)));
         parameters.extend(policy.as_deref().map(|policy| ("Policy", policy)));
         let accepted = self.call("AssumeRole", caller, &parameters).await?;
-        self.issued(&accepted)
+        self.temporary_credentials(&accepted)
     }
 
-    /// Becomes a role by a token (`AssumeRoleWithOIDC`). The call is not signed; the token travels in the body, never in
-    /// the URL.
+    /// Assumes a role with a token (`AssumeRoleWithOIDC`). The call is not signed. The token is sent in the
+    /// body, never in the URL.
     ///
     /// # Errors
     /// Any of [`Error`].
-    pub async fn assume_role_with_oidc(&self, ask: &AssumeRoleWithOidc) -> Result<Credentials, Error> {
-        let AssumeRoleWithOidc { role, provider_arn, token } = ask;
+    pub async fn assume_role_with_oidc(&self, request: &AssumeRoleWithOidc) -> Result<Credentials, Error> {
+        let AssumeRoleWithOidc { role, provider_arn, token } = request;
         let AssumeRole { role_arn, session_name, external_id: _, policy, duration } = role;
         let duration = duration.as_secs().to_string();
         let mut form = vec![
@@ -146,7 +148,7 @@ impl Sts {
             ("DurationSeconds", duration.as_str()),
         ];
         form.extend(policy.as_deref().map(|policy| ("Policy", policy)));
-        // A reply may quote the token, or one of its three parts.
+        // A reply may quote the token or one of its three parts.
         let secrets: Vec<&str> = std::iter::once(token.expose())
             .chain(token.expose().split('.').filter(|part| part.len() > 8))
             .collect();
@@ -154,10 +156,10 @@ impl Sts {
         let action = "AssumeRoleWithOIDC";
         let call = Unsigned { action, version: VERSION, endpoint: &endpoint, form: &form, secrets: &secrets };
         let accepted = self.rpc.call_unsigned(&call, Instant::now() + self.timeout).await?;
-        self.issued(&accepted)
+        self.temporary_credentials(&accepted)
     }
 
-    /// Asks who we are (`GetCallerIdentity`), which needs no right.
+    /// Returns the identity of the credentials (`GetCallerIdentity`). Needs no permission.
     ///
     /// # Errors
     /// Any of [`Error`].
@@ -167,14 +169,14 @@ impl Sts {
         if !has_form(&account_id, "", MAX_WORD) || !account_id.bytes().all(|b| b.is_ascii_digit()) {
             return Err(accepted.unreadable(Unreadable::WrongShape));
         }
-        let shown = |text: String, others, longest| {
+        let checked = |text: String, others, longest| {
             let fits = has_form(&text, others, longest) && !contains_secret(&text, &caller.secrets());
             if fits { text } else { WITHHELD.to_owned() }
         };
         Ok(CallerIdentity {
             account: account_id,
-            arn: shown(arn, ":/._@-", MAX_ARN),
-            identity_type: shown(identity_type, "", MAX_WORD),
+            arn: checked(arn, ":/._@-", MAX_ARN),
+            identity_type: checked(identity_type, "", MAX_WORD),
         })
     }
 
@@ -190,10 +192,10 @@ impl Sts {
         self.rpc.call(&call, caller, Instant::now() + self.timeout).await
     }
 
-    fn issued(&self, accepted: &Accepted) -> Result<Credentials, Error> {
-        let IssuedReply { credentials } = accepted.read()?;
+    fn temporary_credentials(&self, accepted: &Accepted) -> Result<Credentials, Error> {
+        let TemporaryCredentialsReply { credentials } = accepted.read()?;
         credentials
-            .credentials(self.rpc.clock.now())
+            .into_credentials(self.rpc.clock.now())
             .map_err(|unusable| accepted.unreadable(Unreadable::Credentials(unusable)))
     }
 }

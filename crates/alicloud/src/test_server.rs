@@ -1,4 +1,4 @@
-//! A server of raw bytes for tests: it does what no real server should.
+//! A server of raw bytes for tests. It does what real servers should not do.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// What the server does once it has read a request.
+/// What the server does after it has read a request.
 #[derive(Clone)]
 pub(crate) enum Act {
     /// Sends these bytes and waits for the next request on the connection.
@@ -28,7 +28,8 @@ pub(crate) enum Act {
     Flood,
 }
 
-/// A local server that plays its acts in turn, whatever the connection, and notes head and body of each request.
+/// A local server that plays its acts in order over all connections, and records head and body of each
+/// request.
 pub(crate) struct Server {
     pub(crate) port: u16,
     requests: Arc<Mutex<Vec<(String, String)>>>,

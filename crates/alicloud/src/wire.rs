@@ -1,7 +1,6 @@
-//! The JSON of accepted replies, and the way from there to the types of `api`.
+//! The JSON of accepted replies, and its conversion to the types of `api`.
 //!
-//! An instance that cannot be read is left out of the answer, as if it could not be seen: one odd instance must not
-//! hide the other 99.
+//! An instance that cannot be parsed is left out of the result, so that it does not hide the other 99.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -37,7 +36,7 @@ struct WireInstance {
     /// A boolean here, a string in other actions of the same API.
     #[serde(default)]
     io_optimized: Value,
-    /// `yyyy-MM-ddTHH:mmZ`; empty where the instance has never run.
+    /// `yyyy-MM-ddTHH:mmZ`; empty if the instance has never run.
     #[serde(default, deserialize_with = "null_is_default")]
     start_time: String,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_unknown() {
+    fn missing_fields_are_unknown() {
         let bare = r#"{"Instances": {"Instance": [
             {"InstanceId": "i-1"},
             {"InstanceId": "i-1", "RegionId": null, "Status": null, "IoOptimized": null, "StartTime": "",
@@ -194,9 +193,9 @@ mod tests {
     fn an_odd_instance_does_not_hide_the_others() {
         let reply = r#"{"Instances": {"Instance": [{"InstanceId": 7}, {}, null, {"InstanceId": ""},
             {"InstanceId": "i-1", "IoOptimized": "none"}, {"InstanceId": "i-2", "IoOptimized": "optimized"}]}}"#;
-        let seen = instances(reply);
-        let seen: Vec<_> = seen.iter().map(|i| (i.instance_id.as_str(), i.io_optimized)).collect();
-        assert_eq!(seen, [("i-1", Some(false)), ("i-2", Some(true))]);
+        let parsed = instances(reply);
+        let parsed: Vec<_> = parsed.iter().map(|i| (i.instance_id.as_str(), i.io_optimized)).collect();
+        assert_eq!(parsed, [("i-1", Some(false)), ("i-2", Some(true))]);
     }
 
     #[test]

@@ -16,12 +16,12 @@ use super::*;
 use crate::{
     credentials::{Cache, Credentials, FailureKind, Provider, ProviderError, Secret},
     error::Unreadable,
-    rpc::{MAX_RETRY_AFTER, judge},
+    rpc::{MAX_RETRY_AFTER, interpret},
     test_server::{Act, Server, http},
     transport::Received,
 };
 
-/// A time-out for those who wait in vain.
+/// A short time limit for tests of timeouts.
 const BRIEF: Duration = Duration::from_millis(200);
 
 /// What must not be seen anywhere: the password, and the access key's id, secret and token.
@@ -49,7 +49,7 @@ impl Provider for Canaries {
     }
 }
 
-/// Answers as told, `None` being no answer at all.
+/// Returns a fixed result; `None`: the request never completes.
 struct Fixed(Option<Result<Option<Credentials>, ProviderError>>);
 
 impl Provider for Fixed {
@@ -139,7 +139,7 @@ async fn failure(act: Act) -> Error {
 }
 
 #[tokio::test]
-async fn a_call_is_a_signed_post_with_all_in_the_query() {
+async fn a_call_is_a_signed_post_with_all_parameters_in_the_query() {
     let server =
         Server::start([Act::Send(http(200, "", ACCEPTED)), Act::Send(http(200, "", ACCEPTED))]).await;
     let client = client(&server.url());
@@ -173,7 +173,7 @@ fn header_of<'a>(request: &'a str, name: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn a_refusal_carries_code_request_id_and_wait_but_no_message() {
+async fn an_api_error_has_code_request_id_and_wait_but_no_message() {
     let message = CANARIES.join(" ");
     let json =
         format!(r#"{{"RequestId":"A-1","Message":"{message}","HostId":"h","Code":"Throttling.User"}}"#);
@@ -202,7 +202,7 @@ async fn a_refusal_carries_code_request_id_and_wait_but_no_message() {
 }
 
 #[tokio::test]
-async fn a_reply_that_is_not_the_apis_is_unreadable() {
+async fn a_reply_that_is_not_of_the_api_is_unreadable() {
     let huge = format!(r#"{{"RequestId":"{}"}}"#, "a".repeat(SHORT_REPLY));
     let table = [
         (Act::Send(http(200, "", "")), 200, Unreadable::Empty),
@@ -245,7 +245,7 @@ async fn a_broken_connection_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test]
-async fn a_reused_connection_that_breaks_is_not_replaced_in_secret() {
+async fn a_broken_reused_connection_is_not_retried() {
     let server = Server::start([Act::Send(http(200, "", ACCEPTED)), Act::Reset(String::new())]).await;
     let client = client(&server.url());
     modify(&client).await.unwrap();
@@ -255,7 +255,7 @@ async fn a_reused_connection_that_breaks_is_not_replaced_in_secret() {
 }
 
 #[tokio::test]
-async fn silence_is_a_timeout_of_unknown_outcome() {
+async fn a_missing_reply_is_a_timeout_of_unknown_outcome() {
     for bytes in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"] {
         let server = Server::start([Act::Hang(bytes.into())]).await;
         let client = hasty_client(&server.url(), BRIEF, Canaries::default());
@@ -269,7 +269,7 @@ async fn silence_is_a_timeout_of_unknown_outcome() {
 async fn without_a_connection_nothing_was_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    // Accepted by the system, but nobody shakes hands.
+    // The system accepts the connection, but there is no TLS handshake.
     let silent = format!("https://127.0.0.1:{port}");
     let config = Config { connect_timeout: BRIEF, ..config(&silent) };
     let silenced = Caller::new(config, Arc::new(Canaries::default()));
@@ -286,7 +286,7 @@ async fn without_a_connection_nothing_was_sent() {
 }
 
 #[tokio::test]
-async fn without_credentials_nobody_is_called() {
+async fn without_credentials_no_call_is_made() {
     let broken = ProviderError::new("fixed", FailureKind::Refused, "half a key");
     let table = [
         (Fixed(Some(Ok(None))), "no credentials are configured"),
@@ -302,7 +302,7 @@ async fn without_credentials_nobody_is_called() {
 }
 
 #[tokio::test]
-async fn forgotten_credentials_are_asked_for_again() {
+async fn dropped_credentials_are_requested_again() {
     let server = Server::start(vec![Act::Send(http(200, "", ACCEPTED)); 3]).await;
     let provider = Arc::new(Canaries::default());
     let provider_of_client: Arc<dyn Provider> = Arc::<Canaries>::clone(&provider);
@@ -317,7 +317,7 @@ async fn forgotten_credentials_are_asked_for_again() {
 }
 
 #[tokio::test]
-async fn every_reply_teaches_the_servers_time() {
+async fn every_reply_measures_the_clock_skew() {
     fn local() -> Timestamp {
         "2024-05-01T12:00:00Z".parse().unwrap()
     }
@@ -340,7 +340,7 @@ async fn every_reply_teaches_the_servers_time() {
 }
 
 #[tokio::test]
-async fn instances_are_described_a_hundred_at_most() {
+async fn at_most_a_hundred_instances_are_described() {
     let body = r#"{"RequestId":"A-1","Instances":{"Instance":[{"InstanceId":"i-1","Status":"Running"}]}}"#;
     let server = Server::start([Act::Send(http(200, "", body)), Act::Send(http(200, "", ACCEPTED))]).await;
     let client = client(&server.url());
@@ -362,7 +362,7 @@ async fn instances_are_described_a_hundred_at_most() {
 }
 
 #[tokio::test]
-async fn a_restart_is_asked_for_once_as_of_the_time_given_and_never_by_force() {
+async fn a_restart_is_one_call_signed_at_the_given_time_without_force() {
     fn local() -> Timestamp {
         "2024-05-01T12:00:00Z".parse().unwrap()
     }
@@ -426,7 +426,8 @@ async fn no_log_of_any_level_shows_a_secret() {
         .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
         .with_writer(move || writer.clone())
         .finish();
-    // With one subscriber alive, a callsite first met by another test's thread would be switched off for ours too.
+    // With only one subscriber, a callsite that a thread of another test meets first would be disabled for
+    // this test too.
     let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let _guard = tracing::subscriber::set_default(subscriber);
     let harmless = r#"{"Code":"Forbidden.RAM","Message":"no right"}"#;
@@ -468,7 +469,7 @@ async fn no_log_of_any_level_shows_a_secret() {
 proptest! {
     /// Canaries anywhere in a reply.
     #[test]
-    fn no_reply_leaks_into_an_error(
+    fn no_error_contains_the_reply(
         status in 100_u16..1000, before in vec(any::<u8>(), 0..30), after in vec(any::<u8>(), 0..30),
         code in "[A-Za-z.]{0,12}", name in "Message|HostId|Recommend|[a-z]{1,5}",
         canary in proptest::sample::select(&CANARIES[..]),
@@ -487,7 +488,7 @@ proptest! {
         for body in bodies {
             let status = http::StatusCode::from_u16(status).unwrap();
             let received = Received { status, headers: http::HeaderMap::new(), body: Ok(body.into()) };
-            match judge("ModifyInstanceVncPasswd", &CANARIES, received) {
+            match interpret("ModifyInstanceVncPasswd", &CANARIES, received) {
                 Ok(accepted) => {
                     let id = accepted.request_id.to_string();
                     prop_assert!(!CANARIES.iter().any(|canary| id.contains(canary)), "{id}");

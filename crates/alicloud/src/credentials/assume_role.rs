@@ -1,4 +1,4 @@
-//! A role assumed on top of any other source of credentials.
+//! A role that another identity assumes.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
 
 const NAME: &str = "assumeRole";
 
-/// A role, and who assumes it.
+/// A role, and the credentials that assume it.
 pub struct AssumedRole {
     sts: Sts,
     source: Arc<Cache>,
@@ -20,7 +20,8 @@ pub struct AssumedRole {
 }
 
 impl AssumedRole {
-    /// The role as `source` assumes it. An error of the source is passed on as it is, so it names who failed.
+    /// The role, assumed with the credentials of `source`. An error of the source is returned unchanged, so
+    /// it names the provider that failed.
     #[must_use]
     pub fn new(sts: Sts, source: Arc<Cache>, role: AssumeRole) -> Self {
         Self { sts, source, role }
@@ -32,15 +33,15 @@ impl AssumedRole {
             Err(error) if error.refuses_credentials() => error,
             result => return result.map_err(|error| failed(&error)),
         };
-        // They may have been replaced at their source, by a rotation of keys for example: once more with what is there now.
+        // The keys may have been rotated at their source: try once more with the current ones.
         self.source.forget(&caller);
-        let again = self.caller().await?;
-        if again.same_keys(&caller) {
+        let renewed = self.caller().await?;
+        if renewed.has_same_keys(&caller) {
             return Err(failed(&refused));
         }
-        let result = self.sts.assume_role(&again, &self.role).await;
+        let result = self.sts.assume_role(&renewed, &self.role).await;
         if result.as_ref().is_err_and(Error::refuses_credentials) {
-            self.source.forget(&again);
+            self.source.forget(&renewed);
         }
         result.map_err(|error| failed(&error))
     }

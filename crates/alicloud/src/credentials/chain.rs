@@ -1,4 +1,5 @@
-//! The providers in the order of the official SDKs: the first that is configured is who we are, for good.
+//! The provider chain of the official SDKs. The first configured provider is the identity for the life of the
+//! process.
 
 use std::{
     ffi::OsString,
@@ -9,69 +10,56 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{
     CliConfig, Credentials, CredentialsFile, CredentialsUri, EcsRamRole, Environment, Oidc, Provider,
-    ProviderError, SessionName, Variables,
+    ProviderContext, ProviderError, Variables,
 };
-use crate::{endpoint::Endpoint, rpc::Rpc, sts::Sts};
 
-/// The providers in turn.
+/// A chain of providers.
 ///
-/// "Not configured" leads on to the next; an error stops, and is told: what is broken must never silently become another
-/// identity. The first that answers is kept for the life of the process. While none has answered, all are asked again each
-/// time.
+/// A provider that is not configured is skipped. An error ends the search: a broken configuration must never
+/// silently become another identity. The first provider that returns credentials is kept for the life of the
+/// process. Until then, each request asks all providers.
 pub struct Chain {
     providers: Vec<Arc<dyn Provider>>,
     kept: OnceLock<Arc<dyn Provider>>,
 }
 
-/// What the providers ask with.
-#[derive(Clone)]
-pub struct Tools {
-    /// For the metadata service and the credentials URI.
-    pub rpc: Rpc,
-    /// For the roles.
-    pub sts: Sts,
-    /// The metadata service: [`Endpoint::metadata`], but in a test.
-    pub metadata: Endpoint,
-    /// The name of a role's session, where nothing names another.
-    pub session_name: SessionName,
-}
-
 impl Chain {
-    /// The chain of the official SDKs: environment, OIDC, CLI config, credentials file, ECS RAM role, credentials URI.
+    /// The chain of the official SDKs: environment, OIDC, CLI config, credentials file, ECS RAM role,
+    /// credentials URI.
     ///
-    /// `lookup` is all that is read of the environment, `HOME` included.
+    /// `lookup` reads an environment variable; nothing else reads the environment, not even `HOME`.
     #[must_use]
-    pub fn from_environment(lookup: impl Fn(&str) -> Option<OsString>, tools: &Tools) -> Self {
+    pub fn from_environment(lookup: impl Fn(&str) -> Option<OsString>, context: &ProviderContext) -> Self {
         let variables = Variables::new(&lookup);
-        let Tools { rpc, sts, metadata, session_name } = tools.clone();
+        let ProviderContext { rpc, sts, metadata, session_name } = context.clone();
         Self::new(vec![
             Arc::new(Environment::read(&lookup)),
             Arc::new(Oidc::read(variables, sts, &session_name)),
-            Arc::new(CliConfig::read(variables, tools)),
-            Arc::new(CredentialsFile::read(variables, tools)),
+            Arc::new(CliConfig::read(variables, context)),
+            Arc::new(CredentialsFile::read(variables, context)),
             Arc::new(EcsRamRole::read(variables, rpc.clone(), metadata)),
             Arc::new(CredentialsUri::read(variables, rpc)),
         ])
     }
 
-    /// These providers in turn.
+    /// A chain of these providers.
     #[must_use]
     pub fn new(providers: Vec<Arc<dyn Provider>>) -> Self {
         Self { providers, kept: OnceLock::new() }
     }
 
-    async fn ask(&self) -> Result<Option<Credentials>, ProviderError> {
+    async fn find(&self) -> Result<Option<Credentials>, ProviderError> {
         if let Some(kept) = self.kept.get() {
-            return remain(&**kept).await;
+            return ask_kept(&**kept).await;
         }
         for provider in &self.providers {
             if let Some(credentials) = provider.credentials().await? {
                 let kept = self.kept.get_or_init(|| Arc::clone(provider));
-                // Somebody else who asked at the same time may have come to another end.
+                // A concurrent request may have found another provider.
                 return if Arc::ptr_eq(kept, provider) {
                     Ok(Some(credentials))
                 } else {
-                    remain(&**kept).await
+                    ask_kept(&**kept).await
                 };
             }
         }
@@ -80,18 +68,18 @@ impl Chain {
 }
 
 impl Provider for Chain {
-    /// The name of the provider that has answered, `chain` before.
+    /// The name of the kept provider; `chain` before.
     fn name(&self) -> &'static str {
         self.kept.get().map_or("chain", |kept| kept.name())
     }
 
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
-        self.ask().boxed()
+        self.find().boxed()
     }
 }
 
-/// Asks a provider that we have been before.
-async fn remain(kept: &dyn Provider) -> Result<Option<Credentials>, ProviderError> {
+/// Asks the kept provider, which must stay configured.
+async fn ask_kept(kept: &dyn Provider) -> Result<Option<Credentials>, ProviderError> {
     kept.credentials().await?.ok_or_else(|| kept.gone()).map(Some)
 }
 

@@ -1,4 +1,4 @@
-//! The configuration of the cloud's command line: the profile that it would use.
+//! The profile of the Alibaba Cloud CLI.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,60 +6,60 @@ use futures::{FutureExt, future::BoxFuture};
 use serde::Deserialize;
 
 use super::{
-    Credentials, FailureKind, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Tools,
-    Variables, credentials_uri,
+    Credentials, FailureKind, NotUtf8, Provider, ProviderContext, ProviderError, RoleArn, Secret,
+    SessionName, Variables, credentials_uri,
     ecs_ram_role::IMDS_V1_DISABLED,
-    file::{self, FileProblem},
+    file::{self, FileError},
     oidc::OidcRole,
-    recipe::{InvalidProfile, Place, Recipe, RecipeProblem, Source},
-    role::RoleName,
+    profile_chain::{InvalidProfile, ProfileChain, ProfileChainError, Source, StsTarget},
 };
 use crate::{
     endpoint::Region,
     error::Unreadable,
     reply,
+    role::RoleName,
     sts::{AssumeRole, Sts},
 };
 
-/// `true`: the configuration is not read.
+/// The variable that disables the CLI config, if it is `true`.
 pub const CLI_PROFILE_DISABLED: &str = "ALIBABA_CLOUD_CLI_PROFILE_DISABLED";
-/// Holds the path of the configuration; without it, it is `~/.aliyun/config.json`.
+/// The variable with the path of the config; default: `~/.aliyun/config.json`.
 pub const CONFIG_FILE: &str = "ALIBABA_CLOUD_CONFIG_FILE";
-/// Holds the name of the profile; without it, it is the one that the configuration calls `current`.
+/// The variable with the name of the profile; default: `current` in the config.
 pub const PROFILE: &str = "ALIBABA_CLOUD_PROFILE";
 
 const NAME: &str = "cliConfig";
 
 const DEFAULT: &str = ".aliyun/config.json";
 
-/// Longest way through `source_profile`.
-const MOST_SOURCES: usize = 8;
+/// The maximum number of `source_profile` steps.
+const MAX_SOURCE_PROFILES: usize = 8;
 
-/// Bounds of a session in seconds: those of the API.
-const SESSION: std::ops::RangeInclusive<u64> = 900..=43_200;
+/// The range of the session duration in seconds: that of the API.
+const SESSION_SECONDS: std::ops::RangeInclusive<u64> = 900..=43_200;
 
-/// A profile of the configuration, read anew each time.
+/// A profile of the CLI config, read at each request.
 pub struct CliConfig {
-    tools: Tools,
+    context: ProviderContext,
     settings: Result<Option<Settings>, NotUtf8>,
 }
 
 #[derive(Clone, Debug)]
 struct Settings {
     file: PathBuf,
-    /// Named by the variable: then it has to be there.
+    /// The variable names the file, so it must exist.
     explicit: bool,
     profile: Option<String>,
-    v1: bool,
+    allow_imds_v1: bool,
 }
 
-/// Why the profile gives no credentials.
+/// Why the profile returned no credentials.
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+enum CliConfigError {
     #[error("the file that {CONFIG_FILE} names {0}")]
-    Explicit(FileProblem),
+    Explicit(FileError),
     #[error("~/{DEFAULT} {0}")]
-    Default(FileProblem),
+    Default(FileError),
     #[error("the configuration is {0}")]
     Unreadable(Unreadable),
     #[error("neither {PROFILE} nor `current` of the configuration names a profile")]
@@ -69,7 +69,7 @@ enum Problem {
     #[error("the profile cannot be used: {0}")]
     Invalid(#[from] InvalidProfile),
     #[error(transparent)]
-    Failed(#[from] RecipeProblem),
+    Failed(#[from] ProfileChainError),
 }
 
 #[derive(Deserialize)]
@@ -80,7 +80,7 @@ struct Config {
     profiles: Vec<Profile>,
 }
 
-/// One profile, by the words of the file. An empty value is none: that is how the command line writes what is not set.
+/// One profile, with the field names of the file. The CLI writes unset fields as empty values.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 #[allow(clippy::struct_field_names, reason = "the words of the file")]
@@ -95,7 +95,7 @@ struct Profile {
     ram_role_name: String,
     ram_role_arn: String,
     ram_session_name: String,
-    /// As the SDK for Python has it.
+    /// The field name of the SDK for Python.
     role_session_name: String,
     external_id: String,
     policy: String,
@@ -103,41 +103,41 @@ struct Profile {
     source_profile: String,
     oidc_provider_arn: String,
     oidc_token_file: String,
-    /// It may hold a password.
+    /// It may contain a password.
     credentials_uri: Option<Secret>,
 }
 
-impl Problem {
+impl CliConfigError {
     fn failure_kind(&self) -> FailureKind {
         match self {
-            Self::Explicit(problem) | Self::Default(problem) => problem.failure_kind(),
+            Self::Explicit(error) | Self::Default(error) => error.failure_kind(),
             Self::Unreadable(_) | Self::NoProfile | Self::UnknownProfile | Self::Invalid(_) => {
                 FailureKind::Refused
             }
-            Self::Failed(problem) => problem.failure_kind(),
+            Self::Failed(error) => error.failure_kind(),
         }
     }
 }
 
 impl CliConfig {
-    /// Reads the variables; the configuration is read at each call.
+    /// Reads the variables. The config is read at each request.
     #[must_use]
-    pub fn read(variables: Variables<'_>, tools: &Tools) -> Self {
-        Self { tools: tools.clone(), settings: settings(variables) }
+    pub fn read(variables: Variables<'_>, context: &ProviderContext) -> Self {
+        Self { context: context.clone(), settings: settings(variables) }
     }
 
-    async fn ask(&self, settings: &Settings) -> Result<Option<Credentials>, Problem> {
+    async fn ask(&self, settings: &Settings) -> Result<Option<Credentials>, CliConfigError> {
         let text = match file::read(settings.file.clone()).await {
             Ok(text) => text,
-            Err(FileProblem::Missing) if !settings.explicit => return Ok(None),
-            Err(problem) if settings.explicit => return Err(Problem::Explicit(problem)),
-            Err(problem) => return Err(Problem::Default(problem)),
+            Err(FileError::Missing) if !settings.explicit => return Ok(None),
+            Err(error) if settings.explicit => return Err(CliConfigError::Explicit(error)),
+            Err(error) => return Err(CliConfigError::Default(error)),
         };
-        let recipe = {
-            let config: Config = reply::json(text.as_bytes()).map_err(Problem::Unreadable)?;
-            config.recipe(settings.profile.as_deref(), &self.tools.session_name)?
+        let profile_chain = {
+            let config: Config = reply::json(text.as_bytes()).map_err(CliConfigError::Unreadable)?;
+            config.profile_chain(settings.profile.as_deref(), &self.context.session_name)?
         };
-        Ok(Some(recipe.follow(&self.tools, settings.v1).await?))
+        Ok(Some(profile_chain.run(&self.context, settings.allow_imds_v1).await?))
     }
 }
 
@@ -148,10 +148,10 @@ impl Provider for CliConfig {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
         async {
-            let invalid = |problem: &NotUtf8| ProviderError::new(NAME, FailureKind::Refused, problem);
+            let invalid = |error: &NotUtf8| ProviderError::new(NAME, FailureKind::Refused, error);
             let settings = self.settings.as_ref().map_err(invalid)?;
             let Some(settings) = settings else { return Ok(None) };
-            let failed = |problem: Problem| ProviderError::new(NAME, problem.failure_kind(), &problem);
+            let failed = |error: CliConfigError| ProviderError::new(NAME, error.failure_kind(), &error);
             let credentials = self.ask(settings).await.map_err(failed)?;
             Ok(credentials.map(|credentials| credentials.from_provider(NAME)))
         }
@@ -166,35 +166,47 @@ fn settings(variables: Variables<'_>) -> Result<Option<Settings>, NotUtf8> {
     let named = variables.path(CONFIG_FILE);
     let explicit = named.is_some();
     let Some(file) = named.or_else(|| variables.at_home(DEFAULT)) else { return Ok(None) };
-    let v1 = !variables.flag(IMDS_V1_DISABLED);
-    Ok(Some(Settings { file, explicit, profile: variables.text(PROFILE)?, v1 }))
+    let allow_imds_v1 = !variables.flag(IMDS_V1_DISABLED);
+    Ok(Some(Settings { file, explicit, profile: variables.text(PROFILE)?, allow_imds_v1 }))
 }
 
 impl Config {
-    /// The recipe of the profile of that name, else of the current one. `session`: unless the profile names another.
-    fn recipe(&self, profile: Option<&str>, session: &SessionName) -> Result<Recipe, Problem> {
+    /// The chain of this profile; `None`: of the current one. `session`: the default session name.
+    fn profile_chain(
+        &self,
+        profile: Option<&str>,
+        session: &SessionName,
+    ) -> Result<ProfileChain, CliConfigError> {
         let name = profile.unwrap_or(&self.current);
         if name.is_empty() {
-            return Err(Problem::NoProfile);
+            return Err(CliConfigError::NoProfile);
         }
-        self.named(name, session, MOST_SOURCES)
+        self.named(name, session, MAX_SOURCE_PROFILES)
     }
 
-    fn named(&self, name: &str, session: &SessionName, sources: usize) -> Result<Recipe, Problem> {
-        let profile =
-            self.profiles.iter().find(|profile| profile.name == name).ok_or(Problem::UnknownProfile)?;
+    fn named(
+        &self,
+        name: &str,
+        session: &SessionName,
+        sources: usize,
+    ) -> Result<ProfileChain, CliConfigError> {
+        let profile = self
+            .profiles
+            .iter()
+            .find(|profile| profile.name == name)
+            .ok_or(CliConfigError::UnknownProfile)?;
         if profile.mode != "ChainableRamRoleArn" {
-            return Ok(profile.recipe(session)?);
+            return Ok(profile.profile_chain(session)?);
         }
         let source = required("source_profile", &profile.source_profile)?;
         let left = sources.checked_sub(1).ok_or(InvalidProfile::Circle)?;
         let source = self.named(source, session, left)?;
-        Ok(source.then(profile.place()?, profile.role(session)?))
+        Ok(source.then_assume(profile.target()?, profile.role(session)?))
     }
 }
 
 impl Profile {
-    fn recipe(&self, session: &SessionName) -> Result<Recipe, InvalidProfile> {
+    fn profile_chain(&self, session: &SessionName) -> Result<ProfileChain, InvalidProfile> {
         let token = || self.sts_token.clone().filter(|token| !token.expose().is_empty());
         Ok(match self.mode.as_str() {
             "AK" => Source::Keys(self.keys(None)?).into(),
@@ -202,22 +214,22 @@ impl Profile {
                 let token = token().ok_or(InvalidProfile::Missing("sts_token"))?;
                 Source::Keys(self.keys(Some(token))?).into()
             }
-            "RamRoleArn" => {
-                Recipe::from(Source::Keys(self.keys(token())?)).then(self.place()?, self.role(session)?)
-            }
+            "RamRoleArn" => ProfileChain::from(Source::Keys(self.keys(token())?))
+                .then_assume(self.target()?, self.role(session)?),
             "EcsRamRole" => Source::Instance(self.instance()?).into(),
             "RamRoleArnWithRoleName" | "RamRoleArnWithEcs" => {
-                Recipe::from(Source::Instance(self.instance()?)).then(self.place()?, self.role(session)?)
+                ProfileChain::from(Source::Instance(self.instance()?))
+                    .then_assume(self.target()?, self.role(session)?)
             }
             "OIDC" => {
                 let provider_arn = required("oidc_provider_arn", &self.oidc_provider_arn)?.to_owned();
                 let token_file = required("oidc_token_file", &self.oidc_token_file)?.into();
                 let role = OidcRole { role: self.role(session)?, provider_arn, token_file };
-                Source::Token(self.place()?, role).into()
+                Source::Token(self.target()?, role).into()
             }
             "CredentialsURI" => {
                 let url = self.credentials_uri.as_ref().map_or("", Secret::expose);
-                Source::Uri(credentials_uri::Source::parse(required("credentials_uri", url)?)?).into()
+                Source::Uri(credentials_uri::CredentialsUrl::parse(required("credentials_uri", url)?)?).into()
             }
             "" => return Err(InvalidProfile::Missing("mode")),
             "CloudSSO" => return Err(InvalidProfile::Unsupported("mode CloudSSO")),
@@ -242,8 +254,8 @@ impl Profile {
     fn role(&self, session: &SessionName) -> Result<AssumeRole, InvalidProfile> {
         let named = optional(&self.ram_session_name).or_else(|| optional(&self.role_session_name));
         let duration = match self.expired_seconds {
-            0 => Sts::DURATION,
-            seconds if SESSION.contains(&seconds) => Duration::from_secs(seconds),
+            0 => Sts::DEFAULT_DURATION,
+            seconds if SESSION_SECONDS.contains(&seconds) => Duration::from_secs(seconds),
             _ => return Err(InvalidProfile::Duration),
         };
         Ok(AssumeRole {
@@ -255,9 +267,9 @@ impl Profile {
         })
     }
 
-    fn place(&self) -> Result<Place, InvalidProfile> {
+    fn target(&self) -> Result<StsTarget, InvalidProfile> {
         let region = optional(&self.sts_region).map(Region::parse).transpose()?;
-        Ok(Place { region, vpc: self.enable_vpc })
+        Ok(StsTarget { region, vpc: self.enable_vpc })
     }
 }
 

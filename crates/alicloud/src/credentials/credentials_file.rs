@@ -1,58 +1,62 @@
-//! The credentials file of the official SDKs: one section of it.
+//! A section of the credentials file of the official SDKs.
 
 use std::path::PathBuf;
 
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{
-    Credentials, FailureKind, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Tools,
-    Variables,
+    Credentials, FailureKind, NotUtf8, Provider, ProviderContext, ProviderError, RoleArn, Secret,
+    SessionName, Variables,
     cli_config::PROFILE,
     ecs_ram_role::IMDS_V1_DISABLED,
-    file::{self, FileProblem},
+    file::{self, FileError},
     ini::{Ini, InvalidLine, Section},
     oidc::OidcRole,
-    recipe::{InvalidProfile, Place, Recipe, RecipeProblem, Source},
-    role::RoleName,
+    profile_chain::{InvalidProfile, ProfileChain, ProfileChainError, Source, StsTarget},
 };
-use crate::sts::{AssumeRole, Sts};
+use crate::{
+    role::RoleName,
+    sts::{AssumeRole, Sts},
+};
 
-/// Holds the path of the file; without it, it is `~/.alibabacloud/credentials`, else `~/.alibabacloud/credentials.ini`.
+/// The variable with the path of the file; default: `~/.alibabacloud/credentials`, then
+/// `~/.alibabacloud/credentials.ini`.
 pub const CREDENTIALS_FILE: &str = "ALIBABA_CLOUD_CREDENTIALS_FILE";
 
 const NAME: &str = "credentialsFile";
 
-/// As the SDKs for Go and Node have it, and as those for Java and Python have it.
+/// The path of the SDKs for Go and Node, then of those for Java and Python.
 const DEFAULTS: [&str; 2] = [".alibabacloud/credentials", ".alibabacloud/credentials.ini"];
 
-/// The section that is read unless another is named.
+/// The default section.
 const DEFAULT_SECTION: &str = "default";
 
-/// A section of the file, read anew each time.
+/// A section of the file, read at each request.
 ///
-/// It is not configured if there is no file, or if the section says `enable = false`. But where `ALIBABA_CLOUD_PROFILE` names a
-/// profile somebody must have it, and this is the last who could.
+/// It is not configured if there is no file, or if the section has `enable = false`. But if
+/// `ALIBABA_CLOUD_PROFILE` names a profile, a missing file is an error: this is the last provider that could
+/// have the profile.
 pub struct CredentialsFile {
-    tools: Tools,
+    context: ProviderContext,
     settings: Result<Settings, NotUtf8>,
 }
 
 #[derive(Clone, Debug)]
 struct Settings {
-    /// Named by the variable: then it has to be there.
+    /// The variable names the file, so it must exist.
     explicit: Option<PathBuf>,
     defaults: Vec<PathBuf>,
     profile: Option<String>,
-    v1: bool,
+    allow_imds_v1: bool,
 }
 
-/// Why the section gives no credentials.
+/// Why the section returned no credentials.
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+enum CredentialsFileError {
     #[error("the file that {CREDENTIALS_FILE} names {0}")]
-    Explicit(FileProblem),
+    Explicit(FileError),
     #[error("~/{0} {1}")]
-    Default(&'static str, FileProblem),
+    Default(&'static str, FileError),
     #[error(
         "{PROFILE} names a profile, but there is neither a credentials file nor a CLI config that holds it"
     )]
@@ -66,44 +70,44 @@ enum Problem {
     #[error("the section cannot be used: {0}")]
     Invalid(#[from] InvalidProfile),
     #[error(transparent)]
-    Failed(#[from] RecipeProblem),
+    Failed(#[from] ProfileChainError),
 }
 
-impl Problem {
+impl CredentialsFileError {
     fn failure_kind(&self) -> FailureKind {
         match self {
-            Self::Explicit(problem) | Self::Default(_, problem) => problem.failure_kind(),
+            Self::Explicit(error) | Self::Default(_, error) => error.failure_kind(),
             Self::NoFile | Self::Line(_) | Self::UnknownProfile | Self::NoDefault | Self::Invalid(_) => {
                 FailureKind::Refused
             }
-            Self::Failed(problem) => problem.failure_kind(),
+            Self::Failed(error) => error.failure_kind(),
         }
     }
 }
 
 impl CredentialsFile {
-    /// Reads the variables; the file is read at each call.
+    /// Reads the variables. The file is read at each request.
     #[must_use]
-    pub fn read(variables: Variables<'_>, tools: &Tools) -> Self {
-        Self { tools: tools.clone(), settings: settings(variables) }
+    pub fn read(variables: Variables<'_>, context: &ProviderContext) -> Self {
+        Self { context: context.clone(), settings: settings(variables) }
     }
 
-    async fn ask(&self, settings: &Settings) -> Result<Option<Credentials>, Problem> {
+    async fn ask(&self, settings: &Settings) -> Result<Option<Credentials>, CredentialsFileError> {
         let Some(text) = settings.text().await? else {
-            return if settings.profile.is_some() { Err(Problem::NoFile) } else { Ok(None) };
+            return if settings.profile.is_some() { Err(CredentialsFileError::NoFile) } else { Ok(None) };
         };
-        let recipe = {
+        let profile_chain = {
             let ini = Ini::parse(&text)?;
             let section = match &settings.profile {
-                Some(name) => ini.section(name).ok_or(Problem::UnknownProfile)?,
-                None => ini.section(DEFAULT_SECTION).ok_or(Problem::NoDefault)?,
+                Some(name) => ini.section(name).ok_or(CredentialsFileError::UnknownProfile)?,
+                None => ini.section(DEFAULT_SECTION).ok_or(CredentialsFileError::NoDefault)?,
             };
             if section.text("enable").is_some_and(|enable| enable.eq_ignore_ascii_case("false")) {
                 return Ok(None);
             }
-            recipe(section, &self.tools.session_name)?
+            profile_chain(section, &self.context.session_name)?
         };
-        Ok(Some(recipe.follow(&self.tools, settings.v1).await?))
+        Ok(Some(profile_chain.run(&self.context, settings.allow_imds_v1).await?))
     }
 }
 
@@ -114,9 +118,9 @@ impl Provider for CredentialsFile {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
         async {
-            let invalid = |problem: &NotUtf8| ProviderError::new(NAME, FailureKind::Refused, problem);
+            let invalid = |error: &NotUtf8| ProviderError::new(NAME, FailureKind::Refused, error);
             let settings = self.settings.as_ref().map_err(invalid)?;
-            let failed = |problem: Problem| ProviderError::new(NAME, problem.failure_kind(), &problem);
+            let failed = |error: CredentialsFileError| ProviderError::new(NAME, error.failure_kind(), &error);
             let credentials = self.ask(settings).await.map_err(failed)?;
             Ok(credentials.map(|credentials| credentials.from_provider(NAME)))
         }
@@ -125,15 +129,15 @@ impl Provider for CredentialsFile {
 }
 
 impl Settings {
-    /// What the file holds, if there is one.
-    async fn text(&self) -> Result<Option<zeroize::Zeroizing<String>>, Problem> {
+    /// The content of the file, if there is one.
+    async fn text(&self) -> Result<Option<zeroize::Zeroizing<String>>, CredentialsFileError> {
         if let Some(path) = &self.explicit {
-            return file::read(path.clone()).await.map(Some).map_err(Problem::Explicit);
+            return file::read(path.clone()).await.map(Some).map_err(CredentialsFileError::Explicit);
         }
         for (path, name) in self.defaults.iter().zip(DEFAULTS) {
             match file::read(path.clone()).await {
-                Err(FileProblem::Missing) => {}
-                text => return text.map(Some).map_err(|problem| Problem::Default(name, problem)),
+                Err(FileError::Missing) => {}
+                text => return text.map(Some).map_err(|error| CredentialsFileError::Default(name, error)),
             }
         }
         Ok(None)
@@ -145,11 +149,11 @@ fn settings(variables: Variables<'_>) -> Result<Settings, NotUtf8> {
         explicit: variables.path(CREDENTIALS_FILE),
         defaults: DEFAULTS.iter().filter_map(|file| variables.at_home(file)).collect(),
         profile: variables.text(PROFILE)?,
-        v1: !variables.flag(IMDS_V1_DISABLED),
+        allow_imds_v1: !variables.flag(IMDS_V1_DISABLED),
     })
 }
 
-fn recipe(section: &Section, session: &SessionName) -> Result<Recipe, InvalidProfile> {
+fn profile_chain(section: &Section, session: &SessionName) -> Result<ProfileChain, InvalidProfile> {
     Ok(match required(section, "type")? {
         "access_key" => Source::Keys(keys(section, None)?).into(),
         "sts" => {
@@ -162,13 +166,13 @@ fn recipe(section: &Section, session: &SessionName) -> Result<Recipe, InvalidPro
         }
         "ram_role_arn" => {
             let source = Source::Keys(keys(section, section.secret("security_token").cloned())?);
-            Recipe::from(source).then(Place::default(), role(section, session)?)
+            ProfileChain::from(source).then_assume(StsTarget::default(), role(section, session)?)
         }
         "oidc_role_arn" => {
             let provider_arn = required(section, "oidc_provider_arn")?.to_owned();
             let token_file = required(section, "oidc_token_file_path")?.into();
             let role = OidcRole { role: role(section, session)?, provider_arn, token_file };
-            Source::Token(Place::default(), role).into()
+            Source::Token(StsTarget::default(), role).into()
         }
         "rsa_key_pair" => return Err(InvalidProfile::Unsupported("type rsa_key_pair")),
         "bearer" => return Err(InvalidProfile::Unsupported("type bearer")),
@@ -189,7 +193,7 @@ fn role(section: &Section, session: &SessionName) -> Result<AssumeRole, InvalidP
         session_name: session_name.unwrap_or_else(|| session.clone()),
         external_id: None,
         policy: section.text("policy").map(ToOwned::to_owned),
-        duration: Sts::DURATION,
+        duration: Sts::DEFAULT_DURATION,
     })
 }
 

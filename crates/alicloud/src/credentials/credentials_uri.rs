@@ -1,4 +1,4 @@
-//! Credentials from a URL that the environment names, such as that of a program beside ours.
+//! Credentials from a URL in the environment, for example of a sidecar.
 
 use std::time::Duration;
 
@@ -8,53 +8,53 @@ use reqwest::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    Credentials, FailureKind, NotUtf8, Provider, ProviderError, Unusable, Variables,
-    ecs_ram_role::issued,
-    fetch::{FetchProblem, fetch},
+    Credentials, FailureKind, NotUtf8, Provider, ProviderError, Variables,
+    ecs_ram_role::parse_credentials,
+    fetch::{FetchError, fetch},
 };
-use crate::rpc::Rpc;
+use crate::{access_key::Unusable, rpc::Rpc};
 
-/// Holds the URL, http or https.
+/// The variable with the URL, http or https.
 pub const CREDENTIALS_URI: &str = "ALIBABA_CLOUD_CREDENTIALS_URI";
 
 const NAME: &str = "credentialsUri";
 
-/// For the one request.
-const WITHIN: Duration = Duration::from_secs(3);
+/// The time limit of the request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Whatever the URL in the environment answers.
+/// Asks the URL in the environment.
 pub struct CredentialsUri {
     rpc: Rpc,
-    source: Result<Option<Source>, Problem>,
+    url: Result<Option<CredentialsUrl>, CredentialsUriError>,
 }
 
-/// A URL that answers credentials. It may hold a password, so nobody is shown it.
+/// A URL that returns credentials. It is never shown, because it may contain a password.
 #[derive(Clone)]
-pub(super) struct Source(Zeroizing<String>);
+pub(super) struct CredentialsUrl(Zeroizing<String>);
 
-/// The value is no such URL. Holds nothing of the value.
+/// The value is no such URL. The error does not contain the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no URL that begins with http:// or https://")]
-pub(super) struct InvalidSource;
+pub(super) struct InvalidCredentialsUrl;
 
-/// What is wrong with the variable, or with the answer. Shows nothing of the URL.
+/// Why there are no credentials. Does not contain the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Problem {
+pub(super) enum CredentialsUriError {
     #[error(transparent)]
     NotUtf8(#[from] NotUtf8),
     #[error("{CREDENTIALS_URI} {0}")]
-    Invalid(#[from] InvalidSource),
+    Invalid(#[from] InvalidCredentialsUrl),
     #[error("the server {0}")]
-    Fetch(#[from] FetchProblem),
+    Fetch(#[from] FetchError),
     #[error("the server answers with {0}")]
     Unusable(#[from] Unusable),
 }
 
 impl CredentialsUri {
-    /// Reads the variable; asks nobody yet.
+    /// Reads the variable. Makes no request.
     #[must_use]
     pub fn read(variables: Variables<'_>, rpc: Rpc) -> Self {
-        Self { rpc, source: source(variables) }
+        Self { rpc, url: url(variables) }
     }
 }
 
@@ -65,46 +65,46 @@ impl Provider for CredentialsUri {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
         async {
-            let failed = |problem: Problem| ProviderError::new(NAME, problem.failure_kind(), &problem);
-            let Some(source) = self.source.as_ref().map_err(|problem| failed(*problem))? else {
+            let failed = |error: CredentialsUriError| ProviderError::new(NAME, error.failure_kind(), &error);
+            let Some(url) = self.url.as_ref().map_err(|error| failed(*error))? else {
                 return Ok(None);
             };
-            let credentials = source.credentials(&self.rpc).await.map_err(failed)?;
+            let credentials = url.credentials(&self.rpc).await.map_err(failed)?;
             Ok(Some(credentials.from_provider(NAME)))
         }
         .boxed()
     }
 }
 
-impl Problem {
+impl CredentialsUriError {
     pub(super) fn failure_kind(self) -> FailureKind {
         match self {
             Self::NotUtf8(_) | Self::Invalid(_) => FailureKind::Refused,
-            Self::Fetch(problem) => problem.failure_kind(),
+            Self::Fetch(error) => error.failure_kind(),
             Self::Unusable(_) => FailureKind::Unanswered,
         }
     }
 }
 
-impl Source {
-    pub(super) fn parse(url: &str) -> Result<Self, InvalidSource> {
+impl CredentialsUrl {
+    pub(super) fn parse(url: &str) -> Result<Self, InvalidCredentialsUrl> {
         match Url::parse(url) {
             Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => {
                 Ok(Self(Zeroizing::new(url.to_owned())))
             }
-            _ => Err(InvalidSource),
+            _ => Err(InvalidCredentialsUrl),
         }
     }
 
-    pub(super) async fn credentials(&self, rpc: &Rpc) -> Result<Credentials, Problem> {
-        let body = fetch(rpc, Method::GET, &self.0, HeaderMap::new(), WITHIN).await?;
-        Ok(issued(&body)?.credentials(rpc.clock.now())?)
+    pub(super) async fn credentials(&self, rpc: &Rpc) -> Result<Credentials, CredentialsUriError> {
+        let body = fetch(rpc, Method::GET, &self.0, HeaderMap::new(), REQUEST_TIMEOUT).await?;
+        Ok(parse_credentials(&body)?.into_credentials(rpc.clock.now())?)
     }
 }
 
-fn source(variables: Variables<'_>) -> Result<Option<Source>, Problem> {
+fn url(variables: Variables<'_>) -> Result<Option<CredentialsUrl>, CredentialsUriError> {
     let url = variables.text(CREDENTIALS_URI)?;
-    Ok(url.map(|url| Source::parse(&url)).transpose()?)
+    Ok(url.map(|url| CredentialsUrl::parse(&url)).transpose()?)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Credentials from the environment variables that all official SDKs read first.
+//! The access key in the environment variables that all official SDKs read first.
 
 use std::ffi::OsString;
 
@@ -6,21 +6,21 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{Credentials, FailureKind, InvalidCredentials, Provider, ProviderError, Secret};
 
-/// Holds the access key's id.
+/// The variable with the access key id.
 pub const ACCESS_KEY_ID: &str = "ALIBABA_CLOUD_ACCESS_KEY_ID";
-/// Holds the access key's secret.
+/// The variable with the access key secret.
 pub const ACCESS_KEY_SECRET: &str = "ALIBABA_CLOUD_ACCESS_KEY_SECRET";
-/// Holds the security token of a temporary access key; optional.
+/// The variable with the security token of a temporary access key; optional.
 pub const SECURITY_TOKEN: &str = "ALIBABA_CLOUD_SECURITY_TOKEN";
 
 const NAME: &str = "environment";
 
-/// The access key in the environment, read once: a process' environment does not change.
-pub struct Environment(Result<Option<Credentials>, Problem>);
+/// The access key in the environment. It is read once, because the environment of a process does not change.
+pub struct Environment(Result<Option<Credentials>, EnvironmentError>);
 
-/// What is wrong with the variables. Names them, never shows a value.
+/// Why the variables are invalid. Names the variable and does not contain its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum Problem {
+enum EnvironmentError {
     #[error("{ACCESS_KEY_ID} is missing, though another variable of the access key is set")]
     NoId,
     #[error("{ACCESS_KEY_SECRET} is missing, though another variable of the access key is set")]
@@ -32,10 +32,10 @@ enum Problem {
 }
 
 impl Environment {
-    /// Reads the variables through `lookup`: in the program `|name| std::env::var_os(name)`, in a test anything.
+    /// Reads the variables through `lookup`: in the program `|name| std::env::var_os(name)`.
     ///
-    /// As in the official SDKs an empty variable counts as not set. One that is set without its partner is an error
-    /// that comes with the first call of [`Provider::credentials`], not "not configured".
+    /// As in the official SDKs, an empty variable counts as not set. A part of an access key is an error;
+    /// [`Provider::credentials`] returns it.
     #[must_use]
     pub fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
         Self(read(lookup))
@@ -49,23 +49,23 @@ impl Provider for Environment {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
         let answer = self.0.clone();
-        async { answer.map_err(|problem| ProviderError::new(NAME, FailureKind::Refused, &problem)) }.boxed()
+        async { answer.map_err(|error| ProviderError::new(NAME, FailureKind::Refused, &error)) }.boxed()
     }
 }
 
-fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Option<Credentials>, Problem> {
+fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Option<Credentials>, EnvironmentError> {
     let value = |name: &'static str| match lookup(name).map(OsString::into_string) {
         Some(Ok(value)) if !value.is_empty() => Ok(Some(value)),
         Some(Ok(_)) | None => Ok(None),
-        Some(Err(_)) => Err(Problem::NotUtf8(name)),
+        Some(Err(_)) => Err(EnvironmentError::NotUtf8(name)),
     };
     let id = value(ACCESS_KEY_ID)?;
     let secret = value(ACCESS_KEY_SECRET)?.map(Secret::from);
     let token = value(SECURITY_TOKEN)?.map(Secret::from);
     match (id, secret, token) {
         (None, None, None) => Ok(None),
-        (None, _, _) => Err(Problem::NoId),
-        (Some(_), None, _) => Err(Problem::NoSecret),
+        (None, _, _) => Err(EnvironmentError::NoId),
+        (Some(_), None, _) => Err(EnvironmentError::NoSecret),
         (Some(id), Some(secret), token) => Ok(Some(Credentials::new(id, secret, token)?.from_provider(NAME))),
     }
 }
@@ -74,7 +74,7 @@ fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Option<Credentials>
 mod tests {
     use super::*;
 
-    fn outcome(id: &str, secret: &str, token: &str) -> Result<Option<(String, bool)>, Problem> {
+    fn outcome(id: &str, secret: &str, token: &str) -> Result<Option<(String, bool)>, EnvironmentError> {
         let environment = Environment::read(|name| match name {
             ACCESS_KEY_ID => Some(id.into()),
             ACCESS_KEY_SECRET => Some(secret.into()),
@@ -92,14 +92,14 @@ mod tests {
             (("", "", ""), Ok(None)),
             (("id", "secret", ""), Ok(Some(("id".to_owned(), false)))),
             (("id", "secret", "token"), Ok(Some(("id".to_owned(), true)))),
-            (("id", "", ""), Err(Problem::NoSecret)),
-            (("id", "", "token"), Err(Problem::NoSecret)),
-            (("", "secret", ""), Err(Problem::NoId)),
-            (("", "secret", "token"), Err(Problem::NoId)),
-            (("", "", "token"), Err(Problem::NoId)),
+            (("id", "", ""), Err(EnvironmentError::NoSecret)),
+            (("id", "", "token"), Err(EnvironmentError::NoSecret)),
+            (("", "secret", ""), Err(EnvironmentError::NoId)),
+            (("", "secret", "token"), Err(EnvironmentError::NoId)),
+            (("", "", "token"), Err(EnvironmentError::NoId)),
             (
                 ("id", "secret\n", ""),
-                Err(Problem::Invalid(InvalidCredentials::Characters("access key secret"))),
+                Err(EnvironmentError::Invalid(InvalidCredentials::Characters("access key secret"))),
             ),
         ];
         for ((id, secret, token), expected) in table {
@@ -129,6 +129,6 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
 
         let environment = Environment::read(|_| Some(OsString::from_vec(vec![0xff])));
-        assert_eq!(environment.0.map(|_| ()), Err(Problem::NotUtf8(ACCESS_KEY_ID)));
+        assert_eq!(environment.0.map(|_| ()), Err(EnvironmentError::NotUtf8(ACCESS_KEY_ID)));
     }
 }

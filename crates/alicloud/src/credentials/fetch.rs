@@ -1,4 +1,4 @@
-//! Plain HTTP requests of the providers: one attempt, a reply of bounded size, and errors that show no URL.
+//! HTTP requests of the providers: one attempt, a reply of bounded size, and errors without the URL.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::{
     transport::Outgoing,
 };
 
-/// Why there is no answer. The subject of the sentence is whom we asked.
+/// Why there is no reply. The subject of the sentence is the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FetchProblem {
+pub(super) enum FetchError {
     #[error("cannot be reached")]
     NoConnection,
     #[error("does not answer in time")]
@@ -30,15 +30,15 @@ pub(super) enum FetchProblem {
     Refused,
 }
 
-impl FetchProblem {
-    /// Whether nobody is there.
+impl FetchError {
+    /// Whether there is no server.
     pub(super) fn is_absence(self) -> bool {
         matches!(self, Self::NoConnection | Self::Timeout)
     }
 
     pub(super) fn failure_kind(self) -> FailureKind {
         match self {
-            // Both mean "not now".
+            // Both are temporary.
             Self::Status(StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
                 FailureKind::Unanswered
             }
@@ -53,25 +53,26 @@ impl FetchProblem {
     }
 }
 
-/// The body of a reply with status 200, which comes in within that time.
+/// The body of a reply with status 200. `time_limit`: the time limit.
 pub(super) async fn fetch(
     rpc: &Rpc,
     method: Method,
     url: &str,
     headers: HeaderMap,
-    within: Duration,
-) -> Result<Zeroizing<Vec<u8>>, FetchProblem> {
+    time_limit: Duration,
+) -> Result<Zeroizing<Vec<u8>>, FetchError> {
     let request = Outgoing { method, url, headers, body: Zeroizing::default(), limit: SHORT_REPLY };
-    let received = rpc.send_blindly("credentials", request, Instant::now() + within).await.map_err(
-        |error| match error {
-            Error::NotSent { .. } => FetchProblem::NoConnection,
-            Error::Timeout { .. } => FetchProblem::Timeout,
-            _ => FetchProblem::Interrupted,
-        },
-    )?;
+    let received = rpc
+        .send_without_clock("credentials", request, Instant::now() + time_limit)
+        .await
+        .map_err(|error| match error {
+            Error::NotSent { .. } => FetchError::NoConnection,
+            Error::Timeout { .. } => FetchError::Timeout,
+            _ => FetchError::Interrupted,
+        })?;
     match received.status {
-        StatusCode::OK => received.body.map_err(FetchProblem::Unreadable),
-        status if status.is_redirection() => Err(FetchProblem::Unreadable(Unreadable::Redirect)),
-        status => Err(FetchProblem::Status(status)),
+        StatusCode::OK => received.body.map_err(FetchError::Unreadable),
+        status if status.is_redirection() => Err(FetchError::Unreadable(Unreadable::Redirect)),
+        status => Err(FetchError::Status(status)),
     }
 }

@@ -1,4 +1,4 @@
-//! Reads small files: all of it, or why not, in words that tell nothing of what is in them.
+//! Reads small text files. Errors do not contain the content.
 
 use std::{
     fs,
@@ -10,12 +10,12 @@ use zeroize::Zeroizing;
 
 use super::FailureKind;
 
-/// Longest file in bytes; those that are read here are a few kilobytes.
-pub(super) const LONGEST: usize = 256 << 10;
+/// The maximum length of a file, in bytes.
+pub(super) const MAX_FILE_LENGTH: usize = 256 << 10;
 
 /// Why a file cannot be read. The subject of the sentence is the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FileProblem {
+pub(super) enum FileError {
     #[error("does not exist")]
     Missing,
     #[error("may not be read: permission denied")]
@@ -30,47 +30,47 @@ pub(super) enum FileProblem {
     Unreadable,
 }
 
-impl FileProblem {
+impl FileError {
     pub(super) fn failure_kind(self) -> FailureKind {
         match self {
             Self::Missing | Self::Denied | Self::NoFile | Self::TooLong | Self::NotUtf8 => {
                 FailureKind::Refused
             }
-            // The disk, or the system, is in trouble.
+            // A fault of the disk or the system.
             Self::Unreadable => FailureKind::Unanswered,
         }
     }
 }
 
-/// Reads a whole text file, aside from the thread that everything else runs on.
-pub(super) async fn read(path: PathBuf) -> Result<Zeroizing<String>, FileProblem> {
-    let reading = tokio::task::spawn_blocking(move || read_now(&path));
-    reading.await.unwrap_or(Err(FileProblem::Unreadable))
+/// Reads a whole text file on a blocking thread.
+pub(super) async fn read(path: PathBuf) -> Result<Zeroizing<String>, FileError> {
+    let reading = tokio::task::spawn_blocking(move || read_blocking(&path));
+    reading.await.unwrap_or(Err(FileError::Unreadable))
 }
 
-fn read_now(path: &Path) -> Result<Zeroizing<String>, FileProblem> {
-    // Opening a pipe would wait for whoever writes into it.
-    if !fs::metadata(path).map_err(|error| problem(error.kind()))?.is_file() {
-        return Err(FileProblem::NoFile);
+fn read_blocking(path: &Path) -> Result<Zeroizing<String>, FileError> {
+    // Opening a pipe would wait for its writer.
+    if !fs::metadata(path).map_err(|error| file_error(error.kind()))?.is_file() {
+        return Err(FileError::NoFile);
     }
-    let file = fs::File::open(path).map_err(|error| problem(error.kind()))?;
+    let file = fs::File::open(path).map_err(|error| file_error(error.kind()))?;
     let mut text = Zeroizing::new(Vec::with_capacity(4 << 10));
-    let most = LONGEST as u64 + 1;
-    file.take(most).read_to_end(&mut text).map_err(|error| problem(error.kind()))?;
-    if text.len() > LONGEST {
-        return Err(FileProblem::TooLong);
+    let limit = MAX_FILE_LENGTH as u64 + 1;
+    file.take(limit).read_to_end(&mut text).map_err(|error| file_error(error.kind()))?;
+    if text.len() > MAX_FILE_LENGTH {
+        return Err(FileError::TooLong);
     }
     match std::str::from_utf8(&text) {
         Ok(text) => Ok(Zeroizing::new(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned())),
-        Err(_) => Err(FileProblem::NotUtf8),
+        Err(_) => Err(FileError::NotUtf8),
     }
 }
 
-fn problem(kind: ErrorKind) -> FileProblem {
+fn file_error(kind: ErrorKind) -> FileError {
     match kind {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => FileProblem::Missing,
-        ErrorKind::PermissionDenied => FileProblem::Denied,
-        _ => FileProblem::Unreadable,
+        ErrorKind::NotFound | ErrorKind::NotADirectory => FileError::Missing,
+        ErrorKind::PermissionDenied => FileError::Denied,
+        _ => FileError::Unreadable,
     }
 }
 
@@ -79,14 +79,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_cannot_be_read_is_told() {
+    async fn an_unreadable_file_is_an_error_with_the_reason() {
         let directory = tempfile::tempdir().unwrap();
-        let table: [(&str, &[u8], Result<&str, FileProblem>); 5] = [
+        let table: [(&str, &[u8], Result<&str, FileError>); 5] = [
             ("text", b"a\n", Ok("a\n")),
             ("mark", b"\xef\xbb\xbfa", Ok("a")),
             ("empty", b"", Ok("")),
-            ("binary", b"\xff", Err(FileProblem::NotUtf8)),
-            ("long", &vec![b'x'; LONGEST + 1], Err(FileProblem::TooLong)),
+            ("binary", b"\xff", Err(FileError::NotUtf8)),
+            ("long", &vec![b'x'; MAX_FILE_LENGTH + 1], Err(FileError::TooLong)),
         ];
         for (name, content, expected) in table {
             let path = directory.path().join(name);
@@ -97,8 +97,8 @@ mod tests {
                 "{name}"
             );
         }
-        assert_eq!(read(directory.path().join("text/below")).await, Err(FileProblem::Missing));
-        assert_eq!(read(directory.path().join("none")).await, Err(FileProblem::Missing));
-        assert_eq!(read(directory.path().to_owned()).await, Err(FileProblem::NoFile));
+        assert_eq!(read(directory.path().join("text/below")).await, Err(FileError::Missing));
+        assert_eq!(read(directory.path().join("none")).await, Err(FileError::Missing));
+        assert_eq!(read(directory.path().to_owned()).await, Err(FileError::NoFile));
     }
 }

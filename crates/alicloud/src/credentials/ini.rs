@@ -1,24 +1,25 @@
-//! The little of the INI format that the credentials file needs. Pure.
+//! The part of the INI format that the credentials file uses.
 
 use super::Secret;
 
-/// The text of a file, section by section.
+/// The sections of a file.
 pub(super) struct Ini(Vec<Section>);
 
-/// One section, or what stands before the first.
+/// One section.
 pub(super) struct Section {
     name: String,
     values: Vec<(String, Secret)>,
 }
 
-/// A line that is neither a section, nor a value, nor a comment. Tells which, never what stands there.
+/// A line that is neither a section, nor a value, nor a comment. Contains the line number and not the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {0} is neither [section] nor name = value")]
 pub(super) struct InvalidLine(usize);
 
 impl Ini {
-    /// Reads a whole file. Blank around names and values does not count. A comment is a line that begins with `#` or `;`, or
-    /// what follows upon blank and `#`: the SDK for Python cuts a value off at any `#`, but no access key holds one.
+    /// Parses a whole file. Ignores whitespace around names and values. A comment is a line that begins with
+    /// `#` or `;`, or the part of a line from a `#` that follows whitespace. (The SDK for Python cuts values
+    /// at any `#`; no access key contains one.)
     pub(super) fn parse(text: &str) -> Result<Self, InvalidLine> {
         let mut sections: Vec<Section> = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
@@ -40,36 +41,29 @@ impl Ini {
         Ok(Self(sections))
     }
 
-    /// The section of that name; the first, if there are several.
+    /// The section of this name; the first if there are several.
     pub(super) fn section(&self, name: &str) -> Option<&Section> {
         self.0.iter().find(|section| section.name == name)
     }
 }
 
 impl Section {
-    /// A value that is not empty; the last of that name.
+    /// The value of this name, if it is not empty; the last if there are several.
     pub(super) fn secret(&self, name: &str) -> Option<&Secret> {
         let values = self.values.iter().rev().find(|(known, _)| known == name);
         values.map(|(_, value)| value).filter(|value| !value.expose().is_empty())
     }
 
-    /// The same, if it is none of the secrets.
+    /// The same as text, for values that are no secret.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.secret(name).map(Secret::expose)
     }
 }
 
-/// The text without a comment behind it.
+/// The text without a comment at its end.
 fn uncommented(text: &str) -> &str {
     let comment = text.match_indices('#').find(|(at, _)| text[..*at].ends_with([' ', '\t']) || *at == 0);
     comment.map_or(text, |(at, _)| &text[..at]).trim_end()
-}
-
-/// Writes values as a section; the way back from [`Ini::parse`].
-#[cfg(test)]
-fn section(name: &str, values: &[(&str, &str)]) -> String {
-    let lines = values.iter().map(|(name, value)| format!("{name} = {value}\n"));
-    format!("[{name}]\n{}", lines.collect::<String>())
 }
 
 #[cfg(test)]
@@ -77,6 +71,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Writes values as a section, the inverse of [`Ini::parse`].
+    fn section(name: &str, values: &[(&str, &str)]) -> String {
+        let lines = values.iter().map(|(name, value)| format!("{name} = {value}\n"));
+        format!("[{name}]\n{}", lines.collect::<String>())
+    }
 
     #[test]
     fn sections_and_values_are_read() {

@@ -1,4 +1,5 @@
-//! A role assumed by a token of an identity provider, as a Kubernetes service account is given one (RRSA).
+//! A role assumed with the token of an identity provider, such as the token of a Kubernetes service account
+//! (RRSA).
 
 use std::path::PathBuf;
 
@@ -6,37 +7,37 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{
     Credentials, FailureKind, NotUtf8, Provider, ProviderError, RoleArn, Secret, SessionName, Variables,
-    file::{self, FileProblem},
-    role::InvalidRoleArn,
-    session::InvalidSessionName,
+    file::{self, FileError},
 };
 use crate::{
     error::Error,
+    role::InvalidRoleArn,
+    session_name::InvalidSessionName,
     sts::{AssumeRole, AssumeRoleWithOidc, Sts},
 };
 
-/// Holds the ARN of the role.
+/// The variable with the ARN of the role.
 pub const ROLE_ARN: &str = "ALIBABA_CLOUD_ROLE_ARN";
-/// Holds the ARN of the identity provider at the cloud.
+/// The variable with the ARN of the identity provider in RAM.
 pub const OIDC_PROVIDER_ARN: &str = "ALIBABA_CLOUD_OIDC_PROVIDER_ARN";
-/// Holds the path of the file with the token.
+/// The variable with the path of the token file.
 pub const OIDC_TOKEN_FILE: &str = "ALIBABA_CLOUD_OIDC_TOKEN_FILE";
-/// Holds the name of the session; optional.
+/// The variable with the session name; optional.
 pub const ROLE_SESSION_NAME: &str = "ALIBABA_CLOUD_ROLE_SESSION_NAME";
 
 const NAME: &str = "oidc";
 
-/// The role that the environment names, assumed with the token in the file that it names.
+/// The role in the environment, assumed with the token of a file.
 ///
-/// All three variables make it configured, none of them does not, and a part of them is an error: so is the role alone.
-/// The official SDKs pass over such a part, and become whoever is next in their chain; but who names a role wants to be that
-/// role and not, say, the node's.
+/// It is configured if all three variables are set, and not configured if none is. A part of them is an
+/// error. The official SDKs skip it and ask the next provider; here it stops the chain, because a user who
+/// names a role wants that role and not, for example, the role of the node.
 pub struct Oidc {
     sts: Sts,
-    settings: Result<Option<OidcRole>, Problem>,
+    settings: Result<Option<OidcRole>, SettingsError>,
 }
 
-/// A role, and what it takes to become it.
+/// A role, and the token to assume it with.
 #[derive(Clone, Debug)]
 pub(super) struct OidcRole {
     pub(super) role: AssumeRole,
@@ -44,9 +45,9 @@ pub(super) struct OidcRole {
     pub(super) token_file: PathBuf,
 }
 
-/// What is wrong with the variables. Names them, never shows a value.
+/// Why the variables are invalid. Names the variable and does not contain its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum Problem {
+enum SettingsError {
     #[error("{0} is missing, though another variable of the role is set")]
     Missing(&'static str),
     #[error(transparent)]
@@ -57,11 +58,11 @@ enum Problem {
     Session(#[from] InvalidSessionName),
 }
 
-/// Why there are no credentials for the role.
+/// Why the role cannot be assumed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OidcProblem {
+pub(super) enum OidcError {
     #[error("the token file {0}")]
-    File(FileProblem),
+    File(FileError),
     #[error("the token file is empty")]
     Empty,
     #[error("the token file holds no token: it has a character that is not visible ASCII")]
@@ -71,7 +72,7 @@ pub(super) enum OidcProblem {
 }
 
 impl Oidc {
-    /// Reads the variables; the token's file is read at each call. `session`: unless the environment names another.
+    /// Reads the variables. The token file is read at each call. `session`: the default session name.
     #[must_use]
     pub fn read(variables: Variables<'_>, sts: Sts, session: &SessionName) -> Self {
         Self { sts, settings: settings(variables, session) }
@@ -85,15 +86,15 @@ impl Provider for Oidc {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
         async {
-            let invalid = |problem: &Problem| ProviderError::new(NAME, FailureKind::Refused, problem);
+            let invalid = |error: &SettingsError| ProviderError::new(NAME, FailureKind::Refused, error);
             let Some(role) = self.settings.as_ref().map_err(invalid)? else {
                 return Ok(None);
             };
-            let failed = |problem: OidcProblem| {
-                let kind = problem.failure_kind();
-                match problem {
-                    OidcProblem::Sts(error) => ProviderError::new(NAME, kind, &error),
-                    problem => ProviderError::new(NAME, kind, &format_args!("{OIDC_TOKEN_FILE}: {problem}")),
+            let failed = |error: OidcError| {
+                let kind = error.failure_kind();
+                match error {
+                    OidcError::Sts(error) => ProviderError::new(NAME, kind, &error),
+                    error => ProviderError::new(NAME, kind, &format_args!("{OIDC_TOKEN_FILE}: {error}")),
                 }
             };
             let credentials = role.assume(&self.sts).await.map_err(failed)?;
@@ -103,10 +104,10 @@ impl Provider for Oidc {
     }
 }
 
-impl OidcProblem {
+impl OidcError {
     pub(super) fn failure_kind(&self) -> FailureKind {
         match self {
-            Self::File(problem) => problem.failure_kind(),
+            Self::File(error) => error.failure_kind(),
             Self::Empty | Self::NoToken => FailureKind::Refused,
             Self::Sts(error) => error.failure_kind(),
         }
@@ -114,37 +115,37 @@ impl OidcProblem {
 }
 
 impl OidcRole {
-    /// Reads the token anew, since it is rotated, and becomes the role.
-    pub(super) async fn assume(&self, sts: &Sts) -> Result<Credentials, OidcProblem> {
+    /// Reads the token, which is rotated, and assumes the role.
+    pub(super) async fn assume(&self, sts: &Sts) -> Result<Credentials, OidcError> {
         let Self { role, provider_arn, token_file } = self;
-        let text = file::read(token_file.clone()).await.map_err(OidcProblem::File)?;
+        let text = file::read(token_file.clone()).await.map_err(OidcError::File)?;
         let token = text.trim_end_matches(['\r', '\n']);
         if token.is_empty() {
-            return Err(OidcProblem::Empty);
+            return Err(OidcError::Empty);
         }
         if !token.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(OidcProblem::NoToken);
+            return Err(OidcError::NoToken);
         }
         let (role, provider_arn, token) = (role.clone(), provider_arn.clone(), Secret::from(token));
         Ok(sts.assume_role_with_oidc(&AssumeRoleWithOidc { role, provider_arn, token }).await?)
     }
 }
 
-fn settings(variables: Variables<'_>, session: &SessionName) -> Result<Option<OidcRole>, Problem> {
+fn settings(variables: Variables<'_>, session: &SessionName) -> Result<Option<OidcRole>, SettingsError> {
     let role = variables.text(ROLE_ARN)?;
     let provider = variables.text(OIDC_PROVIDER_ARN)?;
     let token_file = variables.path(OIDC_TOKEN_FILE);
     if role.is_none() && provider.is_none() && token_file.is_none() {
         return Ok(None);
     }
-    let role_arn = RoleArn::parse(&role.ok_or(Problem::Missing(ROLE_ARN))?)?;
-    let provider_arn = provider.ok_or(Problem::Missing(OIDC_PROVIDER_ARN))?;
-    let token_file = token_file.ok_or(Problem::Missing(OIDC_TOKEN_FILE))?;
+    let role_arn = RoleArn::parse(&role.ok_or(SettingsError::Missing(ROLE_ARN))?)?;
+    let provider_arn = provider.ok_or(SettingsError::Missing(OIDC_PROVIDER_ARN))?;
+    let token_file = token_file.ok_or(SettingsError::Missing(OIDC_TOKEN_FILE))?;
     let session_name = match variables.text(ROLE_SESSION_NAME)? {
         Some(name) => SessionName::parse(&name)?,
         None => session.clone(),
     };
-    let (external_id, policy, duration) = (None, None, Sts::DURATION);
+    let (external_id, policy, duration) = (None, None, Sts::DEFAULT_DURATION);
     let role = AssumeRole { role_arn, session_name, external_id, policy, duration };
     Ok(Some(OidcRole { role, provider_arn, token_file }))
 }

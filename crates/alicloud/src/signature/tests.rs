@@ -65,7 +65,7 @@ fn published() -> Input {
 }
 
 #[test]
-fn the_published_vector_is_met() {
+fn the_published_test_vector_matches() {
     let signed = published().sign();
     assert_eq!(
         authorization(&signed),
@@ -97,7 +97,7 @@ fn the_query_is_sorted_and_encoded_by_rfc_3986() {
 }
 
 #[test]
-fn what_no_header_can_carry_is_an_error() {
+fn values_invalid_in_a_header_are_an_error() {
     let input = published();
     let credentials = Credentials::new("id".into(), Secret::from("secret"), None).unwrap();
     let request = Request { action: "a\nb", version: "", host: "", parameters: &[] };
@@ -105,7 +105,7 @@ fn what_no_header_can_carry_is_an_error() {
 }
 
 #[test]
-fn the_date_of_any_moment_has_no_fractions() {
+fn dates_have_no_fractions() {
     for (moment, date) in [
         (Timestamp::UNIX_EPOCH, "1970-01-01T00:00:00Z"),
         ("2024-05-01T12:00:00.999999999Z".parse().unwrap(), "2024-05-01T12:00:00Z"),
@@ -164,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn a_decoder_gets_the_parameters_back(input in inputs()) {
+    fn decoding_the_query_returns_the_parameters(input in inputs()) {
         let signed = input.sign();
         let decode = |text| percent_decode_str(text).decode_utf8().unwrap().into_owned();
         let pairs = signed.query.split('&').filter(|pair| !pair.is_empty());
@@ -174,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn the_http_client_leaves_the_query_as_signed(input in inputs()) {
+    fn the_http_client_does_not_change_the_query(input in inputs()) {
         let signed = input.sign();
         let url = reqwest::Url::parse(&format!("https://example.com/?{}", *signed.query)).unwrap();
         prop_assert_eq!(url.query(), Some(signed.query.as_str()));
@@ -187,7 +187,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_secret_is_in_the_headers_but_the_token(input in inputs()) {
+    fn the_token_is_the_only_secret_in_the_headers(input in inputs()) {
         let secret = format!("hush{}", input.secret);
         let signed = Input { secret: secret.clone(), ..input }.sign();
         prop_assert!(signed.headers.values().all(|value| !value.to_str().unwrap().contains(&secret)));

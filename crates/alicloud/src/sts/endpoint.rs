@@ -1,30 +1,30 @@
-//! Which endpoint of STS is called: a flag, else the variables of the official SDKs, else region and network.
+//! The choice of the STS endpoint: a flag, else the variables of the official SDKs, else region and network.
 
 use crate::{
-    credentials::{NotUtf8, Variables},
     endpoint::{Endpoint, InvalidEndpoint, InvalidRegion, Network, Region},
+    variables::{NotUtf8, Variables},
 };
 
-/// Holds a bare host name, called by https.
+/// The variable with the host name of the endpoint, called by https.
 pub const STS_ENDPOINT: &str = "ALIBABA_CLOUD_STS_ENDPOINT";
-/// Holds the region of the STS that is called.
+/// The variable with the region of the STS endpoint.
 pub const STS_REGION: &str = "ALIBABA_CLOUD_STS_REGION";
-/// `true`: the endpoint inside the VPC is called.
+/// The variable that selects the VPC endpoint, if it is `true`.
 pub const VPC_ENDPOINT_ENABLED: &str = "ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED";
 
-/// What decides on the endpoint.
+/// The choice of the STS endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StsEndpoint {
-    /// Beats everything else, also what a profile says.
+    /// Takes precedence over everything else, including profiles.
     explicit: Option<Endpoint>,
     region: Option<Region>,
     network: Network,
 }
 
-/// A variable that cannot be used. Names it, and shows nothing of its value.
+/// An invalid variable. The error names the variable and does not contain its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidStsVariable {
-    /// It is not text.
+    /// It is not valid UTF-8.
     #[error(transparent)]
     NotUtf8(#[from] NotUtf8),
     /// `ALIBABA_CLOUD_STS_ENDPOINT`.
@@ -36,16 +36,17 @@ pub enum InvalidStsVariable {
 }
 
 impl StsEndpoint {
-    /// Always this one.
+    /// Always uses this endpoint.
     #[must_use]
     pub fn explicit(endpoint: Endpoint) -> Self {
         Self { explicit: Some(endpoint), region: None, network: Network::Public }
     }
 
-    /// `flag` and `region` are the operator's; so is `network`, and either that or the variable can ask for the VPC's.
+    /// Reads the variables. `flag`, `region` and `network` are settings of the program. The VPC endpoint is
+    /// used if `network` or the variable asks for it.
     ///
     /// # Errors
-    /// [`InvalidStsVariable`] for a variable that is set and cannot be used, unless the flag makes it needless.
+    /// [`InvalidStsVariable`] for an invalid variable, unless the flag is set.
     pub fn read(
         flag: Option<Endpoint>,
         region: Option<Region>,
@@ -56,14 +57,14 @@ impl StsEndpoint {
             return Ok(Self::explicit(endpoint));
         }
         let explicit = variables.text(STS_ENDPOINT)?.map(|host| Endpoint::host(&host)).transpose()?;
-        let told = variables.text(STS_REGION)?.map(|region| Region::parse(&region)).transpose()?;
+        let sts_region = variables.text(STS_REGION)?.map(|region| Region::parse(&region)).transpose()?;
         let network = if variables.flag(VPC_ENDPOINT_ENABLED) { Network::Vpc } else { network };
-        Ok(Self { explicit, region: told.or(region), network })
+        Ok(Self { explicit, region: sts_region.or(region), network })
     }
 
-    /// The same, as a profile wants it. An explicit endpoint stays.
+    /// Returns the choice with the region and network of a profile. An explicit endpoint stays.
     #[must_use]
-    pub fn within(&self, region: Option<Region>, vpc: bool) -> Self {
+    pub fn for_profile(&self, region: Option<Region>, vpc: bool) -> Self {
         Self {
             explicit: self.explicit.clone(),
             region: region.or_else(|| self.region.clone()),
@@ -71,7 +72,7 @@ impl StsEndpoint {
         }
     }
 
-    /// The endpoint.
+    /// The chosen endpoint.
     #[must_use]
     pub fn resolve(&self) -> Endpoint {
         self.explicit.clone().unwrap_or_else(|| Endpoint::of_sts(self.region.as_ref(), self.network))
@@ -86,14 +87,14 @@ mod tests {
 
     use super::*;
 
-    /// Flag, region of the operator, network of the operator, and the three variables.
+    /// The flag, the region and network of the program, and the three variables.
     type Case<'a> = (&'a str, &'a str, Network, [&'a str; 3]);
 
     fn outcome((flag, region, network, values): Case<'_>) -> Result<String, InvalidStsVariable> {
         let lookup = |name: &str| {
-            let place =
+            let position =
                 [STS_ENDPOINT, STS_REGION, VPC_ENDPOINT_ENABLED].iter().position(|known| *known == name);
-            place.map(|place| OsString::from(values[place]))
+            position.map(|position| OsString::from(values[position]))
         };
         let flag = (!flag.is_empty()).then(|| Endpoint::parse(flag).unwrap());
         let region = Region::parse(region).ok();
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_more_explicit_word_wins() {
+    fn the_more_explicit_setting_wins() {
         use Network::{Public, Vpc};
 
         let table: [(Case<'_>, Result<&str, InvalidStsVariable>); 17] = [
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_a_host_is_a_host() {
+    fn only_a_bare_host_name_is_accepted() {
         let overlong = "a".repeat(64);
         for host in [
             "",
@@ -164,7 +165,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_taken_for_a_host_stays_one(host in "[a-zA-Z0-9.:/?#@%\\[\\] _-]{1,12}|\\PC{0,6}") {
+        fn an_accepted_host_cannot_change_the_url(host in "[a-zA-Z0-9.:/?#@%\\[\\] _-]{1,12}|\\PC{0,6}") {
             if let Ok(endpoint) = Endpoint::host(&host) {
                 let url = reqwest::Url::parse(&endpoint.path("/?a=b")).unwrap();
                 let lower = host.to_ascii_lowercase();
@@ -175,12 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_cannot_beat_what_is_explicit() {
+    fn a_profile_cannot_replace_an_explicit_endpoint() {
         let region = Region::parse("cn-beijing").ok();
         let chosen = StsEndpoint { explicit: None, region: None, network: Network::Public };
-        let resolved = chosen.within(region.clone(), true).resolve();
+        let resolved = chosen.for_profile(region.clone(), true).resolve();
         assert_eq!(resolved.to_string(), "https://sts-vpc.cn-beijing.aliyuncs.com");
         let explicit = StsEndpoint::explicit(Endpoint::metadata());
-        assert_eq!(explicit.within(region, true).resolve(), Endpoint::metadata());
+        assert_eq!(explicit.for_profile(region, true).resolve(), Endpoint::metadata());
     }
 }

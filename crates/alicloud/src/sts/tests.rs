@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::{
-    credentials::test_tools::{ID, ROLE, SECRETS, discreet, session, sts_refusal, sts_reply, tools},
+    credentials::test_support::{
+        ID, ROLE, SECRETS, assert_no_secrets, context, session, sts_refusal, sts_reply,
+    },
     test_server::{Act, Server, http},
 };
 
@@ -21,9 +23,9 @@ fn role() -> AssumeRole {
 }
 
 #[tokio::test]
-async fn a_role_is_asked_for_by_a_signed_call() {
+async fn a_role_is_assumed_by_a_signed_call() {
     let server = Server::start([Act::Send(http(200, "", &sts_reply(900)))]).await;
-    let sts = tools(&server.url()).sts;
+    let sts = context(&server.url()).sts;
     let credentials = sts.assume_role(&caller(Some(SECRETS[1])), &role()).await.unwrap();
     assert_eq!(credentials.access_key_id(), ID);
     assert_eq!(credentials.access_key_secret().expose(), SECRETS[0]);
@@ -44,16 +46,16 @@ async fn a_role_is_asked_for_by_a_signed_call() {
 }
 
 #[tokio::test]
-async fn what_is_not_asked_for_is_not_sent() {
+async fn unset_parameters_are_not_sent() {
     let server = Server::start([Act::Send(http(200, "", &sts_reply(900)))]).await;
     let role = AssumeRole { external_id: None, policy: Some("{}".to_owned()), ..role() };
-    tools(&server.url()).sts.assume_role(&caller(None), &role).await.unwrap();
+    context(&server.url()).sts.assume_role(&caller(None), &role).await.unwrap();
     let request = &server.requests()[0];
     assert!(request.contains("&Policy=%7B%7D&") && !request.contains("ExternalId"), "{request}");
 }
 
 #[tokio::test]
-async fn the_caller_is_read_as_documented() {
+async fn the_caller_identity_is_parsed_as_documented() {
     let reply = |account: &str, arn: &str| {
         let body = format!(
             r#"{{"IdentityType":"AssumedRoleUser","RequestId":"A-1","AccountId":{account:?},"PrincipalId":"1:x",
@@ -71,7 +73,7 @@ async fn the_caller_is_read_as_documented() {
         reply("1\n", arn),
     ];
     let server = Server::start(acts).await;
-    let sts = tools(&server.url()).sts;
+    let sts = context(&server.url()).sts;
     let ask = || sts.get_caller_identity(&CALLER);
     let identity = ask().await.unwrap();
     assert_eq!((identity.account.as_str(), identity.arn.as_str()), ("1234567890123456", arn));
@@ -88,27 +90,27 @@ async fn the_caller_is_read_as_documented() {
 static CALLER: std::sync::LazyLock<Credentials> = std::sync::LazyLock::new(|| caller(None));
 
 #[tokio::test]
-async fn a_refusal_tells_its_code_unless_that_quotes_a_secret() {
+async fn a_refusal_shows_its_code_unless_it_contains_a_secret() {
     let codes = ["EntityNotExist.Role", "Zq7xK2mWp9Lr4t", "x.zq7xk2mwp9lr4t", "No-LTAI5tCaller"];
     let server = Server::start(codes.map(|code| Act::Send(sts_refusal(code)))).await;
-    let sts = tools(&server.url()).sts;
+    let sts = context(&server.url()).sts;
     let error = sts.assume_role(&CALLER, &role()).await.unwrap_err();
-    assert_eq!(discreet(&error), "AssumeRole was answered with EntityNotExist.Role (HTTP 400)");
+    assert_eq!(assert_no_secrets(&error), "AssumeRole was answered with EntityNotExist.Role (HTTP 400)");
     for _ in 0..3 {
         let error = sts.assume_role(&CALLER, &role()).await.unwrap_err();
-        assert_eq!(discreet(&error), "AssumeRole was answered with UnrecognizedCode (HTTP 400)");
+        assert_eq!(assert_no_secrets(&error), "AssumeRole was answered with UnrecognizedCode (HTTP 400)");
         assert!(!format!("{error:?}").contains("LTAI5tCaller"));
     }
 }
 
 #[tokio::test]
-async fn a_reply_teaches_the_time_before_the_end_is_judged() {
+async fn the_clock_skew_is_measured_before_the_expiry_is_checked() {
     // Good for half an hour by a clock that is an hour behind ours: expired, if ours were asked.
     let date = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1);
     let date = format!("date: {}\r\n", date.strftime("%a, %d %b %Y %H:%M:%S GMT"));
     let server = Server::start([Act::Send(http(200, &date, &sts_reply(-1800)))]).await;
-    let tools = tools(&server.url());
-    assert!(tools.sts.assume_role(&CALLER, &role()).await.is_ok());
-    let behind = jiff::Timestamp::now().duration_since(tools.rpc.clock.now());
+    let context = context(&server.url());
+    assert!(context.sts.assume_role(&CALLER, &role()).await.is_ok());
+    let behind = jiff::Timestamp::now().duration_since(context.rpc.clock.now());
     assert!((3590..3610).contains(&behind.as_secs()), "{behind:?}");
 }

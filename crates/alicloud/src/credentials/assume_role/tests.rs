@@ -12,8 +12,9 @@ use crate::{
     clock::Clock,
     credentials::{
         RoleArn,
-        test_tools::{
-            ID, ROLE, broken, given, nonsense, said, session, sts_refusal, sts_reply, survives, tools,
+        test_support::{
+            ID, ROLE, assert_bad_replies_are_errors, bad_replies, broken, context, given, said, session,
+            sts_refusal, sts_reply,
         },
     },
     test_server::{Act, Server, http},
@@ -48,7 +49,7 @@ fn assumed(url: &str, keys: &'static [&'static str]) -> (AssumedRole, Arc<Source
         policy: None,
         duration: Duration::from_secs(900),
     };
-    (AssumedRole::new(tools(url).sts, Arc::new(cache), role), source)
+    (AssumedRole::new(context(url).sts, Arc::new(cache), role), source)
 }
 
 /// What is said, with which keys STS was called, and how often the source was asked.
@@ -58,7 +59,7 @@ async fn outcome(acts: Vec<Act>, keys: &'static [&'static str]) -> Outcome {
     let server = Server::start(acts).await;
     let (role, source) = assumed(&server.url(), keys);
     let answer = role.credentials().await.map(|found| found.map(|found| found.access_key_id().to_owned()));
-    let answer = answer.map_err(|error| crate::credentials::test_tools::discreet(&error));
+    let answer = answer.map_err(|error| crate::credentials::test_support::assert_no_secrets(&error));
     let requests = server.requests();
     let used = requests.iter().map(|head| {
         let (_, rest) = head.split_once("Credential=").unwrap();
@@ -70,7 +71,7 @@ async fn outcome(acts: Vec<Act>, keys: &'static [&'static str]) -> Outcome {
 type Keys = &'static [&'static str];
 
 #[tokio::test]
-async fn refused_credentials_are_asked_for_anew_once() {
+async fn refused_credentials_are_requested_again_once() {
     let good = || Act::Send(http(200, "", &sts_reply(3600)));
     let refused = |code: &str| Act::Send(sts_refusal(code));
     let found = || Ok(Some(ID.to_owned()));
@@ -108,12 +109,15 @@ async fn refused_credentials_are_asked_for_anew_once() {
 }
 
 #[tokio::test]
-async fn no_bad_answer_is_taken() {
-    survives(nonsense(&sts_reply(3600), &sts_reply(3)), &[], |url| assumed(url, &["one"]).0).await;
+async fn every_bad_reply_is_an_error() {
+    assert_bad_replies_are_errors(bad_replies(&sts_reply(3600), &sts_reply(3)), &[], |url| {
+        assumed(url, &["one"]).0
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn the_credentials_are_told_to_be_the_roles() {
+async fn the_credentials_name_the_role_provider() {
     let server = Server::start([Act::Send(http(200, "", &sts_reply(3600)))]).await;
     assert_eq!(said(&assumed(&server.url(), &["one"]).0).await, Ok(Some(ID.to_owned())));
 }

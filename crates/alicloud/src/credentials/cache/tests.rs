@@ -12,13 +12,13 @@ use futures::{
 use tokio::time::{advance, sleep};
 
 use super::*;
-use crate::credentials::{Secret, test_tools::given};
+use crate::credentials::{Secret, test_support::given};
 
 fn noon() -> Timestamp {
     "2024-05-01T12:00:00Z".parse().unwrap()
 }
 
-/// Noon when it is first asked for in a test, and runs with the test's time.
+/// Starts at noon when a test first uses it, and runs with the time of the test.
 fn clock() -> Clock {
     thread_local!(static START: OnceCell<Instant> = const { OnceCell::new() });
     fn now() -> Timestamp {
@@ -29,7 +29,7 @@ fn clock() -> Clock {
     Clock::new(now)
 }
 
-/// Gives credentials that are good for so many seconds, after a second; unless it is down.
+/// Returns credentials with this lifetime in seconds, after a second; unless it is down.
 struct Source {
     life: i64,
     asked: AtomicUsize,
@@ -64,7 +64,7 @@ impl Provider for Source {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Option<Credentials>, ProviderError>> {
         async {
-            let turn = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+            let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
             sleep(Duration::from_secs(1)).await;
             if self.stuck.load(Ordering::SeqCst) {
                 std::future::pending::<()>().await;
@@ -75,17 +75,17 @@ impl Provider for Source {
             if self.absent.load(Ordering::SeqCst) {
                 return Ok(None);
             }
-            let credentials = given(&format!("id-{turn}")).from_provider("source");
+            let credentials = given(&format!("id-{number}")).from_provider("source");
             Ok(Some(match self.life {
                 0 => credentials,
-                life => credentials.until(self.clock.now() + SignedDuration::from_secs(life)),
+                life => credentials.with_expiry(self.clock.now() + SignedDuration::from_secs(life)),
             }))
         }
         .boxed()
     }
 }
 
-/// What a caller is given: an id, `none`, or the error.
+/// The result for a caller: an id, `none`, or the error.
 async fn get(cache: &Cache) -> String {
     match cache.get().await {
         Ok(Some(credentials)) => credentials.access_key_id().to_owned(),
@@ -94,7 +94,7 @@ async fn get(cache: &Cache) -> String {
     }
 }
 
-/// Lets the time pass, second by second: all that is under way goes on.
+/// Advances the time second by second and lets tasks run.
 async fn pass(seconds: u64) {
     for _ in 0..seconds {
         advance(Duration::from_secs(1)).await;
@@ -115,7 +115,7 @@ async fn a_thousand_callers_cause_one_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_waited_are_told_the_failure_and_a_thousand_more_cause_no_request() {
+async fn all_waiting_callers_get_the_failure_and_later_callers_cause_no_request() {
     let (source, cache) = Source::new(3600);
     Source::set(&source.down, true);
     let answers = join_all((0..1000).map(|_| get(&cache))).await;
@@ -123,7 +123,8 @@ async fn all_who_waited_are_told_the_failure_and_a_thousand_more_cause_no_reques
     let answers = join_all((0..1000).map(|_| get(&cache))).await;
     assert!(answers.iter().all(|answer| answer == "down"));
     assert_eq!(source.asked(), 1);
-    // Less than 5 s, then 10, 20, 40 and never more than 60: nine requests or so in five minutes, and one a minute after.
+    // Backoffs of at most 5 s, 10, 20, 40 and then 60: about nine requests in the first five minutes, then
+    // one a minute.
     for _ in 0..300 {
         pass(1).await;
         get(&cache).await;
@@ -225,7 +226,7 @@ async fn a_source_that_never_answers_is_a_failure() {
     Source::set(&source.stuck, true);
     let before = Instant::now();
     assert_eq!(get(&cache).await, "no answer in time");
-    assert_eq!(before.elapsed(), FLIGHT);
+    assert_eq!(before.elapsed(), PROVIDER_TIMEOUT);
     Source::set(&source.stuck, false);
     pass(5).await;
     assert_eq!(get(&cache).await, "id-2");
@@ -349,17 +350,18 @@ async fn a_provider_that_panics_is_a_failure() {
 }
 
 #[test]
-fn shares_and_rests_stay_within_their_bounds() {
-    let credentials = given("id").until(noon() + SignedDuration::from_secs(1000));
-    let after = |jitter| credentials.renewal(noon(), jitter).duration_since(noon()).as_secs();
+fn renewal_and_backoff_stay_within_their_bounds() {
+    let credentials = given("id").with_expiry(noon() + SignedDuration::from_secs(1000));
+    let after = |jitter| renewal(&credentials, noon(), jitter).duration_since(noon()).as_secs();
     assert_eq!((after(0.0), after(0.5), after(1.0)), (620, 670, 720));
     let never = given("id");
-    let far = never.clone().until(Timestamp::MAX);
-    assert!(never.renewal(Timestamp::MAX, 1.0) <= Timestamp::MAX);
-    assert!(far.renewal(Timestamp::MIN, 1.0) > noon());
-    let rests: Vec<u64> = [1, 2, 3, 4, 5, 6, 99, u32::MAX].map(|count| rest(count, 1.0).as_secs()).to_vec();
-    assert_eq!(rests, [5, 10, 20, 40, 60, 60, 60, 60]);
-    assert_eq!(rest(1, 0.0), Duration::from_secs(4));
+    let far = never.clone().with_expiry(Timestamp::MAX);
+    assert!(renewal(&never, Timestamp::MAX, 1.0) <= Timestamp::MAX);
+    assert!(renewal(&far, Timestamp::MIN, 1.0) > noon());
+    let backoffs: Vec<u64> =
+        [1, 2, 3, 4, 5, 6, 99, u32::MAX].map(|count| backoff(count, 1.0).as_secs()).to_vec();
+    assert_eq!(backoffs, [5, 10, 20, 40, 60, 60, 60, 60]);
+    assert_eq!(backoff(1, 0.0), Duration::from_secs(4));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! The order of the providers, and that nobody silently becomes another.
+//! Tests of the order of the providers, and that the identity never changes silently.
 
 use std::{fs, sync::Mutex};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     credentials::{
         FailureKind, cli_config, credentials_file, credentials_uri, ecs_ram_role, environment as env, oidc,
-        test_tools::{ROLE, broken, environment, given, key_reply, sts_refusal, sts_reply, tools},
+        test_support::{ROLE, broken, context, environment, given, key_reply, sts_refusal, sts_reply},
     },
     test_server::{Act, Server, http},
 };
@@ -46,7 +46,7 @@ async fn ids(chain: &Chain, times: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_first_that_answers_is_kept() {
+async fn the_first_provider_with_credentials_is_kept() {
     let first = Script::of("first", vec![Ok(None), Err(()), Ok(None), Ok(Some("never"))]);
     let second = Script::of(
         "second",
@@ -69,12 +69,12 @@ async fn the_first_that_answers_is_kept() {
 }
 
 #[tokio::test]
-async fn a_metadata_service_that_falls_silent_is_told_as_that_and_asked_again() {
+async fn a_metadata_service_that_stops_answering_is_an_error_and_is_asked_again() {
     let ok = |body: &str| Act::Send(http(200, "", body));
     let answers = || vec![ok("t"), ok("role"), ok(&key_reply(3600))];
     let silence = vec![Act::Hang(String::new()); 2];
     let server = Server::start([answers(), silence, answers()].concat()).await;
-    let chain = Chain::from_environment(environment(&[("HOME", "/nowhere")]), &tools(&server.url()));
+    let chain = Chain::from_environment(environment(&[("HOME", "/nowhere")]), &context(&server.url()));
     let said = ids(&chain, 3).await;
     let silent = "credentials from ecsRamRole: the metadata service gave credentials before and now does not answer, or \
                   knows no role; it is asked again";
@@ -133,7 +133,7 @@ impl World {
         if !all.iter().any(|(name, _)| *name == ecs_ram_role::METADATA_ROLE) {
             all.push((ecs_ram_role::METADATA_DISABLED, "true"));
         }
-        Chain::from_environment(environment(&all), &tools(&self.server.url()))
+        Chain::from_environment(environment(&all), &context(&self.server.url()))
     }
 }
 
@@ -149,7 +149,7 @@ fn good(provider: &str) -> Vec<Act> {
 }
 
 #[tokio::test]
-async fn the_one_that_comes_first_in_the_official_order_answers() {
+async fn the_first_configured_provider_in_the_official_order_is_used() {
     for (place, provider) in ORDER.into_iter().enumerate() {
         let world = World::new(good(provider)).await;
         let all_from_here: Vec<_> =
@@ -161,7 +161,7 @@ async fn the_one_that_comes_first_in_the_official_order_answers() {
 }
 
 #[tokio::test]
-async fn a_broken_provider_never_leads_on_to_the_next() {
+async fn an_error_of_a_provider_ends_the_search() {
     for pair in ORDER.windows(2) {
         let [former, latter] = pair else { unreachable!() };
         let world = World::new(good(latter)).await;
@@ -179,8 +179,8 @@ async fn a_broken_provider_never_leads_on_to_the_next() {
 async fn an_empty_environment_is_not_configured() {
     let world = World::new(vec![]).await;
     assert!(world.chain(&[]).credentials().await.unwrap().is_none());
-    // Nobody is at home, and nobody answers where the metadata service should be.
-    let chain = Chain::from_environment(environment(&[("HOME", "/nowhere")]), &tools("http://127.0.0.1:1"));
+    // `HOME` has no files, and there is no metadata service.
+    let chain = Chain::from_environment(environment(&[("HOME", "/nowhere")]), &context("http://127.0.0.1:1"));
     assert!(chain.credentials().await.unwrap().is_none());
 }
 
@@ -188,7 +188,7 @@ async fn an_empty_environment_is_not_configured() {
 async fn files_at_home_are_found() {
     let home = tempfile::tempdir().unwrap();
     let variables = [("HOME", home.path().to_str().unwrap()), (ecs_ram_role::METADATA_DISABLED, "true")];
-    let chain = || Chain::from_environment(environment(&variables), &tools("http://127.0.0.1:1"));
+    let chain = || Chain::from_environment(environment(&variables), &context("http://127.0.0.1:1"));
     for (path, text) in [
         (
             ".alibabacloud/credentials.ini",
@@ -207,7 +207,7 @@ async fn files_at_home_are_found() {
         assert!(text.contains(&id), "{id} from {text}");
     }
     let disabled = [variables.as_slice(), &[(cli_config::CLI_PROFILE_DISABLED, "TRUE")]].concat();
-    let chain = Chain::from_environment(environment(&disabled), &tools("http://127.0.0.1:1"));
+    let chain = Chain::from_environment(environment(&disabled), &context("http://127.0.0.1:1"));
     assert_eq!(ids(&chain, 1).await, ["go"]);
 }
 
@@ -215,7 +215,7 @@ async fn files_at_home_are_found() {
 type FailureRow<'a> = (Vec<(&'a str, &'a str)>, Vec<Act>, FailureKind);
 
 #[tokio::test]
-async fn a_failure_says_whether_the_identity_was_refused_or_nobody_answered() {
+async fn a_failure_kind_distinguishes_refusals_from_missing_replies() {
     use FailureKind::{Refused, Throttled, Unanswered};
 
     let directory = tempfile::tempdir().unwrap();
@@ -274,7 +274,7 @@ async fn a_failure_says_whether_the_identity_was_refused_or_nobody_answered() {
             .into_iter()
             .map(|(name, value)| (name, if value == server { &url } else { value }))
             .collect();
-        let chain = Chain::from_environment(environment(&variables), &tools(&url));
+        let chain = Chain::from_environment(environment(&variables), &context(&url));
         let error = chain.credentials().await.unwrap_err();
         assert_eq!(error.kind, expected, "row {number}: {error}");
         assert_eq!(playing.requests().len(), calls, "row {number}: {error}");
@@ -282,7 +282,7 @@ async fn a_failure_says_whether_the_identity_was_refused_or_nobody_answered() {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_gone_refuses_unless_its_silence_is_an_outage() {
+async fn a_provider_that_is_gone_is_a_refusal_unless_it_may_be_an_outage() {
     let file = Chain::new(vec![Script::of("file", vec![Ok(Some("id"))])]);
     ids(&file, 1).await;
     assert_eq!(file.credentials().await.unwrap_err().kind, FailureKind::Refused);
@@ -296,7 +296,7 @@ async fn a_provider_that_is_gone_refuses_unless_its_silence_is_an_outage() {
         say(404, ""),
     ])
     .await;
-    let metadata = Chain::from_environment(environment(&[]), &tools(&server.url()));
+    let metadata = Chain::from_environment(environment(&[]), &context(&server.url()));
     ids(&metadata, 1).await;
     assert_eq!(metadata.credentials().await.unwrap_err().kind, FailureKind::Unanswered);
 }

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    credentials::test_tools::{
-        ID, ROLE, SECRETS, discreet, environment, key_reply, nonsense, said, session, sts_reply, survives,
-        tools,
+    credentials::test_support::{
+        ID, ROLE, SECRETS, assert_bad_replies_are_errors, assert_no_secrets, bad_replies, context,
+        environment, key_reply, said, session, sts_reply,
     },
     test_server::{Act, Server, http},
 };
@@ -26,7 +26,7 @@ fn provider(url: &str, text: &[u8], variables: &[(&str, &str)]) -> (tempfile::Te
     fs::write(&path, text).unwrap();
     let path = path.to_str().unwrap();
     let lookup = environment(&[variables, &[(CONFIG_FILE, path)]].concat());
-    let provider = CliConfig::read(Variables::new(&lookup), &tools(url));
+    let provider = CliConfig::read(Variables::new(&lookup), &context(url));
     (directory, provider)
 }
 
@@ -70,7 +70,7 @@ fn ok(body: &str) -> Act {
 type Row = (Vec<Value>, Vec<Act>, Result<Option<String>, String>, Vec<String>);
 
 #[tokio::test]
-async fn each_mode_does_as_it_says() {
+async fn each_mode_returns_its_credentials() {
     let key = || ok(&key_reply(3600));
     let instance = json!({"name": "p", "mode": "EcsRamRole", "ram_role_name": "worker"});
     let any_instance = json!({"name": "p", "mode": "EcsRamRole"});
@@ -128,7 +128,7 @@ async fn each_mode_does_as_it_says() {
 }
 
 #[tokio::test]
-async fn a_role_is_asked_for_as_the_profile_says() {
+async fn a_role_is_assumed_with_the_settings_of_the_profile() {
     let (_, requests) = outcome(vec![sts()], &[role()]).await;
     for part in ["DurationSeconds=900&", "&ExternalId=ext&", "&RoleSessionName=cluster.default "] {
         assert!(requests[0].contains(part), "{part} in {}", requests[0]);
@@ -157,7 +157,7 @@ async fn a_token_and_a_url_lead_to_credentials_too() {
 }
 
 #[tokio::test]
-async fn a_profile_that_cannot_be_used_is_an_error_and_nobody_is_called() {
+async fn an_invalid_profile_is_an_error_without_a_call() {
     let mode = |mode: &str| json!({"name": "p", "mode": mode});
     let chained = |name: &str, source: &str| json!({"name": name, "mode": "ChainableRamRoleArn", "source_profile": source, "ram_role_arn": ROLE});
     let unsupported = |mode: &str| format!("the profile cannot be used: {mode} is not supported");
@@ -233,7 +233,7 @@ async fn the_profile_is_the_variables_else_the_current_one() {
 }
 
 #[tokio::test]
-async fn the_file_is_read_anew_and_one_that_is_named_has_to_be_there() {
+async fn the_file_is_read_each_time_and_a_named_file_must_exist() {
     let (directory, provider) = provider("http://127.0.0.1:1", config(&[ak()]).as_bytes(), &[]);
     assert_eq!(said(&provider).await, Ok(Some("LTAIcli".to_owned())));
     let path = directory.path().join("config.json");
@@ -245,12 +245,12 @@ async fn the_file_is_read_anew_and_one_that_is_named_has_to_be_there() {
         "credentials from cliConfig: the file that ALIBABA_CLOUD_CONFIG_FILE names does not exist"
     );
     let lookup = environment(&[("HOME", directory.path().to_str().unwrap())]);
-    let at_home = CliConfig::read(Variables::new(&lookup), &tools("http://127.0.0.1:1"));
+    let at_home = CliConfig::read(Variables::new(&lookup), &context("http://127.0.0.1:1"));
     assert_eq!(said(&at_home).await, Ok(None));
 }
 
 #[tokio::test]
-async fn no_bad_file_is_taken() {
+async fn every_bad_file_is_an_error() {
     let good = config(&[ak()]);
     let mut latin = good.clone().into_bytes();
     let at = latin.windows(7).position(|window| window == b"LTAIcli").unwrap();
@@ -276,7 +276,7 @@ async fn no_bad_file_is_taken() {
 }
 
 #[tokio::test]
-async fn no_bad_answer_is_taken() {
+async fn every_bad_reply_is_an_error() {
     // The directory has to outlive its provider.
     let kept = std::sync::Mutex::new(Vec::new());
     let made = |url: &str, profile: Value| {
@@ -284,13 +284,17 @@ async fn no_bad_answer_is_taken() {
         kept.lock().unwrap().push(directory);
         provider
     };
-    survives(nonsense(&sts_reply(3600), &sts_reply(3)), &[], |url| made(url, role())).await;
-    survives(nonsense(&key_reply(3600), &key_reply(3)), &[], |url| {
+    assert_bad_replies_are_errors(bad_replies(&sts_reply(3600), &sts_reply(3)), &[], |url| made(url, role()))
+        .await;
+    assert_bad_replies_are_errors(bad_replies(&key_reply(3600), &key_reply(3)), &[], |url| {
         made(url, json!({"name": "p", "mode": "CredentialsURI", "credentials_uri": url}))
     })
     .await;
     let instance = json!({"name": "p", "mode": "EcsRamRole", "ram_role_name": "role"});
-    survives(nonsense(&key_reply(3600), &key_reply(3)), &[ok("t")], |url| made(url, instance.clone())).await;
+    assert_bad_replies_are_errors(bad_replies(&key_reply(3600), &key_reply(3)), &[ok("t")], |url| {
+        made(url, instance.clone())
+    })
+    .await;
 }
 
 proptest! {
@@ -299,9 +303,9 @@ proptest! {
         let mut text = config(&[role(), ak()]);
         text.insert_str(at.min(text.len()), &junk);
         for text in [&text.as_bytes()[..cut.min(text.len())], text.as_bytes()] {
-            let read = reply::json::<Config>(text).map_err(Problem::Unreadable);
-            if let Err(problem) = read.and_then(|config| config.recipe(None, &session())) {
-                discreet(&problem);
+            let read = reply::json::<Config>(text).map_err(CliConfigError::Unreadable);
+            if let Err(problem) = read.and_then(|config| config.profile_chain(None, &session())) {
+                assert_no_secrets(&problem);
             }
         }
     }

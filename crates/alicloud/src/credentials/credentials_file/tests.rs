@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    credentials::test_tools::{
-        ID, ROLE, SECRETS, discreet, environment, key_reply, nonsense, said, session, sts_reply, survives,
-        tools,
+    credentials::test_support::{
+        ID, ROLE, SECRETS, assert_bad_replies_are_errors, assert_no_secrets, bad_replies, context,
+        environment, key_reply, said, session, sts_reply,
     },
     test_server::{Act, Server, http},
 };
@@ -19,7 +19,7 @@ fn provider(url: &str, text: &[u8], variables: &[(&str, &str)]) -> (tempfile::Te
     fs::write(&path, text).unwrap();
     let path = path.to_str().unwrap();
     let lookup = environment(&[variables, &[(CREDENTIALS_FILE, path)]].concat());
-    let provider = CredentialsFile::read(Variables::new(&lookup), &tools(url));
+    let provider = CredentialsFile::read(Variables::new(&lookup), &context(url));
     (directory, provider)
 }
 
@@ -42,7 +42,7 @@ fn keys() -> String {
 }
 
 #[tokio::test]
-async fn each_type_does_as_it_says() {
+async fn each_type_returns_its_credentials() {
     let (sts, key) = (|| ok(&sts_reply(3600)), || ok(&key_reply(3600)));
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
@@ -109,10 +109,10 @@ async fn the_section_is_the_variables_else_the_default() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_named_has_to_be_there_and_so_has_a_profile() {
+async fn a_named_file_and_a_named_profile_must_exist() {
     let nowhere = |variables: &[(&str, &str)]| {
         let lookup = environment(&[variables, &[("HOME", "/nowhere")]].concat());
-        CredentialsFile::read(Variables::new(&lookup), &tools("http://127.0.0.1:1"))
+        CredentialsFile::read(Variables::new(&lookup), &context("http://127.0.0.1:1"))
     };
     assert_eq!(said(&nowhere(&[])).await, Ok(None));
     assert_eq!(
@@ -127,7 +127,7 @@ async fn a_file_that_is_named_has_to_be_there_and_so_has_a_profile() {
 }
 
 #[tokio::test]
-async fn no_bad_file_is_taken() {
+async fn every_bad_file_is_an_error() {
     let good = format!("[default]\ntype = access_key\n{}", keys());
     let bad: Vec<Vec<u8>> = vec![
         vec![],
@@ -149,7 +149,7 @@ async fn no_bad_file_is_taken() {
 }
 
 #[tokio::test]
-async fn no_bad_answer_is_taken() {
+async fn every_bad_reply_is_an_error() {
     // The directory has to outlive its provider.
     let kept = std::sync::Mutex::new(Vec::new());
     let made = |url: &str| {
@@ -158,7 +158,7 @@ async fn no_bad_answer_is_taken() {
         kept.lock().unwrap().push(directory);
         provider
     };
-    survives(nonsense(&sts_reply(3600), &sts_reply(3)), &[], made).await;
+    assert_bad_replies_are_errors(bad_replies(&sts_reply(3600), &sts_reply(3)), &[], made).await;
 }
 
 proptest! {
@@ -168,12 +168,12 @@ proptest! {
         text.insert_str(at.min(text.len()), &junk);
         text.retain(|c| c.is_ascii());
         for text in [&text[..cut.min(text.len())], &text] {
-            let found = Ini::parse(text).map_err(Problem::from).and_then(|ini| {
-                let section = ini.section("default").ok_or(Problem::NoDefault)?;
-                Ok(recipe(section, &session())?)
+            let found = Ini::parse(text).map_err(CredentialsFileError::from).and_then(|ini| {
+                let section = ini.section("default").ok_or(CredentialsFileError::NoDefault)?;
+                Ok(profile_chain(section, &session())?)
             });
             if let Err(problem) = found {
-                discreet(&problem);
+                assert_no_secrets(&problem);
             }
         }
     }

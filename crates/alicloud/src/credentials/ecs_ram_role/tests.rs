@@ -2,14 +2,16 @@
 
 use super::*;
 use crate::{
-    credentials::test_tools::{ID, environment, key_reply, nonsense, said, survives, tools},
+    credentials::test_support::{
+        ID, assert_bad_replies_are_errors, bad_replies, context, environment, key_reply, said,
+    },
     test_server::{Act, Server, http},
 };
 
 fn provider(url: &str, variables: &[(&str, &str)]) -> EcsRamRole {
     let lookup = environment(variables);
-    let tools = tools(url);
-    EcsRamRole::read(Variables::new(&lookup), tools.rpc, tools.metadata)
+    let context = context(url);
+    EcsRamRole::read(Variables::new(&lookup), context.rpc, context.metadata)
 }
 
 fn ok(body: &str) -> Act {
@@ -21,7 +23,7 @@ fn status(status: u16) -> Act {
 }
 
 #[tokio::test]
-async fn a_token_is_asked_for_then_the_role_then_its_credentials() {
+async fn token_role_and_credentials_are_requested_in_order() {
     let server = Server::start([ok("to.ken=="), ok("worker-role"), ok(&key_reply(3600))]).await;
     assert_eq!(said(&provider(&server.url(), &[])).await, Ok(Some(ID.to_owned())));
     let requests = server.requests();
@@ -36,7 +38,7 @@ async fn a_token_is_asked_for_then_the_role_then_its_credentials() {
     }
 }
 
-/// What is asked of a server that plays these acts, and what is said of it.
+/// The requests to a server that plays these acts, and the result of the provider.
 async fn outcome(acts: Vec<Act>, variables: &[(&str, &str)]) -> (usize, Result<Option<String>, String>) {
     let server = Server::start(acts).await;
     let said = said(&provider(&server.url(), variables)).await;
@@ -45,13 +47,13 @@ async fn outcome(acts: Vec<Act>, variables: &[(&str, &str)]) -> (usize, Result<O
 }
 
 #[tokio::test]
-async fn who_has_no_role_is_not_configured_and_everything_else_is_an_error() {
+async fn without_a_role_it_is_not_configured_and_all_else_is_an_error() {
     let (named, v2): (&[_], &[_]) = (&[(METADATA_ROLE, "role")], &[(IMDS_V1_DISABLED, "True")]);
     let (found, keys) = (Ok(Some(ID.to_owned())), || ok(&key_reply(3600)));
     let error = |text: &str| Err(format!("the metadata service{text}"));
     let list = ", asked for the name of the role,";
     let table = [
-        // Version 1 where there is no token to be had, and it is allowed.
+        // IMDSv1 if there is no token and it is allowed.
         (vec![status(404), ok("role\n"), keys()], &[][..], (3, found.clone())),
         (vec![ok("no token at all"), ok("role"), keys()], &[], (3, found.clone())),
         (vec![status(404)], v2, (1, error(" answers with HTTP status 404"))),
@@ -83,7 +85,7 @@ async fn who_has_no_role_is_not_configured_and_everything_else_is_an_error() {
 }
 
 #[tokio::test]
-async fn no_name_leaves_its_path() {
+async fn no_role_name_changes_the_path() {
     for name in ["", "../../api/token", "a b", "<html>", "a/b", "..", "a?b", "one\ntwo"] {
         let (requests, said) = outcome(vec![ok("t"), ok(name)], &[]).await;
         assert_eq!(requests, 2, "{name}");
@@ -99,7 +101,7 @@ async fn no_name_leaves_its_path() {
 }
 
 #[tokio::test]
-async fn where_nobody_listens_only_a_named_role_is_missed() {
+async fn without_a_metadata_service_only_a_named_role_is_an_error() {
     let nobody = "http://127.0.0.1:1";
     assert_eq!(said(&provider(nobody, &[])).await, Ok(None));
     assert_eq!(said(&provider(nobody, &[(IMDS_V1_DISABLED, "true")])).await, Ok(None));
@@ -110,7 +112,7 @@ async fn where_nobody_listens_only_a_named_role_is_missed() {
 }
 
 #[tokio::test]
-async fn a_token_that_never_comes_takes_a_second() {
+async fn a_missing_token_reply_takes_a_second() {
     let start = std::time::Instant::now();
     let hang = || Act::Hang(String::new());
     let (v2, named) = (&[(IMDS_V1_DISABLED, "true")], &[(METADATA_ROLE, "role")]);
@@ -129,12 +131,14 @@ async fn a_token_that_never_comes_takes_a_second() {
 }
 
 #[tokio::test]
-async fn no_bad_answer_is_taken() {
-    let bad = || nonsense(&key_reply(3600), &key_reply(3));
-    survives(bad(), &[ok("t"), ok("role")], |url| provider(url, &[])).await;
-    survives(bad(), &[ok("t")], |url| provider(url, &[(METADATA_ROLE, "role")])).await;
-    survives(bad().into_iter().filter(|(name, _)| *name != "a word").collect(), &[ok("t")], |url| {
-        provider(url, &[])
-    })
+async fn every_bad_reply_is_an_error() {
+    let bad = || bad_replies(&key_reply(3600), &key_reply(3));
+    assert_bad_replies_are_errors(bad(), &[ok("t"), ok("role")], |url| provider(url, &[])).await;
+    assert_bad_replies_are_errors(bad(), &[ok("t")], |url| provider(url, &[(METADATA_ROLE, "role")])).await;
+    assert_bad_replies_are_errors(
+        bad().into_iter().filter(|(name, _)| *name != "a word").collect(),
+        &[ok("t")],
+        |url| provider(url, &[]),
+    )
     .await;
 }

@@ -4,8 +4,9 @@ use std::fs;
 
 use super::*;
 use crate::{
-    credentials::test_tools::{
-        ID, ROLE, SECRETS, environment, nonsense, said, session, sts_refusal, sts_reply, survives, tools,
+    credentials::test_support::{
+        ID, ROLE, SECRETS, assert_bad_replies_are_errors, bad_replies, context, environment, said, session,
+        sts_refusal, sts_reply,
     },
     test_server::{Act, Server, http},
 };
@@ -14,7 +15,7 @@ const PROVIDER: &str = "acs:ram::1234567890123456:oidc-provider/ack";
 
 fn provider(url: &str, variables: &[(&str, &str)]) -> Oidc {
     let lookup = environment(variables);
-    Oidc::read(Variables::new(&lookup), tools(url).sts, &session())
+    Oidc::read(Variables::new(&lookup), context(url).sts, &session())
 }
 
 /// A token file, deleted with the directory.
@@ -31,7 +32,7 @@ fn configured(url: &str, file: &str) -> Oidc {
 }
 
 #[tokio::test]
-async fn the_token_travels_in_the_body_and_is_read_anew() {
+async fn the_token_is_sent_in_the_body_and_read_each_time() {
     let answer = Act::Send(http(200, "", &sts_reply(3600)));
     let server = Server::start([answer.clone(), answer]).await;
     let (_directory, file) = token_file(format!("{}\r\n", SECRETS[2]).as_bytes());
@@ -94,7 +95,7 @@ async fn all_variables_or_none() {
 }
 
 #[tokio::test]
-async fn a_file_without_a_token_is_an_error_and_nobody_is_called() {
+async fn a_file_without_a_token_is_an_error_without_a_call() {
     let table: [(&[u8], &str); 5] = [
         (b"", "the token file is empty"),
         (b"\n", "the token file is empty"),
@@ -117,16 +118,22 @@ async fn a_file_without_a_token_is_an_error_and_nobody_is_called() {
 }
 
 #[tokio::test]
-async fn no_bad_answer_is_taken() {
+async fn every_bad_reply_is_an_error() {
     let (_directory, file) = token_file(SECRETS[2].as_bytes());
-    survives(nonsense(&sts_reply(3600), &sts_reply(3)), &[], |url| configured(url, &file)).await;
+    assert_bad_replies_are_errors(bad_replies(&sts_reply(3600), &sts_reply(3)), &[], |url| {
+        configured(url, &file)
+    })
+    .await;
     let refusal = Act::Send(sts_refusal("AuthenticationFail.OIDCToken.Expired"));
     let quoting = Act::Send(sts_refusal("No.Qw6uJ1sEo0Gf"));
-    survives(vec![("refused", refusal), ("quoting", quoting)], &[], |url| configured(url, &file)).await;
+    assert_bad_replies_are_errors(vec![("refused", refusal), ("quoting", quoting)], &[], |url| {
+        configured(url, &file)
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_by_its_code() {
+async fn a_refusal_shows_its_code() {
     let (_directory, file) = token_file(SECRETS[2].as_bytes());
     let server = Server::start([Act::Send(sts_refusal("AuthenticationFail.OIDCToken.Expired"))]).await;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Keys that were given to us, as in a Kubernetes Secret that an object refers to.
+//! Static keys, for example of a Kubernetes Secret that an object refers to.
 
 use futures::{FutureExt, future::BoxFuture};
 
@@ -6,14 +6,14 @@ use super::{Credentials, InvalidCredentials, Provider, ProviderError, Secret};
 
 const NAME: &str = "credentialsRef";
 
-/// Given keys. Whoever gives others makes another provider of them.
-pub struct GivenKeys(Credentials);
+/// Static keys. If the keys change, make a new provider.
+pub struct StaticKeys(Credentials);
 
-impl GivenKeys {
-    /// Takes access key id, secret and security token as they are; nothing is trimmed.
+impl StaticKeys {
+    /// A provider of these values. Does not trim them.
     ///
     /// # Errors
-    /// [`InvalidCredentials`] for a value that is empty or not made of visible ASCII characters only.
+    /// [`InvalidCredentials`] for an invalid value.
     pub fn new(
         access_key_id: String,
         access_key_secret: Secret,
@@ -24,7 +24,7 @@ impl GivenKeys {
     }
 }
 
-impl Provider for GivenKeys {
+impl Provider for StaticKeys {
     fn name(&self) -> &'static str {
         NAME
     }
@@ -40,8 +40,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn given_keys_are_given_back() {
-        let keys = GivenKeys::new("LTAI5tExample".into(), Secret::from("hush"), Some(Secret::from("token")));
+    async fn static_keys_are_returned_unchanged() {
+        let keys = StaticKeys::new("LTAI5tExample".into(), Secret::from("hush"), Some(Secret::from("token")));
         let credentials = keys.unwrap().credentials().await.unwrap().unwrap();
         assert_eq!(credentials.access_key_id(), "LTAI5tExample");
         assert_eq!(credentials.access_key_secret().expose(), "hush");

@@ -1,24 +1,24 @@
-//! The names under which we assume a role: they stand in the audit log of the cloud, and the role can ask for them.
+//! Session names and external ids for assumed roles.
 
 use sha2::{Digest, Sha256};
 
-/// A session name: 2 to 64 of `[A-Za-z0-9.@_-]`.
+/// The name of a role session, shown in the cloud's audit log: 2 to 64 of `[A-Za-z0-9.@_-]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionName(String);
 
-/// The value is no session name. Holds nothing of the value.
+/// The value is no session name. The error does not contain the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no session name: it is 2 to 64 letters, digits, dots, hyphens, underscores and @")]
 pub struct InvalidSessionName;
 
-/// What closes a name that could not be taken as it is: a hyphen and so many hexadecimal digits.
-const MARK: usize = 8;
+/// The number of hexadecimal digits of the hash at the end of a shortened name.
+const HASH_LENGTH: usize = 8;
 
 impl SessionName {
-    /// Longest name in characters.
+    /// The maximum length in characters.
     pub const MAX_LENGTH: usize = 64;
 
-    /// Takes a name as it is written in a variable or a profile.
+    /// Parses a name of a variable or a profile.
     ///
     /// # Errors
     /// [`InvalidSessionName`] if the value does not match the rule.
@@ -27,11 +27,11 @@ impl SessionName {
         if fits { Ok(Self(name.to_owned())) } else { Err(InvalidSessionName) }
     }
 
-    /// The name for a namespace of a cluster: `<cluster>.<namespace>`, or the namespace alone where the cluster is not
-    /// known. `cluster` is the uid of its namespace `kube-system`.
+    /// The session name for a namespace: `<cluster>.<namespace>`, or the namespace if the cluster is not
+    /// known. `cluster`: the UID of the namespace `kube-system`.
     ///
-    /// What does not fit is cut, other characters are replaced by hyphens, and a short hash of the whole closes such a
-    /// name: two that begin alike stay apart.
+    /// A longer name is cut, and invalid characters become hyphens. Such a name ends with a short hash of the
+    /// full name, so different names stay different.
     #[must_use]
     pub fn of(cluster: Option<&str>, namespace: &str) -> Self {
         let whole = match cluster {
@@ -41,23 +41,23 @@ impl SessionName {
         if let Ok(name) = Self::parse(&whole) {
             return name;
         }
-        let room = Self::MAX_LENGTH - MARK - 1;
-        let kept = whole.chars().take(room).map(|c| if allowed(c) { c } else { '-' });
+        let length = Self::MAX_LENGTH - HASH_LENGTH - 1;
+        let kept = whole.chars().take(length).map(|c| if allowed(c) { c } else { '-' });
         let mut name: String = kept.collect();
         name.push('-');
-        name.push_str(&crate::signature::hex(&Sha256::digest(&whole))[..MARK]);
+        name.push_str(&crate::signature::hex(&Sha256::digest(&whole))[..HASH_LENGTH]);
         Self(name)
     }
 
-    /// The name itself.
+    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The external id for a namespace of a cluster: `<cluster>/<namespace>`. A role that asks for it lets nobody in who was
-/// put up to it from another namespace: neither part can hold a slash.
+/// The external id for a namespace: `<cluster>/<namespace>`. A role whose trust policy requires it cannot be
+/// assumed on behalf of another namespace: neither part can contain a slash.
 #[must_use]
 pub fn external_id(cluster: &str, namespace: &str) -> String {
     format!("{cluster}/{namespace}")
@@ -76,7 +76,7 @@ mod tests {
     const UID: &str = "0c9ad5fc-2d0a-4d5e-9d4f-0d6f3a9c1b2e";
 
     #[test]
-    fn a_name_tells_cluster_and_namespace() {
+    fn a_name_contains_cluster_and_namespace() {
         let long = "a-namespace-with-a-name-of-sixty-three-characters-as-is-the-mos";
         assert_eq!(long.len(), 63);
         let table = [
@@ -107,7 +107,7 @@ mod tests {
         }
 
         #[test]
-        fn names_that_begin_alike_stay_apart(start in "[a-z]{60,70}", one in "[a-z:é]{1,9}", other in "[a-z:é]{1,9}") {
+        fn names_with_the_same_start_stay_different(start in "[a-z]{60,70}", one in "[a-z:é]{1,9}", other in "[a-z:é]{1,9}") {
             let name = |end: &str| SessionName::of(Some(UID), &format!("{start}{end}"));
             prop_assert_eq!(one == other, name(&one) == name(&other));
         }

@@ -1,4 +1,4 @@
-//! A secret as a type: no way to print it, and no trace of it after use.
+//! A secret that cannot be printed and is overwritten on drop.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use zeroize::Zeroizing;
 
 /// An access key secret or a token.
 ///
-/// It has no `Display` and no `Serialize`, its `Debug` shows stars, and its memory is overwritten on drop.
+/// There is no `Display` and no `Serialize`, and `Debug` shows stars. The memory is overwritten on drop.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// The value itself: for a signature, a header or the mask of the debug log, and for nothing else.
+    /// The value. Use it only for signatures, headers and redaction.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

@@ -1,10 +1,10 @@
-//! What the tests of the providers share: a server's good and bad answers, and the search for secrets in errors.
+//! Shared by the tests of the providers: good and bad replies, and the search for secrets in errors.
 
 use std::{collections::BTreeMap, ffi::OsString, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Credentials, FailureKind, Provider, ProviderError, Secret, SessionName, Tools};
+use super::{Credentials, FailureKind, Provider, ProviderContext, ProviderError, Secret, SessionName};
 use crate::{
     clock::Clock,
     endpoint::Endpoint,
@@ -13,10 +13,10 @@ use crate::{
     test_server::{Act, Server, http},
 };
 
-/// What must not be seen anywhere, not even a part of it.
+/// Secrets: no part of them may be shown.
 pub(crate) const SECRETS: [&str; 3] =
     ["Zq7xK2mWp9Lr4t", "Tk8vB3nYc5Hd+/=", "eyJhbGciX.Qw6uJ1sEo0Gf.Vx4iN8zRa2Mb"];
-/// The access key id of everything that is issued: beginning and end of it may not be seen.
+/// The access key id of all returned credentials. Its beginning and end may not be shown.
 pub(crate) const ID: &str = "STS.Uy5oF1kDg7Sj";
 
 pub(crate) const ROLE: &str = "acs:ram::1234567890123456:role/tester";
@@ -25,15 +25,15 @@ pub(crate) fn session() -> SessionName {
     SessionName::parse("cluster.default").unwrap()
 }
 
-/// Tools that call this server for everything.
-pub(crate) fn tools(url: &str) -> Tools {
+/// A context that calls this server for everything.
+pub(crate) fn context(url: &str) -> ProviderContext {
     let rpc = Rpc::new(Duration::from_secs(1), Clock::new(Timestamp::now)).unwrap();
     let endpoint = Endpoint::parse(url).unwrap();
     let sts = Sts::new(rpc.clone(), StsEndpoint::explicit(endpoint.clone()), Duration::from_secs(1));
-    Tools { rpc, sts, metadata: endpoint, session_name: session() }
+    ProviderContext { rpc, sts, metadata: endpoint, session_name: session() }
 }
 
-/// An environment of these variables.
+/// An environment with these variables.
 pub(crate) fn environment<'a>(
     variables: &[(&'a str, &'a str)],
 ) -> impl Fn(&str) -> Option<OsString> + use<'a> {
@@ -46,7 +46,7 @@ fn in_seconds(seconds: i64) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// An access key as JSON, good for so many seconds, without the braces.
+/// An access key as JSON without braces, with this lifetime in seconds.
 fn key(seconds: i64) -> String {
     let [secret, token, _] = SECRETS;
     let end = in_seconds(seconds);
@@ -55,23 +55,23 @@ fn key(seconds: i64) -> String {
     )
 }
 
-/// The answer of the metadata service and of a credentials URI.
+/// The reply of the metadata service and of a credentials URI.
 pub(crate) fn key_reply(seconds: i64) -> String {
     format!(r#"{{"Code":"Success","LastUpdated":"2024-05-01T12:00:00Z",{}}}"#, key(seconds))
 }
 
-/// The answer of STS.
+/// The reply of STS.
 pub(crate) fn sts_reply(seconds: i64) -> String {
     format!(r#"{{"RequestId":"A-1","AssumedRoleUser":{{"Arn":"x"}},"Credentials":{{{}}}}}"#, key(seconds))
 }
 
-/// A refusal of STS that quotes all secrets in its message.
+/// An error reply of STS that quotes all secrets in its message.
 pub(crate) fn sts_refusal(code: &str) -> String {
     http(400, "", &format!(r#"{{"RequestId":"A-1","Code":"{code}","Message":"{}"}}"#, SECRETS.join(" ")))
 }
 
-/// Every way not to answer, but for not answering at all. `good`: a good answer, as JSON.
-pub(crate) fn nonsense(good: &str, expired: &str) -> Vec<(&'static str, Act)> {
+/// All kinds of bad replies, except a missing one. `good`: a good reply as JSON.
+pub(crate) fn bad_replies(good: &str, expired: &str) -> Vec<(&'static str, Act)> {
     let [secret, token, _] = SECRETS;
     let send = |status, headers: &str, body: &str| Act::Send(http(status, headers, body));
     let with = |from: &str, to: &str| {
@@ -110,8 +110,8 @@ pub(crate) fn nonsense(good: &str, expired: &str) -> Vec<(&'static str, Act)> {
     ]
 }
 
-/// Fails if an error shows any four characters in a row of a secret; gives back what it says.
-pub(crate) fn discreet(error: &dyn std::error::Error) -> String {
+/// Fails if an error contains any four consecutive characters of a secret. Returns the text of the error.
+pub(crate) fn assert_no_secrets(error: &dyn std::error::Error) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());
     let said: Vec<_> = chain.map(|error| format!("{error} {error:?}")).collect();
     let said = said.join("\n");
@@ -124,7 +124,7 @@ pub(crate) fn discreet(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-/// What a provider says, once it was looked through for secrets.
+/// The result of a provider, checked for secrets.
 pub(crate) async fn said(provider: &dyn Provider) -> Result<Option<String>, String> {
     match provider.credentials().await {
         Ok(Some(credentials)) => {
@@ -134,13 +134,14 @@ pub(crate) async fn said(provider: &dyn Provider) -> Result<Option<String>, Stri
         Ok(None) => Ok(None),
         Err(error) => {
             assert_eq!(error.provider, provider.name());
-            Err(discreet(&error))
+            Err(assert_no_secrets(&error))
         }
     }
 }
 
-/// Puts every bad answer before a provider: each must be an error that names it. `acts`: what the server plays before.
-pub(crate) async fn survives<P: Provider>(
+/// Gives every bad reply to a provider. Each must be an error that names the provider. `acts`: the replies
+/// before.
+pub(crate) async fn assert_bad_replies_are_errors<P: Provider>(
     bad: Vec<(&'static str, Act)>,
     acts: &[Act],
     provider: impl Fn(&str) -> P,
@@ -155,7 +156,7 @@ pub(crate) async fn survives<P: Provider>(
     }
 }
 
-/// A provider's answer in a test.
+/// Credentials for tests.
 pub(crate) fn given(id: &str) -> Credentials {
     Credentials::new(id.into(), Secret::from(SECRETS[0]), None).unwrap()
 }

@@ -1,25 +1,26 @@
-//! Keeps secrets out of a server's text: out of messages, which only the debug log shows, and out of codes
-//! and ids.
+//! Keeps secrets out of texts of a server: messages (shown in the debug log only), codes and ids.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// Signatures encode a query twice, a proxy may add a layer.
-const LAYERS_OF_ENCODING: usize = 3;
+/// How many layers of percent encoding are decoded: a signature encodes the query twice, a proxy may add a
+/// layer.
+const MAX_ENCODING_LAYERS: usize = 3;
 
-/// This many characters of a secret in a row count as the secret: a token is longer than a code or an id can
-/// be.
-const PART: usize = 12;
+/// This many consecutive characters of a secret count as the secret. A token is longer than a code or an id
+/// can be, so only a part of it can be in one.
+const MIN_SECRET_PART: usize = 12;
 
-/// The text, or, if it holds any of the secrets in whatever case or percent encoding, its length only.
+/// Returns the text, or only its length if it contains one of the secrets, ignoring case and percent
+/// encoding.
 ///
-/// All or nothing: what stands around a secret may be a part of it.
-pub(super) fn mask<'a>(text: &'a str, secrets: &[&str]) -> Cow<'a, str> {
+/// Redacts the whole text, because the text around a secret may be a part of it.
+pub(super) fn redact<'a>(text: &'a str, secrets: &[&str]) -> Cow<'a, str> {
     let mut layer = text.to_ascii_lowercase();
-    for _ in 0..=LAYERS_OF_ENCODING {
-        let shows = |secret: &&str| !secret.is_empty() && layer.contains(&secret.to_ascii_lowercase());
-        if secrets.iter().any(shows) {
+    for _ in 0..=MAX_ENCODING_LAYERS {
+        let contains = |secret: &&str| !secret.is_empty() && layer.contains(&secret.to_ascii_lowercase());
+        if secrets.iter().any(contains) {
             return Cow::Owned(format!("<{} bytes withheld: they hold a secret>", text.len()));
         }
         layer = percent_decode_str(&layer).decode_utf8_lossy().to_ascii_lowercase();
@@ -27,13 +28,13 @@ pub(super) fn mask<'a>(text: &'a str, secrets: &[&str]) -> Cow<'a, str> {
     Cow::Borrowed(text)
 }
 
-/// Whether a code or an id contains any of the secrets, or [`PART`] characters of one, in whatever case.
+/// Whether a code or an id contains one of the secrets, or [`MIN_SECRET_PART`] characters of one, ignoring case.
 pub(super) fn contains_secret(text: &str, secrets: &[&str]) -> bool {
-    if matches!(mask(text, secrets), Cow::Owned(_)) {
+    if matches!(redact(text, secrets), Cow::Owned(_)) {
         return true;
     }
     let text = text.to_ascii_lowercase();
-    let parts: Vec<&str> = (0..text.len()).filter_map(|at| text.get(at..at + PART)).collect();
+    let parts: Vec<&str> = (0..text.len()).filter_map(|at| text.get(at..at + MIN_SECRET_PART)).collect();
     secrets.iter().any(|secret| {
         let secret = secret.to_ascii_lowercase();
         parts.iter().any(|part| secret.contains(part))
@@ -49,7 +50,7 @@ mod tests {
 
     #[test]
     fn text_without_secrets_is_shown() {
-        assert_eq!(mask("The instance is stopped.", &["Abc123", ""]), "The instance is stopped.");
+        assert_eq!(redact("The instance is stopped.", &["Abc123", ""]), "The instance is stopped.");
     }
 
     #[test]
@@ -57,8 +58,8 @@ mod tests {
         for text in
             ["VncPassword=Abc123&x", "abc123", "%41bc123", "%2541bc123", "%252541bc123", "a%2Bb%3D%3D"]
         {
-            let masked = mask(text, &["Abc123", "a+b=="]);
-            assert!(masked.ends_with("bytes withheld: they hold a secret>"), "{text}: {masked}");
+            let redacted = redact(text, &["Abc123", "a+b=="]);
+            assert!(redacted.ends_with("bytes withheld: they hold a secret>"), "{text}: {redacted}");
         }
     }
 
@@ -80,14 +81,14 @@ mod tests {
     proptest! {
         #[test]
         fn no_secret_survives(
-            before in "[^%]{0,9}", secret in "[ -~]{6,40}", after in "[^%]{0,9}", layers in 0..=LAYERS_OF_ENCODING,
+            before in "[^%]{0,9}", secret in "[ -~]{6,40}", after in "[^%]{0,9}", layers in 0..=MAX_ENCODING_LAYERS,
         ) {
             let mut shown = secret.clone();
             for _ in 0..layers {
                 shown = utf8_percent_encode(&shown, NON_ALPHANUMERIC).to_string();
             }
             let text = format!("{before}{shown}{after}");
-            prop_assert!(mask(&text, &[&secret]).contains("withheld"));
+            prop_assert!(redact(&text, &[&secret]).contains("withheld"));
         }
     }
 }

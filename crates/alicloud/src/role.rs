@@ -1,28 +1,29 @@
-//! The names of RAM roles, checked before they become a parameter or a path.
+//! Names and ARNs of RAM roles.
 
-/// Longest name of a role in characters.
+/// The maximum length of a role name in characters.
 const MAX_NAME: usize = 64;
 
-/// The name of a RAM role: 1 to 64 of `[A-Za-z0-9._-]`. It becomes part of a path, so it is not made of dots only.
+/// The name of a RAM role: 1 to 64 of `[A-Za-z0-9._-]`. It becomes part of a path, so dots alone are not
+/// allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleName(String);
 
-/// A RAM role: `acs:ram::<account>:role/<name>`.
+/// The ARN of a RAM role: `acs:ram::<account>:role/<name>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleArn(String);
 
-/// The value is no name of a role. Holds nothing of the value.
+/// The value is no role name. The error does not contain the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no name of a RAM role: it is 1 to 64 letters, digits, dots, hyphens and underscores")]
 pub struct InvalidRoleName;
 
-/// The value is no ARN of a role. Holds nothing of the value.
+/// The value is no role ARN. The error does not contain the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no ARN of a RAM role: write it as in acs:ram::1234567890123456:role/name")]
 pub struct InvalidRoleArn;
 
 impl RoleName {
-    /// Takes the name as it is; nothing is trimmed.
+    /// Parses a name. Does not trim it.
     ///
     /// # Errors
     /// [`InvalidRoleName`] if the value does not match the rule.
@@ -33,7 +34,7 @@ impl RoleName {
         if fits { Ok(Self(name.to_owned())) } else { Err(InvalidRoleName) }
     }
 
-    /// The name itself.
+    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -41,7 +42,7 @@ impl RoleName {
 }
 
 impl RoleArn {
-    /// Takes the ARN as it is; nothing is trimmed.
+    /// Parses an ARN. Does not trim it.
     ///
     /// # Errors
     /// [`InvalidRoleArn`] if the value does not match the rule.
@@ -56,7 +57,7 @@ impl RoleArn {
         }
     }
 
-    /// The ARN itself.
+    /// The ARN.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_are_names() {
+    fn only_role_names_are_accepted() {
         let longest = "a".repeat(64);
         for name in ["a", "KubernetesWorkerRole-0f3c", "a.b_c", "..a", &longest] {
             assert_eq!(RoleName::parse(name).unwrap().as_str(), name);
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn only_arns_of_roles_are_arns() {
+    fn only_role_arns_are_accepted() {
         for arn in ["acs:ram::1234567890123456:role/name", "acs:ram::1:role/a.b-c"] {
             assert_eq!(RoleArn::parse(arn).unwrap().as_str(), arn);
         }
@@ -105,7 +106,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_stays_within_its_path(name in "[-a-zA-Z0-9._/%?#: ]{0,12}") {
+        fn an_accepted_name_cannot_change_the_path(name in "[-a-zA-Z0-9._/%?#: ]{0,12}") {
             if RoleName::parse(&name).is_ok() {
                 let url = reqwest::Url::parse(&format!("http://host/roles/{name}")).unwrap();
                 prop_assert_eq!(url.path(), format!("/roles/{name}"));

@@ -1,33 +1,33 @@
-//! The ceilings that the user sets: `ACTION=N/min`.
+//! The ceilings that the user sets, written `ACTION=N/min`.
 
 use super::Action;
 
-/// Calls a minute that the user allows, by action. An action that is not named has no ceiling.
+/// The ceilings in calls a minute, by action. An action without one is not limited by the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rates(Vec<(Action, u32)>);
 
-/// A ceiling that cannot be used.
+/// An invalid ceiling.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRate {
     /// It is not `ACTION=N/min`.
     #[error("write ACTION=N/min, such as ModifyInstanceVncPasswd=60/min")]
     Form,
-    /// No such action.
+    /// The action is unknown.
     #[error("the action is one of ModifyInstanceVncPasswd, DescribeInstances and RebootInstance")]
     Action,
     /// The number is out of range.
     #[error("the number of calls is from 1 to 1000000")]
     Number,
-    /// One action, two ceilings.
+    /// The action has two ceilings.
     #[error("the action is named twice")]
     Twice,
 }
 
-/// Bounds of a ceiling, in calls a minute.
+/// The valid range of a ceiling, in calls a minute.
 const CALLS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
 
 impl Rates {
-    /// Adds one, written `ACTION=N/min`.
+    /// Adds a ceiling, written `ACTION=N/min`.
     ///
     /// # Errors
     /// See [`InvalidRate`].
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ceilings_are_read_and_what_is_none_is_told() {
+    fn ceilings_are_parsed_or_refused_with_a_reason() {
         let table = [
             ("ModifyInstanceVncPasswd=60/min", Ok(60)),
             (" ModifyInstanceVncPasswd = 60 /min", Ok(60)),
