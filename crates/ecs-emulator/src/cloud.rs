@@ -12,10 +12,11 @@ use tokio::sync::watch;
 
 use super::action::Action;
 use super::clock::Clock;
+use super::dispatch::Answer;
 use super::fault::{Fault, FaultId};
 use super::instance::{ConsoleChange, Instance, InstanceView, Machine, Status};
 use super::journal::Entry;
-use super::state::{Answer, State};
+use super::state::State;
 use super::wire::Request;
 
 /// The emulated cloud. Clones share one state.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::Cloud;
 use crate::access::AccessKey;
-use crate::issue::{self, Issued};
+use crate::issue::Issued;
 use crate::metadata::Metadata;
 use crate::role::Role;
+use crate::state::State;
 
 #[allow(clippy::must_use_candidate, reason = "who changes something need not care for what was there before")]
 impl Cloud {
@@ -68,7 +69,7 @@ impl Cloud {
     /// The tokens of the metadata service that are good, or were a moment ago.
     #[must_use]
     pub fn metadata_tokens(&self) -> Vec<String> {
-        self.with(|state, _| state.metadata.tokens().map(ToOwned::to_owned).collect())
+        self.with(|state, _| state.metadata.token_values().map(ToOwned::to_owned).collect())
     }
 
     /// Gives all credentials from now on this life, whatever is asked for; zero: they are expired on arrival. `None`:
@@ -86,11 +87,11 @@ impl Cloud {
     /// All credentials ever given out, oldest first, good or not.
     #[must_use]
     pub fn issued(&self) -> Vec<Issued> {
-        self.with(|state, _| state.issuer.given_out.clone())
+        self.with(|state, _| state.issuer.issued.clone())
     }
 
     /// Has all credentials given out expire now. How many were still good.
     pub fn expire_issued(&self) -> usize {
-        self.with(issue::expire_all)
+        self.with(State::expire_issued)
     }
 }
