@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 /// Parameters of a call by name, from the query and from a form body.
 pub(super) type Parameters = BTreeMap<String, String>;
 
-/// Actions of the ECS API (version 2014-05-26) and of STS (2015-04-01), and local routes: the metadata service and a
-/// credentials URI. Local routes have names for faults, limits and the journal.
+/// Actions of the ECS API (version 2014-05-26) and of STS (2015-04-01), and local routes: the metadata
+/// service and a credentials URI. Local routes have names for faults, limits and the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// Lists instances.

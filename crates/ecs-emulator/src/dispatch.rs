@@ -1,5 +1,5 @@
-//! Handles calls: authentication, faults, limits, the operation, the journal and the reply. A function of the state and the
-//! time: changes that are due happen first.
+//! Handles calls: authentication, faults, limits, the operation, the journal and the reply. A function of the
+//! state and the time: changes that are due happen first.
 
 use std::time::Duration;
 
@@ -50,7 +50,8 @@ impl State {
         }
     }
 
-    /// Handles a request and records it in the journal. The server sends the answer after the returned real time.
+    /// Handles a request and records it in the journal. The server sends the answer after the returned real
+    /// time.
     pub fn handle(&mut self, request: &Request, now: Timestamp) -> (Answer, Duration) {
         self.settle(now);
         let mut entry = self.entry(request, now);

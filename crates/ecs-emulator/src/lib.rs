@@ -1,14 +1,15 @@
-//! The ECS emulator: a server that behaves like Alibaba Cloud's ECS API and STS, as far as this project calls them, and
-//! like an instance's metadata service.
+//! The ECS emulator: a server that behaves like Alibaba Cloud's ECS API and STS, as far as this project calls
+//! them, and like an instance's metadata service.
 //!
-//! Tests start an [`Emulator`] in their own process and control it through [`Cloud`]. Other programs run the binary
-//! `ecs-emulator` and control it over HTTP. It checks signatures with its own code, has its own [`Clock`], and injects
-//! faults ([`Fault`]). It stores passwords in plain text and protects nothing: never use it with real ones.
+//! Tests start an [`Emulator`] in their own process and control it through [`Cloud`]. Other programs run the
+//! binary `ecs-emulator` and control it over HTTP. It checks signatures with its own code, has its own
+//! [`Clock`], and injects faults ([`Fault`]). It stores passwords in plain text and protects nothing: never
+//! use it with real ones.
 //!
-//! A call passes these files: `server` reads it from the connection, `wire` parses it, `dispatch` authenticates it
-//! (`access`, `signature`) and applies faults and limits (`fault`, `limit`), `operations` performs it on the `state`,
-//! `journal` records it, and `wire` formats the reply. `sts` and `local` issue credentials (`issue`) to callers that a `role`
-//! trusts.
+//! A call passes these files: `server` reads it from the connection, `wire` parses it, `dispatch`
+//! authenticates it (`access`, `signature`) and applies faults and limits (`fault`, `limit`), `operations`
+//! performs it on the `state`, `journal` records it, and `wire` formats the reply. `sts` and `local` issue
+//! credentials (`issue`) to callers that a `role` trusts.
 
 mod access;
 mod action;
@@ -76,7 +77,8 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// A free port of the loopback address, the default [`AccessKey`], the system's clock, 100,000 calls, minutes of 60 s.
+    /// A free port of the loopback address, the default [`AccessKey`], the system's clock, 100,000 calls,
+    /// minutes of 60 s.
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),

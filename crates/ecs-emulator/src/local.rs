@@ -1,6 +1,8 @@
-//! Local routes: the metadata service of an instance, and a credentials URI. They are not an API and need no signature.
+//! Local routes: the metadata service of an instance, and a credentials URI. They are not an API and need no
+//! signature.
 //!
-//! Not documented by Alibaba Cloud, so guessed: the error pages, and the 404 for a role that is attached but does not exist.
+//! Not documented by Alibaba Cloud, so guessed: the error pages, and the 404 for a role that is attached but
+//! does not exist.
 
 use std::time::Duration;
 
@@ -91,7 +93,8 @@ pub(super) fn role_name(state: &State, parameters: &Parameters, now: Timestamp) 
     role(state, parameters, now).map(|role| Value::String(role.name().to_owned()))
 }
 
-/// The instance's credentials. They stay the same until an eighth of their lifetime is left, or they are revoked.
+/// The instance's credentials. They stay the same until an eighth of their lifetime is left, or they are
+/// revoked.
 pub(super) fn instance_credentials(
     state: &mut State,
     parameters: &Parameters,

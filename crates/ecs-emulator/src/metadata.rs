@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::issue::Issued;
 
-/// The metadata service of the instance on which the emulator's clients run. By default, it has no role, and does not
-/// require a token.
+/// The metadata service of the instance on which the emulator's clients run. By default, it has no role, and
+/// does not require a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Metadata {

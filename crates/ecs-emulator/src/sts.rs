@@ -1,7 +1,7 @@
 //! The operations of STS, version 2015-04-01.
 //!
-//! Codes and messages are from the API reference. Not documented, so guessed: that all parameters are checked before the
-//! role is looked up, and that a wrong `ExternalId` gets the error for missing trust.
+//! Codes and messages are from the API reference. Not documented, so guessed: that all parameters are checked
+//! before the role is looked up, and that a wrong `ExternalId` gets the error for missing trust.
 
 use std::time::Duration;
 
