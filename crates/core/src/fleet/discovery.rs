@@ -98,11 +98,11 @@ impl DiscoveryResult {
     pub fn require_tags(mut self, matches: impl Fn(&str) -> Option<bool>) -> Self {
         let Self { found, uncertain, .. } = &mut self;
         found.retain(|id, _| {
-            let matched = matches(id);
-            if matched.is_none() {
+            let verdict = matches(id);
+            if verdict.is_none() {
                 uncertain.insert(id.clone());
             }
-            matched == Some(true)
+            verdict == Some(true)
         });
         uncertain.retain(|id| matches(id) != Some(false));
         self

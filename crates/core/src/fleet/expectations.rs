@@ -74,7 +74,7 @@ impl Expectations {
             let Some(write) = self.writes.get(id) else { continue };
             match &mut member.object {
                 object @ MemberObject::Missing if write.creates => {
-                    *object = MemberObject::Owned(created(write))
+                    *object = MemberObject::Owned(created(write));
                 }
                 MemberObject::Owned(state) if !write.creates && state.rotate_at < write.rotate_at => {
                     state.rotate_at = write.rotate_at;
