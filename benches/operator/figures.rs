@@ -1,8 +1,6 @@
-//! What a run found, and the table.
+//! The figures of a run, and their table.
 
-use super::run::Plan;
-
-/// What one run found. Times in seconds, but latencies in milliseconds; memory in MiB.
+/// The figures of one run. Times in seconds, but latencies in milliseconds; memory in MiB.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     pub rate: f64,
@@ -34,7 +32,7 @@ pub struct Figures {
     pub others: f64,
 }
 
-/// The row that says whether the others are to be trusted.
+/// The row that shows whether other processes disturbed the run.
 const OTHERS: &str = "taken by other processes in the cold start, %";
 
 /// Label, value, decimals.
@@ -70,10 +68,10 @@ const ROWS: [Row; 27] = [
     (OTHERS, |f| f.others, 0),
 ];
 
-/// The table, in Markdown: a column for each operator, and how the first compares with the second.
-pub fn table(plan: Plan, names: &[&str], found: &[Vec<Figures>], ceiling: Option<f64>) -> String {
+/// The table in Markdown: one column for each operator, and the ratio of two.
+pub fn table(objects: usize, names: &[&str], found: &[Vec<Figures>], ceiling: Option<f64>) -> String {
     let versus = names.len() == 2;
-    let mut rows = vec![[format!("{} objects", thousands(plan.objects))].to_vec()];
+    let mut rows = vec![[format!("{} objects", thousands(objects))].to_vec()];
     rows[0].extend(names.iter().map(ToString::to_string));
     if versus {
         rows[0].push("ratio".to_owned());
@@ -117,7 +115,7 @@ fn render(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// The middle one; of an even number the mean of the middle two.
+/// The median; for an even number of values, the mean of the two in the middle.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -162,7 +162,7 @@ async fn benchmark(args: Args) -> Result<()> {
             }
         }
         let names: Vec<&str> = subjects.iter().map(|subject| subject.name).collect();
-        println!("\n{}", figures::table(plan, &names, &found, ceiling));
+        println!("\n{}", figures::table(plan.objects, &names, &found, ceiling));
     }
     println!("Took {} s. Machine: {}.", began.elapsed().as_secs(), process::machine());
     Ok(())

@@ -1,4 +1,4 @@
-//! Who may call: access keys, their security tokens, and the nonces that were used.
+//! Authentication: access keys, security tokens and used nonces.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::action::Action;
 use super::signature::{Proof, TOLERANCE};
 use super::wire::{ApiError, Request};
 
-/// An access key that the emulator takes. The default is a well-known one without a security token.
+/// An access key that the emulator accepts. The default is a well-known key without a security token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct AccessKey {
@@ -18,17 +18,18 @@ pub struct AccessKey {
     pub id: String,
     /// Its secret, the key of the signatures.
     pub secret: String,
-    /// The token without which the key is not taken, as STS gives one.
+    /// The security token that a call must have, for a temporary key.
     pub security_token: Option<String>,
     /// When the token expires; `None`: never.
     pub expires_at: Option<Timestamp>,
-    /// Actions the key has no right to.
+    /// Actions that the key has no permission for.
     pub denied: BTreeSet<Action>,
-    /// The account it belongs to, and with it the instances it sees.
+    /// Its account. The key sees the instances of this account.
     pub account: String,
-    /// The instances that the key has rights to; `None`: all of its account.
+    /// The instances that the key has permissions for; `None`: all of its account.
     pub instances: Option<BTreeSet<String>>,
-    /// Whose key it is, the ARN without `acs:ram::ACCOUNT:`: `user/NAME`, `assumed-role/ROLE/SESSION`, or `root`.
+    /// The owner of the key: the ARN without `acs:ram::ACCOUNT:`: `user/NAME`, `assumed-role/ROLE/SESSION`,
+    /// or `root`.
     pub principal: String,
 }
 
@@ -37,12 +38,12 @@ impl AccessKey {
     pub const DEFAULT_ID: &str = "emulator-access-key";
     /// Secret of the default key.
     pub const DEFAULT_SECRET: &str = "emulator-access-key-secret";
-    /// Account of every key and instance that does not name another.
+    /// The default account of keys and instances.
     pub const DEFAULT_ACCOUNT: &str = "1000000000000001";
-    /// Principal of a key that does not name another: a RAM user.
+    /// The default principal: a RAM user.
     pub const DEFAULT_PRINCIPAL: &str = "user/emulator";
 
-    /// A key with every right and without a token.
+    /// A key with all permissions and without a token.
     #[must_use]
     pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
         Self {
@@ -57,7 +58,7 @@ impl AccessKey {
         }
     }
 
-    /// Makes it temporary: good only with this token, until `expires_at`.
+    /// Makes it temporary: valid only with this token, until `expires_at`.
     #[must_use]
     pub fn temporary(mut self, security_token: impl Into<String>, expires_at: Option<Timestamp>) -> Self {
         self.security_token = Some(security_token.into());
@@ -65,28 +66,28 @@ impl AccessKey {
         self
     }
 
-    /// Takes the right to an action away.
+    /// Removes the permission for an action.
     #[must_use]
     pub fn denied(mut self, action: Action) -> Self {
         self.denied.insert(action);
         self
     }
 
-    /// Gives it to another account.
+    /// Sets the account.
     #[must_use]
     pub fn account(mut self, account: impl Into<String>) -> Self {
         self.account = account.into();
         self
     }
 
-    /// Leaves it rights to these instances only.
+    /// Restricts its permissions to these instances.
     #[must_use]
     pub fn only<I: Into<String>>(mut self, instances: impl IntoIterator<Item = I>) -> Self {
         self.instances = Some(instances.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Makes it the key of another principal, such as `user/NAME`.
+    /// Sets the principal, such as `user/NAME`.
     #[must_use]
     pub fn principal(mut self, principal: impl Into<String>) -> Self {
         self.principal = principal.into();
@@ -100,7 +101,7 @@ impl Default for AccessKey {
     }
 }
 
-/// The keys in force and the nonces seen.
+/// The valid keys and the used nonces.
 #[derive(Debug, Default)]
 pub(super) struct Access {
     pub keys: Vec<AccessKey>,
@@ -112,8 +113,7 @@ impl Access {
         Self { keys, nonces: Nonces::default() }
     }
 
-    /// Lets a request for an action in, or says why not. A nonce counts as used from here on, whatever becomes of the
-    /// call.
+    /// Authenticates a request. Its nonce counts as used afterwards, also if the call fails.
     pub fn admit(
         &mut self,
         request: &Request,
@@ -158,16 +158,16 @@ impl Access {
 
 const MISMATCH: &str = "Specified SecurityToken mismatch with the AccessKey.";
 
-/// The nonces of all signatures that could still be sent again.
+/// The nonces of all signatures that are still valid.
 #[derive(Debug, Default)]
 struct Nonces {
     used: HashSet<Arc<str>>,
-    /// The same with the end of their signatures' validity, roughly in order of it.
+    /// The same, with the end of validity of their signatures, roughly in that order.
     ends: VecDeque<(Timestamp, Arc<str>)>,
 }
 
 impl Nonces {
-    /// Notes a nonce as used. False: it was before.
+    /// Marks a nonce as used. False: it was used before.
     fn take(&mut self, nonce: &str, signed_at: Timestamp, now: Timestamp) -> bool {
         while let Some((_, old)) = self.ends.pop_front_if(|(end, _)| *end < now) {
             self.used.remove(&old);

@@ -1,16 +1,14 @@
-//! The actions the emulator knows, and a call of one once it has been let in.
+//! The actions of the emulator.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-
-use super::access::AccessKey;
 
 /// Parameters of a call by name, from the query and from a form body.
 pub(super) type Parameters = BTreeMap<String, String>;
 
-/// What can be asked of the emulator: actions of the ECS API (version 2014-05-26), of STS (2015-04-01), and routes that
-/// are no API and have a name for the sake of faults, limits and the journal.
+/// Actions of the ECS API (version 2014-05-26) and of STS (2015-04-01), and local routes: the metadata
+/// service and a credentials URI. Local routes have names for faults, limits and the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// Lists instances.
@@ -21,11 +19,11 @@ pub enum Action {
     ModifyInstanceVncPasswd,
     /// Restarts an instance.
     RebootInstance,
-    /// STS: says who calls.
+    /// STS: returns the identity of the caller.
     GetCallerIdentity,
-    /// STS: gives out credentials of a role.
+    /// STS: issues credentials of a role.
     AssumeRole,
-    /// STS: the same for a token of an identity provider, unsigned.
+    /// STS: issues credentials of a role for a token of an identity provider. Not signed.
     #[serde(rename = "AssumeRoleWithOIDC")]
     AssumeRoleWithOidc,
     /// The metadata service: `PUT /latest/api/token`.
@@ -38,17 +36,17 @@ pub enum Action {
     CredentialsUri,
 }
 
-/// Who answers an action.
+/// The service that handles an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Service {
     Ecs,
     Sts,
-    /// No API: the metadata service, or a credentials URI.
+    /// Not an API: the metadata service, or a credentials URI.
     Local,
 }
 
 impl Service {
-    /// The version that calls of its API carry.
+    /// The API version of its calls.
     pub fn version(self) -> Option<&'static str> {
         match self {
             Self::Ecs => Some("2014-05-26"),
@@ -57,7 +55,7 @@ impl Service {
         }
     }
 
-    /// The API's name in links.
+    /// The name of the API in links.
     pub fn product(self) -> &'static str {
         if self == Self::Sts { "Sts" } else { "Ecs" }
     }
@@ -96,18 +94,18 @@ impl Action {
         }
     }
 
-    /// The action of that name.
+    /// Finds an action by name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.as_str() == name)
     }
 
-    /// Whether the call changes the cloud, so that the journal can say when it was applied.
+    /// Whether the call changes an instance. If so, the journal records when.
     pub(super) fn changes(self) -> bool {
         matches!(self, Self::ModifyInstanceVncPasswd | Self::RebootInstance)
     }
 
-    /// Who answers it.
+    /// The service that handles it.
     pub(super) fn service(self) -> Service {
         match self {
             Self::DescribeInstances
@@ -127,42 +125,7 @@ impl Action {
     }
 }
 
-/// A call that was let in.
-#[derive(Clone, Debug)]
-pub(super) struct Call {
-    pub action: Action,
-    pub parameters: Parameters,
-    /// Whether its access key lacks the right to it.
-    pub denied: bool,
-    pub caller: Caller,
-}
-
-/// Whose access key signed a call; of an unsigned one, nobody's.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Caller {
-    pub account: String,
-    /// The ARN without `acs:ram::ACCOUNT:`.
-    pub principal: String,
-    /// The instances it has rights to; `None`: all of its account.
-    instances: Option<BTreeSet<String>>,
-}
-
-impl Caller {
-    pub fn new(key: &AccessKey) -> Self {
-        Self {
-            account: key.account.clone(),
-            principal: key.principal.clone(),
-            instances: key.instances.clone(),
-        }
-    }
-
-    /// Whether it has rights to an instance of its account.
-    pub fn may(&self, instance_id: &str) -> bool {
-        self.instances.as_ref().is_none_or(|own| own.contains(instance_id))
-    }
-}
-
-/// The instances a call names: `InstanceId`, or the array in `InstanceIds`.
+/// The instance IDs of a call: `InstanceId`, or the array in `InstanceIds`.
 pub(super) fn instance_ids(parameters: &Parameters) -> Vec<String> {
     if let Some(id) = parameters.get("InstanceId") {
         return vec![id.clone()];

@@ -1,14 +1,14 @@
-//! The emulator's clock: the system's unless a test sets it, stops it or lets it run faster.
+//! The emulator's clock. Follows the system clock, unless a test sets, stops or accelerates it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// What the emulator takes for the present. Clones share one clock.
+/// The clock of an emulator. Clones share it.
 ///
-/// It dates every reply, judges the dates of signatures, counts the minutes of rate limits, and says when a
-/// restart is over and when a late call arrives.
+/// It determines the dates of replies, the validity of signatures, the minutes of rate limits, the end of
+/// restarts and the arrival of delayed calls.
 #[derive(Clone, Debug)]
 pub struct Clock(Arc<Mutex<Reading>>);
 
@@ -32,13 +32,13 @@ impl Reading {
 }
 
 impl Clock {
-    /// A clock that runs with the system's.
+    /// A clock that follows the system clock.
     #[must_use]
     pub fn system() -> Self {
         Self::new(Timestamp::now(), 1)
     }
 
-    /// A clock that stands at `at` until it is set or advanced.
+    /// A clock that stays at `at` until it is set or advanced.
     #[must_use]
     pub fn fixed(at: Timestamp) -> Self {
         Self::new(at, 0)
@@ -48,7 +48,7 @@ impl Clock {
         Self(Arc::new(Mutex::new(Reading { base, anchor: Instant::now(), scale })))
     }
 
-    /// What the clock shows.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.with(|reading| reading.now())
@@ -60,7 +60,7 @@ impl Clock {
         self.with(|reading| reading.scale)
     }
 
-    /// Sets the clock, forward or back; it goes on at the pace it had.
+    /// Sets the clock, forward or back; its speed stays unchanged.
     pub fn set(&self, at: Timestamp) {
         self.with(|reading| reading.restart(at));
     }
@@ -70,7 +70,7 @@ impl Clock {
         self.with(|reading| reading.restart(later(reading.now(), by)));
     }
 
-    /// Lets the clock run `scale` times as fast as the real one: 0 stops it, 60 makes a minute of every
+    /// Runs the clock `scale` times as fast as real time: 0 stops it, 60 makes a minute of every
     /// second.
     pub fn set_scale(&self, scale: u32) {
         self.with(|reading| {
@@ -84,7 +84,7 @@ impl Clock {
     }
 }
 
-/// `at` plus `by`, or the end of time.
+/// `at` plus `by`, or the maximum.
 pub(super) fn later(at: Timestamp, by: Duration) -> Timestamp {
     SignedDuration::try_from(by).ok().and_then(|by| at.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }

@@ -1,5 +1,5 @@
-//! The handle to a running emulator's state: everything that the control routes can do, as methods. Those about access
-//! keys, roles and the credentials given out are in `identity`.
+//! The handle to a running emulator's state: the control API, as methods. `identity` has
+//! those for access keys, roles and issued credentials.
 
 mod identity;
 
@@ -12,15 +12,16 @@ use tokio::sync::watch;
 
 use super::action::Action;
 use super::clock::Clock;
+use super::dispatch::Answer;
 use super::fault::{Fault, FaultId};
 use super::instance::{ConsoleChange, Instance, InstanceView, Machine, Status};
 use super::journal::Entry;
-use super::state::{Answer, State};
+use super::state::State;
 use super::wire::Request;
 
 /// The emulated cloud. Clones share one state.
 ///
-/// Each look lets everything happen first that has fallen due by the clock.
+/// Each method first applies the changes that are due by the clock.
 #[derive(Clone, Debug)]
 pub struct Cloud {
     clock: Clock,
@@ -41,12 +42,12 @@ impl Cloud {
         answer
     }
 
-    /// Adds an instance, or changes one that is there: its passwords stay, a restart under way ends.
+    /// Adds or changes an instance. Its passwords stay; a restart under way ends.
     pub fn put_instance(&self, instance: Instance) {
         self.with(|state, _| state.put_instance(instance));
     }
 
-    /// Removes an instance, as if it had been released. False: there was none.
+    /// Removes an instance, as if it were released. False: not found.
     pub fn remove_instance(&self, id: &str) -> bool {
         self.with(|state, _| state.machines.remove(id).is_some())
     }
@@ -63,8 +64,8 @@ impl Cloud {
         self.with(|state, _| state.machines.values().map(Machine::view).collect())
     }
 
-    /// Each password that opened an instance's console, oldest first, with the time from which on it did: late calls and
-    /// restarts included. The last thousand are remembered.
+    /// The history of an instance's console password, oldest first, with the times from which each was in
+    /// effect. At most the last thousand.
     #[must_use]
     pub fn console_changes(&self, id: &str) -> Vec<ConsoleChange> {
         self.with(|state, _| {
@@ -76,14 +77,14 @@ impl Cloud {
         })
     }
 
-    /// Has an instance enter a status, which ends a restart under way. Coming to `Running` from any other
-    /// status is a start: a password that waits comes into effect. False: there is no such instance.
+    /// Sets the status of an instance, and ends a restart under way. A change to `Running` is a start: a
+    /// pending password takes effect. False: not found.
     pub fn set_status(&self, id: &str, status: Status) -> bool {
         self.with(|state, now| state.set_status(id, status, now))
     }
 
-    /// Restarts an instance at once, as someone at the console would: the password that waits comes into
-    /// effect, and the start time is now. False: there is no such instance.
+    /// Restarts an instance immediately, as from the console: a pending password takes effect, and the start
+    /// time is now. False: not found.
     pub fn restart(&self, id: &str) -> bool {
         self.with(|state, now| state.restart(id, now))
     }
@@ -100,33 +101,34 @@ impl Cloud {
         self.with(|state, _| state.reboot_time)
     }
 
-    /// Puts a fault in force, after those that are.
+    /// Adds a fault after the existing ones.
     pub fn inject(&self, fault: Fault) -> FaultId {
         self.with(|state, _| state.faults.inject(fault))
     }
 
-    /// Ends a fault. False: it is not in force.
+    /// Removes a fault. False: not found.
     pub fn remove_fault(&self, id: FaultId) -> bool {
         self.with(|state, _| state.faults.remove(id))
     }
 
-    /// Ends all faults; calls that are already on their way arrive nevertheless.
+    /// Removes all faults. Delayed calls that are under way still arrive.
     pub fn clear_faults(&self) {
         self.with(|state, _| state.faults.clear());
     }
 
-    /// The faults in force, in the order in which they are tried.
+    /// All faults, in the order in which they are tried.
     #[must_use]
     pub fn faults(&self) -> Vec<(FaultId, Fault)> {
         self.with(|state, _| state.faults.list().to_vec())
     }
 
-    /// Limits an action to so many calls a minute of the emulator's clock, in each account and region; `None`: no limit.
+    /// Limits an action to this many calls a minute of the emulator's clock, in each account and region;
+    /// `None`: no limit.
     pub fn set_limit(&self, action: Action, per_minute: Option<u32>) {
         self.with(|state, _| state.limits.set(action, per_minute));
     }
 
-    /// The limits in force.
+    /// All limits.
     #[must_use]
     pub fn limits(&self) -> BTreeMap<Action, u32> {
         self.with(|state, _| state.limits.list().clone())
@@ -149,7 +151,7 @@ impl Cloud {
         &self.clock
     }
 
-    /// What the emulator's clock shows.
+    /// The time of the emulator's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
@@ -165,7 +167,7 @@ impl Cloud {
         self.clock.advance(by);
     }
 
-    /// All calls that the journal still holds, oldest first.
+    /// All calls in the journal, oldest first.
     #[must_use]
     pub fn journal(&self) -> Vec<Entry> {
         self.journal_since(0)
@@ -177,7 +179,7 @@ impl Cloud {
         self.with(|state, _| state.journal.since(seq))
     }
 
-    /// The first call after the one numbered `seq` that is `wanted`; waits for it for as long as it takes.
+    /// Waits for the first call after number `seq` that is `wanted`, without a timeout.
     pub async fn next_call(&self, seq: u64, wanted: impl Fn(&Entry) -> bool) -> Entry {
         let mut newest = self.newest.subscribe();
         let mut seen = seq;

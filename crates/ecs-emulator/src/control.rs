@@ -1,5 +1,5 @@
-//! The control routes under `/_emulator/`, for programs that talk to the emulator's binary: [`Cloud`] over
-//! HTTP, in JSON. Documented in `docs/emulator.md`. Those about keys, roles and credentials are in `identity`.
+//! The control routes under `/_emulator/`, the JSON API of [`Cloud`] for other programs. See
+//! `docs/emulator.md`. `identity` has the routes for keys, roles and credentials.
 
 mod identity;
 
@@ -17,13 +17,13 @@ use super::fault::{self, Fault};
 use super::instance::Instance;
 use super::wire::Rendered;
 
-/// Where the control routes begin.
+/// The path prefix of the control routes.
 pub(super) const PREFIX: &str = "/_emulator/";
 
-/// Why a control request was not carried out, with what to tell.
+/// The status and the message of a failed control request.
 type Refusal = (StatusCode, String);
 
-/// Answers a request to `PREFIX` + `route`.
+/// Handles a request to `PREFIX` + `route`.
 pub(super) fn respond(
     cloud: &Cloud,
     method: &Method,

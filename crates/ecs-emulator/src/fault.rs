@@ -1,5 +1,4 @@
-//! Injected faults: which calls they hit, whether the call still takes effect, and what the client gets to
-//! see.
+//! Injected faults: which calls they match, whether the call takes effect, and what the client receives.
 
 use std::time::Duration;
 
@@ -11,11 +10,11 @@ use super::action::{self, Action, Parameters};
 /// The number of an injected fault.
 pub type FaultId = u64;
 
-/// A rule that spoils calls whose signature is in order. The first one that fits a call is used.
+/// A fault for calls with a valid signature. The first fault that matches a call is used.
 ///
 /// ```
 /// use vncpassword_emulator::{Action, Fault};
-/// // The next two passwords are set, but nobody hears of it.
+/// // The next two passwords are set, but the client gets no reply.
 /// let fault = Fault::reset_after().on(Action::ModifyInstanceVncPasswd).times(2);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,46 +24,47 @@ pub struct Fault {
     pub action: Option<Action>,
     /// Only calls that name this instance.
     pub instance_id: Option<String>,
-    /// How many calls it still hits; `None`: all.
+    /// How many more calls it matches; `None`: no limit.
     pub remaining: Option<u32>,
-    /// The share of fitting calls that it hits, 0 to 1; `None`: all. Drawn from the emulator's seed.
+    /// The probability that it applies to a matching call, 0 to 1; `None`: all. Drawn from the emulator's
+    /// seed.
     pub probability: Option<f64>,
     /// Whether and when the call takes effect; `None`: as [`Fault::effect`] says.
     pub apply: Option<Apply>,
-    /// What the client gets.
+    /// What the client receives.
     pub reply: Reply,
     /// The `RequestId` of the reply, whatever it is; `None`: as the real service writes it.
     pub request_id: Option<String>,
-    /// Real time that the client waits for it. The call has taken effect, or not, before.
+    /// Delay of the reply, in real time. The call takes effect before.
     #[serde(rename = "delayMs", with = "millis")]
     pub delay: Duration,
 }
 
-/// Whether and when a spoilt call takes effect.
+/// Whether and when a call with a fault takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Apply {
-    /// As if nothing were wrong.
+    /// Immediately.
     Now,
-    /// Not at all: it was lost on the way, or refused.
+    /// Never: it was lost or refused.
     Never,
-    /// It lingers on its way and arrives once the emulator's clock has moved this far, whatever was called
-    /// meanwhile. It is judged then, by the state it finds.
+    /// It arrives after this time of the emulator's clock, also after later calls. The state at that time
+    /// applies.
     Late {
-        /// How long it lingers.
+        /// The delay.
         #[serde(rename = "afterMs", with = "millis")]
         after: Duration,
     },
 }
 
-/// What the client of a spoilt call gets.
+/// What the client of a call with a fault receives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reply {
-    /// The true reply; that of an accepted call where the call was not looked at.
+    /// The real reply. If the call was not performed: the reply of an accepted call.
     #[default]
     Genuine,
-    /// The true reply as XML, whatever was asked for.
+    /// The real reply as XML.
     Xml,
     /// An error of the API.
     Error {
@@ -82,14 +82,15 @@ pub enum Reply {
     },
     /// A TCP reset.
     Reset,
-    /// Nothing, until the client leaves or this many milliseconds of real time are over; then a TCP reset.
+    /// Nothing until the client disconnects or this many milliseconds of real time have passed, then a TCP
+    /// reset.
     #[serde(rename_all = "camelCase")]
     Hang {
-        /// `None`: until the client leaves.
+        /// `None`: until the client disconnects.
         #[serde(default)]
         for_ms: Option<u64>,
     },
-    /// A body that is no reply of the API.
+    /// A body that is not a reply of the API.
     Body {
         /// HTTP status.
         status: u16,
@@ -103,19 +104,19 @@ pub enum Reply {
     },
 }
 
-/// A body that is no reply of the API.
+/// A body that is not a reply of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Garbage {
-    /// The page of some proxy.
+    /// The error page of a proxy.
     Html,
     /// No byte.
     Empty,
-    /// JSON that breaks off.
+    /// Truncated JSON.
     Truncated,
-    /// Text that is no JSON.
+    /// Text that is not JSON.
     NotJson,
-    /// JSON of [`HUGE`] bytes and a little.
+    /// JSON of slightly more than [`HUGE`] bytes.
     Huge,
     /// JSON without a `RequestId`.
     NoRequestId,
@@ -225,8 +226,8 @@ impl Fault {
         self
     }
 
-    /// `apply`; where that is not set, what the reply suggests: a call with a true or a garbled reply takes
-    /// effect, one that is refused, cut off or sent elsewhere does not.
+    /// `apply`, or its default: with a real or garbled reply, the call takes effect; with an error, reset,
+    /// hang or redirect, it does not.
     #[must_use]
     pub fn effect(&self) -> Apply {
         self.apply.unwrap_or(match self.reply {
@@ -246,7 +247,7 @@ impl Fault {
     }
 }
 
-/// The faults in force, oldest first.
+/// All faults, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     rules: Vec<(FaultId, Fault)>,
@@ -274,7 +275,7 @@ impl Faults {
         &self.rules
     }
 
-    /// The fault for this call, if any; counts it.
+    /// Finds the fault for a call, and counts the match.
     pub fn pick(
         &mut self,
         action: Action,
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_hits_only_what_it_names_and_only_as_often_as_it_says() {
+    fn a_fault_matches_its_action_and_instance_and_a_limited_number_of_calls() {
         let mut faults = Faults::default();
         let mut rng = StdRng::seed_from_u64(1);
         faults.inject(Fault::reset_before().on(MODIFY).instance("i-1").times(1));
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probability_hits_its_share_and_the_same_calls_for_the_same_seed() {
+    fn a_probability_is_kept_and_deterministic_for_a_seed() {
         let hits = |seed| {
             let mut faults = Faults::default();
             let mut rng = StdRng::seed_from_u64(seed);

@@ -40,20 +40,20 @@ impl Status {
     }
 }
 
-/// What is set about an instance from outside. By default: running, I/O optimized, in [`DEFAULT_REGION`], of the account
+/// The settings of an instance. By default: running, I/O optimized, in [`DEFAULT_REGION`], of the account
 /// [`AccessKey::DEFAULT_ACCOUNT`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Instance {
     /// `i-...`; in a control request the path may give it instead.
     pub id: String,
-    /// The account it belongs to; keys of others do not see it.
+    /// Its account. Keys of other accounts do not see it.
     pub account: String,
-    /// The region that answers for it. One that the emulator did not know becomes known.
+    /// Its region. An unknown region is added.
     pub region_id: String,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
-    /// Whether a new password is in effect at once, or only after a restart.
+    /// Whether a new password takes effect immediately, or only after a restart.
     pub io_optimized: bool,
     /// When it was last started; replies show whole minutes.
     pub start_time: Timestamp,
@@ -129,20 +129,20 @@ impl Instance {
     }
 }
 
-/// An instance and its passwords, as only the emulator can see them.
+/// An instance and its passwords.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceView {
     /// The instance itself.
     #[serde(flatten)]
     pub instance: Instance,
-    /// What opens the console now; `None` until one was set.
+    /// The console password in effect; `None` until one is set.
     pub console_password: Option<String>,
-    /// Accepted, and waiting for a restart.
+    /// An accepted password that takes effect at the next restart.
     pub pending_password: Option<String>,
 }
 
-/// What opens the console from some time on.
+/// A change of the console password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConsoleChange {
@@ -152,7 +152,7 @@ pub struct ConsoleChange {
     pub password: String,
 }
 
-/// Changes of one instance's password that are remembered.
+/// Maximum number of changes in the history of a password.
 const CHANGES_KEPT: usize = 1000;
 
 /// An instance, its passwords, and which restart it is in.
@@ -161,14 +161,14 @@ pub(super) struct Machine {
     pub instance: Instance,
     pub console_password: Option<String>,
     pub pending_password: Option<String>,
-    /// What opened the console and since when, oldest first.
+    /// The history of the console password, oldest first.
     pub changes: VecDeque<ConsoleChange>,
-    /// Counts what cancels a restart under way; a step of an older one is void.
+    /// Increased to cancel a restart under way. Steps of an older generation are ignored.
     pub generation: u64,
 }
 
 impl Machine {
-    /// Takes a password, now or for the next start.
+    /// Accepts a password, in effect now or at the next start.
     pub fn take_password(&mut self, password: String, now: Timestamp) {
         if self.instance.io_optimized {
             self.set_console(password, now);
@@ -186,7 +186,7 @@ impl Machine {
         self.instance.status = status;
     }
 
-    /// Starts: a password that waits comes into effect, and the start time is now.
+    /// Starts: a pending password takes effect, and the start time is now.
     pub fn start(&mut self, now: Timestamp) {
         self.instance.status = Status::Running;
         self.instance.start_time = now;
@@ -206,7 +206,7 @@ impl Machine {
         self.console_password = Some(password);
     }
 
-    /// What the control side shows of it.
+    /// Its representation in the control API.
     pub fn view(&self) -> InstanceView {
         InstanceView {
             instance: self.instance.clone(),

@@ -1,4 +1,4 @@
-//! Temporary credentials: how they are made, for how long they are good, and a list of all that were ever given out.
+//! Issues temporary credentials.
 
 use std::time::Duration;
 
@@ -7,33 +7,32 @@ use rand::{RngExt, rngs::StdRng};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::access::AccessKey;
+use super::access::{Access, AccessKey};
 use super::clock::later;
 use super::role::Role;
-use super::state::State;
 
-/// Credentials that the emulator gave out, in clear.
+/// Temporary credentials that the emulator issued, in plain text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Issued {
     /// `STS.` and 25 characters.
     pub access_key_id: String,
-    /// Its secret.
+    /// The secret.
     pub access_key_secret: String,
-    /// Its token, with characters that URLs and forms have to escape.
+    /// The security token. It contains characters that URLs and forms must escape.
     pub security_token: String,
-    /// The role they are of.
+    /// The ARN of the role.
     pub role_arn: String,
     /// The name of the session.
     pub role_session_name: String,
-    /// When they were given out, by the emulator's clock.
+    /// When they were issued, by the emulator's clock.
     pub issued_at: Timestamp,
-    /// Until when they are good unless they are ended before, to the second.
+    /// When they expire, unless they are revoked before. A whole second.
     pub expires_at: Timestamp,
 }
 
 impl Issued {
-    /// The fields that STS, the metadata service and a credentials URI all write.
+    /// The fields that the replies of STS, the metadata service and a credentials URI share.
     pub(super) fn fields(&self) -> Value {
         json!({
             "AccessKeyId": self.access_key_id,
@@ -49,61 +48,64 @@ pub(super) fn wire_time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// What was given out, and how it is.
+/// Issues temporary credentials, and remembers them.
 #[derive(Debug, Default)]
 pub(super) struct Issuer {
-    pub given_out: Vec<Issued>,
-    /// How long new credentials are good, whatever was asked for; zero: expired on arrival.
+    /// Oldest first.
+    pub issued: Vec<Issued>,
+    /// The lifetime of new credentials, instead of the requested one. Zero: they expire immediately.
     pub lifetime: Option<Duration>,
 }
 
-/// Gives out credentials of a role and puts their key into force.
-pub(super) fn issue(
-    state: &mut State,
-    role: &Role,
-    session: &str,
-    lifetime: Duration,
-    now: Timestamp,
-) -> Issued {
-    let end = later(now, state.issuer.lifetime.unwrap_or(lifetime));
-    let rng = &mut state.rng;
-    let issued = Issued {
-        access_key_id: format!("STS.{}", draw(rng, ALPHANUMERIC, 25)),
-        access_key_secret: draw(rng, ALPHANUMERIC, 44),
-        security_token: format!("CAIS{}==", draw(rng, BASE64, 290)),
-        role_arn: role.arn.clone(),
-        role_session_name: session.to_owned(),
-        issued_at: now,
-        // Replies show whole seconds: what they show is what holds.
-        expires_at: Timestamp::from_second(end.as_second()).unwrap_or(end),
-    };
-    state.issuer.given_out.push(issued.clone());
-    let key = AccessKey {
-        denied: role.denied.clone(),
-        instances: role.instances.clone(),
-        ..AccessKey::new(&issued.access_key_id, &issued.access_key_secret)
-    };
-    state.access.keys.push(
-        key.temporary(&issued.security_token, Some(issued.expires_at))
-            .account(role.account())
-            .principal(format!("assumed-role/{}/{session}", role.name())),
-    );
-    issued
-}
-
-/// Has every key that was given out expire now. How many were still good.
-pub(super) fn expire_all(state: &mut State, now: Timestamp) -> usize {
-    let mut ended = 0;
-    for issued in &state.issuer.given_out {
-        let mut keys = state.access.keys.iter_mut();
-        if let Some(key) = keys.find(|key| key.id == issued.access_key_id)
-            && key.expires_at.is_none_or(|end| end > now)
-        {
-            key.expires_at = Some(now);
-            ended += 1;
-        }
+impl Issuer {
+    /// Issues credentials of a role, and adds their key to `access`.
+    pub fn issue(
+        &mut self,
+        access: &mut Access,
+        rng: &mut StdRng,
+        role: &Role,
+        session: &str,
+        (lifetime, now): (Duration, Timestamp),
+    ) -> Issued {
+        let end = later(now, self.lifetime.unwrap_or(lifetime));
+        let issued = Issued {
+            access_key_id: format!("STS.{}", draw(rng, ALPHANUMERIC, 25)),
+            access_key_secret: draw(rng, ALPHANUMERIC, 44),
+            security_token: format!("CAIS{}==", draw(rng, BASE64, 290)),
+            role_arn: role.arn.clone(),
+            role_session_name: session.to_owned(),
+            issued_at: now,
+            // Replies show whole seconds, so the credentials expire at a whole second.
+            expires_at: Timestamp::from_second(end.as_second()).unwrap_or(end),
+        };
+        self.issued.push(issued.clone());
+        let key = AccessKey {
+            denied: role.denied.clone(),
+            instances: role.instances.clone(),
+            ..AccessKey::new(&issued.access_key_id, &issued.access_key_secret)
+        };
+        access.keys.push(
+            key.temporary(&issued.security_token, Some(issued.expires_at))
+                .account(role.account())
+                .principal(format!("assumed-role/{}/{session}", role.name())),
+        );
+        issued
     }
-    ended
+
+    /// Expires all issued keys now. Returns how many were valid.
+    pub fn expire_all(&self, access: &mut Access, now: Timestamp) -> usize {
+        let mut expired = 0;
+        for issued in &self.issued {
+            let mut keys = access.keys.iter_mut();
+            if let Some(key) = keys.find(|key| key.id == issued.access_key_id)
+                && key.expires_at.is_none_or(|end| end > now)
+            {
+                key.expires_at = Some(now);
+                expired += 1;
+            }
+        }
+        expired
+    }
 }
 
 pub(super) const ALPHANUMERIC: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";

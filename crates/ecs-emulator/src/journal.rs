@@ -1,4 +1,4 @@
-//! The journal: every call that reached the emulator, and what became of it.
+//! The journal: all calls that reached the emulator, with their results.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use super::fault::FaultId;
 pub struct Entry {
     /// Counts from 1 without gaps.
     pub seq: u64,
-    /// When it came in, by the emulator's clock.
+    /// When it arrived, by the emulator's clock.
     pub at: Timestamp,
     /// The action as it was sent, whether known or not.
     pub action: String,
@@ -21,9 +21,9 @@ pub struct Entry {
     pub instance_ids: Vec<String>,
     /// The region it named.
     pub region_id: Option<String>,
-    /// The access key it claimed.
+    /// The access key ID of its signature.
     pub access_key_id: Option<String>,
-    /// The account of that key, once the signature was found to be in order.
+    /// The account of the key, if the signature is valid.
     pub account: Option<String>,
     /// The date it was signed with.
     pub signed_at: Option<Timestamp>,
@@ -31,28 +31,28 @@ pub struct Entry {
     pub request_id: String,
     /// HTTP status of the reply; `None`: the client got no reply.
     pub http_status: Option<u16>,
-    /// The `Code` it was refused with, whether the client got to see it or not; `None`: it was accepted, or a
-    /// fault kept the emulator from looking at it.
+    /// The `Code` of the error, also if the client did not receive it. `None`: it was accepted, or a fault
+    /// prevented the call.
     pub code: Option<String>,
     /// The password it carried.
     pub vnc_password: Option<String>,
     /// Whether it asked for `ForceStop`.
     pub force_stop: bool,
-    /// The role it named. Routes that name none, or only its name, get the ARN here as well.
+    /// The ARN of its role, also for routes that name the role in another way.
     pub role_arn: Option<String>,
     /// The name it gave to the session.
     pub role_session_name: Option<String>,
     /// The external id it brought.
     pub external_id: Option<String>,
-    /// The life it asked for, as it was sent, in seconds.
+    /// The requested lifetime in seconds, as sent.
     pub duration_seconds: Option<String>,
-    /// Whether it brought a token of the metadata service, good or not: the hardened mode.
+    /// Whether it had a token of the metadata service, valid or not (hardened mode).
     pub metadata_token: bool,
-    /// The id of the access key that it was given, whether the client got to see it or not.
+    /// The ID of the access key that it was issued, also if the client did not receive it.
     pub issued_access_key_id: Option<String>,
-    /// When it changed something, by the emulator's clock. A late call gets it once it has arrived.
+    /// When it changed an instance, by the emulator's clock. For a delayed call: set when it arrives.
     pub applied_at: Option<Timestamp>,
-    /// The fault that hit it.
+    /// The fault that matched it.
     pub fault: Option<FaultId>,
 }
 
@@ -64,7 +64,7 @@ impl Entry {
     }
 }
 
-/// The newest entries, as many as were asked for.
+/// The newest entries, up to a limit.
 #[derive(Debug)]
 pub(super) struct Journal {
     entries: VecDeque<Entry>,
@@ -92,7 +92,7 @@ impl Journal {
         self.last
     }
 
-    /// Notes that a late call has arrived and was accepted.
+    /// Records that a delayed call arrived and was accepted.
     pub fn applied(&mut self, seq: u64, at: Timestamp) {
         let behind = usize::try_from(self.last.saturating_sub(seq)).unwrap_or(usize::MAX);
         let index = self.entries.len().checked_sub(behind.saturating_add(1));

@@ -1,27 +1,30 @@
-//! The ECS double: a server that answers like Alibaba Cloud's ECS API and STS, as far as this project calls them, and
-//! like an instance's metadata service.
+//! The ECS emulator: a server that behaves like Alibaba Cloud's ECS API and STS, as far as this project calls
+//! them, and like an instance's metadata service.
 //!
-//! Tests start one in their own process ([`Emulator`]) and steer it through [`Cloud`]; other programs run the
-//! binary `ecs-emulator` and steer it over HTTP. It checks signatures by code of its own, keeps its own
-//! [`Clock`], and fails on demand ([`Fault`]). It knows the passwords in clear and guards nothing: never let
-//! it near real ones.
+//! Tests start an [`Emulator`] in their own process and control it through [`Cloud`]. Other programs run the
+//! binary `ecs-emulator` and control it over HTTP. It checks signatures with its own code, has its own
+//! [`Clock`], and injects faults ([`Fault`]). It stores passwords in plain text and protects nothing: never
+//! use it with real ones.
 //!
-//! A call goes through the files in this order: `server` takes it from the connection, `wire` reads it,
-//! `state` judges it (`access` and `signature`, `fault`, `limit`), `operations` carries it out on the
-//! `instance`s, `journal` notes it, `wire` writes the reply. Credentials are given out by `sts` and `metadata`: whom a
-//! `role` trusts (and its `token`) gets them from `issue`.
+//! A call passes these files: `server` reads it from the connection, `wire` parses it, `dispatch`
+//! authenticates it (`access`, `signature`) and applies faults and limits (`fault`, `limit`), `operations`
+//! performs it on the `state`, `journal` records it, and `wire` formats the reply. `sts` and `local` issue
+//! credentials (`issue`) to callers that a `role` trusts.
 
 mod access;
 mod action;
+mod call;
 pub mod cli;
 mod clock;
 mod cloud;
 mod control;
+mod dispatch;
 mod fault;
 mod instance;
 mod issue;
 mod journal;
 mod limit;
+mod local;
 mod metadata;
 mod operations;
 mod role;
@@ -74,7 +77,8 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// A free port of the loopback address, the default [`AccessKey`], the system's clock, 100,000 calls, minutes of 60 s.
+    /// A free port of the loopback address, the default [`AccessKey`], the system's clock, 100,000 calls,
+    /// minutes of 60 s.
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),

@@ -1,4 +1,4 @@
-//! Rate limits: so many calls of an account, action and region in each minute of the emulator's clock.
+//! Rate limits: calls per account, action and region in each minute of the emulator's clock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -8,15 +8,15 @@ use jiff::Timestamp;
 use super::action::{Action, Service};
 use super::wire::ApiError;
 
-/// The limits and what was used of them.
+/// The limits and their usage.
 #[derive(Debug)]
 pub(super) struct Limits {
-    /// How long is counted, in milliseconds: a minute, but in a test.
+    /// The length of the counting period in milliseconds: a minute, except in tests.
     pub minute: i64,
     per_minute: BTreeMap<Action, u32>,
     /// The minute last counted, and the calls in it.
     counts: HashMap<(Action, String, String), (i64, u32)>,
-    /// Whether a throttled reply says how long to wait.
+    /// Whether a throttled reply has `x-acs-retry-after`.
     pub send_retry_after: bool,
 }
 
@@ -66,7 +66,7 @@ impl Limits {
     }
 }
 
-/// The refusal of a call that came too soon.
+/// The error of a throttled call.
 pub(super) fn throttled(service: Service, retry_after: Option<Duration>) -> ApiError {
     let error = match service {
         Service::Sts => ApiError::new(400, "Throttling.User", "Request was denied due to user flow control."),

@@ -1,28 +1,29 @@
-//! What the actions do: parameters checked, state changed, the fields of the reply.
+//! The operations: check the parameters, change the state, return the fields of the reply.
 
 use std::ops::Bound::{Excluded, Unbounded};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::action::{Action, Call, Caller, Parameters, Service};
+use super::action::{Action, Parameters, Service};
+use super::call::{Call, Caller};
 use super::instance::{Instance, Machine, Status};
-use super::metadata;
+use super::local;
 use super::signature::hex;
 use super::state::State;
 use super::sts;
 use super::wire::ApiError;
 
-/// Most instances that one call may name, and that one page holds.
+/// Maximum number of instances in a call and on a page.
 const PAGE_LIMIT: usize = 100;
-/// Instances a page holds unless the call asks for more.
+/// Default page size.
 const PAGE_DEFAULT: usize = 10;
 
-/// Carries a call out. An error leaves everything as it was.
+/// Performs a call. An error changes nothing.
 pub(super) fn perform(state: &mut State, call: &Call, now: Timestamp) -> Result<Value, ApiError> {
-    // Without the right, DescribeInstances answers with an empty list; STS has codes of its own.
-    let own_answer = call.action == Action::DescribeInstances || call.action.service() != Service::Ecs;
-    if call.denied && !own_answer {
+    // Without permission, DescribeInstances returns an empty list, and STS has its own codes.
+    let own_denial = call.action == Action::DescribeInstances || call.action.service() != Service::Ecs;
+    if call.denied && !own_denial {
         return Err(forbidden());
     }
     match call.action {
@@ -33,10 +34,10 @@ pub(super) fn perform(state: &mut State, call: &Call, now: Timestamp) -> Result<
         Action::GetCallerIdentity => Ok(sts::get_caller_identity(&call.caller)),
         Action::AssumeRole => sts::assume_role(state, call, now),
         Action::AssumeRoleWithOidc => sts::assume_role_with_oidc(state, &call.parameters, now),
-        Action::MetadataToken => metadata::give_token(state, &call.parameters, now),
-        Action::MetadataRole => metadata::role_name(state, &call.parameters, now),
-        Action::MetadataCredentials => metadata::instance_credentials(state, &call.parameters, now),
-        Action::CredentialsUri => metadata::uri_credentials(state, &call.parameters, now),
+        Action::MetadataToken => local::issue_token(state, &call.parameters, now),
+        Action::MetadataRole => local::role_name(state, &call.parameters, now),
+        Action::MetadataCredentials => local::instance_credentials(state, &call.parameters, now),
+        Action::CredentialsUri => local::uri_credentials(state, &call.parameters, now),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Roles: whom they trust, and what their credentials have rights to.
+//! Roles: trust policies and permissions.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::action::Action;
 use super::token::Claims;
 use super::wire::ApiError;
 
-/// A RAM role. By default its own account may assume it, for up to an hour, with every right.
+/// A RAM role. By default its own account may assume it, for up to an hour, with all permissions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Role {
@@ -17,15 +17,15 @@ pub struct Role {
     pub arn: String,
     /// The accounts that may assume it; `None`: its own.
     pub trusted: Option<BTreeSet<String>>,
-    /// What a call of `AssumeRole` must bring as `ExternalId`; `None`: anything or nothing.
+    /// The required `ExternalId` of `AssumeRole`; `None`: not checked.
     pub external_id: Option<String>,
     /// Who may assume it with a token of an identity provider; `None`: nobody.
     pub oidc: Option<OidcTrust>,
-    /// The longest life that a call may ask for, in seconds.
+    /// Maximum of `DurationSeconds`.
     pub max_session_seconds: u64,
-    /// Actions that its credentials have no right to.
+    /// Actions that its credentials have no permission for.
     pub denied: BTreeSet<Action>,
-    /// The instances that its credentials have rights to; `None`: all of its account.
+    /// The instances that its credentials have permissions for; `None`: all of its account.
     pub instances: Option<BTreeSet<String>>,
 }
 
@@ -50,42 +50,42 @@ impl Role {
         Self { arn: arn.into(), ..Self::default() }
     }
 
-    /// Lets this account assume it, and no longer its own unless that is named as well.
+    /// Trusts this account. Its own account is then no longer trusted, unless it is added too.
     #[must_use]
     pub fn trusting(mut self, account: impl Into<String>) -> Self {
         self.trusted.get_or_insert_default().insert(account.into());
         self
     }
 
-    /// Asks for this external id.
+    /// Requires this external ID.
     #[must_use]
     pub fn external_id(mut self, external_id: impl Into<String>) -> Self {
         self.external_id = Some(external_id.into());
         self
     }
 
-    /// Takes tokens of an identity provider.
+    /// Accepts tokens of an identity provider.
     #[must_use]
     pub fn oidc(mut self, trust: OidcTrust) -> Self {
         self.oidc = Some(trust);
         self
     }
 
-    /// Lets calls ask for a life of up to so many seconds.
+    /// Sets the maximum of `DurationSeconds`.
     #[must_use]
     pub fn max_session_seconds(mut self, seconds: u64) -> Self {
         self.max_session_seconds = seconds;
         self
     }
 
-    /// Takes the right to an action away from its credentials.
+    /// Removes the permission for an action from its credentials.
     #[must_use]
     pub fn denied(mut self, action: Action) -> Self {
         self.denied.insert(action);
         self
     }
 
-    /// Leaves its credentials rights to these instances only.
+    /// Restricts the permissions of its credentials to these instances.
     #[must_use]
     pub fn only<I: Into<String>>(mut self, instances: impl IntoIterator<Item = I>) -> Self {
         self.instances = Some(instances.into_iter().map(Into::into).collect());
@@ -117,13 +117,13 @@ pub(super) fn split_arn(arn: &str) -> Option<(&str, &str)> {
     (number && !name.is_empty()).then_some((account, name))
 }
 
-/// Which tokens of an identity provider open a role.
+/// The tokens of an identity provider that a role accepts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct OidcTrust {
     /// `acs:ram::ACCOUNT:oidc-provider/NAME`.
     pub provider_arn: String,
-    /// The tokens that are taken, word for word; none: every JSON Web Token, its signature unseen.
+    /// The accepted tokens. Empty: every JSON Web Token, without a check of its signature.
     pub tokens: BTreeSet<String>,
     /// Tokens that are refused as expired. So is a JSON Web Token whose `exp` has passed.
     pub expired: BTreeSet<String>,
@@ -132,13 +132,13 @@ pub struct OidcTrust {
 }
 
 impl OidcTrust {
-    /// Every JSON Web Token of that provider.
+    /// Accepts every JSON Web Token of this provider.
     #[must_use]
     pub fn new(provider_arn: impl Into<String>) -> Self {
         Self { provider_arn: provider_arn.into(), ..Self::default() }
     }
 
-    /// Takes this token, and no other unless that is named as well.
+    /// Accepts this token. Other tokens must be added too.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.tokens.insert(token.into());
@@ -159,7 +159,7 @@ impl OidcTrust {
         self
     }
 
-    /// Judges a token. Gives back what it says of itself, if it is a JSON Web Token.
+    /// Checks a token. Returns its claims if it is a JSON Web Token.
     pub(super) fn judge(&self, token: &str, now: Timestamp) -> Result<Option<Claims>, ApiError> {
         let refused = |code: &'static str, message: &str| Err(ApiError::new(401, code, message));
         if token.is_empty() {

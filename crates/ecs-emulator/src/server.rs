@@ -21,7 +21,7 @@ use tokio::time::sleep;
 
 use super::cloud::Cloud;
 use super::control;
-use super::state::Answer;
+use super::dispatch::Answer;
 use super::tls::Tls;
 use super::wire::{Rendered, Request};
 

@@ -1,5 +1,6 @@
-//! The check of `ACS3-HMAC-SHA256` signatures. Written from the specification alone and sharing nothing with
-//! `crates/alicloud`, so that a mistake on either side shows. The older signature, in the query, is in `legacy`.
+//! Verifies `ACS3-HMAC-SHA256` signatures. Written from the specification and without code of
+//! `crates/alicloud`, so that an error on either side is found. `legacy` verifies the older signature in the
+//! query.
 
 mod legacy;
 
@@ -21,12 +22,12 @@ pub(super) const TOLERANCE: SignedDuration = SignedDuration::from_mins(15);
 /// Everything but the unreserved characters of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// How a request says who sent it.
+/// The signature of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Proof<'a> {
     /// By the `Authorization` header.
     Header(Claim<'a>),
-    /// By the older signature in the query, which STS still takes: official clients send it.
+    /// By the older signature in the query, which STS still accepts because official clients send it.
     Query(legacy::Claim<'a>),
 }
 
@@ -58,7 +59,7 @@ impl<'a> Proof<'a> {
         }
     }
 
-    /// Checks everything about a signature but whether its nonce is new. Returns its date.
+    /// Verifies a signature, except for the uniqueness of its nonce. Returns its date.
     pub fn verify(&self, request: &Request, secret: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
         match self {
             Self::Header(claim) => verify(request, claim, secret, now),
@@ -67,7 +68,7 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// What the `Authorization` header claims.
+/// The fields of the `Authorization` header.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Claim<'a> {
     pub access_key_id: &'a str,
@@ -99,7 +100,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// The date a request says it was signed at, if it can be read.
+/// The date of a request's signature, if it is valid.
 pub(super) fn signed_at(request: &Request) -> Option<Timestamp> {
     match request.header("x-acs-date") {
         "" => read_date(request.parameter("Timestamp")),
@@ -136,7 +137,7 @@ fn verify(request: &Request, claim: &Claim<'_>, secret: &str, now: Timestamp) ->
     Ok(signed_at)
 }
 
-/// Reads a signature's date, and refuses one too far from the clock.
+/// Parses the date of a signature, and checks its distance from the clock.
 fn check_date(date: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
     let message = "The input parameter \"Timestamp\" is not in a supported format.";
     let signed_at = read_date(date).ok_or_else(|| ApiError::new(400, "IllegalTimestamp", message))?;

@@ -1,7 +1,7 @@
-//! The actions of STS, version 2015-04-01: parameters checked, trust judged, credentials given out.
+//! The operations of STS, version 2015-04-01.
 //!
-//! Codes and messages are those of the API's reference. Guessed, for want of a public word on them: that every
-//! parameter is checked before the role is looked for, and that a wrong `ExternalId` is answered as missing trust.
+//! Codes and messages are from the API reference. Not documented, so guessed: that all parameters are checked
+//! before the role is looked up, and that a wrong `ExternalId` gets the error for missing trust.
 
 use std::time::Duration;
 
@@ -9,18 +9,19 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::action::{Call, Caller, Parameters};
-use super::issue::{self, Issued};
+use super::action::Parameters;
+use super::call::{Call, Caller};
+use super::issue::Issued;
 use super::role::{Role, split_arn};
 use super::state::State;
 use super::wire::ApiError;
 
-/// The shortest life that a call may ask for, in seconds.
-const SHORTEST: u64 = 900;
-/// The life of credentials whose call asks for none, in seconds.
-const DEFAULT: u64 = 3600;
+/// Minimum of `DurationSeconds`.
+const MIN_SECONDS: u64 = 900;
+/// Default of `DurationSeconds`.
+const DEFAULT_SECONDS: u64 = 3600;
 
-/// Says who calls. There is no right to take away.
+/// Returns the identity of the caller. This needs no permission.
 pub(super) fn get_caller_identity(caller: &Caller) -> Value {
     let Caller { account, principal, .. } = caller;
     let arn = format!("acs:ram::{account}:{principal}");
@@ -53,9 +54,9 @@ pub(super) fn get_caller_identity(caller: &Caller) -> Value {
     }
 }
 
-/// Gives out credentials of a role that trusts the caller.
+/// Issues credentials of a role that trusts the caller.
 pub(super) fn assume_role(state: &mut State, call: &Call, now: Timestamp) -> Result<Value, ApiError> {
-    let asked = Asked::read(&call.parameters)?;
+    let request = AssumeRequest::read(&call.parameters)?;
     let external_id = external_id(&call.parameters)?;
     if call.caller.principal == "root" {
         return Err(no_permission("Roles may not be assumed by root accounts."));
@@ -64,40 +65,40 @@ pub(super) fn assume_role(state: &mut State, call: &Call, now: Timestamp) -> Res
         let message = "You are not authorized to do this action. You should be authorized by RAM.";
         return Err(no_permission(message));
     }
-    let role = asked.role(state)?;
+    let role = request.role(state)?;
     let external_id_fits = role.external_id.is_none() || role.external_id.as_deref() == external_id;
     if !role.trusts(&call.caller.account) || !external_id_fits {
         let message = "No permission perform sts:AssumeRole on this Role. Maybe you are not authorized to \
                        perform sts:AssumeRole or the specified role does not trust you";
         return Err(no_permission(message));
     }
-    let lifetime = asked.lifetime(&role)?;
-    let issued = issue::issue(state, &role, asked.session, lifetime, now);
+    let lifetime = request.lifetime(&role)?;
+    let issued = state.issue(&role, request.session, lifetime, now);
     Ok(reply(&role, &issued))
 }
 
-/// Gives out credentials of a role for a token of an identity provider that it trusts.
+/// Issues credentials of a role for a token of an identity provider that it trusts.
 pub(super) fn assume_role_with_oidc(
     state: &mut State,
     parameters: &Parameters,
     now: Timestamp,
 ) -> Result<Value, ApiError> {
-    let asked = Asked::read(parameters)?;
+    let request = AssumeRequest::read(parameters)?;
     let provider = parameters.get("OIDCProviderArn").map(String::as_str).unwrap_or_default();
     let token = parameters.get("OIDCToken").map(String::as_str).unwrap_or_default();
     let refused = |message: &str| ApiError::new(401, "AuthenticationFail.NoPermission", message);
     if provider.is_empty() {
         return Err(refused("Parameter OIDCProviderArn is not valid"));
     }
-    let role = asked.role(state)?;
+    let role = request.role(state)?;
     let known = |other: &Role| other.oidc.as_ref().is_some_and(|trust| trust.provider_arn == provider);
     if !state.roles.values().any(known) {
         return Err(refused("No such OIDC Provider registered."));
     }
     let trust = role.oidc.as_ref().filter(|trust| trust.provider_arn == provider);
     let claims = trust.ok_or_else(|| refused("There is no permission"))?.judge(token, now)?;
-    let lifetime = asked.lifetime(&role)?;
-    let issued = issue::issue(state, &role, asked.session, lifetime, now);
+    let lifetime = request.lifetime(&role)?;
+    let issued = state.issue(&role, request.session, lifetime, now);
     let mut reply = reply(&role, &issued);
     if let Some(claims) = claims {
         reply["OIDCTokenInfo"] = json!({
@@ -109,15 +110,15 @@ pub(super) fn assume_role_with_oidc(
     Ok(reply)
 }
 
-/// What both ways to assume a role ask for.
-struct Asked<'a> {
+/// The common parameters of both calls that assume a role.
+struct AssumeRequest<'a> {
     role_arn: &'a str,
     session: &'a str,
-    /// `None`: it does not say.
+    /// `DurationSeconds`.
     seconds: Option<u64>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> AssumeRequest<'a> {
     fn read(parameters: &'a Parameters) -> Result<Self, ApiError> {
         let get = |name: &str| parameters.get(name).map(String::as_str).unwrap_or_default();
         let (role_arn, session, seconds) = (get("RoleArn"), get("RoleSessionName"), get("DurationSeconds"));
@@ -142,12 +143,12 @@ impl<'a> Asked<'a> {
 
     /// The life it asks for, within the bounds of the role.
     fn lifetime(&self, role: &Role) -> Result<Duration, ApiError> {
-        let longest = role.max_session_seconds.max(SHORTEST);
-        let seconds = self.seconds.unwrap_or(DEFAULT.min(longest));
-        if (SHORTEST..=longest).contains(&seconds) {
+        let longest = role.max_session_seconds.max(MIN_SECONDS);
+        let seconds = self.seconds.unwrap_or(DEFAULT_SECONDS.min(longest));
+        if (MIN_SECONDS..=longest).contains(&seconds) {
             return Ok(Duration::from_secs(seconds));
         }
-        let message = format!("The Min/Max value of DurationSeconds is {SHORTEST}s/{longest}s.");
+        let message = format!("The Min/Max value of DurationSeconds is {MIN_SECONDS}s/{longest}s.");
         Err(ApiError::new(400, "InvalidParameter.DurationSeconds", message))
     }
 }

@@ -1,10 +1,10 @@
-//! What a JSON Web Token says of itself. Its signature is not looked at: the emulator has no provider's keys.
+//! Parses the claims of JSON Web Tokens. Signatures are not checked: the emulator has no keys of providers.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-/// The claims that matter here.
+/// The claims that the emulator uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct Claims {
@@ -15,7 +15,7 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Reads the middle one of a token's three parts; `None`: it is no JSON Web Token.
+    /// Parses the claims of a token; `None`: not a JSON Web Token.
     pub fn read(token: &str) -> Option<Self> {
         let [header, claims, _signature] = token.split('.').collect::<Vec<_>>().try_into().ok()?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();

@@ -1,4 +1,4 @@
-//! The wire: what a call looks like when it comes in, and replies as JSON and as XML.
+//! The wire format: parses calls, and formats replies as JSON and XML.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::action::{self, Parameters};
 use super::fault::{Garbage, HUGE};
 
-/// A call as it came in, before anything about it was judged.
+/// A call as received.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub method: Method,
@@ -133,7 +133,7 @@ impl ApiError {
     }
 }
 
-/// What goes back to the client, whole.
+/// A complete reply.
 #[derive(Debug)]
 pub(super) struct Rendered {
     status: u16,
@@ -183,7 +183,7 @@ impl Rendered {
         Self { header: retry_after, ..Self::plain(error.status, format.content_type(), body) }
     }
 
-    /// A body that is no reply of the API.
+    /// A body that is not a reply of the API.
     pub fn garbage(status: u16, kind: Garbage) -> Self {
         let html = "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>";
         let json = Format::Json.content_type();
@@ -203,7 +203,7 @@ impl Rendered {
         Self { header: Some((LOCATION.as_str(), location)), ..Self::plain(302, "text/html", "") }
     }
 
-    /// What a route that is no API answers: text as it is, anything else in JSON.
+    /// The reply of a local route: plain text, or JSON.
     pub fn local(value: &Value) -> Self {
         match value {
             Value::String(text) => Self::plain(200, "text/plain", text.clone()),
@@ -211,7 +211,8 @@ impl Rendered {
         }
     }
 
-    /// The refusal of the metadata service: a page, as it sends them. With HTTP 200 its `Code` tells, in JSON.
+    /// The refusal of the metadata service: a page, as it sends them. With HTTP 200 its `Code` tells, in
+    /// JSON.
     pub fn page(error: &ApiError) -> Self {
         if error.status == 200 {
             return Self::code(error);

@@ -59,7 +59,7 @@ pub struct ClusterVncPasswordStatus {
     pub last_handled_rotate_at: Option<Time>,
     /// An answer that would have VncPasswords pruned by the score, until it is confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub doubt: Option<Doubt>,
+    pub doubt: Option<UnconfirmedDiscovery>,
     /// The newest failures, at most ten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
@@ -134,7 +134,7 @@ pub enum Trigger {
 /// An answer to the question which instances there are that is much smaller than what is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Doubt {
+pub struct UnconfirmedDiscovery {
     /// When it first came.
     pub since: Time,
     /// How often it came in a row.

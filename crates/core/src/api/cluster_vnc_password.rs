@@ -148,7 +148,7 @@ pub struct ClusterVncPasswordSpec {
 
     /// The pace of a rollout, and when it stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollout: Option<Pace>,
+    pub rollout: Option<RolloutLimits>,
 
     /// What becomes of the VncPassword of an instance that is no longer selected. `Delete`: it is deleted. `Orphan`: it stays and
     /// belongs to nobody. The Secret with the password stays in both. Default: `Delete`.
@@ -311,24 +311,24 @@ pub struct AnnotationValue(#[schemars(length(max = 1024))] pub String);
 /// The pace of a rollout, and when it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Pace {
+pub struct RolloutLimits {
     /// How many passwords may be on their way at once, new instances included. At least 1, at most 1,000. Default: 10.
-    #[serde(default = "Pace::max_concurrent")]
+    #[serde(default = "RolloutLimits::max_concurrent")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent: u16,
     /// With `activation: Reboot`: how many instances may wait for a restart, or undergo it, at once. A wave is then no
     /// larger than this. At least 1, at most 1,000. Default: 1.
-    #[serde(default = "Pace::max_unavailable")]
+    #[serde(default = "RolloutLimits::max_unavailable")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_unavailable: u16,
     /// After this many failures a rollout halts: until they have recovered, the spec changes, or
     /// `vncpassword.dev/rotate-at` asks anew. At least 1, at most 1,000. Default: 3.
-    #[serde(default = "Pace::pause_after_failures")]
+    #[serde(default = "RolloutLimits::pause_after_failures")]
     #[schemars(range(min = 1, max = 1000))]
     pub pause_after_failures: u16,
 }
 
-impl Pace {
+impl RolloutLimits {
     fn max_concurrent() -> u16 {
         10
     }
@@ -342,7 +342,7 @@ impl Pace {
     }
 }
 
-impl Default for Pace {
+impl Default for RolloutLimits {
     fn default() -> Self {
         Self {
             max_concurrent: Self::max_concurrent(),

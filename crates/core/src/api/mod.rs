@@ -13,11 +13,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube_core::CustomResourceExt;
 
 pub use cluster_status::{
-    ClusterVncPasswordStatus, Doubt, Failure, PaceFrom, Rollout, SkipReason, SkippedNode, Trigger,
+    ClusterVncPasswordStatus, Failure, PaceFrom, Rollout, SkipReason, SkippedNode, Trigger,
+    UnconfirmedDiscovery,
 };
 pub use cluster_vnc_password::{
     AnnotationValue, ClusterVncPassword, ClusterVncPasswordSpec, LabelValue, NodeExpression, NodeOperator,
-    NodeSelector, Pace, Prune, Tag, Template, TemplateMetadata,
+    NodeSelector, Prune, RolloutLimits, Tag, Template, TemplateMetadata,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason};
 pub use status::{Accepted, Applied, Instance, RebootRequest, Retry, VncPasswordStatus};

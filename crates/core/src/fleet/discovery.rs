@@ -1,5 +1,6 @@
-//! Which instances a fleet has: an answer (of Nodes, tags or a list), held against what is known. What is known are the
-//! children that stand: nothing of it lives in memory.
+//! Determines the members of a fleet from the discovered instances and the existing member objects.
+//!
+//! The existing member objects are the only memory: nothing is kept in the process.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,179 +9,191 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{ProviderId, listed};
+use super::{ProviderId, parse_instance, provider_id::is_instance_id};
 use crate::{
-    api::{Doubt, SkipReason, SkippedNode},
+    api::{SkipReason, SkippedNode, UnconfirmedDiscovery},
     rotation::verdict::{after, seconds},
 };
 
-/// A fleet of fewer children may lose most of them without a doubt.
-const MANY: usize = 10;
-/// So many answers in a row are believed, where they also span this time.
-const ANSWERS: u32 = 3;
-const SPAN: Duration = Duration::from_secs(600);
+/// With fewer member objects than this, losing most of them needs no confirmation.
+const MIN_OBJECTS_FOR_RATIO: usize = 10;
+/// A result that would prune too much is confirmed when it came this often in a row, over at least
+/// [`MIN_CONFIRMATION_TIME`].
+const REQUIRED_RESULTS: u32 = 3;
+const MIN_CONFIRMATION_TIME: Duration = Duration::from_secs(600);
 
-/// Which instances there are, as just found.
+/// The instances that a discovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// Instances by ID, with their region where it is known.
+pub struct DiscoveryResult {
+    /// Region by instance ID; `None` if the region is not known.
     pub found: BTreeMap<Box<str>, Option<Box<str>>>,
-    /// Instances of which nothing is certain: nothing is made for them, and what is there stays.
-    pub held: BTreeSet<Box<str>>,
-    /// Nodes that stand for no instance, by name.
+    /// Instances of which nothing is certain. No member object is created for them, and an existing one is
+    /// not pruned.
+    pub uncertain: BTreeSet<Box<str>>,
+    /// Nodes that name no instance.
     pub skipped: Vec<SkippedNode>,
 }
 
-impl Answer {
-    /// The instances of Nodes, each with its name and `spec.providerID`. Two Nodes that name one instance are both skipped.
-    pub fn of_nodes<'a>(nodes: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Self {
-        let mut answer = Self::default();
-        let mut named: BTreeMap<&str, (&str, Vec<&str>)> = BTreeMap::new();
+impl DiscoveryResult {
+    /// The instances of Nodes, given as name and `spec.providerID`. If two Nodes name the same instance, both
+    /// are skipped.
+    pub fn from_nodes<'a>(nodes: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Self {
+        let mut result = Self::default();
+        let mut by_instance: BTreeMap<&str, (&str, Vec<&str>)> = BTreeMap::new();
         for (node, provider_id) in nodes {
             let reason = match ProviderId::parse(provider_id) {
                 ProviderId::Instance { region, id } => {
-                    named.entry(id).or_insert((region, Vec::new())).1.push(node);
+                    by_instance.entry(id).or_insert((region, Vec::new())).1.push(node);
                     continue;
                 }
                 ProviderId::Absent => SkipReason::NoProviderId,
                 ProviderId::Foreign => SkipReason::ForeignProviderId,
                 ProviderId::Malformed => SkipReason::MalformedProviderId,
             };
-            answer.skipped.push(SkippedNode { node: node.to_owned(), reason });
+            result.skipped.push(SkippedNode { node: node.to_owned(), reason });
         }
-        for (id, (region, nodes)) in named {
+        for (id, (region, nodes)) in by_instance {
             if nodes.len() == 1 {
-                answer.found.insert(id.into(), Some(region.into()));
+                result.found.insert(id.into(), Some(region.into()));
             } else {
-                answer.held.insert(id.into());
-                answer.skipped.extend(nodes.into_iter().map(|node| SkippedNode {
+                result.uncertain.insert(id.into());
+                result.skipped.extend(nodes.into_iter().map(|node| SkippedNode {
                     node: node.to_owned(),
                     reason: SkipReason::DuplicateProviderId,
                 }));
             }
         }
-        answer.skipped.sort_by(|one, other| one.node.cmp(&other.node));
-        answer
+        result.skipped.sort_by(|one, other| one.node.cmp(&other.node));
+        result
     }
 
-    /// The instances that a spec lists. What is none, the API server has refused.
+    /// The instances of `spec.instanceIds`. Invalid entries are left out: the API server refuses them.
     #[must_use]
-    pub fn of_list(entries: &[String]) -> Self {
-        let instances = entries.iter().filter_map(|entry| listed(entry).ok());
+    pub fn from_list(entries: &[String]) -> Self {
+        let instances = entries.iter().filter_map(|entry| parse_instance(entry).ok());
         let found = instances.map(|(region, id)| (id.into(), region.map(Into::into))).collect();
         Self { found, ..Self::default() }
     }
 
-    /// The instances that the cloud found by tags, each with region and ID. What is no ID is left out.
-    pub fn of_tagged<'a>(instances: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let instances = instances.into_iter().filter(|(_, id)| super::provider_id::is_instance(id));
+    /// The instances that the cloud found by tags, given as region and ID. Invalid IDs are left out.
+    pub fn from_tags<'a>(instances: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let instances = instances.into_iter().filter(|(_, id)| is_instance_id(id));
         let found = instances.map(|(region, id)| (id.into(), Some(region.into()))).collect();
         Self { found, ..Self::default() }
     }
 
-    /// Without those of `spec.exclude`.
+    /// Removes the instances of `spec.exclude`.
     #[must_use]
-    pub fn less(mut self, exclude: &[String]) -> Self {
+    pub fn exclude(mut self, exclude: &[String]) -> Self {
         for id in exclude {
             self.found.remove(id.as_str());
-            self.held.remove(id.as_str());
+            self.uncertain.remove(id.as_str());
         }
         self
     }
 
-    /// Only those that carry `spec.requireTags`; `None`: the cloud does not show the instance, which is not to say that
-    /// it is gone.
+    /// Removes the instances that do not match `spec.requireTags`. `matches` returns `None` if the cloud does
+    /// not show the instance: it may still exist.
     #[must_use]
-    pub fn only(mut self, fits: impl Fn(&str) -> Option<bool>) -> Self {
-        let Self { found, held, .. } = &mut self;
+    pub fn require_tags(mut self, matches: impl Fn(&str) -> Option<bool>) -> Self {
+        let Self { found, uncertain, .. } = &mut self;
         found.retain(|id, _| {
-            let fit = fits(id);
-            if fit.is_none() {
-                held.insert(id.clone());
+            let verdict = matches(id);
+            if verdict.is_none() {
+                uncertain.insert(id.clone());
             }
-            fit == Some(true)
+            verdict == Some(true)
         });
-        held.retain(|id| fits(id) != Some(false));
+        uncertain.retain(|id| matches(id) != Some(false));
         self
     }
 }
 
-/// How an instance is a member.
+/// Why an instance is a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// It was found, in this region where that is known.
+pub enum Membership {
+    /// It was found, in this region if it is known.
     Found(Option<Box<str>>),
-    /// It was not found, and its child stays as it is: it keeps the region that it has.
-    Kept,
+    /// It was not found, but its member object stays unchanged, with the region that it has.
+    Retained,
 }
 
-/// The members of a fleet, and the children that belong to none.
+/// The members of a fleet, and the member objects to prune.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// Instances by ID.
-    pub members: BTreeMap<Box<str>, Wanted>,
-    /// Instances whose child is to be pruned.
-    pub vanished: BTreeSet<Box<str>>,
-    /// To be written to the status: an answer that is not believed yet, or was believed only after a while.
-    pub doubt: Option<Doubt>,
-    /// Whether the answer is not believed.
+    /// Members by instance ID.
+    pub members: BTreeMap<Box<str>, Membership>,
+    /// Instances whose member object must be pruned.
+    pub to_prune: BTreeSet<Box<str>>,
+    /// `status.doubt`: a result that would prune too much, until it is confirmed and everything is pruned.
+    pub doubt: Option<UnconfirmedDiscovery>,
+    /// Whether the result is not confirmed. If so, nothing is pruned.
     pub degraded: bool,
 }
 
-/// Holds an answer against the instances that have a child. An answer that would have more than half of at least ten children
-/// pruned, or all of any number, is not believed until it has come three times in a row, each `interval` after the other, and
-/// over ten minutes at least. `before`: the doubt in the status. `at`: when the answer came; it counts once.
+/// Compares a discovery result with the instances that have a member object (`existing`).
+///
+/// A result needs confirmation if it would prune all member objects, or more than half of at least ten. It is
+/// confirmed after three results in a row, each at least `interval` after the previous one, over at least ten
+/// minutes. `previous`: `status.doubt`. `at`: when the result arrived. A result counts once.
 #[must_use]
 pub fn select(
-    answer: &Answer,
+    result: &DiscoveryResult,
     at: Timestamp,
-    known: &BTreeSet<&str>,
-    before: Option<&Doubt>,
+    existing: &BTreeSet<&str>,
+    previous: Option<&UnconfirmedDiscovery>,
     interval: Duration,
     now: Timestamp,
 ) -> Selection {
-    let found = answer.found.iter().map(|(id, region)| (id.clone(), Wanted::Found(region.clone())));
-    let mut members: BTreeMap<Box<str>, Wanted> = found.collect();
-    let (kept, gone): (Vec<&str>, Vec<&str>) =
-        known.iter().filter(|id| !members.contains_key(**id)).partition(|id| answer.held.contains(**id));
-    members.extend(kept.into_iter().map(|id| (id.into(), Wanted::Kept)));
-    let suspicious =
-        !gone.is_empty() && (members.is_empty() || (known.len() >= MANY && gone.len() * 2 > known.len()));
-    let doubt = suspicious.then(|| counted(before, at, interval, now));
-    let degraded = doubt.as_ref().is_some_and(|doubt| !believed(doubt, now));
-    let mut vanished = BTreeSet::new();
+    let found = result.found.iter().map(|(id, region)| (id.clone(), Membership::Found(region.clone())));
+    let mut members: BTreeMap<Box<str>, Membership> = found.collect();
+    let not_found = existing.iter().filter(|id| !members.contains_key(**id));
+    let (uncertain, gone): (Vec<&str>, Vec<&str>) = not_found.partition(|id| result.uncertain.contains(**id));
+    members.extend(uncertain.into_iter().map(|id| (id.into(), Membership::Retained)));
+    let most_gone = existing.len() >= MIN_OBJECTS_FOR_RATIO && gone.len() * 2 > existing.len();
+    let suspicious = !gone.is_empty() && (members.is_empty() || most_gone);
+    let doubt = suspicious.then(|| count_result(previous, at, interval, now));
+    let degraded = doubt.as_ref().is_some_and(|doubt| !is_confirmed(doubt, now));
+    let mut to_prune = BTreeSet::new();
     if degraded {
-        members.extend(gone.into_iter().map(|id| (id.into(), Wanted::Kept)));
+        members.extend(gone.into_iter().map(|id| (id.into(), Membership::Retained)));
     } else {
-        vanished.extend(gone.into_iter().map(Into::into));
+        to_prune.extend(gone.into_iter().map(Into::into));
     }
-    Selection { members, vanished, doubt, degraded }
+    Selection { members, to_prune, doubt, degraded }
 }
 
-/// The members while no answer is to be had: those that have a child. `before`: the doubt in the status, which stays.
+/// The members while there is no discovery result: the instances that have a member object. `status.doubt`
+/// (`previous`) stays unchanged.
 #[must_use]
-pub fn blind(known: &BTreeSet<&str>, before: Option<&Doubt>) -> Selection {
-    let members = known.iter().map(|id| ((*id).into(), Wanted::Kept)).collect();
-    Selection { members, vanished: BTreeSet::new(), doubt: before.cloned(), degraded: true }
+pub fn retain_members(existing: &BTreeSet<&str>, previous: Option<&UnconfirmedDiscovery>) -> Selection {
+    let members = existing.iter().map(|id| ((*id).into(), Membership::Retained)).collect();
+    Selection { members, to_prune: BTreeSet::new(), doubt: previous.cloned(), degraded: true }
 }
 
-/// The doubt with this answer counted, where the last one that was is long enough ago.
-fn counted(before: Option<&Doubt>, at: Timestamp, interval: Duration, now: Timestamp) -> Doubt {
-    let Some(before) = before else {
-        return Doubt { since: seconds(now), answers: 1, counted_at: seconds(now) };
+/// Counts a result that needs confirmation, unless it was counted or comes less than `interval` after the
+/// last one.
+fn count_result(
+    previous: Option<&UnconfirmedDiscovery>,
+    at: Timestamp,
+    interval: Duration,
+    now: Timestamp,
+) -> UnconfirmedDiscovery {
+    let Some(previous) = previous else {
+        return UnconfirmedDiscovery { since: seconds(now), answers: 1, counted_at: seconds(now) };
     };
-    let mut doubt = before.clone();
-    // The clock may have jumped back.
+    let mut doubt = previous.clone();
+    // The clock may have been set back.
     doubt.since = doubt.since.min(seconds(now));
     doubt.counted_at = doubt.counted_at.min(seconds(now));
-    let fresh = at > doubt.counted_at.0;
-    if fresh && doubt.answers < ANSWERS && after(doubt.counted_at.0, interval) <= now {
+    let is_new = at > doubt.counted_at.0;
+    if is_new && doubt.answers < REQUIRED_RESULTS && after(doubt.counted_at.0, interval) <= now {
         doubt.answers += 1;
         doubt.counted_at = seconds(now);
     }
     doubt
 }
 
-fn believed(doubt: &Doubt, now: Timestamp) -> bool {
-    doubt.answers >= ANSWERS && after(doubt.since.0, SPAN) <= now
+fn is_confirmed(doubt: &UnconfirmedDiscovery, now: Timestamp) -> bool {
+    doubt.answers >= REQUIRED_RESULTS && after(doubt.since.0, MIN_CONFIRMATION_TIME) <= now
 }

@@ -1,4 +1,4 @@
-//! One instance of a fleet: what is known of its child, and how that stands.
+//! One member of a fleet: the state of its member object, and its phase in a rollout.
 
 use std::time::Duration;
 
@@ -9,92 +9,92 @@ use crate::{
     rotation::{rotate_at::RotateAt, verdict::after},
 };
 
-/// So long an instance in the wrong state holds a place in the wave.
-const PATIENCE: Duration = Duration::from_secs(5 * 60);
-/// What has been under way for so long counts as failed.
-const OVERDUE: Duration = Duration::from_secs(60 * 60);
+/// How long a member keeps its slot in the wave while it waits for its instance.
+const INSTANCE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// A rotation that takes this long counts as failed.
+const ROTATION_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
-/// An instance of a fleet.
+/// An instance that the fleet selects, or whose member object must be pruned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Whether it is selected. Otherwise its child is to be pruned.
-    pub wanted: bool,
-    /// Its child.
-    pub child: Child,
+    /// Whether the fleet selects the instance. If not, its member object is pruned.
+    pub selected: bool,
+    /// Its member object.
+    pub object: MemberObject,
 }
 
-/// What stands under a child's name.
+/// The object that has the name of a member object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Child {
-    /// Nothing, and no other `VncPassword` has the instance.
+pub enum MemberObject {
+    /// Does not exist, and no other `VncPassword` manages the instance.
     Missing,
-    /// Nothing, and another `VncPassword` has the instance.
-    Elsewhere,
-    /// An object that is not the fleet's: owner, name and instance do not agree.
-    Foreign,
-    /// The fleet's `VncPassword`.
-    Ours(Facts),
+    /// Does not exist, and another `VncPassword` manages the instance.
+    OwnedElsewhere,
+    /// Not a member object of this fleet: owner, name and instance ID do not agree.
+    Conflict,
+    /// A member object of this fleet.
+    Owned(MemberState),
 }
 
-/// What is known of a child.
+/// The state of a member object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct MemberState {
     /// `metadata.creationTimestamp`.
     pub created: Timestamp,
     /// Whether it is Ready.
     pub ready: bool,
-    /// What it is doing.
-    pub state: State,
-    /// A password that waits for a restart.
+    /// What it does now.
+    pub activity: Activity,
+    /// The restart that its password waits for.
     pub restart: Restart,
     /// The annotation `vncpassword.dev/rotate-at`.
-    pub stamped: Option<Timestamp>,
-    /// `status.lastHandledRotateAt`. It can be told before the rotation is done.
-    pub handled: Option<Timestamp>,
+    pub rotate_at: Option<Timestamp>,
+    /// `status.lastHandledRotateAt`. It can be set before the rotation is complete.
+    pub last_handled_rotate_at: Option<Timestamp>,
     /// `status.lastRotationTime`.
-    pub rotated: Option<Timestamp>,
-    /// It is not what the fleet would write now.
+    pub last_rotation: Option<Timestamp>,
+    /// Whether it differs from what the fleet would write now.
     pub drifted: bool,
-    /// It is being deleted.
+    /// Whether it is being deleted.
     pub deleting: bool,
 }
 
-/// What a child is doing.
+/// What a member object does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum Activity {
     /// Nothing.
     Idle,
-    /// Something is under way. `since`: when it began, unless it only waits its turn.
+    /// A rotation is under way.
     Working {
-        /// When.
+        /// When it began; `None` if it only waits for the rate limit.
         since: Option<Timestamp>,
-        /// What stands in the way.
+        /// The reason of the condition Reconciling.
         reason: Reason,
     },
-    /// The instance is in a state in which it takes no password.
-    Waiting {
-        /// Since when.
+    /// The instance is in a status in which it accepts no password.
+    WaitingForInstance {
+        /// When the wait began.
         since: Timestamp,
     },
     /// The instance has no VNC.
     Unsupported,
-    /// It needs a person.
+    /// A person must act.
     Failed {
-        /// Why.
+        /// The reason of the condition Stalled.
         reason: Reason,
-        /// Since when.
+        /// When it failed.
         since: Timestamp,
     },
-    /// The instance belongs to another `VncPassword`.
-    Elsewhere,
-    /// A person has suspended it.
+    /// Another `VncPassword` manages the instance.
+    OwnedElsewhere,
+    /// `spec.suspend` is set on the member object.
     Suspended,
 }
 
-/// Who restarts an instance with a password that waits for it.
+/// Who performs the restart that a password waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// None is needed.
+    /// No restart is needed.
     None,
     /// A person.
     Person,
@@ -102,7 +102,7 @@ pub enum Restart {
     Operator,
 }
 
-/// A child as the watch shows it.
+/// A member object as in the cache of the watch.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation<'a> {
     /// `metadata.creationTimestamp`.
@@ -115,134 +115,145 @@ pub struct Observation<'a> {
     pub suspended: bool,
     /// Its status.
     pub status: &'a VncPasswordStatus,
-    /// Whether labels, annotations or spec are not what the fleet would write, `rotate-at` left aside.
+    /// Whether labels, annotations other than `rotate-at`, or spec differ from what the fleet would write.
     pub drifted: bool,
     /// Whether it has a deletionTimestamp.
     pub deleting: bool,
 }
 
-impl Facts {
-    /// Reads a child.
+impl MemberState {
+    /// Derives the state of a member object.
     #[must_use]
-    pub fn read(seen: &Observation) -> Self {
-        let Observation { created, generation, rotate_at, suspended, status, drifted, deleting } = *seen;
-        let stamped = match rotate_at {
-            RotateAt::At(at) => Some(at),
-            RotateAt::Never | RotateAt::Invalid => None,
-        };
+    pub fn read(observation: &Observation) -> Self {
+        let Observation { created, generation, rotate_at, suspended, status, drifted, deleting } =
+            *observation;
         Self {
             created,
             ready: status.ready() == ConditionStatus::True,
-            state: if suspended { State::Suspended } else { state(status) },
+            activity: if suspended { Activity::Suspended } else { activity(status) },
             restart: restart(status, generation),
-            stamped,
-            handled: status.last_handled_rotate_at.as_ref().map(|at| at.0),
-            rotated: status.last_rotation_time.as_ref().map(|at| at.0),
-            // One that is no time would stop every rotation that follows.
+            rotate_at: match rotate_at {
+                RotateAt::At(at) => Some(at),
+                RotateAt::Never | RotateAt::Invalid => None,
+            },
+            last_handled_rotate_at: status.last_handled_rotate_at.as_ref().map(|at| at.0),
+            last_rotation: status.last_rotation_time.as_ref().map(|at| at.0),
+            // An invalid value would block all later rotations.
             drifted: drifted || rotate_at == RotateAt::Invalid,
             deleting,
         }
     }
 
-    /// Whether it has a password that was drawn for that rollout or later, in effect.
+    /// Whether a password that was drawn for `rollout` or later is in effect.
     ///
-    /// What was created since then counts from its creation: its first password is new, and of an older one that a Secret
-    /// kept for it, `rotated` tells the age.
+    /// For a member object created after the rollout began, its creation counts as the request: its first
+    /// password is new. If its Secret existed before, `last_rotation` shows the age of the password.
     #[must_use]
-    pub fn covered(&self, rollout: &Rollout) -> bool {
+    pub fn is_updated(&self, rollout: &Rollout) -> bool {
         let id = Some(rollout.id.0);
         match rollout.trigger {
-            Trigger::Initial => self.rotated.is_some(),
+            Trigger::Initial => self.last_rotation.is_some(),
             Trigger::Schedule | Trigger::OnDemand => {
-                let drawn_for_it = self.handled >= id || Some(self.created) >= id;
-                drawn_for_it && self.rotated >= id && self.restart == Restart::None
+                let drawn_for_it = self.last_handled_rotate_at >= id || Some(self.created) >= id;
+                drawn_for_it && self.last_rotation >= id && self.restart == Restart::None
             }
         }
     }
 
-    /// The stamp by which it is asked for that rollout; `None`: it has been asked, or needs not be.
-    pub(super) fn stamp(&self, rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
-        // The first password of a child that is younger than the rollout is still to come, and will do.
-        let young = self.created >= rollout.id.0 && self.rotated.is_none();
-        if rollout.trigger == Trigger::Initial || self.covered(rollout) || young || self.deleting {
+    /// The `rotate-at` that `rollout` must set; `None` if it is set already or not needed.
+    pub(super) fn rotate_at_for(&self, rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
+        // The first password of a member object that is newer than the rollout is drawn later anyway.
+        let first_pending = self.created >= rollout.id.0 && self.last_rotation.is_none();
+        let initial = rollout.trigger == Trigger::Initial;
+        if initial || self.is_updated(rollout) || first_pending || self.deleting {
             return None;
         }
-        // A child takes a stamp that is older than itself for handled.
-        let stamp = rollout.id.0.max(self.created);
-        let asked = self.stamped.is_some_and(|at| at == stamp || (at > stamp && at <= now));
-        (!asked && self.handled < Some(stamp)).then_some(stamp)
+        // A `rotate-at` that is older than the object counts as handled.
+        let rotate_at = rollout.id.0.max(self.created);
+        let requested = self.rotate_at.is_some_and(|at| at == rotate_at || (at > rotate_at && at <= now));
+        (!requested && self.last_handled_rotate_at < Some(rotate_at)).then_some(rotate_at)
     }
 
-    /// Whether it has been asked for a rotation and has not shown yet that it knows.
-    fn asked(&self, rollout: Option<&Rollout>, now: Timestamp) -> bool {
-        // A time to come, somebody's own wish, starts nothing yet; but the stamp of the second in which it was created does, and
-        // that of the rollout: its id may be ahead of the clock, since it is later than the one before.
-        let own = rollout.map_or(Timestamp::MIN, |rollout| rollout.id.0);
-        let latest = now.max(self.created).max(own);
-        self.stamped.is_some_and(|at| Some(at) > self.handled && at >= self.created && at <= latest)
+    /// Whether its `rotate-at` is due and not handled yet.
+    fn is_rotation_requested(&self, rollout: Option<&Rollout>, now: Timestamp) -> bool {
+        // A future time, set by a user, starts nothing yet. Two times count as due although they can be ahead
+        // of the clock: the creation time, and the id of the rollout, which is later than the previous id.
+        let id = rollout.map_or(Timestamp::MIN, |rollout| rollout.id.0);
+        let latest = now.max(self.created).max(id);
+        let is_due =
+            |at: Timestamp| Some(at) > self.last_handled_rotate_at && at >= self.created && at <= latest;
+        self.rotate_at.is_some_and(is_due)
     }
 
-    /// How it stands, under a rollout where there is one.
-    pub(super) fn standing(&self, rollout: Option<&Rollout>, now: Timestamp) -> Standing {
+    /// Its phase, with respect to a rollout if there is one.
+    pub(super) fn phase(&self, rollout: Option<&Rollout>, now: Timestamp) -> MemberPhase {
         if self.deleting {
-            return Standing::Busy { until: None };
+            return MemberPhase::Rotating { until: None };
         }
-        match self.state {
-            State::Elsewhere => Standing::Elsewhere,
-            State::Suspended | State::Unsupported => Standing::Aside,
-            _ if self.restart == Restart::Operator => Standing::Busy { until: None },
-            State::Failed { reason, since } => Standing::Failed { reason, since },
-            State::Working { since, reason } => {
-                match since.map(|since| (since.min(now), after(since.min(now), OVERDUE))) {
-                    Some((since, until)) if until <= now => Standing::Failed { reason, since },
-                    until => Standing::Busy { until: until.map(|(_, until)| until) },
+        match self.activity {
+            Activity::OwnedElsewhere => MemberPhase::OwnedElsewhere,
+            Activity::Suspended | Activity::Unsupported => MemberPhase::Waiting,
+            _ if self.restart == Restart::Operator => MemberPhase::Rotating { until: None },
+            Activity::Failed { reason, since } => MemberPhase::Failed { reason, since },
+            Activity::Working { since: None, .. } => MemberPhase::Rotating { until: None },
+            Activity::Working { since: Some(since), reason } => {
+                let since = since.min(now);
+                let until = after(since, ROTATION_TIMEOUT);
+                if until <= now {
+                    MemberPhase::Failed { reason, since }
+                } else {
+                    MemberPhase::Rotating { until: Some(until) }
                 }
             }
-            State::Waiting { since } => match after(since.min(now), PATIENCE) {
-                until if until > now => Standing::Busy { until: Some(until) },
-                _ => Standing::Aside,
-            },
-            State::Idle if self.restart == Restart::Person => Standing::AtRest,
-            State::Idle if self.asked(rollout, now) || (self.rotated.is_none() && !self.ready) => {
-                Standing::Busy { until: None }
+            Activity::WaitingForInstance { since } => {
+                let until = after(since.min(now), INSTANCE_TIMEOUT);
+                if until > now { MemberPhase::Rotating { until: Some(until) } } else { MemberPhase::Waiting }
             }
-            State::Idle => Standing::AtRest,
+            Activity::Idle if self.restart == Restart::Person => MemberPhase::Idle,
+            Activity::Idle => {
+                let never_applied = self.last_rotation.is_none() && !self.ready;
+                if never_applied || self.is_rotation_requested(rollout, now) {
+                    MemberPhase::Rotating { until: None }
+                } else {
+                    MemberPhase::Idle
+                }
+            }
         }
     }
 }
 
-/// How a child stands.
+/// The phase of a member object in a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum MemberPhase {
     /// Nothing is under way.
-    AtRest,
-    /// It holds a place in the wave; `until`: when it loses that although nothing has happened.
-    Busy { until: Option<Timestamp> },
-    /// It would go on if it could, and nobody waits for it.
-    Aside,
-    /// It needs a person.
+    Idle,
+    /// It uses a slot of the wave. `until`: when it loses the slot if nothing changes.
+    Rotating { until: Option<Timestamp> },
+    /// It cannot continue now, and the rollout does not wait for it.
+    Waiting,
+    /// A person must act.
     Failed { reason: Reason, since: Timestamp },
-    /// Another `VncPassword` has the instance.
-    Elsewhere,
+    /// Another `VncPassword` manages the instance.
+    OwnedElsewhere,
 }
 
-fn state(status: &VncPasswordStatus) -> State {
+fn activity(status: &VncPasswordStatus) -> Activity {
     if let Some(Condition { reason, last_transition_time, .. }) = status.condition(ConditionType::Stalled) {
         return match reason {
-            Reason::Conflict => State::Elsewhere,
-            Reason::InstanceUnsupported => State::Unsupported,
-            // Of the window or of a stamp, both of them the fleet's: nothing of the password.
-            Reason::InvalidSchedule | Reason::InvalidRotateAt => State::Idle,
-            reason => State::Failed { reason: *reason, since: last_transition_time.0 },
+            Reason::Conflict => Activity::OwnedElsewhere,
+            Reason::InstanceUnsupported => Activity::Unsupported,
+            // The window and `rotate-at` are the fleet's own. The password is not affected.
+            Reason::InvalidSchedule | Reason::InvalidRotateAt => Activity::Idle,
+            reason => Activity::Failed { reason: *reason, since: last_transition_time.0 },
         };
     }
-    let Some(under_way) = status.condition(ConditionType::Reconciling) else { return State::Idle };
-    let since = under_way.last_transition_time.0;
-    match under_way.reason {
-        Reason::IncorrectInstanceStatus | Reason::InstanceNotReady => State::Waiting { since },
-        // It waits its turn.
-        reason @ (Reason::Throttled | Reason::ChangedTooOften) => State::Working { since: None, reason },
-        reason => State::Working { since: Some(since), reason },
+    let Some(reconciling) = status.condition(ConditionType::Reconciling) else { return Activity::Idle };
+    let since = reconciling.last_transition_time.0;
+    match reconciling.reason {
+        Reason::IncorrectInstanceStatus | Reason::InstanceNotReady => Activity::WaitingForInstance { since },
+        // It waits for the rate limit, so it cannot be late.
+        reason @ (Reason::Throttled | Reason::ChangedTooOften) => Activity::Working { since: None, reason },
+        reason => Activity::Working { since: Some(since), reason },
     }
 }
 
@@ -250,8 +261,8 @@ fn restart(status: &VncPasswordStatus, generation: i64) -> Restart {
     if status.condition(ConditionType::RebootRequired).is_none() {
         return Restart::None;
     }
-    // What it will do under a spec that it has not seen yet: the worst.
-    let seen = status.observed_generation == Some(generation);
+    // Under a spec that was not reconciled yet, assume that the operator restarts the instance.
+    let spec_observed = status.observed_generation == Some(generation);
     let by_operator = status.reason(ConditionType::Reconciling) == Some(Reason::RebootRequired);
-    if by_operator || !seen { Restart::Operator } else { Restart::Person }
+    if by_operator || !spec_observed { Restart::Operator } else { Restart::Person }
 }

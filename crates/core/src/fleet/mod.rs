@@ -1,30 +1,35 @@
-//! A fleet: which instances it has, and what is done next to rotate them in waves.
+//! A fleet: selects its members and plans how to rotate them in waves.
 //!
-//! Read [`plan()`] first; [`Member`] is what it is told of one instance, [`select`] where members come from.
+//! Start with [`plan()`], the decision. [`Member`] is its input for one instance; [`select`] determines the
+//! members.
 
+mod conditions;
+mod counts;
 mod discovery;
-mod issued;
+mod eta;
+mod expectations;
+mod input;
 mod member;
 mod name;
-mod outlook;
-mod pace;
 mod plan;
 mod provider_id;
-mod rollout;
 mod selector;
-mod tally;
+mod status;
+mod transition;
 
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub use discovery::{Answer, Selection, Wanted, blind, select};
-pub use issued::Issued;
-pub use member::{Child, Facts, Member, Observation, Restart, State};
-pub use name::{child_name, secret_name};
-pub use outlook::{Discovery, Trouble, invalid_fleet, status};
-pub use plan::{Action, Fleet, Limits, Phase, Plan, plan};
-pub use provider_id::{InvalidInstance, ProviderId, listed};
-pub use selector::{carries, fits};
-pub use tally::Tally;
+pub use conditions::{DiscoveryReport, MemberError};
+pub use counts::Counts;
+pub use discovery::{DiscoveryResult, Membership, Selection, retain_members, select};
+pub use expectations::Expectations;
+pub use input::{Fleet, Limits};
+pub use member::{Activity, Member, MemberObject, MemberState, Observation, Restart};
+pub use name::{member_object_name, secret_name};
+pub use plan::{Action, Plan, RolloutPhase, plan};
+pub use provider_id::{InvalidInstanceId, ProviderId, parse_instance};
+pub use selector::{has_tags, matches_selector};
+pub use status::{invalid_fleet, status};

@@ -1,29 +1,30 @@
-//! Names of what a fleet makes. A child's name is told from the fleet's and the instance's alone, so it is the same for
-//! ever, and no two instances share one.
+//! Names of member objects and their Secrets. They depend only on the fleet's name and the instance ID, so
+//! they are stable, and unique per instance.
 
-/// The Secrets' names where the template says nothing.
-const PATTERN: &str = "{fleet}-{instanceId}";
+/// The default of `template.secretName`.
+const DEFAULT_PATTERN: &str = "{fleet}-{instanceId}";
 
-/// Name of the `VncPassword` of an instance: at most 128 characters, since the API server allows a fleet 63 and an
-/// instance 64. An instance's ID has one `-`, after its first letter: so the name can be taken apart in one way only.
+/// Name of the member object of an instance: at most 128 characters, because the API server allows 63 for the
+/// fleet's name and 64 for the instance ID. The name is unique: an instance ID has exactly one `-`, after its
+/// first letter.
 #[must_use]
-pub fn child_name(fleet: &str, instance_id: &str) -> String {
+pub fn member_object_name(fleet: &str, instance_id: &str) -> String {
     secret_name(None, fleet, instance_id)
 }
 
-/// Name of the Secret of an instance, by `template.secretName`: at most 247 characters.
+/// Name of the Secret of an instance, from `template.secretName`: at most 247 characters.
 #[must_use]
 pub fn secret_name(pattern: Option<&str>, fleet: &str, instance_id: &str) -> String {
-    // In one pass: a fleet may not bring a placeholder of its own.
+    // In one pass, so that a value that is inserted is not expanded again.
     let mut name = String::new();
-    let mut rest = pattern.unwrap_or(PATTERN);
-    while let Some(at) = rest.find('{') {
-        name.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let (value, length) = if let Some(behind) = rest.strip_prefix("{instanceId}") {
-            (instance_id, rest.len() - behind.len())
-        } else if let Some(behind) = rest.strip_prefix("{fleet}") {
-            (fleet, rest.len() - behind.len())
+    let mut rest = pattern.unwrap_or(DEFAULT_PATTERN);
+    while let Some(start) = rest.find('{') {
+        name.push_str(&rest[..start]);
+        rest = &rest[start..];
+        let (value, length) = if let Some(after) = rest.strip_prefix("{instanceId}") {
+            (instance_id, rest.len() - after.len())
+        } else if let Some(after) = rest.strip_prefix("{fleet}") {
+            (fleet, rest.len() - after.len())
         } else {
             ("{", 1)
         };
@@ -44,7 +45,7 @@ mod tests {
 
     #[test]
     fn names_follow_the_pattern() {
-        assert_eq!(child_name("nodes", "i-bp1"), "nodes-i-bp1");
+        assert_eq!(member_object_name("nodes", "i-bp1"), "nodes-i-bp1");
         let table = [
             (None, "nodes-i-bp1"),
             (Some("vnc-{instanceId}"), "vnc-i-bp1"),
@@ -57,7 +58,7 @@ mod tests {
         }
     }
 
-    /// A DNS subdomain, as the API server wants it.
+    /// Whether `name` is a DNS subdomain, as the API server requires.
     fn is_subdomain(name: &str) -> bool {
         let edge =
             |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
@@ -71,22 +72,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_are_names(
+        fn names_are_valid_names_of_objects(
             fleet in "[a-z0-9]([-a-z0-9]{0,59}[a-z0-9])?([.][a-z0-9])?", id in "i-[a-z0-9]{1,62}",
-            before in "([a-z0-9]{1,50}-)?", behind in "([.-][a-z0-9]{1,50})?",
+            prefix in "([a-z0-9]{1,50}-)?", suffix in "([.-][a-z0-9]{1,50})?",
         ) {
-            prop_assert!(is_subdomain(&child_name(&fleet, &id)));
-            let pattern = format!("{before}{{instanceId}}{behind}");
+            prop_assert!(is_subdomain(&member_object_name(&fleet, &id)));
+            let pattern = format!("{prefix}{{instanceId}}{suffix}");
             prop_assert!(is_subdomain(&secret_name(Some(&pattern), &fleet, &id)), "{pattern}");
         }
 
         #[test]
-        fn no_two_children_share_a_name(
+        fn names_of_member_objects_are_unique(
             pairs in proptest::collection::vec(("(i-)?[a-b]([-.]i-[a-b]){0,2}", "i-[a-b]{1,3}"), 2..40),
         ) {
             let mut owners = BTreeMap::new();
             for (fleet, id) in pairs {
-                let owner = owners.entry(child_name(&fleet, &id)).or_insert((fleet.clone(), id.clone()));
+                let owner = owners.entry(member_object_name(&fleet, &id)).or_insert((fleet.clone(), id.clone()));
                 prop_assert_eq!(&*owner, &(fleet, id));
             }
         }

@@ -1,26 +1,26 @@
-//! Whether a Node's labels fit a selector, as the API server reads one, and whether an instance carries tags.
+//! Matches Nodes by labels and instances by tags.
 
 use crate::api::{NodeOperator, NodeSelector, Tag};
 
-/// Whether labels fit. `label` tells the value of a key, where there is one.
+/// Whether labels match a selector, as in the API server. `label` returns the value of a label, if it exists.
 #[must_use]
-pub fn fits<'a>(selector: &NodeSelector, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+pub fn matches_selector<'a>(selector: &NodeSelector, label: impl Fn(&str) -> Option<&'a str>) -> bool {
     selector.match_labels.iter().all(|(key, value)| label(key) == Some(&value.0))
         && selector.match_expressions.iter().all(|expression| {
             let (value, values) = (label(&expression.key), &expression.values);
-            let listed = value.is_some_and(|value| values.iter().any(|listed| listed.0 == value));
+            let is_in = value.is_some_and(|value| values.iter().any(|allowed| allowed.0 == value));
             match expression.operator {
-                NodeOperator::In => listed,
-                NodeOperator::NotIn => !listed,
+                NodeOperator::In => is_in,
+                NodeOperator::NotIn => !is_in,
                 NodeOperator::Exists => value.is_some(),
                 NodeOperator::DoesNotExist => value.is_none(),
             }
         })
 }
 
-/// Whether all these tags are there. `value` tells that of a key, where there is one.
+/// Whether an instance has all these tags. `value` returns the value of a tag, if it exists.
 #[must_use]
-pub fn carries<'a>(tags: &[Tag], value: impl Fn(&str) -> Option<&'a str>) -> bool {
+pub fn has_tags<'a>(tags: &[Tag], value: impl Fn(&str) -> Option<&'a str>) -> bool {
     tags.iter().all(|tag| {
         value(&tag.key).is_some_and(|value| tag.value.as_ref().is_none_or(|wanted| wanted == value))
     })
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_fit_as_the_api_server_reads_a_selector() {
+    fn selectors_match_as_in_the_api_server() {
         let labels = |key: &str| match key {
             "pool" => Some("db"),
             "bare" => Some(""),
@@ -61,12 +61,12 @@ mod tests {
         ];
         for (selector, expected) in table {
             let read: NodeSelector = serde_json::from_value(selector.clone()).unwrap();
-            assert_eq!(fits(&read, labels), expected, "{selector}");
+            assert_eq!(matches_selector(&read, labels), expected, "{selector}");
         }
     }
 
     #[test]
-    fn a_tag_without_a_value_is_one_with_any() {
+    fn a_tag_without_a_value_matches_every_value() {
         let value = |key: &str| (key == "team").then_some("db");
         let table = [
             (json!([]), true),
@@ -77,7 +77,7 @@ mod tests {
         ];
         for (tags, expected) in table {
             let read: Vec<Tag> = serde_json::from_value(tags.clone()).unwrap();
-            assert_eq!(carries(&read, value), expected, "{tags}");
+            assert_eq!(has_tags(&read, value), expected, "{tags}");
         }
     }
 }

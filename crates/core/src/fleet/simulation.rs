@@ -1,5 +1,6 @@
-//! Fleets that live through random histories: children that are slow, fail, wait or come back late, views that lag behind,
-//! processes that die between any two writes. And fleets of a steady pace, for the end that is foretold.
+//! Simulates fleets with random histories: member objects that are slow, fail, wait or recover late, stale
+//! caches, and processes that stop between any two writes. Also simulates fleets with a steady pace, to test
+//! the ETA.
 
 use std::time::Duration;
 
@@ -12,17 +13,17 @@ use crate::{
     rotation::{rotate_at::RotateAt, schedule, verdict::after},
 };
 
-/// A view lags no longer.
-const LAG: Duration = Duration::from_secs(60);
-const PATIENCE: Duration = Duration::from_secs(5 * 60);
-const OVERDUE: Duration = Duration::from_secs(60 * 60);
+/// Maximum lag of the cache.
+const MAX_LAG: Duration = Duration::from_secs(60);
+const INSTANCE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+const ROTATION_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Doing {
+enum Progress {
     Idle,
     Working(Timestamp),
     Waiting(Timestamp),
@@ -30,65 +31,68 @@ enum Doing {
     Restarting,
 }
 
-/// A child as it is. A rotation goes by what asked for it: a stamp, or the child's creation.
+/// A member object in the API server. Its rotations are identified by their cause: a `rotate-at` or the
+/// creation.
 #[derive(Clone, Debug)]
-struct Actual {
+struct Object {
     created: Timestamp,
-    doing: Doing,
-    key: Option<Timestamp>,
-    stamped: Option<Timestamp>,
+    progress: Progress,
+    /// The cause of the rotation under way.
+    cause: Option<Timestamp>,
+    rotate_at: Option<Timestamp>,
     handled: Option<Timestamp>,
     rotated: Option<Timestamp>,
     ready: bool,
-    /// It lost its place in the wave: it failed, or took too long.
-    lost_its_place: bool,
+    /// It lost its slot in the wave: it failed or took too long.
+    lost_slot: bool,
 }
 
-impl Actual {
-    /// What it is asked for and has not begun.
-    fn asked(&self, now: Timestamp) -> Option<Timestamp> {
-        let stamp = self.stamped.filter(|at| Some(*at) > self.handled && *at >= self.created && *at <= now);
-        if self.rotated.is_none() { Some(stamp.unwrap_or(self.created)) } else { stamp }
+impl Object {
+    /// The cause of the next rotation, if one is requested.
+    fn requested(&self, now: Timestamp) -> Option<Timestamp> {
+        let rotate_at =
+            self.rotate_at.filter(|at| Some(*at) > self.handled && *at >= self.created && *at <= now);
+        if self.rotated.is_none() { Some(rotate_at.unwrap_or(self.created)) } else { rotate_at }
     }
 
-    /// Whether it has lost its place in the wave.
+    /// Whether it loses its slot in the wave.
     fn is_late(&self, now: Timestamp) -> bool {
-        match self.doing {
-            Doing::Working(since) => after(since, OVERDUE) <= now,
-            Doing::Waiting(since) => after(since, PATIENCE) <= now,
-            Doing::Failed(_) => true,
-            Doing::Idle | Doing::Restarting => false,
+        match self.progress {
+            Progress::Working(since) => after(since, ROTATION_TIMEOUT) <= now,
+            Progress::Waiting(since) => after(since, INSTANCE_TIMEOUT) <= now,
+            Progress::Failed(_) => true,
+            Progress::Idle | Progress::Restarting => false,
         }
     }
 
-    fn holds_a_place(&self, now: Timestamp) -> bool {
-        let busy = match self.doing {
-            Doing::Idle => self.asked(now).is_some(),
-            Doing::Working(_) | Doing::Restarting => true,
-            Doing::Waiting(since) => after(since, PATIENCE) > now,
-            Doing::Failed(_) => false,
+    fn uses_slot(&self, now: Timestamp) -> bool {
+        let rotating = match self.progress {
+            Progress::Idle => self.requested(now).is_some(),
+            Progress::Working(_) | Progress::Restarting => true,
+            Progress::Waiting(since) => after(since, INSTANCE_TIMEOUT) > now,
+            Progress::Failed(_) => false,
         };
-        busy && !self.lost_its_place
+        rotating && !self.lost_slot
     }
 
-    fn seen(&self) -> Child {
+    fn cached(&self) -> MemberObject {
         let reason = Reason::Unreachable;
-        let state = match self.doing {
-            Doing::Idle => State::Idle,
-            Doing::Working(since) => State::Working { since: Some(since), reason },
-            Doing::Waiting(since) => State::Waiting { since },
-            Doing::Failed(since) => State::Failed { reason: Reason::Denied, since },
-            Doing::Restarting => State::Working { since: None, reason: Reason::RebootRequired },
+        let activity = match self.progress {
+            Progress::Idle => Activity::Idle,
+            Progress::Working(since) => Activity::Working { since: Some(since), reason },
+            Progress::Waiting(since) => Activity::WaitingForInstance { since },
+            Progress::Failed(since) => Activity::Failed { reason: Reason::Denied, since },
+            Progress::Restarting => Activity::Working { since: None, reason: Reason::RebootRequired },
         };
-        let restart = if self.doing == Doing::Restarting { Restart::Operator } else { Restart::None };
-        Child::Ours(Facts {
+        let restart = if self.progress == Progress::Restarting { Restart::Operator } else { Restart::None };
+        MemberObject::Owned(MemberState {
             created: self.created,
             ready: self.ready,
-            state,
+            activity,
             restart,
-            stamped: self.stamped,
-            handled: self.handled,
-            rotated: self.rotated,
+            rotate_at: self.rotate_at,
+            last_handled_rotate_at: self.handled,
+            last_rotation: self.rotated,
             drifted: false,
             deleting: false,
         })
@@ -97,11 +101,12 @@ impl Actual {
 
 #[derive(Clone, Debug, Default)]
 struct Instance {
-    wanted: bool,
-    child: Option<Actual>,
-    /// What the Secret, which outlives the child, tells of its password: when it was drawn, and for which stamp at the latest.
+    selected: bool,
+    object: Option<Object>,
+    /// The Secret, which stays when the object is deleted: when its password came into effect, and `handled`
+    /// at that time.
     secret: Option<(Timestamp, Option<Timestamp>)>,
-    /// What asked for each rotation that came to its end.
+    /// The causes of the completed rotations.
     done: Vec<Timestamp>,
 }
 
@@ -114,17 +119,17 @@ struct World {
     generation: i64,
     degraded: bool,
     suspended: bool,
-    /// Every hour, in its first twenty minutes.
+    /// A schedule for every hour, with a window of its first twenty minutes.
     hourly: Option<schedule::Plan>,
     rollouts: Vec<Rollout>,
-    // Of the process: lost with it.
-    views: Vec<(Child, Timestamp)>,
-    issued: Issued,
+    // Memory of the process.
+    cache: Vec<(MemberObject, Timestamp)>,
+    expectations: Expectations,
 }
 
 impl World {
     fn new(size: usize, limits: Limits) -> Self {
-        let instance = Instance { wanted: true, ..Instance::default() };
+        let instance = Instance { selected: true, ..Instance::default() };
         let mut world = Self {
             now: at(1_000_000),
             limits,
@@ -136,34 +141,34 @@ impl World {
             suspended: false,
             hourly: None,
             rollouts: Vec::new(),
-            views: Vec::new(),
-            issued: Issued::default(),
+            cache: Vec::new(),
+            expectations: Expectations::default(),
         };
         world.start_process();
         world
     }
 
     fn start_process(&mut self) {
-        self.issued = Issued::default();
-        self.views = (0..self.instances.len()).map(|index| (self.look(index), self.now)).collect();
+        self.expectations = Expectations::default();
+        self.cache = (0..self.instances.len()).map(|index| (self.read(index), self.now)).collect();
     }
 
-    fn look(&self, index: usize) -> Child {
-        self.instances[index].child.as_ref().map_or(Child::Missing, Actual::seen)
+    fn read(&self, index: usize) -> MemberObject {
+        self.instances[index].object.as_ref().map_or(MemberObject::Missing, Object::cached)
     }
 
-    fn see(&mut self, index: usize) {
-        self.views[index] = (self.look(index), self.now);
+    fn refresh(&mut self, index: usize) {
+        self.cache[index] = (self.read(index), self.now);
     }
 
     fn pass_time(&mut self, seconds: u64) {
         self.now = after(self.now, Duration::from_secs(seconds));
         for index in 0..self.instances.len() {
-            if after(self.views[index].1, LAG) < self.now {
-                self.see(index);
+            if after(self.cache[index].1, MAX_LAG) < self.now {
+                self.refresh(index);
             }
-            if let Some(child) = &mut self.instances[index].child {
-                child.lost_its_place |= child.is_late(self.now);
+            if let Some(object) = &mut self.instances[index].object {
+                object.lost_slot |= object.is_late(self.now);
             }
         }
     }
@@ -173,10 +178,10 @@ impl World {
         let mut members: Vec<Member> = self
             .instances
             .iter()
-            .zip(&self.views)
-            .map(|(instance, (child, _))| Member { wanted: instance.wanted, child: child.clone() })
+            .zip(&self.cache)
+            .map(|(instance, (object, _))| Member { selected: instance.selected, object: object.clone() })
             .collect();
-        self.issued.overlay(names.iter().map(String::as_str), &mut members, self.now);
+        self.expectations.apply(names.iter().map(String::as_str), &mut members, self.now);
         let mut fleet = fleet_of(&self.status, self.limits);
         fleet.generation = self.generation;
         fleet.degraded = self.degraded;
@@ -187,14 +192,14 @@ impl World {
         fleet.rotate_at = self.rotate_at.map_or(RotateAt::Never, RotateAt::At);
         let planned = plan(&fleet, &members, self.now);
         let again = plan(&fleet, &members, self.now);
-        assert_eq!(planned.actions, again.actions, "the same facts, the same plan");
+        assert_eq!(planned.actions, again.actions, "a plan is deterministic");
         let describe = |_: usize| (String::new(), String::new(), String::new());
-        let (status, _) = status(&fleet, &planned, &Discovery::default(), None, describe, self.now);
+        let (status, _) = status(&fleet, &planned, &DiscoveryReport::default(), None, describe, self.now);
         (planned, status)
     }
 
-    /// One pass; after `survives` writes the process dies.
-    fn pass(&mut self, mut survives: usize) {
+    /// One reconcile. The process stops after `survives` writes.
+    fn reconcile(&mut self, mut survives: usize) {
         loop {
             let (plan, status) = self.plan();
             self.check(&plan);
@@ -205,8 +210,8 @@ impl World {
                 survives -= 1;
                 self.write(status);
             }
-            if plan.turns {
-                assert!(plan.actions.is_empty(), "nothing may rest on what is not written");
+            if plan.has_transition {
+                assert!(plan.actions.is_empty(), "actions need a written status");
                 continue;
             }
             for action in plan.actions {
@@ -215,30 +220,30 @@ impl World {
                 }
                 survives -= 1;
                 self.act(action);
-                let busy = self.places_taken();
-                assert!(busy <= self.limits.wave(), "{busy} at once after {action:?}");
+                let used = self.slots_used();
+                assert!(used <= self.limits.wave(), "{used} slots used after {action:?}");
             }
             return;
         }
     }
 
-    fn places_taken(&self) -> u32 {
-        let children = self.instances.iter().filter_map(|instance| instance.child.as_ref());
-        children.filter(|child| child.holds_a_place(self.now)).count().try_into().unwrap()
+    fn slots_used(&self) -> u32 {
+        let objects = self.instances.iter().filter_map(|instance| instance.object.as_ref());
+        objects.filter(|object| object.uses_slot(self.now)).count().try_into().unwrap()
     }
 
     fn check(&self, plan: &Plan) {
-        let starts = |action: &Action| matches!(action, Action::Create { .. } | Action::Stamp { .. });
+        let starts = |action: &Action| matches!(action, Action::Create { .. } | Action::Rotate { .. });
         let prunes = |action: &Action| matches!(action, Action::Delete { .. } | Action::Orphan { .. });
-        if plan.phase == Phase::Halted || self.suspended {
-            assert!(plan.actions.is_empty(), "{:?} does nothing more: {:?}", plan.phase, plan.actions);
+        if plan.phase == RolloutPhase::Halted || self.suspended {
+            assert!(plan.actions.is_empty(), "{:?} starts nothing: {:?}", plan.phase, plan.actions);
         }
         if self.degraded {
-            assert!(!plan.actions.iter().any(prunes), "pruned in doubt");
+            assert!(!plan.actions.iter().any(prunes), "pruned while degraded");
         }
         for action in plan.actions.iter().filter(|action| starts(action)) {
-            let (Action::Create { member, .. } | Action::Stamp { member, .. }) = action else { continue };
-            assert!(self.instances[*member].wanted);
+            let (Action::Create { member, .. } | Action::Rotate { member, .. }) = action else { continue };
+            assert!(self.instances[*member].selected);
         }
     }
 
@@ -257,33 +262,35 @@ impl World {
         self.status = status;
     }
 
-    /// Whoever could be had was rotated.
+    /// Every member that could rotate did.
     fn check_completed(&self, rollout: &Rollout) {
-        for (index, instance) in self.instances.iter().enumerate().filter(|(_, instance)| instance.wanted) {
-            // Just pruned, and wanted again: it is made when the view shows that it is gone.
-            let Some(child) = &instance.child else { continue };
-            if child.doing != Doing::Idle || child.lost_its_place {
+        for (index, instance) in self.instances.iter().enumerate().filter(|(_, instance)| instance.selected) {
+            // Pruned and selected again: it is created when the cache shows that it is gone.
+            let Some(object) = &instance.object else { continue };
+            if object.progress != Progress::Idle || object.lost_slot {
                 continue;
             }
             match rollout.trigger {
-                Trigger::Initial => assert!(child.rotated.is_some(), "{index}"),
+                Trigger::Initial => assert!(object.rotated.is_some(), "{index}"),
                 Trigger::Schedule | Trigger::OnDemand => {
-                    let done = instance.done.iter().filter(|key| **key >= rollout.id.0).count();
-                    // A child that was made anew meanwhile keeps a password that came into effect since, whatever asked for it.
-                    let kept = child.created >= rollout.id.0 && child.rotated >= Some(rollout.id.0);
+                    let done = instance.done.iter().filter(|cause| **cause >= rollout.id.0).count();
+                    // An object that was recreated keeps a password that came into effect since, whatever its
+                    // cause.
+                    let kept = object.created >= rollout.id.0 && object.rotated >= Some(rollout.id.0);
                     assert!(done == 1 || (done == 0 && kept), "{index} in {rollout:?}: {instance:?}");
                 }
             }
         }
     }
 
-    /// Nobody was rotated twice for one rollout.
+    /// No member rotated twice for one rollout.
     fn check_rotations(&self) {
         for (number, rollout) in self.rollouts.iter().enumerate() {
             let next = self.rollouts.get(number + 1).map_or(Timestamp::MAX, |next| next.id.0);
             for instance in &self.instances {
-                let of_it = instance.done.iter().filter(|key| **key >= rollout.id.0 && **key < next);
-                assert!(of_it.count() <= 1, "twice in {rollout:?}: {instance:?}");
+                let rotations =
+                    instance.done.iter().filter(|cause| **cause >= rollout.id.0 && **cause < next);
+                assert!(rotations.count() <= 1, "twice in {rollout:?}: {instance:?}");
             }
         }
     }
@@ -291,77 +298,78 @@ impl World {
     fn act(&mut self, action: Action) {
         let now = self.now;
         match action {
-            Action::Create { member, stamp } => {
+            Action::Create { member, rotate_at } => {
                 let instance = &mut self.instances[member];
-                if instance.child.is_some() {
+                if instance.object.is_some() {
                     return;
                 }
-                instance.child = Some(Actual {
+                instance.object = Some(Object {
                     created: now,
-                    doing: Doing::Idle,
-                    key: None,
-                    stamped: stamp,
+                    progress: Progress::Idle,
+                    cause: None,
+                    rotate_at,
                     handled: instance.secret.and_then(|(_, handled)| handled),
                     rotated: instance.secret.map(|(rotated, _)| rotated),
                     ready: instance.secret.is_some(),
-                    lost_its_place: false,
+                    lost_slot: false,
                 });
-                self.issued.created(&format!("i-{member}"), stamp, now);
+                self.expectations.expect_create(&format!("i-{member}"), rotate_at, now);
             }
-            Action::Stamp { member, stamp } => {
-                let Some(child) = &mut self.instances[member].child else { return };
-                child.stamped = Some(stamp);
-                self.issued.stamped(&format!("i-{member}"), stamp, now);
+            Action::Rotate { member, rotate_at } => {
+                let Some(object) = &mut self.instances[member].object else { return };
+                object.rotate_at = Some(rotate_at);
+                self.expectations.expect_rotate_at(&format!("i-{member}"), rotate_at, now);
             }
             Action::Update { .. } => {}
             Action::Delete { member } | Action::Orphan { member } => {
-                self.instances[member].child = None;
+                self.instances[member].object = None;
             }
         }
     }
 
-    /// A child takes a step of its own.
+    /// A member object makes one step.
     fn step(&mut self, index: usize, choice: u32) {
         let now = self.now;
         let reboot = self.limits.reboot;
         let instance = &mut self.instances[index];
-        let Some(child) = &mut instance.child else { return };
-        if child.doing == Doing::Idle {
-            let Some(key) = child.asked(now) else { return };
-            child.key = Some(key);
+        let Some(object) = &mut instance.object else { return };
+        if object.progress == Progress::Idle {
+            let Some(cause) = object.requested(now) else { return };
+            object.cause = Some(cause);
         }
-        let under_way = child.doing != Doing::Idle;
-        // A view that lags shows for a moment more what it leaves now.
-        child.lost_its_place |= child.is_late(after(now, LAG));
-        // The condition Reconciling keeps its time while it is true.
-        let since = match child.doing {
-            Doing::Working(since) | Doing::Waiting(since) => since,
-            Doing::Idle | Doing::Failed(_) | Doing::Restarting => now,
+        let under_way = object.progress != Progress::Idle;
+        // A stale cache may still show the progress that ends now.
+        object.lost_slot |= object.is_late(after(now, MAX_LAG));
+        // The condition Reconciling keeps its transition time while it is True.
+        let since = match object.progress {
+            Progress::Working(since) | Progress::Waiting(since) => since,
+            Progress::Idle | Progress::Failed(_) | Progress::Restarting => now,
         };
-        child.doing = match (child.doing, choice % 8) {
-            (Doing::Restarting, _) | (_, 0..=2) => Doing::Idle,
-            (Doing::Working(_) | Doing::Waiting(_), 3) | (Doing::Failed(_), 3 | 6) => return,
-            (_, 4) if reboot => Doing::Restarting,
-            (_, 3..=5) => Doing::Working(since),
-            (_, 6) => Doing::Failed(now),
-            _ => Doing::Waiting(since),
+        object.progress = match (object.progress, choice % 8) {
+            (Progress::Restarting, _) | (_, 0..=2) => Progress::Idle,
+            (Progress::Working(_) | Progress::Waiting(_), 3) | (Progress::Failed(_), 3 | 6) => return,
+            (_, 4) if reboot => Progress::Restarting,
+            (_, 3..=5) => Progress::Working(since),
+            (_, 6) => Progress::Failed(now),
+            _ => Progress::Waiting(since),
         };
-        child.lost_its_place |= matches!(child.doing, Doing::Failed(_));
-        // The status tells what is handled as soon as it is drawn.
-        child.handled =
-            child.handled.max(child.stamped.filter(|at| *at >= child.created && *at <= now && !under_way));
-        if child.doing == Doing::Idle {
-            instance.done.extend(child.key.take());
-            child.rotated = Some(now);
-            child.ready = true;
-            // Asked again meanwhile, it goes on at once.
-            child.lost_its_place &= child.asked(now).is_some();
-            instance.secret = Some((now, child.handled));
+        object.lost_slot |= matches!(object.progress, Progress::Failed(_));
+        // `lastHandledRotateAt` is set as soon as the password is drawn.
+        object.handled = object
+            .handled
+            .max(object.rotate_at.filter(|at| *at >= object.created && *at <= now && !under_way));
+        if object.progress == Progress::Idle {
+            instance.done.extend(object.cause.take());
+            object.rotated = Some(now);
+            object.ready = true;
+            // If another rotation was requested meanwhile, it begins immediately.
+            object.lost_slot &= object.requested(now).is_some();
+            instance.secret = Some((now, object.handled));
         }
     }
 
-    /// Everything goes well from here: all that is wanted is reached, and then nothing is written any more.
-    fn calm_down(&mut self) {
+    /// From here on, every step succeeds: all members become ready, and then nothing is written.
+    fn settle(&mut self) {
         self.suspended = false;
         self.degraded = false;
         self.hourly = None;
@@ -369,16 +377,16 @@ impl World {
             self.pass_time(61);
             for index in 0..self.instances.len() {
                 self.step(index, 0);
-                self.see(index);
+                self.refresh(index);
             }
-            self.pass(usize::MAX);
+            self.reconcile(usize::MAX);
         }
-        let wanted = self.instances.iter().filter(|instance| instance.wanted).count();
-        assert_eq!(self.status.discovered as usize, wanted);
-        assert_eq!(self.status.ready as usize, wanted);
+        let selected = self.instances.iter().filter(|instance| instance.selected).count();
+        assert_eq!(self.status.discovered as usize, selected);
+        assert_eq!(self.status.ready as usize, selected);
         assert!(
-            self.instances.iter().all(|instance| instance.wanted || instance.child.is_none()),
-            "left behind"
+            self.instances.iter().all(|instance| instance.selected || instance.object.is_none()),
+            "not pruned"
         );
         if let Some(rollout) = &self.status.rollout {
             assert!(rollout.completed_at.is_some(), "{rollout:?}");
@@ -387,24 +395,24 @@ impl World {
             self.pass_time(hours * 3600);
             let (plan, status) = self.plan();
             assert!(plan.actions.is_empty(), "{:?}", plan.actions);
-            assert_eq!(status, self.status, "a quiet fleet writes nothing");
+            assert_eq!(status, self.status, "an idle fleet writes nothing");
         }
     }
 
-    fn happen(&mut self, (what, which, choice): (u32, usize, u32)) {
-        let index = which % self.instances.len();
-        match what {
+    fn apply_event(&mut self, (kind, instance, choice): (u32, usize, u32)) {
+        let index = instance % self.instances.len();
+        match kind {
             0..=29 => self.step(index, choice),
-            30..=44 => self.see(index),
-            45..=69 => self.pass(usize::MAX),
-            70..=76 => self.pass(choice as usize % 6),
+            30..=44 => self.refresh(index),
+            45..=69 => self.reconcile(usize::MAX),
+            70..=76 => self.reconcile(choice as usize % 6),
             77..=88 => self.pass_time(u64::from(choice % 90)),
             89 => self.pass_time(u64::from(choice % 7200)),
             90..=91 => self.rotate_at = Some(self.now),
             92 => self.generation += 1,
             93 => self.degraded = choice % 2 == 0,
             94 => self.suspended = choice % 4 == 0,
-            95..=96 => self.instances[index].wanted = choice % 4 != 0,
+            95..=96 => self.instances[index].selected = choice % 4 != 0,
             _ => self.start_process(),
         }
     }
@@ -424,7 +432,6 @@ fn limits() -> impl Strategy<Value = Limits> {
             max_unavailable,
             pause_after_failures,
             reboot,
-            prune: api::Prune::Delete,
         },
     )
 }
@@ -432,7 +439,7 @@ fn limits() -> impl Strategy<Value = Limits> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
-    fn whatever_happens_the_limits_hold_and_each_is_rotated_once(
+    fn a_wave_stays_within_its_limits_and_each_member_rotates_once_per_rollout(
         size in 1..12_usize,
         limits in limits(),
         hourly in any::<bool>(),
@@ -441,62 +448,56 @@ proptest! {
         let mut world = World::new(size, limits);
         world.hourly = hourly.then(every_hour);
         for event in history {
-            world.happen(event);
+            world.apply_event(event);
         }
-        world.calm_down();
+        world.settle();
         world.check_rotations();
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------- the end foretold
+// ------------------------------------------------------------------------------------------------------------------- ETA
 
-/// How long the password of the nth instance is on its way, in seconds.
+/// How long the rotation of the nth instance takes, in seconds.
 type Latency = Box<dyn Fn(usize) -> f64>;
 
-/// A rollout over instances that have passwords, with a wave that is always full. `gap`: seconds between two replies of a limited
-/// account. Returns when it was to end as told each second, and when it ended.
-fn foretold(size: usize, wave: u32, latency: &Latency, gap: f64) -> (Vec<(f64, Option<f64>)>, f64) {
-    let limits = Limits {
-        max_concurrent: wave,
-        max_unavailable: 1,
-        pause_after_failures: 3,
-        reboot: false,
-        prune: api::Prune::Delete,
-    };
+/// Runs a rollout on demand with a wave that is always full. `gap`: seconds between two replies of a
+/// rate-limited account. Returns the ETA of each second, and when the rollout completed.
+fn run_rollout(size: usize, wave: u32, latency: &Latency, gap: f64) -> (Vec<(f64, Option<f64>)>, f64) {
+    let limits = Limits { max_concurrent: wave, max_unavailable: 1, pause_after_failures: 3, reboot: false };
     let mut world = World::new(size, limits);
     let before = at(1_000);
     for instance in &mut world.instances {
-        instance.child = Some(Actual {
+        instance.object = Some(Object {
             created: before,
-            doing: Doing::Idle,
-            key: None,
-            stamped: None,
+            progress: Progress::Idle,
+            cause: None,
+            rotate_at: None,
             handled: None,
             rotated: Some(before),
             ready: true,
-            lost_its_place: false,
+            lost_slot: false,
         });
     }
     world.start_process();
-    world.pass(usize::MAX);
+    world.reconcile(usize::MAX);
     world.rotate_at = Some(after(world.now, Duration::from_secs(120)));
     world.pass_time(120);
-    let begun = world.now;
+    let start = world.now;
     let mut ends: Vec<Option<f64>> = vec![None; size];
-    let (mut told, mut served) = (Vec::new(), 0.0_f64);
+    let (mut etas, mut served) = (Vec::new(), 0.0_f64);
     for second in 0.. {
-        world.pass(usize::MAX);
+        world.reconcile(usize::MAX);
         let rollout = world.status.rollout.clone().unwrap();
         let passed = f64::from(second);
         if rollout.completed_at.is_some() && rollout.trigger == Trigger::OnDemand {
-            return (told, passed);
+            return (etas, passed);
         }
         if rollout.updated as usize * 10 >= size {
-            told.push((passed, rollout.eta.map(|eta| eta.0.duration_since(begun).as_secs_f64())));
+            etas.push((passed, rollout.eta.map(|eta| eta.0.duration_since(start).as_secs_f64())));
         }
         for (index, end) in ends.iter_mut().enumerate() {
-            let asked = world.instances[index].child.as_ref().unwrap().asked(world.now).is_some();
-            if asked && end.is_none() {
+            let requested = world.instances[index].object.as_ref().unwrap().requested(world.now).is_some();
+            if requested && end.is_none() {
                 served = (served + gap).max(passed);
                 *end = Some(served + latency(index));
             }
@@ -505,38 +506,32 @@ fn foretold(size: usize, wave: u32, latency: &Latency, gap: f64) -> (Vec<(f64, O
         for (index, end) in ends.iter().enumerate() {
             if end.is_some_and(|end| end <= passed + 1.0) {
                 world.step(index, 0);
-                world.see(index);
+                world.refresh(index);
             }
         }
     }
-    unreachable!("it goes on for ever");
+    unreachable!("the rollout never completes");
 }
 
 #[test]
-fn the_end_is_foretold_within_15_percent_from_a_tenth_of_the_way_on() {
+fn the_eta_is_within_15_percent_after_a_tenth_of_the_rollout() {
     let spread = |index: usize| f64::from(u32::try_from(index * 7919 % 1000).unwrap()) / 1000.0;
     let table: Vec<(&str, usize, u32, Latency, f64)> = vec![
         ("waves that end together", 300, 10, Box::new(|_| 20.0), 0.0),
-        ("latencies of all kinds", 300, 10, Box::new(move |index| 5.0 + 30.0 * spread(index)), 0.0),
+        ("different latencies", 300, 10, Box::new(move |index| 5.0 + 30.0 * spread(index)), 0.0),
         ("one at a time", 60, 1, Box::new(|_| 10.0), 0.0),
-        ("a limited account", 500, 10, Box::new(|_| 1.0), 1.0),
-        ("a limited account, a wave of all", 400, 400, Box::new(|_| 1.0), 1.0),
-        (
-            "a limited account, all kinds of latencies",
-            500,
-            50,
-            Box::new(move |index| 10.0 * spread(index)),
-            1.0,
-        ),
+        ("rate-limited", 500, 10, Box::new(|_| 1.0), 1.0),
+        ("rate-limited, a wave of all", 400, 400, Box::new(|_| 1.0), 1.0),
+        ("rate-limited, different latencies", 500, 50, Box::new(move |index| 10.0 * spread(index)), 1.0),
     ];
     for (name, size, wave, latency, gap) in table {
-        let (told, end) = foretold(size, wave, &latency, gap);
-        assert!(!told.is_empty(), "{name}");
-        for (second, eta) in told.into_iter().filter(|(second, _)| *second < end) {
-            let eta = eta.unwrap_or_else(|| panic!("{name}: nothing is told after {second} of {end} s"));
+        let (etas, end) = run_rollout(size, wave, &latency, gap);
+        assert!(!etas.is_empty(), "{name}");
+        for (second, eta) in etas.into_iter().filter(|(second, _)| *second < end) {
+            let eta = eta.unwrap_or_else(|| panic!("{name}: no ETA after {second} of {end} s"));
             assert!(
                 (eta - end).abs() <= 0.15 * end,
-                "{name}: {eta} told after {second} s, and it took {end} s"
+                "{name}: ETA {eta} after {second} s, but it took {end} s"
             );
         }
     }

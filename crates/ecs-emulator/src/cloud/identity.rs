@@ -1,12 +1,13 @@
-//! Who there is: access keys, roles, the metadata service, and the credentials given out.
+//! Access keys, roles, the metadata service, and issued credentials.
 
 use std::time::Duration;
 
 use super::Cloud;
 use crate::access::AccessKey;
-use crate::issue::{self, Issued};
+use crate::issue::Issued;
 use crate::metadata::Metadata;
 use crate::role::Role;
+use crate::state::State;
 
 #[allow(clippy::must_use_candidate, reason = "who changes something need not care for what was there before")]
 impl Cloud {
@@ -15,7 +16,7 @@ impl Cloud {
         self.with(|state, _| state.access.keys = keys);
     }
 
-    /// Adds an access key, or replaces the one of that id.
+    /// Adds or replaces an access key.
     pub fn put_access_key(&self, key: AccessKey) {
         self.with(|state, _| {
             state.access.keys.retain(|other| other.id != key.id);
@@ -23,7 +24,7 @@ impl Cloud {
         });
     }
 
-    /// Takes an access key out of force. False: there was none of that id.
+    /// Revokes an access key. False: not found.
     pub fn revoke_access_key(&self, id: &str) -> bool {
         self.with(|state, _| {
             let before = state.access.keys.len();
@@ -32,18 +33,18 @@ impl Cloud {
         })
     }
 
-    /// The access keys in force, secrets and all.
+    /// All access keys, with their secrets.
     #[must_use]
     pub fn access_keys(&self) -> Vec<AccessKey> {
         self.with(|state, _| state.access.keys.clone())
     }
 
-    /// Adds a role, or replaces the one of that ARN. Credentials given out before keep the rights they had.
+    /// Adds or replaces a role. Credentials that were issued before keep their permissions.
     pub fn put_role(&self, role: Role) {
         self.with(|state, _| state.roles.insert(role.arn.clone(), role));
     }
 
-    /// Removes a role; its credentials stay good. False: there was none of that ARN.
+    /// Removes a role. Its credentials stay valid. False: not found.
     pub fn remove_role(&self, arn: &str) -> bool {
         self.with(|state, _| state.roles.remove(arn).is_some())
     }
@@ -54,7 +55,7 @@ impl Cloud {
         self.with(|state, _| state.roles.values().cloned().collect())
     }
 
-    /// Lets the emulator be the metadata service of an instance; `None`: it is none, as at the start.
+    /// Sets the metadata service. `None`, the initial value: there is none.
     pub fn set_metadata(&self, metadata: Option<Metadata>) {
         self.with(|state, _| state.metadata.settings = metadata);
     }
@@ -65,14 +66,14 @@ impl Cloud {
         self.with(|state, _| state.metadata.settings.clone())
     }
 
-    /// The tokens of the metadata service that are good, or were a moment ago.
+    /// The valid tokens of the metadata service. Some may have expired recently.
     #[must_use]
     pub fn metadata_tokens(&self) -> Vec<String> {
-        self.with(|state, _| state.metadata.tokens().map(ToOwned::to_owned).collect())
+        self.with(|state, _| state.metadata.token_values().map(ToOwned::to_owned).collect())
     }
 
-    /// Gives all credentials from now on this life, whatever is asked for; zero: they are expired on arrival. `None`:
-    /// the life that was asked for.
+    /// Sets the lifetime of all new credentials. Zero: they expire immediately. `None`: the requested
+    /// lifetime.
     pub fn set_sts_lifetime(&self, lifetime: Option<Duration>) {
         self.with(|state, _| state.issuer.lifetime = lifetime);
     }
@@ -83,14 +84,14 @@ impl Cloud {
         self.with(|state, _| state.issuer.lifetime)
     }
 
-    /// All credentials ever given out, oldest first, good or not.
+    /// All credentials ever issued, oldest first, valid or not.
     #[must_use]
     pub fn issued(&self) -> Vec<Issued> {
-        self.with(|state, _| state.issuer.given_out.clone())
+        self.with(|state, _| state.issuer.issued.clone())
     }
 
-    /// Has all credentials given out expire now. How many were still good.
+    /// Expires all issued credentials. Returns how many were valid.
     pub fn expire_issued(&self) -> usize {
-        self.with(issue::expire_all)
+        self.with(State::expire_issued)
     }
 }

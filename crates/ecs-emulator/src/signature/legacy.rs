@@ -1,5 +1,5 @@
-//! The check of the older signature, HMAC-SHA1 over the parameters: discontinued for ECS, still sent to STS by official
-//! clients.
+//! The check of the older signature, HMAC-SHA1 over the parameters: discontinued for ECS, still sent to STS
+//! by official clients.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

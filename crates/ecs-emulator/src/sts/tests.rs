@@ -73,7 +73,7 @@ fn each_refusal_of_assume_role_has_its_code() {
         let call = call(Action::AssumeRole, key, &parameters);
         assert_eq!(code(assume_role(&mut state, &call, now())), expected, "{call:?}");
     }
-    assert_eq!(state.issuer.given_out.len(), 4, "one for each call that was not refused");
+    assert_eq!(state.issuer.issued.len(), 4, "one for each call that was not refused");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn credentials_are_good_for_what_the_role_is_and_for_as_long_as_the_reply_says()
     let reply = assume_role(&mut state, &call(Action::AssumeRole, &caller, &[]), now()).unwrap();
     assert_eq!(reply["AssumedRoleUser"]["Arn"], format!("{ROLE}/test"));
     let key = state.access.keys.last().unwrap().clone();
-    let issued = state.issuer.given_out.last().unwrap();
+    let issued = state.issuer.issued.last().unwrap();
     assert_eq!(reply["Credentials"], issued.fields());
     assert_eq!(reply["Credentials"]["Expiration"], "2026-01-01T01:00:00Z");
     assert_eq!(key.expires_at.unwrap().to_string(), "2026-01-01T01:00:00Z");
@@ -155,8 +155,8 @@ fn a_set_life_holds_instead_of_the_one_asked_for_and_all_can_be_ended() {
     assert_eq!(life(Some(Duration::ZERO)), "2026-01-01T00:00:00Z");
     assert_eq!(life(Some(Duration::from_secs(5))), "2026-01-01T00:00:05Z");
     assert_eq!(life(None), "2026-01-01T01:00:00Z");
-    assert_eq!(issue::expire_all(&mut state, now()), 2);
-    assert_eq!(issue::expire_all(&mut state, now()), 0);
+    assert_eq!(state.expire_issued(now()), 2);
+    assert_eq!(state.expire_issued(now()), 0);
     let ends = state.access.keys.iter().filter_map(|key| key.expires_at);
     assert!(ends.into_iter().all(|end| end <= now()));
 }

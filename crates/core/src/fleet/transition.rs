@@ -1,8 +1,8 @@
-//! The turns in the life of a rollout: it begins, halts, goes on, ends.
+//! Transitions of a rollout: it begins, halts, resumes and completes.
 
 use jiff::Timestamp;
 
-use super::{plan::Fleet, tally::Tally};
+use super::{counts::Counts, input::Fleet};
 use crate::{
     api::{PaceFrom, ROTATE_AT, Rollout, Trigger},
     rotation::{
@@ -11,84 +11,87 @@ use crate::{
     },
 };
 
-/// What becomes of the rollout now.
+/// A change of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// Nothing: it goes on, or there is none.
+pub(super) enum Transition {
+    /// No change.
     None,
-    /// Another begins. What is under way of the former is finished first.
+    /// A new rollout begins. Rotations of the previous one that are under way finish first.
     Begin(Trigger),
-    /// Too much failed.
+    /// Too many instances failed.
     Halt,
-    /// It goes on, since the spec was changed.
+    /// A halted rollout resumes because the spec changed.
     Resume,
-    /// It goes on, since what failed has recovered.
+    /// A halted rollout resumes because the failed instances recovered.
     Recover,
-    /// There is nothing left to do.
+    /// Nothing is left to do.
     Complete,
 }
 
-/// Which turn it is. At most one at a time: the next is seen once this one stands in the status.
-pub(super) fn turn(fleet: &Fleet, tally: &Tally, now: Timestamp) -> Turn {
+/// Returns the transition that is due. At most one at a time: the next one is found after this one is in the
+/// status.
+pub(super) fn transition(fleet: &Fleet, counts: &Counts, now: Timestamp) -> Transition {
     if fleet.suspended {
-        return Turn::None;
+        return Transition::None;
     }
-    if fleet.on_demand().is_some_and(|due| due <= now) && tally.total > 0 {
-        return Turn::Begin(Trigger::OnDemand);
+    if fleet.on_demand().is_some_and(|due| due <= now) && counts.total > 0 {
+        return Transition::Begin(Trigger::OnDemand);
     }
     let Some(rollout) = fleet.rollout() else {
-        return if tally.total > 0 { Turn::Begin(Trigger::Initial) } else { Turn::None };
+        return if counts.total > 0 { Transition::Begin(Trigger::Initial) } else { Transition::None };
     };
     if rollout.halted_at.is_some() {
         return if fleet.status.observed_generation != Some(fleet.generation) {
-            Turn::Resume
-        } else if tally.failing <= rollout.tolerated {
-            Turn::Recover
+            Transition::Resume
+        } else if counts.failed_in_rollout <= rollout.tolerated {
+            Transition::Recover
         } else {
-            Turn::None
+            Transition::None
         };
     }
     if rollout.completed_at.is_some() {
-        let due = fleet.next_turn(now).is_some_and(|turn| turn <= now) && fleet.is_open(now);
-        return if due && tally.total > 0 { Turn::Begin(Trigger::Schedule) } else { Turn::None };
+        let due =
+            fleet.next_scheduled_rollout(now).is_some_and(|start| start <= now) && fleet.is_window_open(now);
+        return if due && counts.total > 0 { Transition::Begin(Trigger::Schedule) } else { Transition::None };
     }
-    let left = tally.missing + tally.unasked;
-    if left == 0 && tally.busy == 0 {
-        Turn::Complete
-    } else if left > 0 && tally.failing.saturating_sub(rollout.tolerated) >= fleet.limits.failures() {
-        Turn::Halt
+    let left = counts.missing + counts.to_rotate;
+    let new_failures = counts.failed_in_rollout.saturating_sub(rollout.tolerated);
+    if left == 0 && counts.slots_used == 0 {
+        Transition::Complete
+    } else if left > 0 && new_failures >= fleet.limits.failures_to_halt() {
+        Transition::Halt
     } else {
-        Turn::None
+        Transition::None
     }
 }
 
-impl Turn {
-    /// The rollout after that turn; what is counted is counted later.
-    pub fn applied(&self, fleet: &Fleet, tally: &Tally, now: Timestamp) -> Option<Rollout> {
+impl Transition {
+    /// Returns the rollout after this transition. The caller sets its counts.
+    pub fn apply(&self, fleet: &Fleet, counts: &Counts, now: Timestamp) -> Option<Rollout> {
         let mut rollout = match self {
-            Self::Begin(trigger) => return Some(begun(fleet, *trigger, now)),
+            Self::Begin(trigger) => return Some(new_rollout(fleet, *trigger, now)),
             _ => fleet.rollout()?.clone(),
         };
-        // What has recovered halts it when it fails again.
-        rollout.tolerated = rollout.tolerated.min(tally.failing);
+        // An instance that recovered and then fails again counts as a new failure.
+        rollout.tolerated = rollout.tolerated.min(counts.failed_in_rollout);
         match self {
             Self::None | Self::Begin(_) => {}
             Self::Halt => rollout.halted_at = Some(seconds(now)),
             Self::Resume | Self::Recover => {
                 rollout.halted_at = None;
-                rollout.tolerated = tally.failing;
-                rollout.pace_from = PaceFrom { time: seconds(now), updated: tally.updated };
+                rollout.tolerated = counts.failed_in_rollout;
+                rollout.pace_from = PaceFrom { time: seconds(now), updated: counts.updated };
             }
             Self::Complete => {
                 rollout.completed_at = Some(seconds(now));
-                rollout.tolerated = tally.failing;
+                rollout.tolerated = counts.failed_in_rollout;
             }
         }
         Some(rollout)
     }
 
-    /// The event that tells it.
-    pub fn note(&self, rollout: Option<&Rollout>) -> Option<Note> {
+    /// Returns the event that reports this transition.
+    pub fn event(&self, rollout: Option<&Rollout>) -> Option<Note> {
         let rollout = rollout?;
         let (updated, total, failed) = (rollout.updated, rollout.total, rollout.failed);
         let (warning, reason, text) = match self {
@@ -122,12 +125,12 @@ impl Turn {
     }
 }
 
-fn begun(fleet: &Fleet, trigger: Trigger, now: Timestamp) -> Rollout {
+fn new_rollout(fleet: &Fleet, trigger: Trigger, now: Timestamp) -> Rollout {
     let now = seconds(now);
-    // Later than every stamp before it, also where the clock has jumped back.
-    let after_last = fleet.rollout().map(|last| seconds(after(last.id.0, std::time::Duration::from_secs(1))));
+    // Ids increase, also when the clock was set back.
+    let min_id = fleet.rollout().map(|last| seconds(after(last.id.0, std::time::Duration::from_secs(1))));
     Rollout {
-        id: after_last.map_or(now.clone(), |least| least.max(now.clone())),
+        id: min_id.map_or(now.clone(), |min_id| min_id.max(now.clone())),
         trigger,
         started_at: now.clone(),
         updated: 0,

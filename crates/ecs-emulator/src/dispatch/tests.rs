@@ -1,5 +1,7 @@
-//! The state machine, call by call, without a server.
+//! Tests of calls without a server.
 
+use super::super::access::AccessKey;
+use super::super::instance::{Instance, Status};
 use super::*;
 
 const MODIFY: Action = Action::ModifyInstanceVncPasswd;
