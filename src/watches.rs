@@ -21,7 +21,7 @@ use crate::{
     store::{
         list_watch::list_watch,
         namespaces::{News, Resource},
-        object::{FleetObject, Incoming, IncomingFleet, Key, NodeMetadata, Object, SecretMetadata},
+        object::{FleetObject, IncomingFleet, IncomingObject, Key, NodeMetadata, Object, SecretMetadata},
         registry::{Change, Concerned},
     },
 };
@@ -304,7 +304,7 @@ fn follow_namespace<K: kube::Resource<DynamicType = ()>>(
 async fn objects(context: &Context, namespace: Option<Arc<str>>, readiness: &Readiness) {
     let mut listing = Listing::default();
     let scope = namespace.clone();
-    let take = |event: Event<Incoming>| match event {
+    let take = |event: Event<IncomingObject>| match event {
         Event::Init => listing.start(),
         Event::InitApply(object) | Event::Apply(object) => {
             let object = Object::from(object);

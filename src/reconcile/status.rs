@@ -5,7 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     reconcile::Error,
-    store::object::{FleetObject, Incoming, IncomingFleet, Key, Object},
+    store::object::{FleetObject, IncomingFleet, IncomingObject, Key, Object},
 };
 use vncpassword_core::api::{ClusterVncPasswordStatus, FIELD_MANAGER, GROUP, VERSION, VncPasswordStatus};
 
@@ -45,7 +45,8 @@ pub(crate) async fn write(
 ) -> Result<Written, Error> {
     let metadata =
         Precondition { name: &object.key.name, uid: &object.uid, resource_version: &object.resource_version };
-    let written = replace::<Incoming, _>(client, path(&object.key), "VncPassword", metadata, status).await;
+    let written =
+        replace::<IncomingObject, _>(client, path(&object.key), "VncPassword", metadata, status).await;
     written.map_err(|source| Error::WriteStatus { object: object.key.clone(), source: Box::new(source) })
 }
 
@@ -93,7 +94,7 @@ pub(crate) async fn read(client: &Client, key: &Key) -> Result<Option<Object>, E
     let request = Request::new(path(key))
         .get(&key.name, &kube::api::GetParams::default())
         .map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-    match client.request::<Incoming>(request).await {
+    match client.request::<IncomingObject>(request).await {
         Ok(incoming) => Ok(Some(incoming.into())),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(source) => Err(failed(source)),

@@ -199,7 +199,7 @@ mod tests {
         cloud::instances::{Caller, Instances, KEPT, Late},
         runtime::{Health, Metrics, Queue},
         store::{
-            object::{Incoming, Key, Object},
+            object::{IncomingObject, Key, Object},
             registry::Registry,
         },
     };
@@ -403,7 +403,7 @@ mod tests {
         let (registry, instances, mut schedule) =
             (Registry::default(), Instances::default(), Schedule::default());
         let (now, operator) = (Timestamp::now(), Caller { identity: "operator".into(), account: None });
-        let like: Incoming = serde_json::from_value(json!({
+        let like: IncomingObject = serde_json::from_value(json!({
             "metadata": {
                 "name": "vm", "namespace": "n", "uid": "vm", "resourceVersion": "1", "generation": 1,
                 "ownerReferences": [{

@@ -10,11 +10,13 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    ClusterResourceScope, NamespaceResourceScope,
     api::core::v1::{Node, Secret},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::Resource;
+use kube::{
+    Resource,
+    core::object::{HasSpec, HasStatus},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, IgnoredAny},
@@ -23,14 +25,22 @@ use serde_json::value::RawValue;
 
 use vncpassword_core::{
     api::{
-        ClusterVncPassword, ClusterVncPasswordSpec, ClusterVncPasswordStatus, GROUP, ROTATE_AT, VncPassword,
-        VncPasswordSpec, VncPasswordStatus,
+        ClusterVncPassword, ClusterVncPasswordSpec, ClusterVncPasswordStatus, Condition, GROUP, ROTATE_AT,
+        VncPassword, VncPasswordSpec, VncPasswordStatus,
     },
     rotation::{facts::SecretVersion, rotate_at::RotateAt},
 };
 
 /// Under which name logs and limits know the operator's own identity.
 pub const OPERATOR: &str = "operator";
+
+/// Whether a `resourceVersion` is not older than the other, or cannot be compared.
+fn is_at_least(version: &str, other: &str) -> bool {
+    match (version.parse::<u128>(), other.parse::<u128>()) {
+        (Ok(version), Ok(other)) => version >= other,
+        _ => true,
+    }
+}
 
 /// Namespace and name. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,10 +116,7 @@ impl Object {
 
     /// Whether this version is newer than the other, or cannot be compared.
     pub fn is_at_least(&self, other: &Self) -> bool {
-        match (self.resource_version.parse::<u128>(), other.resource_version.parse::<u128>()) {
-            (Ok(this), Ok(other)) => this >= other,
-            _ => true,
-        }
+        is_at_least(&self.resource_version, &other.resource_version)
     }
 
     /// The Secret with the credentials that it calls with; `None`: the operator's own.
@@ -125,15 +132,38 @@ impl Object {
     }
 }
 
-/// A `VncPassword` as it comes over the wire. Reading it never fails because of its spec or status: one malformed
-/// object must not break the list or the watch that it is in.
+/// A custom resource as it comes over the wire. Reading it never fails because of its spec or status: one malformed
+/// object must not break the list or the watch that contains it.
 #[derive(Clone, Debug)]
-pub(crate) struct Incoming {
+pub(crate) struct Incoming<K: HasSpec + HasStatus> {
     metadata: ObjectMeta,
-    spec: Result<Arc<VncPasswordSpec>, Box<str>>,
-    status: Arc<VncPasswordStatus>,
+    spec: Result<Arc<K::Spec>, Box<str>>,
+    status: Arc<K::Status>,
     status_unread: bool,
     membership: Option<Box<Membership>>,
+}
+
+/// A `VncPassword` as it comes over the wire.
+pub(crate) type IncomingObject = Incoming<VncPassword>;
+
+/// A `ClusterVncPassword` as it comes over the wire.
+pub(crate) type IncomingFleet = Incoming<ClusterVncPassword>;
+
+/// A status with conditions.
+trait Conditions {
+    fn conditions(&mut self) -> &mut Vec<Condition>;
+}
+
+impl Conditions for VncPasswordStatus {
+    fn conditions(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+}
+
+impl Conditions for ClusterVncPasswordStatus {
+    fn conditions(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
 }
 
 #[derive(Deserialize)]
@@ -230,13 +260,16 @@ impl From<Metadata> for ObjectMeta {
     }
 }
 
-impl<'de> Deserialize<'de> for Incoming {
+impl<'de, K> Deserialize<'de> for Incoming<K>
+where
+    K: HasSpec + HasStatus,
+    K::Spec: DeserializeOwned,
+    K::Status: DeserializeOwned + Default + Conditions,
+{
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Wire { metadata, spec, status } = Wire::<Metadata>::deserialize(deserializer)?;
         let spec = spec.as_deref().map_or("null", RawValue::get);
-        let (mut status, status_unread) =
-            read_status(status.as_deref(), |status: &VncPasswordStatus| status.conditions.len());
-        status.conditions.shrink_to_fit();
+        let (status, status_unread) = read_status(status.as_deref());
         Ok(Self {
             membership: metadata.as_ref().and_then(Metadata::membership),
             metadata: metadata.map_or_else(ObjectMeta::default, Into::into),
@@ -247,28 +280,28 @@ impl<'de> Deserialize<'de> for Incoming {
     }
 }
 
-/// Reads a status; whether it holds something that cannot be read. If none of it can, it is rebuilt: it is a copy of what
-/// can be found out again. `conditions`: how many were read.
-fn read_status<S: DeserializeOwned + Default>(
-    status: Option<&RawValue>,
-    conditions: impl Fn(&S) -> usize,
-) -> (S, bool) {
+/// Reads a status. Returns whether it contains something that cannot be read. If nothing of it can be read, it is rebuilt:
+/// the operator can find out its contents again.
+fn read_status<S: DeserializeOwned + Default + Conditions>(status: Option<&RawValue>) -> (S, bool) {
     #[derive(Deserialize)]
     struct Written {
         #[serde(default)]
         conditions: Option<Vec<IgnoredAny>>,
     }
     let Some(status) = status.map(RawValue::get) else { return (S::default(), false) };
-    let (Ok(read), Ok(written)) = (serde_json::from_str(status), serde_json::from_str::<Written>(status))
+    let (Ok(mut read), Ok(written)) =
+        (serde_json::from_str::<S>(status), serde_json::from_str::<Written>(status))
     else {
         return (S::default(), true);
     };
-    let unread = written.conditions.map_or(0, |written| written.len()) != conditions(&read);
+    let conditions = read.conditions();
+    conditions.shrink_to_fit();
+    let unread = written.conditions.map_or(0, |written| written.len()) != conditions.len();
     (read, unread)
 }
 
-impl From<Incoming> for Object {
-    fn from(incoming: Incoming) -> Self {
+impl From<IncomingObject> for Object {
+    fn from(incoming: IncomingObject) -> Self {
         let Incoming { metadata, spec, status, status_unread, membership } = incoming;
         let rotate_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_AT));
         Self {
@@ -287,34 +320,48 @@ impl From<Incoming> for Object {
     }
 }
 
-impl Resource for Incoming {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
+/// Implements [`Resource`] for a trimmed type like `$kind`. `$metadata_only`: lists and watches ask for metadata only.
+macro_rules! trimmed_resource {
+    ([$($generics:tt)*] $trimmed:ty, $kind:ty, $field:tt, $metadata_only:literal) => {
+        impl<$($generics)*> Resource for $trimmed {
+            type DynamicType = ();
+            type Scope = <$kind as Resource>::Scope;
 
-    fn kind((): &()) -> Cow<'_, str> {
-        VncPassword::kind(&())
-    }
+            fn kind((): &()) -> Cow<'_, str> {
+                <$kind>::kind(&())
+            }
 
-    fn group((): &()) -> Cow<'_, str> {
-        VncPassword::group(&())
-    }
+            fn group((): &()) -> Cow<'_, str> {
+                <$kind>::group(&())
+            }
 
-    fn version((): &()) -> Cow<'_, str> {
-        VncPassword::version(&())
-    }
+            fn version((): &()) -> Cow<'_, str> {
+                <$kind>::version(&())
+            }
 
-    fn plural((): &()) -> Cow<'_, str> {
-        VncPassword::plural(&())
-    }
+            fn plural((): &()) -> Cow<'_, str> {
+                <$kind>::plural(&())
+            }
 
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
+            fn metadata_api() -> bool {
+                $metadata_only
+            }
 
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
+            fn meta(&self) -> &ObjectMeta {
+                &self.$field
+            }
+
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.$field
+            }
+        }
+    };
 }
+
+trimmed_resource!([K: Resource<DynamicType = ()> + HasSpec + HasStatus] Incoming<K>, K, metadata, false);
+// The API server sends the metadata only: the contents of Secrets never reach this process through the watch.
+trimmed_resource!([] SecretMetadata, Secret, 0, true);
+trimmed_resource!([] NodeMetadata, Node, metadata, true);
 
 /// A Secret, of which only name and version are ever read: a metadata watch still carries annotations, and
 /// `kubectl apply` puts the whole Secret into one.
@@ -346,40 +393,6 @@ impl SecretMetadata {
     }
 }
 
-impl Resource for SecretMetadata {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        Secret::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        Secret::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        Secret::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        Secret::plural(&())
-    }
-
-    /// Asks the API server for metadata only: the contents never reach this process through the watch.
-    fn metadata_api() -> bool {
-        true
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.0
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0
-    }
-}
-
 /// A `ClusterVncPassword` in one version.
 #[derive(Clone, Debug)]
 pub(crate) struct FleetObject {
@@ -400,40 +413,13 @@ pub(crate) struct FleetObject {
 impl FleetObject {
     /// Whether this version is newer than the other, or cannot be compared.
     pub fn is_at_least(&self, other: &Self) -> bool {
-        match (self.resource_version.parse::<u128>(), other.resource_version.parse::<u128>()) {
-            (Ok(this), Ok(other)) => this >= other,
-            _ => true,
-        }
-    }
-}
-
-/// A `ClusterVncPassword` as it comes over the wire: like a `VncPassword`, it never breaks a watch.
-#[derive(Clone, Debug)]
-pub(crate) struct IncomingFleet {
-    metadata: ObjectMeta,
-    spec: Result<Arc<ClusterVncPasswordSpec>, Box<str>>,
-    status: Arc<ClusterVncPasswordStatus>,
-    status_unread: bool,
-}
-
-impl<'de> Deserialize<'de> for IncomingFleet {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Wire { metadata, spec, status } = Wire::<Metadata>::deserialize(deserializer)?;
-        let spec = spec.as_deref().map_or("null", RawValue::get);
-        let (status, status_unread) =
-            read_status(status.as_deref(), |status: &ClusterVncPasswordStatus| status.conditions.len());
-        Ok(Self {
-            metadata: metadata.map_or_else(ObjectMeta::default, Into::into),
-            spec: serde_json::from_str(spec).map(Arc::new).map_err(|error| error.to_string().into()),
-            status: Arc::new(status),
-            status_unread,
-        })
+        is_at_least(&self.resource_version, &other.resource_version)
     }
 }
 
 impl From<IncomingFleet> for FleetObject {
     fn from(incoming: IncomingFleet) -> Self {
-        let IncomingFleet { metadata, spec, status, status_unread } = incoming;
+        let Incoming { metadata, spec, status, status_unread, membership: _ } = incoming;
         let rotate_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_AT));
         Self {
             rotate_at: RotateAt::parse(rotate_at.map(String::as_str)),
@@ -477,68 +463,6 @@ impl<'de> Deserialize<'de> for NodeMetadata {
     }
 }
 
-impl Resource for IncomingFleet {
-    type DynamicType = ();
-    type Scope = ClusterResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        ClusterVncPassword::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        ClusterVncPassword::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        ClusterVncPassword::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        ClusterVncPassword::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
-impl Resource for NodeMetadata {
-    type DynamicType = ();
-    type Scope = ClusterResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        Node::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        Node::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        Node::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        Node::plural(&())
-    }
-
-    fn metadata_api() -> bool {
-        true
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use kube::core::{ObjectList, WatchEvent};
@@ -557,7 +481,7 @@ mod tests {
     fn one_malformed_object_does_not_break_its_list() {
         let list =
             format!(r#"{{"apiVersion":"v1","kind":"List","metadata":{{}},"items":[{GOOD},{BAD},{{}}]}}"#);
-        let list: ObjectList<Incoming> = serde_json::from_str(&list).unwrap();
+        let list: ObjectList<IncomingObject> = serde_json::from_str(&list).unwrap();
         let objects: Vec<Object> = list.items.into_iter().map(Into::into).collect();
         assert_eq!(objects[0].spec.as_ref().unwrap().instance_id, "i-1");
         assert_eq!(objects[0].status.request_id.as_deref(), Some("R"));
@@ -591,7 +515,7 @@ mod tests {
             let body = format!(
                 r#"{{"metadata":{{"name":"a"}},"status":{{"conditions":{conditions},"observedGeneration":3}}}}"#
             );
-            let object = Object::from(serde_json::from_str::<Incoming>(&body).unwrap());
+            let object = Object::from(serde_json::from_str::<IncomingObject>(&body).unwrap());
             assert_eq!((object.status.conditions.len(), object.status_unread), (read, unread), "{name}");
             assert_eq!(object.status.observed_generation, Some(3), "{name}");
             let fleet = FleetObject::from(serde_json::from_str::<IncomingFleet>(&body).unwrap());
@@ -604,7 +528,7 @@ mod tests {
     fn one_malformed_object_does_not_break_its_watch() {
         for object in [GOOD, BAD] {
             let event = format!(r#"{{"type":"MODIFIED","object":{object}}}"#);
-            let event: WatchEvent<Incoming> = serde_json::from_str(&event).unwrap();
+            let event: WatchEvent<IncomingObject> = serde_json::from_str(&event).unwrap();
             assert!(matches!(event, WatchEvent::Modified(_)));
         }
     }

@@ -1,16 +1,23 @@
 //! Who is found by which name, who owns an instance, and who is woken.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::store::object::Incoming;
+use crate::store::object::IncomingObject;
+use vncpassword_core::{
+    rotation::{
+        contents::Contents,
+        facts::{Owner, SecretVersion},
+        ownership::{Basis, Relation},
+    },
+};
 
 fn object(name: &str, second: i64, credentials: &str) -> Object {
     let created = Timestamp::from_second(second).unwrap();
-    let incoming: Incoming = serde_json::from_value(json!({
+    let incoming: IncomingObject = serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1", "generation": 1,
             "creationTimestamp": created},
         "spec": {"instanceId": "i-1", "secretRef": {"name": name}, "credentialsRef": {"name": credentials}},

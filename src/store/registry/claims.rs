@@ -1,0 +1,240 @@
+//! Which object owns an instance, and what this process knows of the claims of the others (DESIGN.md, R40 to R43).
+
+use std::{sync::Arc, time::Instant};
+
+use jiff::Timestamp;
+
+use super::{
+    MAX_STRANGERS, Registry,
+    contest::{Before, Claim, Seat, Term, contender},
+    tables::Entry,
+};
+use crate::store::object::{Key, Object};
+use vncpassword_core::{
+    api::VncPasswordStatus,
+    rotation::{
+        facts::Owner,
+        ownership::{Basis, Relation},
+    },
+};
+
+impl Registry {
+    /// The API accepted a call of this object under that access key or role. `object`: as it was when the call was made. If
+    /// it names other credentials by now, those have no claim, but its value is the last one all the same.
+    pub fn accepted(&self, object: &Object, principal: Arc<str>) {
+        let mut tables = self.tables();
+        tables.accepted += 1;
+        let order = tables.accepted;
+        let known = tables.remember(object, |newest, memory| {
+            if newest.credentials() == object.credentials() {
+                memory.claim.accepted(principal, order);
+            } else {
+                memory.claim.accepted_of_former(order);
+            }
+        });
+        if known.is_none() {
+            // The object was deleted while its call was under way.
+            tables.departed_with(object, order);
+        }
+    }
+
+    /// An object of another identity, which calls in that region, contends for the instance of this one. If this one rests
+    /// on a hint, it is woken to prove its claim. The time of the other hints begins now as well: else each of them would
+    /// keep the contender waiting for its own.
+    pub fn contested(&self, object: &Object, region: &str) {
+        let now = Instant::now();
+        let mut tables = self.tables();
+        let Some((_, seats, own)) = tables.seats_of(object) else { return };
+        let hints = seats.iter().filter(|seat| seat.contender.basis == Basis::Hint && seat.key != own.key);
+        let hints: Vec<Key> = hints.map(|seat| seat.key.clone()).collect();
+        for other in hints {
+            if let Some(entry) = tables.entries.get_mut(&other) {
+                entry.memory.claim.contested(region, now);
+            }
+        }
+        let entry = tables.entries.get_mut(&object.key).filter(|entry| entry.object.uid == object.uid);
+        if entry.is_some_and(|entry| entry.memory.claim.contested(region, now)) {
+            tables.woken.push(object.key.clone());
+        }
+    }
+
+    /// Whether the API refused a call at the instance that this object names, made in the same region under that key or role.
+    pub fn is_refused(&self, object: &Object, principal: &str) -> bool {
+        let tables = self.tables();
+        let Some((_, seats, _)) = tables.seats_of(object) else { return false };
+        let entries = seats.iter().filter_map(|seat| tables.entries.get(&seat.key));
+        let mut alike = entries.filter(|entry| region(&entry.object) == region(object));
+        !principal.is_empty() && alike.any(|entry| entry.memory.claim.is_refused(principal))
+    }
+
+    /// Whether an object is to send its value to prove its claim to the instance.
+    pub fn must_prove(&self, object: &Object) -> bool {
+        let tables = self.tables();
+        let entry = tables.entries.get(&object.key).filter(|entry| entry.object.uid == object.uid);
+        entry.is_some_and(|entry| entry.memory.claim.must_prove(Instant::now()))
+    }
+
+    /// A call for this object that may still arrive although no reply tells of it.
+    pub fn doubt_of(&self, object: &Object) -> Option<(Timestamp, bool)> {
+        let tables = self.tables();
+        tables.entries.get(&object.key).filter(|entry| entry.object.uid == object.uid)?.memory.doubt
+    }
+
+    /// Whether an object of that kind, created now, would find its instance taken. `relation` tells what is known of two
+    /// identities.
+    pub fn is_taken(
+        &self,
+        id: &str,
+        object: &Object,
+        relation: impl Fn(&Object, &Object) -> Relation,
+    ) -> bool {
+        let tables = self.tables();
+        let own = contender(object, &Claim::default());
+        tables.contests.seats(id).iter().any(|seat| {
+            let other = tables.entries.get(&seat.key).map(Entry::newest);
+            other.is_some_and(|other| seat.contender.keeps_out(&own, relation(&other, object)))
+        })
+    }
+
+    /// The object that keeps this one from its instance, and what its claim rests on.
+    pub fn keeper(
+        &self,
+        object: &Object,
+        relation: impl Fn(&Object, &Object) -> Relation,
+    ) -> Option<(Arc<Object>, Basis)> {
+        let tables = self.tables();
+        let seat = tables.keeper(object, relation)?;
+        Some((tables.entries.get(&seat.key)?.newest(), seat.contender.basis))
+    }
+
+    /// Whether the API has accepted another object's call for the instance, in this leadership term, since it last accepted
+    /// one of this object.
+    pub fn superseded(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> bool {
+        let tables = self.tables();
+        let Some((instance, seats, own)) = tables.seats_of(object) else { return false };
+        if tables.departed.get(instance).is_some_and(|order| *order > own.accepted_order) {
+            return true;
+        }
+        seats.iter().filter(|seat| seat.accepted_order > own.accepted_order).any(|seat| {
+            let other = tables.entries.get(&seat.key).map(Entry::newest);
+            other.is_some_and(|other| relation(&other, object) != Relation::OtherAccount)
+        })
+    }
+
+    /// Whether the API has accepted a call of another object at the same instance, in this leadership term or, as its
+    /// status says, before.
+    pub fn others_called(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> bool {
+        let tables = self.tables();
+        let Some((instance, seats, own)) = tables.seats_of(object) else { return false };
+        let others = seats.iter().filter(|seat| seat.key != own.key);
+        let mut accepted =
+            others.filter(|seat| seat.accepted_order > 0 || seat.contender.basis == Basis::Hint);
+        tables.departed.contains_key(instance)
+            || accepted.any(|seat| {
+                let other = tables.entries.get(&seat.key).map(Entry::newest);
+                other.is_some_and(|other| relation(&other, object) != Relation::OtherAccount)
+            })
+    }
+
+    /// Until when a call that a process before this term made for another object may arrive at the same instance, or may
+    /// have arrived, and the objects of other identities that this rests on.
+    pub fn others_before(
+        &self,
+        object: &Object,
+        term: Term,
+        now: Timestamp,
+        relation: impl Fn(&Object, &Object) -> Relation,
+    ) -> (Option<Timestamp>, Vec<Arc<Object>>) {
+        let tables = self.tables();
+        let (mut latest, mut strangers) = (None, Vec::new());
+        let Some((_, seats, own)) = tables.seats_of(object) else { return (latest, strangers) };
+        let claim = |seat: &Seat| tables.entries.get(&seat.key).map(|entry| &entry.memory.claim);
+        let acted = claim(own).is_some_and(|claim| claim.before() == Before::Acted);
+        let applied = object.status.applied.as_ref().map(|applied| applied.time.0);
+        for seat in seats.iter().filter(|seat| seat.key != own.key) {
+            let Some(entry) = tables.entries.get(&seat.key) else { continue };
+            let other = entry.newest();
+            let before = entry.memory.claim.before().until(term, acted);
+            // Where neither has had a call accepted in this term, the statuses tell whose was the last.
+            let hints = own.accepted_order == 0 && seat.contender.basis == Basis::Hint;
+            let later = applied.filter(|_| hints).and_then(|applied| {
+                let last = accepted_last(&other.status)?;
+                (last > applied).then(|| last.min(now))
+            });
+            let Some(until) = before.max(later) else { continue };
+            match relation(&other, object) {
+                Relation::OtherAccount => continue,
+                Relation::OtherIdentity => strangers.push(other),
+                Relation::SameIdentity => {}
+            }
+            latest = latest.max(Some(until));
+            if latest >= Some(term.settled) && strangers.len() >= MAX_STRANGERS {
+                break;
+            }
+        }
+        (latest, strangers)
+    }
+
+    /// What the status of an object says counts for nothing: the cloud refuses its identity, or it has none.
+    pub fn disregard_status(&self, object: &Object) {
+        self.remember(object, |memory| memory.claim.disregard_status());
+    }
+
+    /// The API refused the identity of this object: all others of that identity in the same region have no claim either. In
+    /// another region the refusal may only mean that the instance is not there; but a region in which nobody contends for it
+    /// has no call of its own to hope for, or each of many hints would cost one.
+    pub fn refused(&self, object: &Object, principal: Option<Arc<str>>) {
+        let same: Vec<Key> = {
+            let tables = self.tables();
+            let seats = tables.seats_of(object);
+            let same = seats.into_iter().flat_map(|(_, seats, own)| {
+                seats.iter().filter(move |seat| seat.key != own.key && seat.shares_credentials(own))
+            });
+            let hints = same.filter(|seat| seat.contender.basis == Basis::Hint);
+            let alike = hints.filter(|seat| {
+                let entry = tables.entries.get(&seat.key);
+                entry.is_some_and(|entry| {
+                    let theirs = region(&entry.object);
+                    theirs == region(object) || entry.memory.claim.is_contested_elsewhere(theirs)
+                })
+            });
+            alike.map(|seat| seat.key.clone()).collect()
+        };
+        self.remember(object, |memory| memory.claim.refused(principal));
+        for other in same.iter().filter_map(|key| self.newest(key)) {
+            self.remember(&other, |memory| memory.claim.give_up());
+        }
+    }
+
+    /// Whether another object acts at the same instance under the same identity.
+    pub fn has_peer(&self, object: &Object) -> bool {
+        let tables = self.tables();
+        let Some((_, seats, own)) = tables.seats_of(object) else { return false };
+        seats.iter().any(|seat| seat.key != own.key && seat.shares_credentials(own))
+    }
+
+    /// Who owns the instance that this object names, and the key that it generates into. `relation` tells what is known of
+    /// the identities of two objects.
+    pub fn owner(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> Owner {
+        let mut tables = self.tables();
+        if let Some(seat) = tables.keeper(object, relation) {
+            let near = seat.key.namespace == object.key.namespace;
+            return Owner::Other(near.then(|| seat.key.name.to_string()));
+        }
+        match tables.generator(object).filter(|key| *key != object.key) {
+            Some(key) => Owner::OtherOfSecret(key.name.to_string()),
+            None => Owner::This,
+        }
+    }
+}
+
+/// The region that the spec names.
+fn region(object: &Object) -> Option<&str> {
+    object.spec.as_ref().ok()?.region_id.as_deref()
+}
+
+/// When the API last accepted a call, as a status says.
+fn accepted_last(status: &VncPasswordStatus) -> Option<Timestamp> {
+    let applied = status.applied.as_ref().map(|applied| applied.time.0);
+    applied.max(status.last_rotation_time.as_ref().map(|time| time.0))
+}
