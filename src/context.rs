@@ -15,7 +15,7 @@ use crate::{
         InstancePoller,
         denied_groups::DeniedGroups,
         identities::Identities,
-        instances::{Instances, KEPT, Late},
+        instance_locks::{InstanceLocks, KEPT, UnsettledCall},
     },
     events::Events,
     runtime::{Metrics, clock_steps::Step},
@@ -58,7 +58,7 @@ pub(crate) struct Context {
     pub(crate) nodes: Nodes,
     pub(crate) secrets: Secrets,
     pub(crate) namespaces: Namespaces,
-    pub(crate) instances: Instances,
+    pub(crate) instance_locks: InstanceLocks,
     /// When this process began to lead: what a process before it did was done by then.
     pub(crate) term_start: Mutex<Option<Timestamp>>,
     pub(crate) events: Events,
@@ -67,17 +67,17 @@ pub(crate) struct Context {
     pub(crate) writer: Arc<str>,
     pub(crate) metrics: Arc<Metrics>,
     /// Objects to pass over now.
-    pub(crate) wake: UnboundedSender<Key>,
+    pub(crate) object_sender: UnboundedSender<Key>,
     /// Fleets to pass over now.
-    pub(crate) wake_fleets: UnboundedSender<Arc<str>>,
+    pub(crate) fleet_sender: UnboundedSender<Arc<str>>,
     /// Fleets to ask the cloud for now.
-    pub(crate) wake_discoveries: UnboundedSender<Arc<str>>,
+    pub(crate) discovery_sender: UnboundedSender<Arc<str>>,
 }
 
 impl Context {
     /// The object waits no longer for a look at its instance. Others of its identity ask again. An object without an identity
     /// never waited for one, and must not end the looks of objects under the operator's own.
-    pub(crate) fn forget_looks(&self, object: &object::Object) {
+    pub(crate) fn cancel_polls(&self, object: &object::Object) {
         let Ok(spec) = &object.spec else { return };
         if !self.identities.has_none(object) {
             self.instance_poller.forget(&object.identity_name(), &spec.instance_id);
@@ -108,7 +108,7 @@ impl Context {
         );
         let now = self.now();
         let step = Step { by, now, settled: rotation::settled_at(now, self.config.settle) };
-        self.instances.stepped(&step);
+        self.instance_locks.stepped(&step);
         self.registry.stepped(&step);
         let mut term_start = self.term_start.lock().unwrap_or_else(PoisonError::into_inner);
         *term_start = term_start.map(|start| {
@@ -123,10 +123,10 @@ impl Context {
         self.denied.set_back(by);
         self.identities.set_back(by);
         self.fleets.set_back(by);
-        self.wake_all(self.registry.keys(None).into_iter().map(|(key, _)| key).collect());
+        self.enqueue_all(self.registry.keys(None).into_iter().map(|(key, _)| key).collect());
         for name in self.fleets.names() {
-            self.wake_fleet(&name);
-            self.wake_discovery(&name);
+            self.enqueue_fleet(&name);
+            self.enqueue_discovery(&name);
         }
     }
 
@@ -156,8 +156,8 @@ impl Context {
     }
 
     /// Who keeps the object from its instance.
-    pub(crate) fn keeper(&self, object: &object::Object) -> Option<(Arc<object::Object>, Basis)> {
-        self.registry.keeper(object, |one, other| self.identities.relation(one, other))
+    pub(crate) fn blocking_owner(&self, object: &object::Object) -> Option<(Arc<object::Object>, Basis)> {
+        self.registry.blocking_owner(object, |one, other| self.identities.relation(one, other))
     }
 
     /// The term of this process; `None` before it leads.
@@ -185,8 +185,9 @@ impl Context {
         let Ok(spec) = &object.spec else { return Vec::new() };
         let (own, now) = (object.identity_name(), self.now());
         let region = spec.region_id.as_deref().or(self.config.region.as_ref().map(ecs::Region::as_str));
-        let concerns = |late: &Late| late.may_reach(region) && !self.identities.is_apart(&late.caller, &own);
-        let mut unsettled = self.instances.unsettled(&spec.instance_id, &object.uid, now, concerns);
+        let concerns =
+            |late: &UnsettledCall| late.may_reach(region) && !self.identities.is_apart(&late.caller, &own);
+        let mut unsettled = self.instance_locks.unsettled(&spec.instance_id, &object.uid, now, concerns);
         let (before, _) = self.others_before(object);
         unsettled.extend(before.map(|until| Unsettled { value: None, until, by_other: true }));
         let doubt = self.registry.doubt_of(object).filter(|(until, _)| *until > now - KEPT);
@@ -214,9 +215,9 @@ impl Context {
         }
     }
 
-    /// Whether an instance that a fleet has no child for belongs to another object. `child`: what the child would be like.
-    pub(crate) fn is_elsewhere(&self, id: &str, child: &object::Object) -> bool {
-        self.registry.is_taken(id, child, |one, other| self.identities.relation(one, other))
+    /// Whether an instance that a fleet has no child for belongs to another object. `member_object`: what the child would be like.
+    pub(crate) fn is_elsewhere(&self, id: &str, member_object: &object::Object) -> bool {
+        self.registry.is_taken(id, member_object, |one, other| self.identities.relation(one, other))
     }
 
     /// The shortest time between two calls for objects like this one in these regions, where it is limited in all of them.
@@ -242,21 +243,21 @@ impl Context {
         self.namespaces.serve(namespace)
     }
 
-    pub(crate) fn wake_fleet(&self, name: &Arc<str>) {
-        self.wake_fleets.unbounded_send(Arc::clone(name)).ok();
+    pub(crate) fn enqueue_fleet(&self, name: &Arc<str>) {
+        self.fleet_sender.unbounded_send(Arc::clone(name)).ok();
     }
 
-    pub(crate) fn wake_discovery(&self, name: &Arc<str>) {
-        self.wake_discoveries.unbounded_send(Arc::clone(name)).ok();
+    pub(crate) fn enqueue_discovery(&self, name: &Arc<str>) {
+        self.discovery_sender.unbounded_send(Arc::clone(name)).ok();
     }
 
     /// Wakes the fleets that select Nodes.
-    pub(crate) fn wake_node_fleets(&self) {
+    pub(crate) fn enqueue_node_fleets(&self) {
         for name in self.fleets.names() {
             let fleet = self.fleets.newest(&name);
             let spec = fleet.as_ref().and_then(|fleet| fleet.spec.as_ref().ok());
             if spec.is_some_and(|spec| spec.node_selector.is_some()) {
-                self.wake_fleet(&name);
+                self.enqueue_fleet(&name);
             }
         }
     }
@@ -277,21 +278,21 @@ impl Context {
     }
 
     /// Wakes those who call with the credentials in a Secret that has changed.
-    pub(crate) fn wake_credential_users(&self, secret: &Key) {
+    pub(crate) fn enqueue_credential_users(&self, secret: &Key) {
         if self.registry.has_credential_users(secret) {
             self.identities.changed(secret);
-            self.wake_all(self.registry.credential_users(secret));
+            self.enqueue_all(self.registry.credential_users(secret));
         }
     }
 
-    pub(crate) fn wake_all(&self, keys: Vec<Key>) {
+    pub(crate) fn enqueue_all(&self, keys: Vec<Key>) {
         for key in keys {
-            self.wake(key);
+            self.enqueue(key);
         }
     }
 
-    pub(crate) fn wake(&self, key: Key) {
+    pub(crate) fn enqueue(&self, key: Key) {
         // Fails only when the queue has ended: then nothing is passed over any more.
-        self.wake.unbounded_send(key).ok();
+        self.object_sender.unbounded_send(key).ok();
     }
 }

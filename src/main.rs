@@ -45,7 +45,7 @@ enum Command {
 async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(arguments) => operate(*arguments).await.map(|()| ExitCode::SUCCESS),
-        Command::Whoami(arguments) => tell_identity(*arguments).await,
+        Command::Whoami(arguments) => print_whoami(*arguments).await,
         Command::Crds { name } => print_crds(name.as_deref()).map(|()| ExitCode::SUCCESS),
         Command::RamPolicy(arguments) => print_ram_policy(&arguments).map(|()| ExitCode::SUCCESS),
     };
@@ -99,7 +99,7 @@ async fn run_until_signalled(settings: Settings) -> Result<(), Failure> {
 }
 
 #[allow(clippy::print_stdout, reason = "the output of this command")]
-async fn tell_identity(arguments: WhoamiArgs) -> Result<ExitCode, Failure> {
+async fn print_whoami(arguments: WhoamiArgs) -> Result<ExitCode, Failure> {
     // Outside of a cluster there is an answer as well.
     let config = kube::Config::infer().await.ok();
     let client =

@@ -15,7 +15,7 @@ use kube::{
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    cloud::instances::Late,
+    cloud::instance_locks::UnsettledCall,
     context::Context,
     runtime::Readiness,
     store::{
@@ -54,7 +54,7 @@ pub(crate) fn spawn_fleets(context: &Arc<Context>, readiness: &Readiness, watche
         nodes(&this).await;
     });
     let this = Arc::clone(context);
-    watches.spawn(async move { this.nodes.run(&this.client, || this.wake_node_fleets()).await });
+    watches.spawn(async move { this.nodes.run(&this.client, || this.enqueue_node_fleets()).await });
 }
 
 async fn fleets(context: &Context, readiness: &Readiness) {
@@ -69,10 +69,10 @@ async fn fleets(context: &Context, readiness: &Readiness) {
                 unseen.remove(&name);
                 let (news, changed) = context.fleets.apply(fleet);
                 if changed {
-                    context.wake_discovery(&name);
+                    context.enqueue_discovery(&name);
                 }
                 if news {
-                    context.wake_fleet(&name);
+                    context.enqueue_fleet(&name);
                 }
             }
             Event::Delete(fleet) => forget_fleet(context, &FleetObject::from(fleet).name),
@@ -89,8 +89,8 @@ async fn fleets(context: &Context, readiness: &Readiness) {
 /// A fleet is gone. What its name waits for in the queues goes too.
 fn forget_fleet(context: &Context, name: &Arc<str>) {
     context.fleets.delete(name);
-    context.wake_fleet(name);
-    context.wake_discovery(name);
+    context.enqueue_fleet(name);
+    context.enqueue_discovery(name);
 }
 
 async fn nodes(context: &Context) {
@@ -105,12 +105,12 @@ async fn nodes(context: &Context) {
             }
             Event::Apply(node) => {
                 if context.nodes.apply(&node) {
-                    context.wake_node_fleets();
+                    context.enqueue_node_fleets();
                 }
             }
             Event::Delete(node) => {
                 context.nodes.delete(&node.name_any());
-                context.wake_node_fleets();
+                context.enqueue_node_fleets();
             }
             Event::InitDone => context.nodes.listed(unseen.drain()),
         }
@@ -119,7 +119,7 @@ async fn nodes(context: &Context) {
 
 /// How long to wait before a watch is started again: kube's default, which goes up to 30 s, but no longer than this.
 /// After an outage a watch needs two tries as a rule, since its version has expired: a password would wait a minute.
-const LONGEST_RESTART: Duration = Duration::from_secs(8);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(8);
 
 #[derive(Default)]
 struct Restart(watcher::DefaultBackoff);
@@ -128,7 +128,7 @@ impl Iterator for Restart {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        self.0.next().map(|wait| wait.min(LONGEST_RESTART))
+        self.0.next().map(|wait| wait.min(MAX_RESTART_DELAY))
     }
 }
 
@@ -293,10 +293,10 @@ fn follow_namespace<K: kube::Resource<DynamicType = ()>>(
         readiness.arrived();
     } else if was_ready && news.served {
         // Nobody has decided on its objects yet.
-        context.registry.keys(namespace).into_iter().for_each(|(key, _)| context.wake(key));
+        context.registry.keys(namespace).into_iter().for_each(|(key, _)| context.enqueue(key));
         for name in context.fleets.names() {
-            context.wake_fleet(&name);
-            context.wake_discovery(&name);
+            context.enqueue_fleet(&name);
+            context.enqueue_discovery(&name);
         }
     }
 }
@@ -331,13 +331,13 @@ fn follow_up(context: &Context, change: Change) {
         let now = context.now();
         let latest = rotation::settled_at(now, context.config.settle);
         let until = gone.unsettled_until(context.term(), latest).filter(|until| *until > now);
-        context.forget_looks(&gone.object);
+        context.cancel_polls(&gone.object);
         if let Ok(spec) = &gone.object.spec {
             // Nobody has made a call for an object without an identity, whatever its status says.
             if let Some(until) = until.filter(|_| !context.identities.has_none(&gone.object)) {
                 let (by, caller) = (Arc::clone(&gone.object.uid), context.identities.caller_of(&gone.object));
-                let call = Late { by, caller, region: None, value: None, until };
-                context.instances.unsettle(&spec.instance_id, call, now);
+                let call = UnsettledCall { by, caller, region: None, value: None, until };
+                context.instance_locks.unsettle(&spec.instance_id, call, now);
             }
             if gone.unclaimed {
                 context.instance_poller.forget_instance(&spec.instance_id);
@@ -345,20 +345,20 @@ fn follow_up(context: &Context, change: Change) {
         }
     }
     if let Some(former) = former {
-        context.forget_looks(&former);
+        context.cancel_polls(&former);
     }
     if let Some(secret) = released {
         context.identities.forget(&secret);
     }
-    context.wake_all(context.registry.woken());
+    context.enqueue_all(context.registry.take_affected());
     match fleets {
         Concerned::None => {}
         Concerned::One(name, uid) => {
             if context.fleets.newest(&name).is_some_and(|fleet| fleet.uid == uid) {
-                context.wake_fleet(&name);
+                context.enqueue_fleet(&name);
             }
         }
-        Concerned::Any => context.fleets.names().iter().for_each(|name| context.wake_fleet(name)),
+        Concerned::Any => context.fleets.names().iter().for_each(|name| context.enqueue_fleet(name)),
     }
 }
 
@@ -371,26 +371,26 @@ async fn secrets(context: &Context, namespace: Option<Arc<str>>, readiness: &Rea
             let (key, version) = secret.into_version();
             listing.found(&key);
             if context.secrets.list(key.clone(), version) && !listing.is_first() {
-                wake_readers(context, &key);
+                enqueue_readers(context, &key);
             }
         }
         Event::Apply(secret) => {
             let (key, version) = secret.into_version();
             if context.secrets.apply(key.clone(), version) {
-                wake_readers(context, &key);
+                enqueue_readers(context, &key);
             }
         }
         Event::Delete(secret) => {
             let (key, version) = secret.into_version();
             if context.secrets.delete(&key, &version.uid) {
-                wake_readers(context, &key);
+                enqueue_readers(context, &key);
             }
         }
         Event::InitDone => {
             context.secrets.listed();
             for (key, uid) in listing.missing(context.secrets.keys(namespace.as_deref())) {
                 if context.secrets.delete(&key, &uid) {
-                    wake_readers(context, &key);
+                    enqueue_readers(context, &key);
                 }
             }
             listing.end();
@@ -400,11 +400,11 @@ async fn secrets(context: &Context, namespace: Option<Arc<str>>, readiness: &Rea
 }
 
 /// Wakes whom a change of a Secret concerns: by the password in it, or by the credentials.
-fn wake_readers(context: &Context, secret: &Key) {
+fn enqueue_readers(context: &Context, secret: &Key) {
     for key in context.registry.readers(secret) {
-        context.wake(key);
+        context.enqueue(key);
     }
-    context.wake_credential_users(secret);
+    context.enqueue_credential_users(secret);
 }
 
 /// Tells after a relist what is gone, and whether it was the first list.

@@ -10,7 +10,7 @@ use kube::Client;
 use zeroize::Zeroizing;
 
 use crate::{
-    cloud::instances::Caller,
+    cloud::instance_locks::Caller,
     runtime::tables::shrink,
     settings::Ambient,
     store::{

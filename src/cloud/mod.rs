@@ -7,8 +7,8 @@
 
 pub(crate) mod denied_groups;
 pub(crate) mod identities;
+pub(crate) mod instance_locks;
 mod instance_poller;
-pub(crate) mod instances;
 pub mod reply;
 
 pub use instance_poller::InstancePoller;

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use super::{
     USER_AGENT,
     cluster::cluster,
-    term::{self, Surroundings},
+    term::{self, TermEnvironment},
 };
 use crate::{
     cloud,
@@ -104,7 +104,7 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
     let pod = lookup("POD_NAME").or_else(|| lookup("HOSTNAME")).and_then(|name| name.into_string().ok());
     let session_name = SessionName::of(cluster.as_deref(), &namespace);
     let cloud = connect(reached, clock, lookup, session_name, OPERATOR)?;
-    let surroundings = Surroundings { client: client.clone(), cloud, cluster, minute };
+    let environment = TermEnvironment { client: client.clone(), cloud, cluster, minute };
     if leader_elect {
         let pod = pod.unwrap_or_else(|| "vncpassword-operator".to_owned());
         while !shutdown.is_requested() {
@@ -113,7 +113,7 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
             let (stop, term) = Shutdown::new();
             let controller = ControllerSettings { lease, ..controller.clone() };
             let (metrics, answers) = (Arc::clone(&metrics), answers.clone());
-            let work = term::run(surroundings.clone(), controller, metrics, answers, term);
+            let work = term::run(environment.clone(), controller, metrics, answers, term);
             // A term that ends forgets all it knew: the next begins as a new process does.
             tokio::select! {
                 ended = work => ended?,
@@ -123,7 +123,7 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
             elector.release().await;
         }
     } else {
-        term::run(surroundings, controller, metrics, answers, shutdown).await?;
+        term::run(environment, controller, metrics, answers, shutdown).await?;
     }
     tracing::info!("ended");
     match probes.await {

@@ -25,7 +25,7 @@ use vncpassword_core::{
 };
 
 /// How long to wait for the cluster, which only names the session of a role.
-const CLUSTER_PATIENCE: Duration = Duration::from_secs(2);
+const CLUSTER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Flags of `whoami`.
 #[derive(Args, Clone, Debug)]
@@ -82,7 +82,7 @@ pub async fn whoami(
         Some(client) => {
             let (_stop, mut shutdown) = Shutdown::new();
             let named = cluster(client, &mut shutdown);
-            tokio::time::timeout(CLUSTER_PATIENCE, named).await.ok().flatten()
+            tokio::time::timeout(CLUSTER_TIMEOUT, named).await.ok().flatten()
         }
         None => None,
     };

@@ -43,7 +43,7 @@ pub enum Error {
     },
     /// A `VncPassword` of a fleet could not be read or written.
     #[error("cannot read or write VncPassword {object} of its fleet")]
-    WriteChild {
+    WriteMemberObject {
         /// The object.
         object: Key,
         /// What the API server or the connection said.
@@ -81,7 +81,7 @@ impl Error {
             Self::Secret(error) => error.retry_after(),
             Self::ReadObject { source, .. }
             | Self::WriteStatus { source, .. }
-            | Self::WriteChild { source, .. }
+            | Self::WriteMemberObject { source, .. }
             | Self::WriteFleet { source, .. }
             | Self::Request { source } => kube_client::retry_after(source),
             Self::Contended { .. } | Self::Endless { .. } | Self::NoRandomNumbers(_) => None,

@@ -91,7 +91,7 @@ fn step(found: bool, last: Option<&LeaseSpec>, identity: &str, unchanged: Durati
 }
 
 /// How long to wait before the next look at a lease that another holds: not past the moment at which it may be taken.
-fn patience(last: Option<&LeaseSpec>, unchanged: Duration) -> Duration {
+fn timeout(last: Option<&LeaseSpec>, unchanged: Duration) -> Duration {
     Some(promised(last).saturating_sub(unchanged))
         .filter(|left| !left.is_zero())
         .map_or(RETRY, |left| left.min(RETRY))
@@ -218,7 +218,7 @@ impl Candidate {
     /// How long to wait before the next look.
     fn pause(&self) -> Duration {
         let seen = self.sighting.as_ref();
-        seen.map_or(RETRY, |seen| patience(Some(&seen.spec), seen.since.elapsed()))
+        seen.map_or(RETRY, |seen| timeout(Some(&seen.spec), seen.since.elapsed()))
     }
 
     /// Renews the lease until it is lost.
@@ -273,8 +273,8 @@ impl Candidate {
     }
 
     /// Reads the lease where it is not known, and takes or renews it where it may. Whether this process holds it.
-    async fn attempt(&mut self, patience: Duration) -> Result<bool, Failure> {
-        tokio::time::timeout(patience, self.try_once()).await.unwrap_or_else(|_| {
+    async fn attempt(&mut self, timeout: Duration) -> Result<bool, Failure> {
+        tokio::time::timeout(timeout, self.try_once()).await.unwrap_or_else(|_| {
             // Whether the write has arrived is told by the next read.
             self.current = None;
             Err(Failure::TimedOut)
@@ -379,7 +379,7 @@ mod tests {
         let other = spec(Some("other"), Some(15));
         for (unchanged, expected) in [(0, 2000), (12_999, 2000), (13_500, 1500), (14_999, 1), (15_000, 2000)]
         {
-            let pause = patience(Some(&other), Duration::from_millis(unchanged));
+            let pause = timeout(Some(&other), Duration::from_millis(unchanged));
             assert_eq!(pause, Duration::from_millis(expected), "after {unchanged} ms");
         }
     }

@@ -43,7 +43,7 @@ pub enum Kind {
 
 /// How a pass ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PassResult {
+pub enum ReconcileResult {
     /// As it should.
     Ok,
     /// The Kubernetes side failed.
@@ -52,15 +52,15 @@ pub enum PassResult {
 
 /// Why a pass asks to come again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Requeue {
+pub enum RequeueReason {
     /// The Kubernetes side failed.
     Error,
     /// Another object has its turn at the instance, or there is more to do than fits one pass.
     Busy,
     /// A call was made in this pass, and was answered so.
-    Answered(Class),
+    Reply(Class),
     /// The limiter lets it call later.
-    Turn,
+    RateLimited,
     /// Something is under way.
     Reconciling,
     /// It needs a person, and is looked at now and then.
@@ -81,12 +81,12 @@ pub enum Queue {
 }
 
 /// The words that stand in labels.
-trait Word: Copy {
-    fn word(self) -> &'static str;
+trait Label: Copy {
+    fn label(self) -> &'static str;
 }
 
-impl Word for Kind {
-    fn word(self) -> &'static str {
+impl Label for Kind {
+    fn label(self) -> &'static str {
         match self {
             Self::VncPassword => "VncPassword",
             Self::ClusterVncPassword => "ClusterVncPassword",
@@ -94,8 +94,8 @@ impl Word for Kind {
     }
 }
 
-impl Word for PassResult {
-    fn word(self) -> &'static str {
+impl Label for ReconcileResult {
+    fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Error => "error",
@@ -103,13 +103,13 @@ impl Word for PassResult {
     }
 }
 
-impl Word for Requeue {
-    fn word(self) -> &'static str {
+impl Label for RequeueReason {
+    fn label(self) -> &'static str {
         match self {
             Self::Error => "error",
             Self::Busy => "busy",
-            Self::Answered(class) => class.as_str(),
-            Self::Turn => "turn",
+            Self::Reply(class) => class.as_str(),
+            Self::RateLimited => "turn",
             Self::Reconciling => "reconciling",
             Self::Stalled => "stalled",
             Self::Scheduled => "scheduled",
@@ -117,8 +117,8 @@ impl Word for Requeue {
     }
 }
 
-impl Word for Queue {
-    fn word(self) -> &'static str {
+impl Label for Queue {
+    fn label(self) -> &'static str {
         match self {
             Self::Objects => "objects",
             Self::Fleets => "fleets",
@@ -131,16 +131,16 @@ impl Word for Queue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Closed<W>(W);
 
-impl<W: Word> EncodeLabelValue for Closed<W> {
+impl<W: Label> EncodeLabelValue for Closed<W> {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        self.0.word().encode(encoder)
+        self.0.label().encode(encoder)
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PassLabels {
+struct ReconcileLabels {
     kind: Closed<Kind>,
-    result: Closed<PassResult>,
+    result: Closed<ReconcileResult>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -151,7 +151,7 @@ struct KindLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequeueLabels {
     kind: Closed<Kind>,
-    class: Closed<Requeue>,
+    class: Closed<RequeueReason>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -177,8 +177,8 @@ type Counters<L> = Family<L, Counter<u64, AtomicU64>>;
 pub struct Metrics {
     registry: Registry,
     scrape: Arc<Scrape>,
-    passes: Counters<PassLabels>,
-    pass_seconds: Family<KindLabels, Histogram>,
+    reconciles: Counters<ReconcileLabels>,
+    reconcile_seconds: Family<KindLabels, Histogram>,
     requeues: Counters<RequeueLabels>,
     calls: Counters<CallLabels>,
     call_seconds: Family<ActionLabels, Histogram>,
@@ -200,7 +200,7 @@ pub struct QueueGauges {
 }
 
 /// Bounds of the buckets of passes, which make no request to anyone while all is well.
-const PASS_SECONDS: [f64; 9] = [0.0001, 0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+const RECONCILE_SECONDS: [f64; 9] = [0.0001, 0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 /// Bounds of the buckets of calls. The last is the client's total time-out.
 const CALL_SECONDS: [f64; 8] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0];
 
@@ -211,16 +211,16 @@ impl Metrics {
         let mut registry = Registry::default();
         let scrape = Arc::new(Scrape::new(per_object));
         registry.register_collector(Box::new(Arc::clone(&scrape)));
-        let mut own = Own(registry.sub_registry_with_prefix("vncpassword_operator"));
+        let mut own = OwnMetrics(registry.sub_registry_with_prefix("vncpassword_operator"));
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         own.0.register("build", "The version of the operator", build);
         Self {
             scrape,
-            passes: own.add("reconciles", "Passes over objects, by kind and result"),
-            pass_seconds: own.add_seconds(
+            reconciles: own.add("reconciles", "Passes over objects, by kind and result"),
+            reconcile_seconds: own.add_seconds(
                 "reconcile_duration",
                 "Time that passes took",
-                Family::new_with_constructor(|| Histogram::new(PASS_SECONDS)),
+                Family::new_with_constructor(|| Histogram::new(RECONCILE_SECONDS)),
             ),
             requeues: own.add("requeues", "Passes that asked to come again, by why"),
             calls: own
@@ -243,10 +243,16 @@ impl Metrics {
     }
 
     /// A pass has ended, and comes again for that reason, if at all.
-    pub fn passed(&self, kind: Kind, result: PassResult, took: Duration, requeue: Option<Requeue>) {
+    pub fn record_reconcile(
+        &self,
+        kind: Kind,
+        result: ReconcileResult,
+        took: Duration,
+        requeue: Option<RequeueReason>,
+    ) {
         let kind = Closed(kind);
-        self.passes.get_or_create(&PassLabels { kind, result: Closed(result) }).inc();
-        self.pass_seconds.get_or_create(&KindLabels { kind }).observe(took.as_secs_f64());
+        self.reconciles.get_or_create(&ReconcileLabels { kind, result: Closed(result) }).inc();
+        self.reconcile_seconds.get_or_create(&KindLabels { kind }).observe(took.as_secs_f64());
         if let Some(class) = requeue.map(Closed) {
             self.requeues.get_or_create(&RequeueLabels { kind, class }).inc();
         }
@@ -302,9 +308,9 @@ impl QueueGauges {
 }
 
 /// The registry of the process's own metrics.
-struct Own<'a>(&'a mut Registry);
+struct OwnMetrics<'a>(&'a mut Registry);
 
-impl Own<'_> {
+impl OwnMetrics<'_> {
     fn add<M>(&mut self, name: &str, help: &str) -> M
     where
         M: prometheus_client::registry::Metric + Clone + Default,

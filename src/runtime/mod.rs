@@ -17,8 +17,8 @@ mod traces;
 pub use health::{Health, Progress};
 pub use lease::{Holding, Lease};
 pub use metrics::{
-    FleetView, Format, IdentityView, Kind, Metrics, ObjectView, PassResult, Queue, QueueGauges, Requeue,
-    Snapshot, Source,
+    FleetView, Format, IdentityView, Kind, Metrics, ObjectView, Queue, QueueGauges, ReconcileResult,
+    RequeueReason, Snapshot, Source,
 };
 pub use readiness::{Probes, Readiness};
 pub use shutdown::{Shutdown, Stop};

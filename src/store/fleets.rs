@@ -30,19 +30,19 @@ pub(crate) struct Memory {
     /// When the status was last written.
     pub written_at: Option<Instant>,
     /// Children that were written and are to be seen yet.
-    pub issued: Issued,
+    pub expectations: Issued,
     /// The status as this process wrote or read it last, and another writer of it (R66).
     status_seen: Option<(i64, RotateAt, ClusterVncPasswordStatus)>,
     status_competition: Option<Competition>,
     /// Since when the cloud is being asked.
-    pub asking_since: Option<Instant>,
+    pub discovery_started: Option<Instant>,
     /// Children that were brought back: the fleet's generation, and the child's version after that. One that still does not
     /// fit is changed by somebody else on the way.
-    pub mended: HashMap<Box<str>, (i64, Box<str>)>,
+    pub repaired: HashMap<Box<str>, (i64, Box<str>)>,
     /// What the cloud was asked last.
-    pub found: Option<Arc<DiscoveredInstances>>,
+    pub discovered: Option<Arc<DiscoveredInstances>>,
     /// What keeps it from having children.
-    pub trouble: Option<Troubled>,
+    pub member_error: Option<MemberErrorState>,
     /// Passes in a row that failed.
     pub failures: u32,
     /// When the last pass ended, and how long it took.
@@ -51,12 +51,12 @@ pub(crate) struct Memory {
 
 /// The API server refuses the children of a fleet.
 #[derive(Clone)]
-pub(crate) struct Troubled {
-    pub trouble: Trouble,
+pub(crate) struct MemberErrorState {
+    pub error: Trouble,
     /// Nothing is tried until then.
     pub until: Instant,
     /// How often it was tried.
-    pub times: u32,
+    pub attempts: u32,
 }
 
 impl Memory {
@@ -96,7 +96,7 @@ struct Entry {
 pub(crate) struct Fleets {
     entries: Mutex<HashMap<Arc<str>, Entry>>,
     /// How often the cloud was asked of late, by name: a fleet that is deleted and created anew gets no more of it.
-    asks: Mutex<HashMap<Arc<str>, Allowance>>,
+    query_allowances: Mutex<HashMap<Arc<str>, Allowance>>,
 }
 
 impl Fleets {
@@ -126,31 +126,31 @@ impl Fleets {
     /// The wall clock was set back by so much, a negative time. What the cloud has answered is asked anew.
     pub fn set_back(&self, by: SignedDuration) {
         for entry in self.fleets().values_mut() {
-            entry.memory.found = None;
-            entry.memory.issued.set_back(by);
+            entry.memory.discovered = None;
+            entry.memory.expectations.set_back(by);
             if let Some(competition) = &mut entry.memory.status_competition {
                 competition.set_back(by);
             }
         }
-        self.asks().values().for_each(|asks| asks.set_back(by));
+        self.query_allowances().values().for_each(|query_allowances| query_allowances.set_back(by));
     }
 
     /// Counts a discovery of that fleet, where there may be one now; otherwise when there may be one.
-    pub fn may_ask(&self, name: &Arc<str>, now: Timestamp) -> Result<(), Timestamp> {
-        let mut asks = self.asks();
-        let asks = asks.entry(Arc::clone(name)).or_default();
-        if let Some(opens) = asks.opens(now) {
+    pub fn spend_query(&self, name: &Arc<str>, now: Timestamp) -> Result<(), Timestamp> {
+        let mut query_allowances = self.query_allowances();
+        let query_allowances = query_allowances.entry(Arc::clone(name)).or_default();
+        if let Some(opens) = query_allowances.opens(now) {
             return Err(opens);
         }
-        asks.spend(now);
+        query_allowances.spend(now);
         Ok(())
     }
 
     /// Forgets what counts no more.
     pub fn prune(&self, now: Timestamp) {
-        let mut asks = self.asks();
-        asks.retain(|_, asks| !asks.is_full(now));
-        shrink(&mut asks);
+        let mut query_allowances = self.query_allowances();
+        query_allowances.retain(|_, query_allowances| !query_allowances.is_full(now));
+        shrink(&mut query_allowances);
     }
 
     /// The names of all fleets.
@@ -190,8 +190,8 @@ impl Fleets {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asks(&self) -> MutexGuard<'_, HashMap<Arc<str>, Allowance>> {
-        self.asks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn query_allowances(&self) -> MutexGuard<'_, HashMap<Arc<str>, Allowance>> {
+        self.query_allowances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -218,13 +218,13 @@ mod tests {
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
         let asked = (0..600).filter(|second| {
             fleets.apply(fleet(&second.to_string()));
-            let asked = fleets.may_ask(&name, at(*second)).is_ok();
+            let asked = fleets.spend_query(&name, at(*second)).is_ok();
             fleets.prune(at(*second));
             fleets.delete(&name);
             asked
         });
         assert_eq!(asked.count(), 27, "a burst of eight, then two a minute");
         fleets.prune(at(10_000));
-        assert!(fleets.asks().is_empty());
+        assert!(fleets.query_allowances().is_empty());
     }
 }

@@ -31,7 +31,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The server ends a watch by itself after its timeout. One that is silent for so much longer is dead.
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
 /// A watch that ends sooner than that counts as failed, so that it is not started again without a pause.
-const SHORTEST_WATCH: Duration = Duration::from_secs(1);
+const MIN_WATCH: Duration = Duration::from_secs(1);
 /// The timeout of a watch that asks for none.
 const WATCH_TIMEOUT: u32 = 290;
 
@@ -269,7 +269,7 @@ where
             }
             None => {
                 self.state = State::Known(version);
-                let short = since.elapsed() < SHORTEST_WATCH;
+                let short = since.elapsed() < MIN_WATCH;
                 return short
                     .then(|| Err(Error::WatchFailed(service_error("the watch ended within a second"))));
             }

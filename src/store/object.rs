@@ -78,7 +78,7 @@ pub(crate) struct Object {
     pub spec: Result<Arc<VncPasswordSpec>, Box<str>>,
     pub status: Arc<VncPasswordStatus>,
     /// The status holds something that cannot be read: the next reconcile replaces it.
-    pub status_unread: bool,
+    pub status_is_malformed: bool,
     /// The fleet that it says it belongs to.
     pub membership: Option<Box<Membership>>,
 }
@@ -139,7 +139,7 @@ pub(crate) struct Incoming<K: HasSpec + HasStatus> {
     metadata: ObjectMeta,
     spec: Result<Arc<K::Spec>, Box<str>>,
     status: Arc<K::Status>,
-    status_unread: bool,
+    status_is_malformed: bool,
     membership: Option<Box<Membership>>,
 }
 
@@ -269,13 +269,13 @@ where
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Wire { metadata, spec, status } = Wire::<Metadata>::deserialize(deserializer)?;
         let spec = spec.as_deref().map_or("null", RawValue::get);
-        let (status, status_unread) = read_status(status.as_deref());
+        let (status, status_is_malformed) = read_status(status.as_deref());
         Ok(Self {
             membership: metadata.as_ref().and_then(Metadata::membership),
             metadata: metadata.map_or_else(ObjectMeta::default, Into::into),
             spec: serde_json::from_str(spec).map(Arc::new).map_err(|error| error.to_string().into()),
             status: Arc::new(status),
-            status_unread,
+            status_is_malformed,
         })
     }
 }
@@ -302,7 +302,7 @@ fn read_status<S: DeserializeOwned + Default + Conditions>(status: Option<&RawVa
 
 impl From<IncomingObject> for Object {
     fn from(incoming: IncomingObject) -> Self {
-        let Incoming { metadata, spec, status, status_unread, membership } = incoming;
+        let Incoming { metadata, spec, status, status_is_malformed, membership } = incoming;
         let rotate_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_AT));
         Self {
             rotate_at: RotateAt::parse(rotate_at.map(String::as_str)),
@@ -314,7 +314,7 @@ impl From<IncomingObject> for Object {
             deleting: metadata.deletion_timestamp.is_some(),
             spec,
             status,
-            status_unread,
+            status_is_malformed,
             membership,
         }
     }
@@ -407,7 +407,7 @@ pub(crate) struct FleetObject {
     pub spec: Result<Arc<ClusterVncPasswordSpec>, Box<str>>,
     pub status: Arc<ClusterVncPasswordStatus>,
     /// The status holds something that cannot be read: the next reconcile replaces it.
-    pub status_unread: bool,
+    pub status_is_malformed: bool,
 }
 
 impl FleetObject {
@@ -419,7 +419,7 @@ impl FleetObject {
 
 impl From<IncomingFleet> for FleetObject {
     fn from(incoming: IncomingFleet) -> Self {
-        let Incoming { metadata, spec, status, status_unread, membership: _ } = incoming;
+        let Incoming { metadata, spec, status, status_is_malformed, membership: _ } = incoming;
         let rotate_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_AT));
         Self {
             rotate_at: RotateAt::parse(rotate_at.map(String::as_str)),
@@ -431,7 +431,7 @@ impl From<IncomingFleet> for FleetObject {
             deleting: metadata.deletion_timestamp.is_some(),
             spec,
             status,
-            status_unread,
+            status_is_malformed,
         }
     }
 }
@@ -490,7 +490,7 @@ mod tests {
         assert!(objects[1].spec.is_err());
         assert_eq!(*objects[1].status, VncPasswordStatus::default());
         assert!(objects[2].spec.is_err());
-        let unread: Vec<bool> = objects.iter().map(|object| object.status_unread).collect();
+        let unread: Vec<bool> = objects.iter().map(|object| object.status_is_malformed).collect();
         assert_eq!(unread, [false, true, false]);
     }
 
@@ -516,10 +516,18 @@ mod tests {
                 r#"{{"metadata":{{"name":"a"}},"status":{{"conditions":{conditions},"observedGeneration":3}}}}"#
             );
             let object = Object::from(serde_json::from_str::<IncomingObject>(&body).unwrap());
-            assert_eq!((object.status.conditions.len(), object.status_unread), (read, unread), "{name}");
+            assert_eq!(
+                (object.status.conditions.len(), object.status_is_malformed),
+                (read, unread),
+                "{name}"
+            );
             assert_eq!(object.status.observed_generation, Some(3), "{name}");
             let fleet = FleetObject::from(serde_json::from_str::<IncomingFleet>(&body).unwrap());
-            assert_eq!((fleet.status.conditions.len(), fleet.status_unread), (read, unread), "{name}: fleet");
+            assert_eq!(
+                (fleet.status.conditions.len(), fleet.status_is_malformed),
+                (read, unread),
+                "{name}: fleet"
+            );
             assert_eq!(fleet.status.observed_generation, Some(3), "{name}: fleet");
         }
     }

@@ -30,7 +30,7 @@ pub(crate) use self::{
 };
 use self::{
     contest::Claim,
-    tables::{CROWD, Crowd, Entry, Tables},
+    tables::{Entry, MAX_IMMEDIATE, SharedResource, Tables},
 };
 use crate::{
     runtime::clock_steps::Step,
@@ -39,15 +39,15 @@ use crate::{
 use vncpassword_core::rotation::allowance::Calls;
 
 /// Objects of other identities that one reconcile asks the cloud about.
-pub(crate) const MAX_STRANGERS: usize = 16;
+pub(crate) const MAX_IDENTITY_CHECKS: usize = 16;
 
 /// All objects that the watches know.
 #[derive(Default)]
 pub(crate) struct Registry(Mutex<Tables>);
 
 impl Registry {
-    /// Takes in an object from the watch; `inherited`: from the first list.
-    pub fn apply(&self, object: Object, inherited: bool) -> Change {
+    /// Takes in an object from the watch; `from_previous_process`: from the first list.
+    pub fn apply(&self, object: Object, from_previous_process: bool) -> Change {
         let mut tables = self.tables();
         let key = object.key.clone();
         let mut change = Change::default();
@@ -64,11 +64,11 @@ impl Registry {
                 change.gone = tables.remove(&key);
             }
         }
-        if !inherited {
+        if !from_previous_process {
             change.fleets = Concerned::of(former.as_deref(), Some(&object));
         }
         // Nobody decides before everything is listed, so nobody else is woken until then.
-        let object = tables.insert(object, inherited);
+        let object = tables.insert(object, from_previous_process);
         if let Some(former) = former {
             change.released = tables.released(&former);
             if former.credentials() != object.credentials() {
@@ -76,7 +76,7 @@ impl Registry {
             }
         }
         if !echo {
-            tables.woken.push(key);
+            tables.affected.push(key);
         }
         change
     }
@@ -87,14 +87,14 @@ impl Registry {
         let keys: Vec<Key> = tables.entries.keys().cloned().collect();
         for entry in tables.entries.values_mut() {
             let claim = Claim::found(&entry.object, now);
-            *entry.memory = Memory { inherited: true, claim, ..Memory::default() };
+            *entry.memory = Memory { from_previous_process: true, claim, ..Memory::default() };
         }
         for key in &keys {
-            tables.reseat(key);
+            tables.update_candidate(key);
         }
-        tables.departed.clear();
-        tables.crowds.clear();
-        tables.woken = keys;
+        tables.last_call_of_deleted.clear();
+        tables.deferred.clear();
+        tables.affected = keys;
     }
 
     /// An object was deleted.
@@ -106,26 +106,26 @@ impl Registry {
         let object = tables.entries.get(key).map(|entry| Arc::clone(&entry.object));
         let gone = tables.remove(key);
         // What waits for a time under its name would wait for months: the queue and the limiter let it go now.
-        tables.woken.push(key.clone());
+        tables.affected.push(key.clone());
         let fleets = Concerned::of(object.as_deref(), None);
         let released = object.and_then(|object| tables.released(&object));
         Change { gone, released, former: None, fleets }
     }
 
     /// The objects to reconcile because others have changed since this was called last.
-    pub fn woken(&self) -> Vec<Key> {
-        std::mem::take(&mut self.tables().woken)
+    pub fn take_affected(&self) -> Vec<Key> {
+        std::mem::take(&mut self.tables().affected)
     }
 
     /// The same, once a tick, with the members of crowds.
-    pub fn woken_crowds(&self, now: Timestamp) -> Vec<Key> {
+    pub fn take_affected_each_tick(&self, now: Timestamp) -> Vec<Key> {
         let mut tables = self.tables();
-        tables.spent.retain(|_, calls| !calls.are_full(now));
-        let crowds = std::mem::take(&mut tables.crowds);
-        let members: HashSet<Key> = crowds.iter().flat_map(|crowd| tables.members_of(crowd)).collect();
-        let mut woken = std::mem::take(&mut tables.woken);
-        woken.extend(members);
-        woken
+        tables.calls_of_deleted.retain(|_, calls| !calls.are_full(now));
+        let deferred = std::mem::take(&mut tables.deferred);
+        let members: HashSet<Key> = deferred.iter().flat_map(|shared| tables.users_of(shared)).collect();
+        let mut affected = std::mem::take(&mut tables.affected);
+        affected.extend(members);
+        affected
     }
 
     /// Keys in that namespace (all for `None`): what a relist must find again or delete.
@@ -159,7 +159,7 @@ impl Registry {
         let mut tables = self.tables();
         match tables.entries.get_mut(key) {
             Some(entry) => Arc::clone(entry.memory.calls.get_or_insert_default()),
-            None => Arc::clone(tables.spent.entry(key.clone()).or_default()),
+            None => Arc::clone(tables.calls_of_deleted.entry(key.clone()).or_default()),
         }
     }
 
@@ -168,13 +168,13 @@ impl Registry {
         let tables = self.tables();
         match tables.entries.get(key) {
             Some(entry) => entry.memory.calls.clone(),
-            None => tables.spent.get(key).cloned(),
+            None => tables.calls_of_deleted.get(key).cloned(),
         }
     }
 
     /// Wakes the others that name the instance of this object.
-    pub fn wake_contenders(&self, object: &Object) {
-        self.tables().wake_crowds_of(object);
+    pub fn enqueue_contenders(&self, object: &Object) {
+        self.tables().enqueue_contenders_of(object);
     }
 
     /// A Secret with credentials holds that access key or role now.
@@ -190,7 +190,7 @@ impl Registry {
     pub fn stepped(&self, step: &Step) {
         let mut tables = self.tables();
         if step.by.is_negative() {
-            tables.spent.values().for_each(|calls| calls.set_back(step.by));
+            tables.calls_of_deleted.values().for_each(|calls| calls.set_back(step.by));
         }
         for entry in tables.entries.values_mut() {
             let newest = entry.newest();
@@ -201,8 +201,8 @@ impl Registry {
             memory.claim.stepped(step);
             if step.by.is_negative() {
                 memory.calls.iter().for_each(|calls| calls.set_back(step.by));
-                let rivals = [&mut memory.secret_competition, &mut memory.status_competition];
-                rivals.into_iter().flatten().for_each(|rival| rival.set_back(step.by));
+                let competitions = [&mut memory.secret_competition, &mut memory.status_competition];
+                competitions.into_iter().flatten().for_each(|competition| competition.set_back(step.by));
             } else if let Some(until) = newest.status.unsettled_until()
                 && !step.was_over(until)
             {
@@ -235,14 +235,14 @@ impl Registry {
     }
 
     /// Wakes the objects that name an instance; a crowd at the next tick.
-    pub fn wake_instance(&self, instance: &str) {
+    pub fn enqueue_instance_users(&self, instance: &str) {
         let mut tables = self.tables();
-        let crowd = Crowd::Instance(instance.into());
-        if tables.contests.seats(instance).len() > CROWD {
-            tables.crowds.insert(crowd);
+        let shared = SharedResource::Instance(instance.into());
+        if tables.candidates.candidates(instance).len() > MAX_IMMEDIATE {
+            tables.deferred.insert(shared);
         } else {
-            let members = tables.members_of(&crowd);
-            tables.woken.extend(members);
+            let members = tables.users_of(&shared);
+            tables.affected.extend(members);
         }
     }
 
@@ -250,23 +250,23 @@ impl Registry {
     #[cfg(test)]
     pub fn len(&self) -> usize {
         let tables = self.tables();
-        let Tables { entries, contests, by_secret, by_credentials, by_fleet, .. } = &*tables;
-        let Tables { generators, departed, woken, crowds, accepted: _, .. } = &*tables;
-        [entries.len(), contests.len(), by_secret.len(), by_credentials.len(), by_fleet.len()]
+        let Tables { entries, candidates, by_secret, by_credentials, by_fleet, .. } = &*tables;
+        let Tables { generators, last_call_of_deleted, affected, deferred, accepted: _, .. } = &*tables;
+        [entries.len(), candidates.len(), by_secret.len(), by_credentials.len(), by_fleet.len()]
             .into_iter()
-            .chain([generators.len(), departed.len(), woken.len(), crowds.len()])
+            .chain([generators.len(), last_call_of_deleted.len(), affected.len(), deferred.len()])
             .sum()
     }
 
     /// For how many there is room in the tables that hold something of each object.
     #[cfg(test)]
     pub fn room(&self) -> usize {
-        let Tables { entries, contests, by_secret, by_credentials, woken, .. } = &*self.tables();
+        let Tables { entries, candidates, by_secret, by_credentials, affected, .. } = &*self.tables();
         entries.capacity()
-            + contests.room()
+            + candidates.room()
             + by_secret.capacity()
             + by_credentials.capacity()
-            + woken.capacity()
+            + affected.capacity()
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {

@@ -315,7 +315,7 @@ async fn quotable(client: &Client, secret: &Key, outgoing: &Outgoing, message: &
     for name in stored.keys() {
         let value = value(&stored, name)??;
         // Short values of other keys, such as `true`, are in every message.
-        if name.starts_with(&outgoing.key) || is_own(name) || value.len() >= SHORTEST_SECRET {
+        if name.starts_with(&outgoing.key) || is_own(name) || value.len() >= MIN_SECRET_BYTES {
             values.push(value);
         }
     }
@@ -324,7 +324,7 @@ async fn quotable(client: &Client, secret: &Key, outgoing: &Outgoing, message: &
 }
 
 /// So many bytes a value of another key has at least that messages must not contain.
-const SHORTEST_SECRET: usize = 6;
+const MIN_SECRET_BYTES: usize = 6;
 
 /// A Secret as it is written: what is not named stays as it is.
 #[derive(Serialize)]
@@ -362,7 +362,7 @@ struct OutgoingMetadata {
 }
 
 /// Longest value of a label, in characters.
-const LONGEST_LABEL: usize = 63;
+const MAX_LABEL_LENGTH: usize = 63;
 
 impl Outgoing {
     /// `fleet`: that of the object; what is left over when both are gone is found by it.
@@ -371,12 +371,12 @@ impl Outgoing {
         let mut labels = BTreeMap::new();
         if replaces.is_none() {
             labels.insert("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned());
-            if record.instance_id.len() <= LONGEST_LABEL {
+            if record.instance_id.len() <= MAX_LABEL_LENGTH {
                 labels.insert(INSTANCE_ID.to_owned(), record.instance_id.clone());
             }
             labels.extend(
                 fleet
-                    .filter(|fleet| fleet.len() <= LONGEST_LABEL)
+                    .filter(|fleet| fleet.len() <= MAX_LABEL_LENGTH)
                     .map(|fleet| (FLEET.to_owned(), fleet.to_owned())),
             );
         }

@@ -11,13 +11,13 @@ use std::{
 use futures::{StreamExt, stream};
 
 use super::{
-    Instance, Pass, backoff,
-    children::{Children, Written},
+    FleetInstance, Reconcile, backoff,
+    member_objects::{MemberObjects, Written},
 };
 use crate::{
     reconcile::Error,
     store::{
-        fleets::{Memory, Troubled},
+        fleets::{MemberErrorState, Memory},
         object::Object,
     },
 };
@@ -26,16 +26,17 @@ use vncpassword_core::fleet::{Action, Plan, Trouble};
 /// Writes to children that are under way at a time.
 const WRITERS: usize = 8;
 
-impl Pass<'_> {
+impl Reconcile<'_> {
     /// Does what was planned, several at a time. `Some`: the API server refused.
     pub(super) async fn act(
         &self,
         actions: &[Action],
-        instances: &[Instance],
-        children: &Children<'_>,
+        instances: &[FleetInstance],
+        member_objects: &MemberObjects<'_>,
     ) -> Result<Option<Trouble>, Error> {
         let stopped = AtomicBool::new(false);
-        let writes = actions.iter().copied().map(|action| self.write(action, instances, children, &stopped));
+        let writes =
+            actions.iter().copied().map(|action| self.write(action, instances, member_objects, &stopped));
         let mut writes = stream::iter(writes.collect::<Vec<_>>()).buffer_unordered(WRITERS);
         let mut first = Ok(None);
         while let Some(written) = writes.next().await {
@@ -53,8 +54,8 @@ impl Pass<'_> {
     async fn write(
         &self,
         action: Action,
-        instances: &[Instance],
-        children: &Children<'_>,
+        instances: &[FleetInstance],
+        member_objects: &MemberObjects<'_>,
         stopped: &AtomicBool,
     ) -> Result<Written, Error> {
         let (context, client) = (self.context, &self.context.client);
@@ -75,63 +76,68 @@ impl Pass<'_> {
         let written = match action {
             // Noted before it is sent: what was cut short may have arrived.
             Action::Create { stamp, .. } => {
-                remember(&|memory| memory.issued.created(id, stamp, context.now()));
-                children.create(client, id, region, stamp).await
+                remember(&|memory| memory.expectations.created(id, stamp, context.now()));
+                member_objects.create(client, id, region, stamp).await
             }
             Action::Stamp { stamp, .. } => {
-                remember(&|memory| memory.issued.stamped(id, stamp, context.now()));
-                let fits = |child: &Arc<Object>| children.fits(child, id, &instance.wanted);
-                if instance.child.as_ref().is_some_and(fits) {
-                    children.apply(client, id, region, Some(stamp), uid).await.map(|(written, _)| written)
+                remember(&|memory| memory.expectations.stamped(id, stamp, context.now()));
+                let fits = |child: &Arc<Object>| member_objects.fits(child, id, &instance.wanted);
+                let written = if instance.object.as_ref().is_some_and(fits) {
+                    member_objects.apply(client, id, region, Some(stamp), uid).await?.0
                 } else {
-                    children.mend(client, id, region, Some(stamp), uid).await.map(|(written, _)| written)
-                }
+                    member_objects.repair(client, id, region, Some(stamp), uid).await?.0
+                };
+                Ok(written)
             }
             Action::Update { stamp, .. } => {
-                let mended = children.mend(client, id, region, stamp, uid).await;
-                mended.map(|(written, version)| {
+                let repaired = member_objects.repair(client, id, region, stamp, uid).await;
+                repaired.map(|(written, version)| {
                     if let Some(version) = version {
                         let mark = (self.fleet.generation, version.into());
-                        remember(&|memory| drop(memory.mended.insert(id.into(), Clone::clone(&mark))));
+                        remember(&|memory| drop(memory.repaired.insert(id.into(), Clone::clone(&mark))));
                     }
                     written
                 })
             }
-            Action::Delete { .. } => children.delete(client, id, uid).await,
-            Action::Orphan { .. } => children.orphan(client, id, uid).await,
+            Action::Delete { .. } => member_objects.delete(client, id, uid).await,
+            Action::Orphan { .. } => member_objects.orphan(client, id, uid).await,
         };
         if matches!(written, Ok(Written::Refused(_))) {
-            remember(&|memory| memory.issued.undone(id));
+            remember(&|memory| memory.expectations.undone(id));
         }
         written
     }
 
     /// What is done in this pass: not more than leaves room to look again, and nothing that was in vain before.
-    pub(super) fn chosen(&self, plan: &Plan, instances: &[Instance]) -> Vec<Action> {
+    pub(super) fn select_actions(&self, plan: &Plan, instances: &[FleetInstance]) -> Vec<Action> {
         let generation = self.fleet.generation;
-        let mended = self.context.fleets.remember(&self.fleet, |memory| {
+        let repaired = self.context.fleets.remember(&self.fleet, |memory| {
             // `instances` are in the order of their ids.
             let is_member = |id: &str| instances.binary_search_by(|instance| (*instance.id).cmp(id)).is_ok();
-            memory.mended.retain(|id, (of, _)| *of == generation && is_member(id));
-            memory.mended.clone()
+            memory.repaired.retain(|id, (of, _)| *of == generation && is_member(id));
+            memory.repaired.clone()
         });
-        let mended = mended.unwrap_or_default();
-        let in_vain = |action: &Action| match action {
+        let repaired = repaired.unwrap_or_default();
+        let is_ineffective = |action: &Action| match action {
             Action::Update { member, .. } => {
-                let Instance { id, child, .. } = &instances[*member];
-                let version = child.as_ref().map(|child| &child.resource_version);
-                mended.get(id).is_some_and(|(_, mended)| Some(mended) == version)
+                let FleetInstance { id, object, .. } = &instances[*member];
+                let version = object.as_ref().map(|object| &object.resource_version);
+                repaired.get(id).is_some_and(|(_, repaired)| Some(repaired) == version)
             }
             _ => false,
         };
-        plan.actions.iter().filter(|action| !in_vain(action)).copied().collect()
+        plan.actions.iter().filter(|action| !is_ineffective(action)).copied().collect()
     }
 
     /// The API server refuses: that is told, and tried again later and later.
-    pub(super) fn troubled(&self, trouble: Trouble) {
+    pub(super) fn record_member_error(&self, trouble: Trouble) {
         self.context.fleets.remember(&self.fleet, |memory| {
-            let times = memory.trouble.as_ref().map_or(1, |before| before.times.saturating_add(1));
-            memory.trouble = Some(Troubled { trouble, until: Instant::now() + backoff(times), times });
+            let attempts = memory.member_error.as_ref().map_or(1, |before| before.attempts.saturating_add(1));
+            memory.member_error = Some(MemberErrorState {
+                error: trouble,
+                until: Instant::now() + backoff(attempts),
+                attempts,
+            });
         });
     }
 }

@@ -26,9 +26,9 @@ use vncpassword_core::{
 /// How long to wait after a failure, at most.
 const RETRY: Duration = Duration::from_mins(1);
 /// Pages of an answer: a hundred thousand instances.
-const MOST_PAGES: usize = 1000;
+const MAX_PAGES: usize = 1000;
 /// How often a time that the limiter has named is compared with the wall clock, which may be stepped.
-const COMPARED: Duration = Duration::from_secs(30);
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// Ids a call.
 const BATCH: usize = 100;
 
@@ -46,14 +46,14 @@ pub(crate) async fn discover(context: Arc<Context>, name: Arc<str>, mut stop: Sh
         None => return Some(SOON),
     };
     let now = context.now();
-    if let Err(opens) = context.fleets.may_ask(&name, now) {
+    if let Err(opens) = context.fleets.spend_query(&name, now) {
         return Some(crate::reconcile::vnc_password::until(opens, now));
     }
     let interval = interval(spec);
     let asked = DiscoveryQuery::of(spec);
     let asking = Asking { context: &context, fleet: &fleet };
     let began = Instant::now();
-    context.fleets.remember(&fleet, |memory| memory.asking_since = Some(began));
+    context.fleets.remember(&fleet, |memory| memory.discovery_started = Some(began));
     let reply = tokio::select! {
         reply = asking.ask(spec, &asked, &listed) => reply,
         // It may wait for the limiter for a long time.
@@ -72,12 +72,12 @@ pub(crate) async fn discover(context: Arc<Context>, name: Arc<str>, mut stop: Sh
         Err(Failure::Outdated) => (None, SOON),
     };
     context.fleets.remember(&fleet, |memory| {
-        memory.asking_since = None;
+        memory.discovery_started = None;
         if let Some(found) = found {
-            memory.found = Some(Arc::new(found));
+            memory.discovered = Some(Arc::new(found));
         }
     });
-    context.wake_fleet(&name);
+    context.enqueue_fleet(&name);
     Some(wait)
 }
 
@@ -179,7 +179,7 @@ impl Asking<'_> {
     ) -> Result<Vec<Instance>, Failure> {
         let tags: Vec<_> = tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_deref())).collect();
         let (mut instances, mut token) = (Vec::new(), None::<String>);
-        for _ in 0..MOST_PAGES {
+        for _ in 0..MAX_PAGES {
             let call = || self.context.ecs.find_instances(identity, region, &tags, token.as_deref());
             let (page, next) = self.admitted(identity, region, call).await?;
             instances.extend(page);
@@ -221,7 +221,7 @@ impl Asking<'_> {
                 Err(opens) => {
                     drop(place);
                     let pause = crate::reconcile::vnc_password::until(opens, self.context.now());
-                    tokio::time::sleep(pause.min(COMPARED)).await;
+                    tokio::time::sleep(pause.min(CLOCK_CHECK_INTERVAL)).await;
                     continue;
                 }
             };
@@ -248,7 +248,7 @@ impl Asking<'_> {
     }
 
     async fn identity(&self, spec: &ClusterVncPasswordSpec) -> Result<Arc<Identity>, Failure> {
-        let child = super::children::stand_in(self.fleet, spec);
+        let child = super::member_objects::stand_in(self.fleet, spec);
         let (access, identity) =
             self.context.access_of(&child).await.map_err(|error| Failure::Cloud(error.to_string()))?;
         let namespace = &spec.target_namespace;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::Pass;
+use super::Reconcile;
 use crate::cloud::denied_groups::{GroupKey, Moment, TryResult};
 use vncpassword_alicloud::Action;
 use vncpassword_core::{
@@ -17,7 +17,7 @@ use vncpassword_core::{
     },
 };
 
-impl Pass<'_> {
+impl Reconcile<'_> {
     /// Learns the object's group from its status, and whether the object is tried now.
     pub(super) fn observe_group(&mut self) {
         let (context, key, now) = (self.context, &self.object.key, self.moment());
@@ -34,7 +34,7 @@ impl Pass<'_> {
         }
         if denied::triggers_immediate_try(&self.observed) {
             let started = context.denied.request(key, now);
-            context.wake_all(started.into_iter().filter(|started| started != key).collect());
+            context.enqueue_all(started.into_iter().filter(|started| started != key).collect());
         }
         let since = context.denied.try_started_at(key);
         self.group_try = since.map(|since| (group.action, since));
@@ -43,7 +43,7 @@ impl Pass<'_> {
     }
 
     /// The instance was polled since the try began, and is shown: the object no longer lacks the right to see it.
-    pub(super) fn note_seen(&mut self) {
+    pub(super) fn end_try_if_visible(&mut self) {
         let Some((Action::DescribeInstances, since)) = self.group_try else { return };
         let look = self.observed.look.as_ref().filter(|look| look.at >= since);
         if look.is_some_and(|look| matches!(look.found, Found::Seen(_))) {
@@ -90,7 +90,7 @@ impl Pass<'_> {
         if let Some((action, since)) = self.group_try {
             if let Some(until) = waits.filter(|_| right.is_some()) {
                 let wait = Duration::try_from(until.duration_since(now.wall)).unwrap_or_default();
-                return context.denied.wait_in_line(&self.object.key, wait, now);
+                return context.denied.wait_for_rate_limit(&self.object.key, wait, now);
             }
             let look = self.observed.look.as_ref().filter(|look| look.at >= since);
             let unseen = look.is_some_and(|look| matches!(look.found, Found::Unseen | Found::Refused));
@@ -130,7 +130,7 @@ impl Pass<'_> {
     fn end_try(&mut self, result: TryResult) {
         self.group_try = None;
         let started = self.context.denied.ended(&self.object.key, result, self.moment());
-        self.context.wake_all(started);
+        self.context.enqueue_all(started);
     }
 
     /// Remembers the annotation that has been tried. One that is still to come has not.

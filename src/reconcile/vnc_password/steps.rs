@@ -9,22 +9,22 @@ use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use rand::{TryRng, rngs::SysRng};
 
-use super::{End, LOOK_PATIENCE, MOST_CONFLICTS, Pass, requester};
+use super::{End, MAX_CONFLICTS, POLL_TIMEOUT, Reconcile, requester};
 use crate::{
     cloud::{
-        instances::{Caller, Late},
+        instance_locks::{Caller, UnsettledCall},
         reply,
     },
     reconcile::{Error, status::Written},
     runtime::random::{NoRandomNumbers, random_id},
     store::{
         object::{Key, Object},
-        registry::{Failure, LastRefusal, MAX_STRANGERS, Proof},
+        registry::{Failure, LastRefusal, MAX_IDENTITY_CHECKS, Proof},
         secrets,
     },
 };
 use vncpassword_alicloud as ecs;
-use vncpassword_alicloud::{Action, Identity, RequestId, Standing};
+use vncpassword_alicloud::{Action, Identity, RequestId, Standing, limiter::Ticket};
 use vncpassword_core::rotation::{
     self, Password, Verdict,
     contents::{Record, SecretWrite},
@@ -35,7 +35,7 @@ use vncpassword_core::rotation::{
 };
 
 /// Keepers of an instance that one reconcile looks into before it leaves the rest to the next.
-const MAX_KEEPERS: usize = 16;
+const MAX_OWNERS: usize = 16;
 
 /// Whether a reconcile may act at its instance.
 #[derive(PartialEq, Eq)]
@@ -47,14 +47,14 @@ enum Permission {
     Busy,
 }
 
-impl<'a> Pass<'a> {
+impl<'a> Reconcile<'a> {
     /// Somebody else owns the instance: finds out whether the two act in different accounts, and whether the other's claim
     /// must be proven (R41).
     pub(super) async fn contest_owner(&mut self) -> Result<(), Error> {
         if self.observed.spec.suspend || self.observed.deleting {
             return Ok(());
         }
-        for _ in 0..MAX_KEEPERS {
+        for _ in 0..MAX_OWNERS {
             if !matches!(self.observed.owner, Owner::Other(_)) {
                 return Ok(());
             }
@@ -63,12 +63,12 @@ impl<'a> Pass<'a> {
             }
             let Some(own) = self.identity.clone() else { return Ok(()) };
             let context = self.context;
-            let Some((keeper, basis)) = context.keeper(&self.object) else { return Ok(()) };
-            if keeper.credentials() == self.object.credentials() {
+            let Some((blocking_owner, basis)) = context.blocking_owner(&self.object) else { return Ok(()) };
+            if blocking_owner.credentials() == self.object.credentials() {
                 return Ok(());
             }
             // An identity that nobody has, or that the cloud refuses, contends for nothing.
-            if !self.dismisses(&keeper, basis, &own).await? {
+            if !self.claim_is_void(&blocking_owner, basis, &own).await? {
                 return Ok(());
             }
             self.observed.owner = context.owner(&self.object);
@@ -82,30 +82,30 @@ impl<'a> Pass<'a> {
             self.ask_allowance();
         }
         // There may be more of them.
-        self.context.wake(self.object.key.clone());
+        self.context.enqueue(self.object.key.clone());
         Ok(())
     }
 
     /// A status says that a process before this one may have called for an object of another identity. Asks STS whether that
     /// identity exists: if STS refuses it, its status is ignored. The calls run in parallel, so that a silent STS costs the
     /// worker the time of one call.
-    pub(super) async fn ask_strangers(&mut self) -> Result<(), Error> {
+    pub(super) async fn check_other_identities(&mut self) -> Result<(), Error> {
         let context = self.context;
         let acts =
             self.observed.owner == Owner::This && !self.observed.spec.suspend && !self.observed.deleting;
         if !acts || !self.observed.history.unsettled.iter().any(|late| late.by_other) {
             return Ok(());
         }
-        let (_, strangers) = context.others_before(&self.object);
-        if strangers.is_empty() {
+        let (_, others) = context.others_before(&self.object);
+        if others.is_empty() {
             return Ok(());
         }
         if self.observed.access == Access::Unread {
             self.read_credentials().await?;
         }
-        let strangers = &strangers[..strangers.len().min(MAX_STRANGERS)];
-        let known = try_join_all(strangers.iter().map(|stranger| context.access_of(stranger))).await?;
-        let asked = strangers.iter().zip(known).map(|(stranger, (access, identity))| async move {
+        let others = &others[..others.len().min(MAX_IDENTITY_CHECKS)];
+        let known = try_join_all(others.iter().map(|other| context.access_of(other))).await?;
+        let asked = others.iter().zip(known).map(|(other, (access, identity))| async move {
             let disregarded = match identity {
                 Some(theirs) => {
                     let standing = context.identities.learn_account(&theirs).await;
@@ -115,7 +115,7 @@ impl<'a> Pass<'a> {
                 None => access != Access::Forbidden,
             };
             if disregarded {
-                context.registry.disregard_status(stranger);
+                context.registry.disregard_status(other);
             }
         });
         let learned = async {
@@ -129,15 +129,15 @@ impl<'a> Pass<'a> {
     }
 
     /// Whether the keeper's claim may no longer stand after what the cloud says of the two identities.
-    async fn dismisses(
+    async fn claim_is_void(
         &self,
-        keeper: &Arc<Object>,
+        blocking_owner: &Arc<Object>,
         basis: Basis,
         own: &Arc<Identity>,
     ) -> Result<bool, Error> {
         let context = self.context;
-        let give_up = || context.registry.remember(keeper, |memory| memory.claim.give_up());
-        let Some(theirs) = context.identity_of(keeper).await? else {
+        let give_up = || context.registry.remember(blocking_owner, |memory| memory.claim.give_up());
+        let Some(theirs) = context.identity_of(blocking_owner).await? else {
             give_up();
             return Ok(true);
         };
@@ -145,21 +145,21 @@ impl<'a> Pass<'a> {
             return Ok(false);
         }
         let standing = context.identities.learn_account(&theirs).await;
-        if context.identities.relation(keeper, &self.object) == Relation::OtherAccount {
+        if context.identities.relation(blocking_owner, &self.object) == Relation::OtherAccount {
             return Ok(true);
         }
         // What was accepted in this term may be refused from now on, but the next call shows that.
         if basis == Basis::Hint {
-            let refused = context.registry.is_refused(keeper, theirs.principal());
+            let refused = context.registry.is_refused(blocking_owner, theirs.principal());
             // It would never prove its claim: what keeps it from the instance keeps nobody else out.
-            let kept_out = context.owner(keeper) != Owner::This;
+            let kept_out = context.owner(blocking_owner) != Owner::This;
             // Keys that keep changing are those of nobody who holds an instance.
             if refused || kept_out || matches!(standing, Standing::Refused | Standing::NotAsked) {
                 give_up();
                 return Ok(true);
             }
             if let Some(region) = &self.observed.region {
-                context.registry.contested(keeper, region);
+                context.registry.contested(blocking_owner, region);
             }
         }
         Ok(false)
@@ -201,7 +201,13 @@ impl<'a> Pass<'a> {
                 .registry
                 .remember(&self.object, |memory| {
                     let contested = memory.read(read.contents(), now);
-                    (contested, memory.secret_competition.as_ref().and_then(|rival| rival.waits_until(now)))
+                    (
+                        contested,
+                        memory
+                            .secret_competition
+                            .as_ref()
+                            .and_then(|competition| competition.waits_until(now)),
+                    )
                 })
                 .unwrap_or_default();
             if contested {
@@ -218,14 +224,14 @@ impl<'a> Pass<'a> {
     }
 
     /// Polls the instance and waits for that, once a reconcile. `false`: the reconcile ends, and the poll wakes the object.
-    pub(super) async fn look(&mut self) -> bool {
+    pub(super) async fn poll_instance(&mut self) -> bool {
         // Of thousands of new objects most end here, and their polls gather. Nothing was read that would be lost.
         let permit = self.context.poll_permits.try_acquire();
         let new = self.observed.read.is_none() && self.observed.status.applied.is_none();
         if permit.is_err() && new {
             return false;
         }
-        if std::mem::replace(&mut self.looked, true) {
+        if std::mem::replace(&mut self.polled, true) {
             return false;
         }
         let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
@@ -234,7 +240,8 @@ impl<'a> Pass<'a> {
             return false;
         }
         let calls = self.calls();
-        let look = self.context.instance_poller.look(identity, instance, region, LOOK_PATIENCE, &calls).await;
+        let look =
+            self.context.instance_poller.poll_now(identity, instance, region, POLL_TIMEOUT, &calls).await;
         let found = look.is_some();
         self.observed.look = look.or(self.observed.look.take());
         found
@@ -248,21 +255,25 @@ impl<'a> Pass<'a> {
     }
 
     /// The turn at the instance, if nobody has it who may reach the same one.
-    pub(super) fn take_turn(&self) -> Option<crate::cloud::instances::Turn<'a>> {
+    pub(super) fn lock_instance(&self) -> Option<crate::cloud::instance_locks::InstanceGuard<'a>> {
         let (context, own) = (self.context, self.object.identity_name());
         let is_apart = |holder: &Caller| context.identities.is_apart(holder, &own);
-        context.instances.turn(&self.observed.spec.instance_id, context.identities.caller(&own), is_apart)
+        context.instance_locks.turn(
+            &self.observed.spec.instance_id,
+            context.identities.caller(&own),
+            is_apart,
+        )
     }
 
     /// Whether this reconcile may act at the instance: no other object's does, it belongs to this one, and this process
     /// leads. While it waited, the owner may have changed, and others may have made calls.
     fn may_act(&mut self) -> Permission {
         let context = self.context;
-        let waited = self.turn.is_none();
+        let waited = self.guard.is_none();
         if waited {
-            self.turn = self.take_turn();
+            self.guard = self.lock_instance();
         }
-        if self.turn.is_none() || !context.config.lease.holds() {
+        if self.guard.is_none() || !context.config.lease.holds() {
             return Permission::Busy;
         }
         let (owner, superseded) = (context.owner(&self.object), context.superseded(&self.object));
@@ -310,37 +321,45 @@ impl<'a> Pass<'a> {
         });
         match written? {
             secrets::Written::Done(contents) => {
-                context.registry.remember(&self.object, |memory| memory.refused = None);
-                if let Some(key) = self.object.secret() {
-                    // If the watch has not reported the replaced version yet, its other readers are woken now: the watch
-                    // event of this write is dropped as an echo.
+                let deleted = self.object.secret().is_some_and(|key| {
+                    // If the watch has not reported the replaced version yet, the other readers are enqueued here: the
+                    // watch event of this write is dropped as an echo.
                     let is_current = context.secrets.version(&key) == replaced;
-                    if !writing.wrote(contents.version.clone()) {
-                        self.observed.drawn = None;
-                        self.read_secret().await?;
-                        return Ok(true);
+                    let deleted = !writing.wrote(contents.version.clone());
+                    if !deleted {
+                        self.enqueue_other_readers(&key, is_current);
                     }
-                    let readers = context.registry.readers(&key).into_iter();
-                    let others = readers.filter(|reader| !is_current && *reader != self.object.key);
-                    others.for_each(|reader| context.wake(reader));
-                    context.wake_credential_users(&key);
-                }
-                self.observed.read = Some(SecretRead::Found(contents));
-                // A password that was drawn is used once.
+                    deleted
+                });
+                context.registry.remember(&self.object, |memory| memory.refused = None);
+                // A drawn password is used once.
                 self.observed.drawn = None;
+                if deleted {
+                    self.read_secret().await?;
+                } else {
+                    self.observed.read = Some(SecretRead::Found(contents));
+                }
             }
             secrets::Written::Refused { refusal, said, wait } => {
                 self.take_in_refusal(refusal, said, wait, replaced.is_none(), promotes);
             }
             secrets::Written::Conflict => {
                 self.conflicts += 1;
-                if self.conflicts > MOST_CONFLICTS {
+                if self.conflicts > MAX_CONFLICTS {
                     return Err(Error::Contended { object: self.object.key.clone() });
                 }
                 self.read_secret().await?;
             }
         }
         Ok(true)
+    }
+
+    /// Enqueues the objects that a write of this Secret concerns. `is_current`: the watch had reported the replaced version.
+    fn enqueue_other_readers(&self, secret: &Key, is_current: bool) {
+        let readers = self.context.registry.readers(secret).into_iter();
+        let others = readers.filter(|reader| !is_current && *reader != self.object.key);
+        others.for_each(|reader| self.context.enqueue(reader));
+        self.context.enqueue_credential_users(secret);
     }
 
     /// The last write was not taken, and it is too early for the next.
@@ -396,13 +415,13 @@ impl<'a> Pass<'a> {
         match self.may_act() {
             Permission::Granted => {}
             Permission::Changed => return Ok(None),
-            Permission::Busy => return Ok(Some(End { again: Some(self.busy()) })),
+            Permission::Busy => return Ok(Some(End { requeue: Some(self.busy()) })),
         }
         match self.write_status(&verdict.status).await? {
             Written::Done(object) => {
                 let object = Arc::new(object);
                 for note in verdict.notes {
-                    context.events.tell(&self.object, note);
+                    context.events.publish(&self.object, note);
                 }
                 self.wrote_status(&object);
                 self.observed.status = Arc::clone(&object.status);
@@ -410,7 +429,7 @@ impl<'a> Pass<'a> {
                 self.object = object;
                 Ok(None)
             }
-            Written::Gone => Ok(Some(End { again: None })),
+            Written::Gone => Ok(Some(End { requeue: None })),
             Written::Conflict => self.refresh().await,
         }
     }
@@ -473,33 +492,44 @@ impl<'a> Pass<'a> {
         if !self.resume_try() {
             return Ok(true);
         }
-        let spec = Arc::clone(&self.observed.spec);
-        let instance = &spec.instance_id;
-        let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return Ok(false) };
-        let (Some((password, value)), Some(contents)) =
-            (self.observed.to_send(purpose), self.observed.contents())
-        else {
-            return Ok(false);
-        };
-        let record = (purpose == Purpose::Rotate).then(|| contents.record_of(instance)).flatten();
-        let (rotation, repeats) =
-            (record.map(|record| record.id.clone()), record.is_some_and(Record::repeats));
+        let Some((_, value)) = self.observed.to_send(purpose) else { return Ok(false) };
         let former = self.observed.attempt.as_ref().filter(|attempt| attempt.value == value);
-        context.registry.remember(&self.object, |memory| memory.untouched = false);
         let tries = former.map_or(1, |attempt| attempt.tries + 1);
-        let action = Action::ModifyInstanceVncPasswd;
-        let Some(route) = self.route(action) else { return Ok(false) };
-        let ticket = match context.limiter.admit(route, &requester(&self.object.key), context.now()) {
-            Ok(ticket) => ticket,
+        if self.observed.contents().is_none() {
+            return Ok(false);
+        }
+        let Some(route) = self.route(Action::ModifyInstanceVncPasswd) else { return Ok(false) };
+        context.registry.remember(&self.object, |memory| memory.never_called = false);
+        match context.limiter.admit(route, &requester(&self.object.key), context.now()) {
+            Ok(ticket) => Ok(self.set_password(purpose, tries, ticket).await),
             Err(opens) => {
                 self.slots[0] = Some(opens);
                 self.ask_allowance();
                 if let Some(attempt) = &mut self.observed.attempt {
                     attempt.tries = tries;
                 }
-                return Ok(true);
+                Ok(true)
             }
+        }
+    }
+
+    /// Calls ModifyInstanceVncPasswd and takes in the reply; `false`: something that the call needs is missing.
+    async fn set_password(&mut self, purpose: Purpose, tries: u32, ticket: Ticket) -> bool {
+        let (context, spec) = (self.context, Arc::clone(&self.observed.spec));
+        let instance = &spec.instance_id;
+        let (Some(region), Some(identity), Some(route)) =
+            (&self.region, &self.identity, self.route(Action::ModifyInstanceVncPasswd))
+        else {
+            return false;
         };
+        let (Some((password, value)), Some(contents)) =
+            (self.observed.to_send(purpose), self.observed.contents())
+        else {
+            return false;
+        };
+        let record = (purpose == Purpose::Rotate).then(|| contents.record_of(instance)).flatten();
+        let (rotation, repeats) =
+            (record.map(|record| record.id.clone()), record.is_some_and(Record::repeats));
         self.calls().actions.spend(context.now());
         let result = context
             .ecs
@@ -517,7 +547,7 @@ impl<'a> Pass<'a> {
         self.ask_allowance();
         let superseded = self.observed.superseded;
         self.observed.superseded &= class != Class::Accepted;
-        // Before anything is written: the object or its Secret may be gone by then.
+        // Before any write: the object or its Secret may be gone by then.
         self.take_in_reply(class, result.as_ref().err(), value, at);
         self.replied(&reply);
         self.observed.attempt = Some(Attempt {
@@ -534,7 +564,7 @@ impl<'a> Pass<'a> {
             at,
             reply,
         });
-        Ok(true)
+        true
     }
 
     /// Takes in what a reply says of the object's claim to the instance, and of calls that may still arrive.
@@ -547,15 +577,15 @@ impl<'a> Pass<'a> {
         }
         if class == Class::OutcomeUnknown {
             let caller = context.identities.caller_of(object);
-            let call = Late {
+            let call = UnsettledCall {
                 by: Arc::clone(&object.uid),
                 caller,
                 region: self.observed.region.as_deref().map(Into::into),
                 value: Some(value),
                 until: rotation::settled_at(at, context.config.settle),
             };
-            if context.instances.unsettle(instance, call, at) {
-                context.registry.wake_contenders(object);
+            if context.instance_locks.unsettle(instance, call, at) {
+                context.registry.enqueue_contenders(object);
             }
             self.observed.history.unsettled = context.unsettled(object);
         }

@@ -90,7 +90,12 @@ fn metrics(per_object: bool, snapshot: Snapshot) -> (Metrics, Arc<dyn Source>) {
     let metrics = Metrics::new(per_object);
     let source: Arc<dyn Source> = Arc::new(Fixed(snapshot));
     metrics.attach(Arc::downgrade(&source));
-    metrics.passed(Kind::VncPassword, PassResult::Ok, Duration::from_millis(2), Some(Requeue::Scheduled));
+    metrics.record_reconcile(
+        Kind::VncPassword,
+        ReconcileResult::Ok,
+        Duration::from_millis(2),
+        Some(RequeueReason::Scheduled),
+    );
     metrics.queue(Queue::Objects).set(1, 2, 3);
     let took = Duration::from_millis(80);
     metrics.call_observer(|_| Class::Refused).ended("ModifyInstanceVncPasswd", &Ok(()), took);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::contest::{Before, Term};
 use crate::store::object::{Key, Object};
 
-/// What a change in the registry asks for, besides waking objects ([`Registry::woken`]).
+/// What a change in the registry asks for, besides waking objects ([`Registry::affected`]).
 #[derive(Debug, Default)]
 pub(crate) struct Change {
     /// An object is gone, or another has taken its name.
@@ -54,7 +54,7 @@ impl Concerned {
 pub(crate) struct Gone {
     /// As it was last.
     pub object: Arc<Object>,
-    /// Calls that a former process may have made for it. Those of this process are in `Instances`.
+    /// Calls that a former process may have made for it. Those of this process are in `InstanceLocks`.
     pub before: Before,
     /// Nobody else names the instance.
     pub unclaimed: bool,

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Instant};
 use jiff::Timestamp;
 
 use super::{
-    MAX_STRANGERS, Registry,
-    contest::{Before, Claim, Seat, Term, contender},
+    MAX_IDENTITY_CHECKS, Registry,
+    contest::{Before, Candidate, Claim, Term, contender},
     tables::Entry,
 };
 use crate::store::object::{Key, Object};
@@ -34,7 +34,7 @@ impl Registry {
         });
         if known.is_none() {
             // The object was deleted while its call was under way.
-            tables.departed_with(object, order);
+            tables.keep_last_call(object, order);
         }
     }
 
@@ -44,9 +44,11 @@ impl Registry {
     pub fn contested(&self, object: &Object, region: &str) {
         let now = Instant::now();
         let mut tables = self.tables();
-        let Some((_, seats, own)) = tables.seats_of(object) else { return };
-        let hints = seats.iter().filter(|seat| seat.contender.basis == Basis::Hint && seat.key != own.key);
-        let hints: Vec<Key> = hints.map(|seat| seat.key.clone()).collect();
+        let Some((_, candidates, own)) = tables.candidates_of(object) else { return };
+        let hints = candidates
+            .iter()
+            .filter(|candidate| candidate.contender.basis == Basis::Hint && candidate.key != own.key);
+        let hints: Vec<Key> = hints.map(|candidate| candidate.key.clone()).collect();
         for other in hints {
             if let Some(entry) = tables.entries.get_mut(&other) {
                 entry.memory.claim.contested(region, now);
@@ -54,15 +56,15 @@ impl Registry {
         }
         let entry = tables.entries.get_mut(&object.key).filter(|entry| entry.object.uid == object.uid);
         if entry.is_some_and(|entry| entry.memory.claim.contested(region, now)) {
-            tables.woken.push(object.key.clone());
+            tables.affected.push(object.key.clone());
         }
     }
 
     /// Whether the API refused a call at the instance that this object names, made in the same region under that key or role.
     pub fn is_refused(&self, object: &Object, principal: &str) -> bool {
         let tables = self.tables();
-        let Some((_, seats, _)) = tables.seats_of(object) else { return false };
-        let entries = seats.iter().filter_map(|seat| tables.entries.get(&seat.key));
+        let Some((_, candidates, _)) = tables.candidates_of(object) else { return false };
+        let entries = candidates.iter().filter_map(|candidate| tables.entries.get(&candidate.key));
         let mut alike = entries.filter(|entry| region(&entry.object) == region(object));
         !principal.is_empty() && alike.any(|entry| entry.memory.claim.is_refused(principal))
     }
@@ -90,33 +92,33 @@ impl Registry {
     ) -> bool {
         let tables = self.tables();
         let own = contender(object, &Claim::default());
-        tables.contests.seats(id).iter().any(|seat| {
-            let other = tables.entries.get(&seat.key).map(Entry::newest);
-            other.is_some_and(|other| seat.contender.keeps_out(&own, relation(&other, object)))
+        tables.candidates.candidates(id).iter().any(|candidate| {
+            let other = tables.entries.get(&candidate.key).map(Entry::newest);
+            other.is_some_and(|other| candidate.contender.keeps_out(&own, relation(&other, object)))
         })
     }
 
     /// The object that keeps this one from its instance, and what its claim rests on.
-    pub fn keeper(
+    pub fn blocking_owner(
         &self,
         object: &Object,
         relation: impl Fn(&Object, &Object) -> Relation,
     ) -> Option<(Arc<Object>, Basis)> {
         let tables = self.tables();
-        let seat = tables.keeper(object, relation)?;
-        Some((tables.entries.get(&seat.key)?.newest(), seat.contender.basis))
+        let candidate = tables.blocking_owner(object, relation)?;
+        Some((tables.entries.get(&candidate.key)?.newest(), candidate.contender.basis))
     }
 
     /// Whether the API has accepted another object's call for the instance, in this leadership term, since it last accepted
     /// one of this object.
     pub fn superseded(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> bool {
         let tables = self.tables();
-        let Some((instance, seats, own)) = tables.seats_of(object) else { return false };
-        if tables.departed.get(instance).is_some_and(|order| *order > own.accepted_order) {
+        let Some((instance, candidates, own)) = tables.candidates_of(object) else { return false };
+        if tables.last_call_of_deleted.get(instance).is_some_and(|order| *order > own.accepted_order) {
             return true;
         }
-        seats.iter().filter(|seat| seat.accepted_order > own.accepted_order).any(|seat| {
-            let other = tables.entries.get(&seat.key).map(Entry::newest);
+        candidates.iter().filter(|candidate| candidate.accepted_order > own.accepted_order).any(|candidate| {
+            let other = tables.entries.get(&candidate.key).map(Entry::newest);
             other.is_some_and(|other| relation(&other, object) != Relation::OtherAccount)
         })
     }
@@ -125,13 +127,13 @@ impl Registry {
     /// status says, before.
     pub fn others_called(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> bool {
         let tables = self.tables();
-        let Some((instance, seats, own)) = tables.seats_of(object) else { return false };
-        let others = seats.iter().filter(|seat| seat.key != own.key);
-        let mut accepted =
-            others.filter(|seat| seat.accepted_order > 0 || seat.contender.basis == Basis::Hint);
-        tables.departed.contains_key(instance)
-            || accepted.any(|seat| {
-                let other = tables.entries.get(&seat.key).map(Entry::newest);
+        let Some((instance, candidates, own)) = tables.candidates_of(object) else { return false };
+        let others = candidates.iter().filter(|candidate| candidate.key != own.key);
+        let mut accepted = others
+            .filter(|candidate| candidate.accepted_order > 0 || candidate.contender.basis == Basis::Hint);
+        tables.last_call_of_deleted.contains_key(instance)
+            || accepted.any(|candidate| {
+                let other = tables.entries.get(&candidate.key).map(Entry::newest);
                 other.is_some_and(|other| relation(&other, object) != Relation::OtherAccount)
             })
     }
@@ -146,17 +148,18 @@ impl Registry {
         relation: impl Fn(&Object, &Object) -> Relation,
     ) -> (Option<Timestamp>, Vec<Arc<Object>>) {
         let tables = self.tables();
-        let (mut latest, mut strangers) = (None, Vec::new());
-        let Some((_, seats, own)) = tables.seats_of(object) else { return (latest, strangers) };
-        let claim = |seat: &Seat| tables.entries.get(&seat.key).map(|entry| &entry.memory.claim);
+        let (mut latest, mut others) = (None, Vec::new());
+        let Some((_, candidates, own)) = tables.candidates_of(object) else { return (latest, others) };
+        let claim =
+            |candidate: &Candidate| tables.entries.get(&candidate.key).map(|entry| &entry.memory.claim);
         let acted = claim(own).is_some_and(|claim| claim.before() == Before::Acted);
         let applied = object.status.applied.as_ref().map(|applied| applied.time.0);
-        for seat in seats.iter().filter(|seat| seat.key != own.key) {
-            let Some(entry) = tables.entries.get(&seat.key) else { continue };
+        for candidate in candidates.iter().filter(|candidate| candidate.key != own.key) {
+            let Some(entry) = tables.entries.get(&candidate.key) else { continue };
             let other = entry.newest();
             let before = entry.memory.claim.before().until(term, acted);
             // Where neither has had a call accepted in this term, the statuses tell whose was the last.
-            let hints = own.accepted_order == 0 && seat.contender.basis == Basis::Hint;
+            let hints = own.accepted_order == 0 && candidate.contender.basis == Basis::Hint;
             let later = applied.filter(|_| hints).and_then(|applied| {
                 let last = accepted_last(&other.status)?;
                 (last > applied).then(|| last.min(now))
@@ -164,15 +167,15 @@ impl Registry {
             let Some(until) = before.max(later) else { continue };
             match relation(&other, object) {
                 Relation::OtherAccount => continue,
-                Relation::OtherIdentity => strangers.push(other),
+                Relation::OtherIdentity => others.push(other),
                 Relation::SameIdentity => {}
             }
             latest = latest.max(Some(until));
-            if latest >= Some(term.settled) && strangers.len() >= MAX_STRANGERS {
+            if latest >= Some(term.settled) && others.len() >= MAX_IDENTITY_CHECKS {
                 break;
             }
         }
-        (latest, strangers)
+        (latest, others)
     }
 
     /// What the status of an object says counts for nothing: the cloud refuses its identity, or it has none.
@@ -186,19 +189,21 @@ impl Registry {
     pub fn refused(&self, object: &Object, principal: Option<Arc<str>>) {
         let same: Vec<Key> = {
             let tables = self.tables();
-            let seats = tables.seats_of(object);
-            let same = seats.into_iter().flat_map(|(_, seats, own)| {
-                seats.iter().filter(move |seat| seat.key != own.key && seat.shares_credentials(own))
+            let candidates = tables.candidates_of(object);
+            let same = candidates.into_iter().flat_map(|(_, candidates, own)| {
+                candidates
+                    .iter()
+                    .filter(move |candidate| candidate.key != own.key && candidate.shares_credentials(own))
             });
-            let hints = same.filter(|seat| seat.contender.basis == Basis::Hint);
-            let alike = hints.filter(|seat| {
-                let entry = tables.entries.get(&seat.key);
+            let hints = same.filter(|candidate| candidate.contender.basis == Basis::Hint);
+            let alike = hints.filter(|candidate| {
+                let entry = tables.entries.get(&candidate.key);
                 entry.is_some_and(|entry| {
                     let theirs = region(&entry.object);
                     theirs == region(object) || entry.memory.claim.is_contested_elsewhere(theirs)
                 })
             });
-            alike.map(|seat| seat.key.clone()).collect()
+            alike.map(|candidate| candidate.key.clone()).collect()
         };
         self.remember(object, |memory| memory.claim.refused(principal));
         for other in same.iter().filter_map(|key| self.newest(key)) {
@@ -209,17 +214,17 @@ impl Registry {
     /// Whether another object acts at the same instance under the same identity.
     pub fn has_peer(&self, object: &Object) -> bool {
         let tables = self.tables();
-        let Some((_, seats, own)) = tables.seats_of(object) else { return false };
-        seats.iter().any(|seat| seat.key != own.key && seat.shares_credentials(own))
+        let Some((_, candidates, own)) = tables.candidates_of(object) else { return false };
+        candidates.iter().any(|candidate| candidate.key != own.key && candidate.shares_credentials(own))
     }
 
     /// Who owns the instance that this object names, and the key that it generates into. `relation` tells what is known of
     /// the identities of two objects.
     pub fn owner(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> Owner {
         let mut tables = self.tables();
-        if let Some(seat) = tables.keeper(object, relation) {
-            let near = seat.key.namespace == object.key.namespace;
-            return Owner::Other(near.then(|| seat.key.name.to_string()));
+        if let Some(candidate) = tables.blocking_owner(object, relation) {
+            let near = candidate.key.namespace == object.key.namespace;
+            return Owner::Other(near.then(|| candidate.key.name.to_string()));
         }
         match tables.generator(object).filter(|key| *key != object.key) {
             Some(key) => Owner::OtherOfSecret(key.name.to_string()),

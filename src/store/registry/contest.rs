@@ -93,7 +93,7 @@ pub(crate) enum Proof {
 impl Claim {
     /// The claim of an object that the term found.
     pub fn found(object: &Object, now: Timestamp) -> Self {
-        Self { hint: hinted(object), before: Before::of(object, now), ..Self::default() }
+        Self { hint: has_hint(object), before: Before::of(object, now), ..Self::default() }
     }
 
     /// The cloud refuses the identity of the object, or it has none: what its status says counts for nothing.
@@ -258,7 +258,7 @@ impl Before {
 }
 
 /// Whether the status names a call that was accepted under the credentials that the object has.
-fn hinted(object: &Object) -> bool {
+fn has_hint(object: &Object) -> bool {
     let status = &object.status;
     let now = object.spec.as_ref().ok().and_then(|spec| spec.credentials_ref.as_ref());
     status.request_id.is_some()
@@ -267,7 +267,7 @@ fn hinted(object: &Object) -> bool {
 }
 
 /// An object among those that contend for an instance.
-pub(super) struct Seat {
+pub(super) struct Candidate {
     pub contender: Contender,
     pub accepted_order: u64,
     pub key: Key,
@@ -275,7 +275,7 @@ pub(super) struct Seat {
     pub credentials: Option<Arc<str>>,
 }
 
-impl Seat {
+impl Candidate {
     pub fn new(object: &Object, claim: &Claim) -> Self {
         let spec = object.spec.as_ref().ok();
         let credentials = spec.and_then(|spec| spec.credentials_ref.as_ref());
@@ -302,37 +302,37 @@ impl Seat {
 
 /// The objects that name each instance, the strongest claim first.
 #[derive(Default)]
-pub(super) struct Contests(HashMap<Box<str>, Vec<Seat>>);
+pub(super) struct Candidates(HashMap<Box<str>, Vec<Candidate>>);
 
-impl Contests {
+impl Candidates {
     /// All objects that name the instance.
-    pub fn seats(&self, instance: &str) -> &[Seat] {
+    pub fn candidates(&self, instance: &str) -> &[Candidate] {
         self.0.get(instance).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Takes an object's seat, or takes it anew; whether anything has changed for the others.
-    pub fn seat(&mut self, instance: &str, seat: Seat) -> bool {
+    pub fn candidate(&mut self, instance: &str, candidate: Candidate) -> bool {
         // Almost always the only one: a vector's own first growth would take room for four.
-        let seats = match self.0.get_mut(instance) {
-            Some(seats) => seats,
+        let candidates = match self.0.get_mut(instance) {
+            Some(candidates) => candidates,
             None => self.0.entry(instance.into()).or_insert_with(|| Vec::with_capacity(1)),
         };
-        if let Some(former) = seats.iter().position(|other| other.key == seat.key) {
-            if seats.get(former).is_some_and(|other| other.same_as(&seat)) {
+        if let Some(former) = candidates.iter().position(|other| other.key == candidate.key) {
+            if candidates.get(former).is_some_and(|other| other.same_as(&candidate)) {
                 return false;
             }
-            seats.remove(former);
+            candidates.remove(former);
         }
-        let place = seats.partition_point(|other| other.contender.beats(&seat.contender));
-        seats.insert(place, seat);
+        let place = candidates.partition_point(|other| other.contender.beats(&candidate.contender));
+        candidates.insert(place, candidate);
         true
     }
 
     /// Gives up an object's seat.
     pub fn leave(&mut self, instance: &str, key: &Key) {
-        if let Some(seats) = self.0.get_mut(instance) {
-            seats.retain(|seat| seat.key != *key);
-            if seats.is_empty() {
+        if let Some(candidates) = self.0.get_mut(instance) {
+            candidates.retain(|candidate| candidate.key != *key);
+            if candidates.is_empty() {
                 self.0.remove(instance);
                 shrink(&mut self.0);
             }
@@ -462,7 +462,7 @@ mod tests {
 
     #[test]
     fn seats_stand_in_the_order_of_claims() {
-        let seat = |name: &str, basis, second| Seat {
+        let candidate = |name: &str, basis, second| Candidate {
             contender: Contender {
                 basis,
                 idle: false,
@@ -474,22 +474,22 @@ mod tests {
             key: Key::new("n", name),
             credentials: None,
         };
-        let mut contests = Contests::default();
+        let mut candidates = Candidates::default();
         for (name, basis, second) in
             [("young", Basis::None, 3), ("old", Basis::None, 1), ("middle", Basis::None, 2)]
         {
-            assert!(contests.seat("i-1", seat(name, basis, second)));
+            assert!(candidates.candidate("i-1", candidate(name, basis, second)));
         }
-        assert!(!contests.seat("i-1", seat("old", Basis::None, 1)), "nothing has changed");
-        let names = |contests: &Contests| -> Vec<String> {
-            contests.seats("i-1").iter().map(|seat| seat.key.name.to_string()).collect()
+        assert!(!candidates.candidate("i-1", candidate("old", Basis::None, 1)), "nothing has changed");
+        let names = |candidates: &Candidates| -> Vec<String> {
+            candidates.candidates("i-1").iter().map(|candidate| candidate.key.name.to_string()).collect()
         };
-        assert_eq!(names(&contests), ["old", "middle", "young"]);
-        assert!(contests.seat("i-1", seat("young", Basis::Accepted, 3)));
-        assert_eq!(names(&contests), ["young", "old", "middle"]);
+        assert_eq!(names(&candidates), ["old", "middle", "young"]);
+        assert!(candidates.candidate("i-1", candidate("young", Basis::Accepted, 3)));
+        assert_eq!(names(&candidates), ["young", "old", "middle"]);
         for name in ["young", "old", "middle"] {
-            contests.leave("i-1", &Key::new("n", name));
+            candidates.leave("i-1", &Key::new("n", name));
         }
-        assert!(contests.0.is_empty());
+        assert!(candidates.0.is_empty());
     }
 }

@@ -30,16 +30,16 @@ pub(crate) struct Memory {
     /// The applied version and its value.
     pub applied: Option<(SecretVersion, Fingerprint)>,
     /// The version that was read last.
-    pub examined: Option<SecretVersion>,
+    pub last_read: Option<SecretVersion>,
     /// A call whose outcome could not be written yet, and the generation of the object that it was made for.
     pub unrecorded: Option<Box<(i64, Attempt)>>,
     /// The object was in the first list: a former process may have acted on it. Cleared by the first reconcile.
-    pub inherited: bool,
+    pub from_previous_process: bool,
     /// Until when a call may still arrive that no reply tells of (`rotation::doubt`), and whether another object made it.
     /// Other objects read `Before::until` of its claim instead.
     pub doubt: Option<(Timestamp, bool)>,
     /// The object is younger than the watch of this process, and this process has made no call for it.
-    pub untouched: bool,
+    pub never_called: bool,
     /// Refusals while the instance is Running. Boxed: few objects have any.
     pub running_refusals: Option<Box<RunningRefusals>>,
     /// The last call that failed.
@@ -121,15 +121,15 @@ impl Memory {
     pub fn read(&mut self, contents: Option<&Contents>, now: Timestamp) -> bool {
         let image = contents.map_or(0, Contents::image);
         let changed = self.image.replace(image).is_some_and(|former| former != image);
-        let rival = || Box::new(Competition::new(Target::Secret));
-        changed && self.secret_competition.get_or_insert_with(rival).changed(now)
+        let competition = || Box::new(Competition::new(Target::Secret));
+        changed && self.secret_competition.get_or_insert_with(competition).changed(now)
     }
 
     /// Takes in what this process wrote into the Secret; `None`: what stands there now is not known.
     pub fn wrote(&mut self, contents: Option<&Contents>, now: Timestamp) {
         self.image = contents.map(Contents::image);
-        if let Some(rival) = &mut self.secret_competition {
-            rival.wrote(now);
+        if let Some(competition) = &mut self.secret_competition {
+            competition.wrote(now);
         }
     }
 
@@ -144,18 +144,18 @@ impl Memory {
         }
         let changed = match std::mem::replace(&mut self.status_seen, StatusSeen::As { asked, status }) {
             // The API server takes no status with a new object, so somebody else wrote it.
-            StatusSeen::Never => self.untouched && *object.status != VncPasswordStatus::default(),
+            StatusSeen::Never => self.never_called && *object.status != VncPasswordStatus::default(),
             StatusSeen::Unknown(_) => false,
             StatusSeen::As { asked: former, .. } if former != asked => {
-                if let Some(rival) = &mut self.status_competition {
-                    rival.resume();
+                if let Some(competition) = &mut self.status_competition {
+                    competition.resume();
                 }
                 false
             }
             StatusSeen::As { status: former, .. } => status != former,
         };
-        let rival = || Box::new(Competition::new(Target::Status));
-        changed && self.status_competition.get_or_insert_with(rival).changed(now)
+        let competition = || Box::new(Competition::new(Target::Status));
+        changed && self.status_competition.get_or_insert_with(competition).changed(now)
     }
 
     /// A write of the status got no reply.
@@ -167,8 +167,8 @@ impl Memory {
     pub fn wrote_status(&mut self, object: &Object, secret: Option<&SecretVersion>, now: Timestamp) {
         let (asked, status) = (asked(object, secret), image_of(&object.status));
         self.status_seen = StatusSeen::As { asked, status };
-        if let Some(rival) = &mut self.status_competition {
-            rival.wrote(now);
+        if let Some(competition) = &mut self.status_competition {
+            competition.wrote(now);
         }
     }
 
@@ -176,8 +176,8 @@ impl Memory {
     pub fn history(&self) -> History {
         History {
             applied: self.applied.clone(),
-            examined: self.examined.clone(),
-            untouched: self.untouched,
+            examined: self.last_read.clone(),
+            untouched: self.never_called,
             creation_refused: self.refused.as_ref().is_some_and(|refused| refused.creation),
             running_refusals: self.running_refusals.as_deref().copied(),
             unsettled: Vec::new(),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     change::Gone,
-    contest::{Claim, Contests, Seat, contender},
+    contest::{Candidate, Candidates, Claim, contender},
     memory::Memory,
 };
 use crate::{
@@ -23,7 +23,7 @@ use vncpassword_core::rotation::{
 
 /// More objects than this that stand in each other's way are woken once a tick, however often one of them changes: else
 /// their wake-ups would grow with the square of their number.
-pub(super) const CROWD: usize = 16;
+pub(super) const MAX_IMMEDIATE: usize = 16;
 
 pub(super) struct Entry {
     pub(super) object: Arc<Object>,
@@ -33,7 +33,7 @@ pub(super) struct Entry {
 #[derive(Default)]
 pub(super) struct Tables {
     pub(super) entries: HashMap<Key, Entry>,
-    pub(super) contests: Contests,
+    pub(super) candidates: Candidates,
     pub(super) by_secret: HashMap<Key, Vec<Key>>,
     pub(super) by_credentials: HashMap<Key, Vec<Key>>,
     /// By the fleets' uids.
@@ -41,20 +41,20 @@ pub(super) struct Tables {
     /// Which object owns a key of a Secret that several generate into, where that was worked out.
     pub(super) generators: HashMap<Key, HashMap<Box<str>, Key>>,
     /// The place of the last accepted call of an object that is gone, at an instance that others still name.
-    pub(super) departed: HashMap<Box<str>, u64>,
+    pub(super) last_call_of_deleted: HashMap<Box<str>, u64>,
     /// Accepted calls so far.
     pub(super) accepted: u64,
     /// The calls that objects caused that are gone by now, so that nobody gets more of them by creating an object anew.
-    pub(super) spent: HashMap<Key, Arc<Calls>>,
+    pub(super) calls_of_deleted: HashMap<Key, Arc<Calls>>,
     /// Objects to reconcile because another object has changed.
-    pub(super) woken: Vec<Key>,
+    pub(super) affected: Vec<Key>,
     /// Crowds to wake as a whole, at the next tick.
-    pub(super) crowds: HashSet<Crowd>,
+    pub(super) deferred: HashSet<SharedResource>,
 }
 
 /// Objects that stand in each other's way.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) enum Crowd {
+pub(super) enum SharedResource {
     /// They name this instance.
     Instance(Box<str>),
     /// They generate into this Secret.
@@ -77,39 +77,45 @@ impl Tables {
     ) -> Option<T> {
         let entry = self.entries.get_mut(&object.key).filter(|entry| entry.object.uid == object.uid)?;
         let result = change(&entry.object, &mut entry.memory);
-        if self.reseat(&object.key) {
-            self.wake_others(&object.key);
+        if self.update_candidate(&object.key) {
+            self.enqueue_others(&object.key);
             // What it decided before may name an owner that it has beaten by this very change.
-            if self.seats_of(object).is_some_and(|(_, seats, _)| (2..=CROWD).contains(&seats.len())) {
-                self.woken.push(object.key.clone());
+            if self
+                .candidates_of(object)
+                .is_some_and(|(_, candidates, _)| (2..=MAX_IMMEDIATE).contains(&candidates.len()))
+            {
+                self.affected.push(object.key.clone());
             }
         }
         Some(result)
     }
 
     /// The instance that an object names, all who name it, and its own seat among them.
-    pub(super) fn seats_of<'a>(&'a self, object: &'a Object) -> Option<(&'a str, &'a [Seat], &'a Seat)> {
+    pub(super) fn candidates_of<'a>(
+        &'a self,
+        object: &'a Object,
+    ) -> Option<(&'a str, &'a [Candidate], &'a Candidate)> {
         let instance = object.spec.as_ref().ok()?.instance_id.as_str();
-        let seats = self.contests.seats(instance);
-        let own = seats.iter().find(|seat| seat.key == object.key)?;
-        Some((instance, seats, own))
+        let candidates = self.candidates.candidates(instance);
+        let own = candidates.iter().find(|candidate| candidate.key == object.key)?;
+        Some((instance, candidates, own))
     }
 
     /// The strongest object that keeps this one from its instance.
-    pub(super) fn keeper<'a>(
+    pub(super) fn blocking_owner<'a>(
         &'a self,
         object: &'a Object,
         relation: impl Fn(&Object, &Object) -> Relation,
-    ) -> Option<&'a Seat> {
-        let (_, seats, own) = self.seats_of(object)?;
-        let stronger = seats.iter().take_while(|seat| seat.key != own.key);
-        let mut stronger = stronger.filter(|seat| {
+    ) -> Option<&'a Candidate> {
+        let (_, candidates, own) = self.candidates_of(object)?;
+        let stronger = candidates.iter().take_while(|candidate| candidate.key != own.key);
+        let mut stronger = stronger.filter(|candidate| {
             // What costs more to find out is asked only where it matters.
-            seat.contender.basis != Basis::None || seat.shares_credentials(own)
+            candidate.contender.basis != Basis::None || candidate.shares_credentials(own)
         });
-        stronger.find(|seat| {
-            let other = self.entries.get(&seat.key).map(Entry::newest);
-            other.is_some_and(|other| seat.contender.keeps_out(&own.contender, relation(&other, object)))
+        stronger.find(|candidate| {
+            let other = self.entries.get(&candidate.key).map(Entry::newest);
+            other.is_some_and(|other| candidate.contender.keeps_out(&own.contender, relation(&other, object)))
         })
     }
 
@@ -138,12 +144,12 @@ impl Tables {
     }
 
     /// Takes an object's seat anew; whether its claim has changed for the others.
-    pub(super) fn reseat(&mut self, key: &Key) -> bool {
+    pub(super) fn update_candidate(&mut self, key: &Key) -> bool {
         let Some(entry) = self.entries.get(key) else { return false };
         let object = entry.newest();
-        let seat = Seat::new(&object, &entry.memory.claim);
+        let candidate = Candidate::new(&object, &entry.memory.claim);
         let Ok(spec) = &object.spec else { return false };
-        let changed = self.contests.seat(&spec.instance_id, seat);
+        let changed = self.candidates.candidate(&spec.instance_id, candidate);
         if changed && let Some(secret) = object.secret() {
             self.generators.remove(&secret);
         }
@@ -151,45 +157,45 @@ impl Tables {
     }
 
     /// Wakes the others that an object stands in the way of, or stood.
-    fn wake_others(&mut self, key: &Key) {
+    fn enqueue_others(&mut self, key: &Key) {
         let Some(object) = self.entries.get(key).map(|entry| Arc::clone(&entry.object)) else { return };
-        self.wake_crowds_of(&object);
+        self.enqueue_contenders_of(&object);
     }
 
-    pub(super) fn wake_crowds_of(&mut self, object: &Object) {
+    pub(super) fn enqueue_contenders_of(&mut self, object: &Object) {
         let Ok(spec) = &object.spec else { return };
         let instance = spec.instance_id.as_str();
-        let mut crowds = Vec::new();
-        match self.contests.seats(instance).len() {
+        let mut deferred = Vec::new();
+        match self.candidates.candidates(instance).len() {
             0 => {}
-            1..=CROWD => crowds.push(Crowd::Instance(instance.into())),
-            _ => drop(self.crowds.insert(Crowd::Instance(instance.into()))),
+            1..=MAX_IMMEDIATE => deferred.push(SharedResource::Instance(instance.into())),
+            _ => drop(self.deferred.insert(SharedResource::Instance(instance.into()))),
         }
         if spec.rotation.is_some()
             && let Some(secret) = object.secret()
         {
             match self.by_secret.get(&secret).map_or(0, Vec::len) {
                 0 => {}
-                1..=CROWD => crowds.push(Crowd::Secret(secret)),
-                _ => drop(self.crowds.insert(Crowd::Secret(secret))),
+                1..=MAX_IMMEDIATE => deferred.push(SharedResource::Secret(secret)),
+                _ => drop(self.deferred.insert(SharedResource::Secret(secret))),
             }
         }
-        for crowd in crowds {
-            let others = self.members_of(&crowd).into_iter().filter(|other| *other != object.key);
-            self.woken.extend(others);
+        for shared in deferred {
+            let others = self.users_of(&shared).into_iter().filter(|other| *other != object.key);
+            self.affected.extend(others);
         }
     }
 
-    pub(super) fn members_of(&self, crowd: &Crowd) -> Vec<Key> {
-        match crowd {
-            Crowd::Instance(instance) => {
-                self.contests.seats(instance).iter().map(|seat| seat.key.clone()).collect()
+    pub(super) fn users_of(&self, shared: &SharedResource) -> Vec<Key> {
+        match shared {
+            SharedResource::Instance(instance) => {
+                self.candidates.candidates(instance).iter().map(|candidate| candidate.key.clone()).collect()
             }
-            Crowd::Secret(secret) => self.by_secret.get(secret).cloned().unwrap_or_default(),
+            SharedResource::Secret(secret) => self.by_secret.get(secret).cloned().unwrap_or_default(),
         }
     }
 
-    pub(super) fn insert(&mut self, object: Object, inherited: bool) -> Arc<Object> {
+    pub(super) fn insert(&mut self, object: Object, from_previous_process: bool) -> Arc<Object> {
         let key = object.key.clone();
         let object = Arc::new(object);
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -204,26 +210,36 @@ impl Tables {
                 if let Some(secret) = object.secret() {
                     self.generators.remove(&secret);
                 }
-                if !inherited {
-                    self.wake_crowds_of(&former);
-                    self.wake_crowds_of(&object);
+                if !from_previous_process {
+                    self.enqueue_contenders_of(&former);
+                    self.enqueue_contenders_of(&object);
                 }
             }
             if moves(&former, &object) {
                 self.unindex(&former);
-                self.wake_crowds_of(&former);
+                self.enqueue_contenders_of(&former);
                 self.index(&object);
             }
         } else {
-            let claim = if inherited { Claim::found(&object, Timestamp::now()) } else { Claim::default() };
-            let calls = self.spent.remove(&key);
-            let memory = Memory { inherited, untouched: !inherited, claim, calls, ..Memory::default() };
+            let claim = if from_previous_process {
+                Claim::found(&object, Timestamp::now())
+            } else {
+                Claim::default()
+            };
+            let calls = self.calls_of_deleted.remove(&key);
+            let memory = Memory {
+                from_previous_process,
+                never_called: !from_previous_process,
+                claim,
+                calls,
+                ..Memory::default()
+            };
             let entry = Entry { object: Arc::clone(&object), memory: Box::new(memory) };
             self.entries.insert(key.clone(), entry);
             self.index(&object);
         }
-        if self.reseat(&key) && !inherited {
-            self.wake_others(&key);
+        if self.update_candidate(&key) && !from_previous_process {
+            self.enqueue_others(&key);
         }
         object
     }
@@ -259,20 +275,20 @@ impl Tables {
             }
         }
         if let Ok(spec) = &object.spec {
-            self.contests.leave(&spec.instance_id, &object.key);
+            self.candidates.leave(&spec.instance_id, &object.key);
         }
     }
 
     /// Notes the last accepted call of an object that is gone, as long as others name its instance; 0: there was none.
-    pub(super) fn departed_with(&mut self, object: &Object, order: u64) {
+    pub(super) fn keep_last_call(&mut self, object: &Object, order: u64) {
         let Ok(spec) = &object.spec else { return };
         let instance = spec.instance_id.as_str();
-        if self.contests.seats(instance).is_empty() {
-            self.departed.remove(instance);
+        if self.candidates.candidates(instance).is_empty() {
+            self.last_call_of_deleted.remove(instance);
         } else if order > 0 {
-            let last = self.departed.entry(instance.into()).or_default();
+            let last = self.last_call_of_deleted.entry(instance.into()).or_default();
             *last = order.max(*last);
-            self.wake_crowds_of(object);
+            self.enqueue_contenders_of(object);
         }
     }
 
@@ -285,15 +301,15 @@ impl Tables {
         let entry = self.entries.remove(key)?;
         shrink(&mut self.entries);
         self.unindex(&entry.object);
-        self.wake_crowds_of(&entry.object);
+        self.enqueue_contenders_of(&entry.object);
         let newest = entry.newest();
         let spec = newest.spec.as_ref().ok()?;
         let instance = spec.instance_id.as_str();
-        let unclaimed = self.contests.seats(instance).is_empty();
+        let unclaimed = self.candidates.candidates(instance).is_empty();
         let order = entry.memory.claim.accepted_order();
-        self.departed_with(&newest, order);
+        self.keep_last_call(&newest, order);
         if let Some(calls) = entry.memory.calls {
-            self.spent.insert(key.clone(), calls);
+            self.calls_of_deleted.insert(key.clone(), calls);
         }
         Some(Gone { before: entry.memory.claim.before(), unclaimed, object: newest })
     }

@@ -30,10 +30,10 @@ const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Key of the Secrets' data where the template says nothing.
 const KEY: &str = "password";
 /// Longest value of a label, in characters.
-const LONGEST_LABEL: usize = 63;
+const MAX_LABEL_LENGTH: usize = 63;
 
 /// How the children of a fleet should be.
-pub(super) struct Children<'a> {
+pub(super) struct MemberObjects<'a> {
     fleet: &'a FleetObject,
     spec: &'a ClusterVncPasswordSpec,
     labels: BTreeMap<String, String>,
@@ -49,7 +49,7 @@ pub(super) enum Written {
     Refused(Trouble),
 }
 
-impl<'a> Children<'a> {
+impl<'a> MemberObjects<'a> {
     pub fn new(fleet: &'a FleetObject, spec: &'a ClusterVncPasswordSpec) -> Self {
         let metadata = spec.template.as_ref().and_then(|template| template.metadata.as_ref());
         let mut labels: BTreeMap<String, String> = [(MANAGED_BY, FIELD_MANAGER), (FLEET, &*fleet.name)]
@@ -106,7 +106,7 @@ impl<'a> Children<'a> {
                 == template.and_then(|template| template.credentials_ref.as_ref())
             && spec.enforce_interval.is_none()
             && self.marks.iter().all(marked)
-            && (id.len() > LONGEST_LABEL || marked(&mark(MarkOf::Label, INSTANCE_ID, id)))
+            && (id.len() > MAX_LABEL_LENGTH || marked(&mark(MarkOf::Label, INSTANCE_ID, id)))
     }
 
     /// The Secret of a child. Nothing of it ever changes.
@@ -139,7 +139,7 @@ impl<'a> Children<'a> {
     /// The whole child. `uid`: of the one that stands.
     fn body(&self, id: &str, region: Option<&str>, stamp: Option<Timestamp>, uid: Option<&str>) -> Value {
         let (mut labels, mut annotations) = (self.labels.clone(), self.annotations.clone());
-        if id.len() <= LONGEST_LABEL {
+        if id.len() <= MAX_LABEL_LENGTH {
             labels.insert(INSTANCE_ID.to_owned(), id.to_owned());
         }
         if let Some(stamp) = stamp {
@@ -201,7 +201,7 @@ impl<'a> Children<'a> {
 
     /// Brings a child back, and stamps it: what we once created it with is ours to remove, and what others have added to
     /// the spec goes first, so that nothing is rotated by a spec that is not the fleet's. Returns its version then.
-    pub async fn mend(
+    pub async fn repair(
         &self,
         client: &Client,
         id: &str,
@@ -311,7 +311,7 @@ impl<'a> Children<'a> {
     }
 
     fn failed(&self, id: &str, source: kube::Error) -> Error {
-        Error::WriteChild { object: self.key(id), source: Box::new(source) }
+        Error::WriteMemberObject { object: self.key(id), source: Box::new(source) }
     }
 }
 
@@ -372,9 +372,9 @@ fn extra(there: &Value, wanted: &Value) -> Option<Value> {
 
 /// A child of this fleet that does not exist, to ask what one would be allowed.
 pub(super) fn stand_in(fleet: &FleetObject, spec: &ClusterVncPasswordSpec) -> Object {
-    let children = Children::new(fleet, spec);
+    let member_objects = MemberObjects::new(fleet, spec);
     Object {
-        key: children.key("i-"),
+        key: member_objects.key("i-"),
         uid: "".into(),
         resource_version: "".into(),
         generation: 0,
@@ -382,9 +382,9 @@ pub(super) fn stand_in(fleet: &FleetObject, spec: &ClusterVncPasswordSpec) -> Ob
         created: Timestamp::MAX,
         deleting: false,
         rotate_at: RotateAt::Never,
-        spec: Ok(Arc::new(children.spec("i-", None))),
+        spec: Ok(Arc::new(member_objects.spec("i-", None))),
         status: Arc::default(),
-        status_unread: false,
+        status_is_malformed: false,
         membership: None,
     }
 }
@@ -412,14 +412,14 @@ mod tests {
         let object = |fields: Value| json!({"metadata": {"resourceVersion": "7", "managedFields": fields}});
         let (created, applied) =
             (entry(FIELD_MANAGER, "Update", "f:a"), entry(FIELD_MANAGER, "Apply", "f:b"));
-        let stranger = entry("kubectl", "Update", "f:c");
-        assert_eq!(adopted(&object(json!([applied, stranger]))), None);
-        let patch = adopted(&object(json!([created, stranger]))).unwrap();
-        assert_eq!(patch[0]["value"], json!([entry(FIELD_MANAGER, "Apply", "f:a"), stranger]));
+        let other = entry("kubectl", "Update", "f:c");
+        assert_eq!(adopted(&object(json!([applied, other]))), None);
+        let patch = adopted(&object(json!([created, other]))).unwrap();
+        assert_eq!(patch[0]["value"], json!([entry(FIELD_MANAGER, "Apply", "f:a"), other]));
         assert_eq!(patch[1]["value"], "7");
-        let patch = adopted(&object(json!([created, applied, stranger]))).unwrap();
+        let patch = adopted(&object(json!([created, applied, other]))).unwrap();
         let both = json!({"manager": FIELD_MANAGER, "operation": "Apply",
             "fieldsV1": {"f:metadata": {"f:a": {}, "f:b": {}}}});
-        assert_eq!(patch[0]["value"], json!([both, stranger]));
+        assert_eq!(patch[0]["value"], json!([both, other]));
     }
 }
