@@ -1,4 +1,4 @@
-//! Events, sent beside the passes: nobody waits for them, and what does not fit the queue is dropped and counted.
+//! Kubernetes Events, sent in the background. An event that does not fit the queue is dropped and counted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,22 +22,22 @@ use vncpassword_core::{
 
 /// Events that may wait to be sent.
 const QUEUE: usize = 4096;
-/// Events that are sent at the same time: few, since statuses go first.
+/// Maximum number of events sent in parallel: low, because status writes have priority.
 const SENDERS: usize = 2;
-/// How long a stop waits for events that are queued.
+/// How long shutdown waits for queued events.
 pub(crate) const FLUSH: Duration = Duration::from_secs(2);
 /// Longest part of the object's name that fits an event's, in bytes: 253 less a dot and a time in hex.
 const MAX_NAME_BYTES: usize = 220;
 /// Longest note that the API server takes, in bytes.
 const MAX_NOTE_BYTES: usize = 1024;
 
-/// Where events are handed in.
+/// The queue of events.
 pub(crate) struct Events {
     queue: mpsc::Sender<QueuedEvent>,
     metrics: Arc<Metrics>,
 }
 
-/// What an event is made of when its turn comes.
+/// An event that waits to be sent.
 struct QueuedEvent {
     at: Timestamp,
     /// Of a fleet: without a namespace.
@@ -78,13 +78,13 @@ impl Events {
         (Self { queue, metrics }, sender)
     }
 
-    /// Hands in an event about an object.
+    /// Publishes an event about an object.
     pub fn publish(&self, object: &Object, note: Note) {
         let Key { namespace, name } = object.key.clone();
         self.hand_in(Some(namespace), name, &object.uid, note);
     }
 
-    /// Hands in an event about a fleet.
+    /// Publishes an event about a fleet.
     pub fn publish_fleet(&self, fleet: &FleetObject, note: Note) {
         self.hand_in(None, Arc::clone(&fleet.name), &fleet.uid, note);
     }
@@ -97,7 +97,8 @@ impl Events {
     }
 }
 
-/// As client-go names them: the object, and when. What is left of a long name must not end in a dash or a dot.
+/// As client-go names them: the object, and when. What is left of a long name must not end in a dash or a
+/// dot.
 fn event_name(object: &str, at: Timestamp) -> String {
     let object = &object[..object.floor_char_boundary(MAX_NAME_BYTES)];
     let object = object.trim_end_matches(|end: char| !end.is_ascii_alphanumeric());

@@ -13,7 +13,8 @@ use vncpassword::{
 use vncpassword_kube_client as kube_client;
 use vncpassword_kube_client::{Deadlines, Retries};
 
-/// The system's allocator keeps what bursts leave behind: a third of the memory at 10,000 objects. docs/benchmarks.md.
+/// The system's allocator keeps what bursts leave behind: a third of the memory at 10,000 objects.
+/// docs/benchmarks.md.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -40,7 +41,8 @@ enum Command {
     RamPolicy(Box<RamPolicyArgs>),
 }
 
-// One thread: the API server is the limit long before it, and a second costs CPU and memory for handing work over.
+// One thread: the API server is the limit long before it, and a second costs CPU and memory for handing work
+// over.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let result = match Cli::parse().command {

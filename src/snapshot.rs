@@ -1,4 +1,4 @@
-//! What a scrape of the metrics is told of the controller.
+//! The snapshot of the controller for a scrape of the metrics.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Groups of objects that lack the same right: those of one identity, region, action and code (DESIGN.md, N7 to N9).
+//! Groups of objects that lack the same right: those of one identity, region, action and code (DESIGN.md, N7
+//! to N9).
 //!
 //! - The operator tries one object of a group at a time. After a success it tries two others, then 4, 8, ... A refusal
 //!   stops such a wave.
@@ -252,12 +253,14 @@ impl DeniedGroups {
         Some(groups.identities.get(identity)?.under_way.get(key)?.since)
     }
 
-    /// The object's try waits for so long for its turn in the rate limiter. Until then it takes none of the tries.
+    /// The object's try waits for so long for its turn in the rate limiter. Until then it takes none of the
+    /// tries.
     pub fn wait_for_rate_limit(&self, key: &Key, wait: Duration, now: Moment) {
         self.groups().set_rate_limited(key, true, now.instant + wait + TRY_TIMEOUT);
     }
 
-    /// The object has its turn in the rate limiter. `false`: its identity has no try left, and the object waits.
+    /// The object has its turn in the rate limiter. `false`: its identity has no try left, and the object
+    /// waits.
     pub fn resume(&self, key: &Key, now: Moment) -> bool {
         let mut groups = self.groups();
         let identity = groups.members.get(key).map(|member| Arc::clone(&member.group.identity));
@@ -378,7 +381,8 @@ impl Groups {
         self.start_tries(&name, now)
     }
 
-    /// Takes in what a try has shown. `position`: the object's position in its group from now on; `None`: it leaves.
+    /// Takes in what a try has shown. `position`: the object's position in its group from now on; `None`: it
+    /// leaves.
     fn end(&mut self, key: &Key, result: TryResult, position: Option<Position>) {
         let Some(member) = self.members.remove(key) else { return };
         let Some(tries) = self.identities.get_mut(&member.group.identity) else { return };

@@ -94,8 +94,8 @@ impl Identities {
         std::iter::once(Arc::clone(&self.operator)).chain(held).collect()
     }
 
-    /// Whether the object has an identity to call with, as far as is known without asking anybody. `version`: that of
-    /// the Secret with its credentials as the watch knows it.
+    /// Whether the object has an identity to call with, as far as is known without asking anybody. `version`:
+    /// that of the Secret with its credentials as the watch knows it.
     pub fn access(
         &self,
         object: &Object,
@@ -215,8 +215,8 @@ impl Identities {
         }
     }
 
-    /// Finds out which account an identity belongs to, where that is not known; asks at most once for each, and
-    /// after a failure not again for a while.
+    /// Finds out which account an identity belongs to, where that is not known; asks at most once for each,
+    /// and after a failure not again for a while.
     pub async fn learn_account(&self, identity: &Identity) -> Standing {
         let may_call = || {
             let (mut queries, now) = (self.queries(), self.clock.local());
@@ -242,7 +242,8 @@ impl Identities {
         self.queries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the keys are good for. Those that have not changed go on as they were, with what is known of them.
+    /// What the keys are good for. Those that have not changed go on as they were, with what is known of
+    /// them.
     fn held(&self, key: &Key, keys: Keys) -> Held {
         if let Some(Known { read: Some((_, Held::Keys(former, identity))), .. }) = self.known().get(key)
             && former.same_as(&keys)

@@ -1,5 +1,5 @@
-//! What is under way or unsettled at each instance. It belongs to the instance, not to the object: the object may be
-//! deleted, and another one may take over.
+//! The lock of each instance, and calls of unknown outcome. They belong to the instance, not to the object:
+//! the object may be deleted, and another one may become the owner.
 
 use std::{
     collections::HashMap,
@@ -11,11 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 use crate::runtime::{clock_steps::Step, tables::shrink};
 use vncpassword_core::rotation::facts::{Fingerprint, Unsettled};
 
-/// How long a call of unknown outcome is remembered after it can no longer arrive: long enough for every object that it
-/// concerns to send its value once more.
+/// How long a call of unknown outcome is remembered after it can no longer arrive: long enough for every
+/// object that it concerns to send its value once more.
 pub(crate) const KEPT: SignedDuration = SignedDuration::from_hours(1);
 
-/// Only instances with something to remember are kept.
+/// Only instances with a lock or an unsettled call are stored.
 #[derive(Default)]
 pub(crate) struct InstanceLocks {
     unsettled: Mutex<HashMap<Box<str>, Vec<UnsettledCall>>>,
@@ -49,7 +49,7 @@ impl UnsettledCall {
     }
 }
 
-/// Who made a call. The account outlives what is known of the identity: that is forgotten with its last object.
+/// The identity that made a call. The account outlives the identity, which is dropped with its last object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
     /// The name of the identity.
@@ -58,7 +58,7 @@ pub(crate) struct Caller {
     pub account: Option<Box<str>>,
 }
 
-/// Work on one instance is serialized: who holds this may call. Dropped, it lets the next in.
+/// The lock of one instance. Dropping it releases the lock.
 pub(crate) struct InstanceGuard<'a> {
     instances: &'a InstanceLocks,
     id: Box<str>,
@@ -66,8 +66,8 @@ pub(crate) struct InstanceGuard<'a> {
 }
 
 impl InstanceLocks {
-    /// Takes the turn at an instance; `None` while another has it. Callers of another account do not count (`is_apart`): they
-    /// cannot reach this account's instance, and must not be able to keep its owner waiting.
+    /// Locks an instance; `None`: another caller holds the lock. Callers of another account do not count
+    /// (`is_apart`): they cannot reach this account's instance, and must not be able to block its owner.
     pub fn turn(
         &self,
         id: &str,
@@ -83,8 +83,8 @@ impl InstanceLocks {
         Some(InstanceGuard { instances: self, id: id.into(), caller })
     }
 
-    /// Notes a call that may still arrive. Returns false if an earlier call of the same object and value is still unsettled:
-    /// the objects that it concerns already wait for it.
+    /// Records a call that may still arrive. Returns false if an earlier call of the same object and value is
+    /// unsettled: its contenders already wait.
     pub fn unsettle(&self, id: &str, call: UnsettledCall, now: Timestamp) -> bool {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = table.entry(id.into()).or_insert_with(|| Vec::with_capacity(1));
@@ -106,8 +106,7 @@ impl InstanceLocks {
         }
     }
 
-    /// What may still arrive, or might have until lately, by the calls that `concerns` names, as the object with that uid
-    /// sees it.
+    /// The unsettled calls that `concerns` selects, for the object with that uid.
     pub fn unsettled(
         &self,
         id: &str,
@@ -128,7 +127,8 @@ impl InstanceLocks {
         concerning
     }
 
-    /// Forgets what is over, also at instances that no object names any more. To be called every minute or so.
+    /// Forgets what is over, also at instances that no object names any more. To be called every minute or
+    /// so.
     pub fn prune(&self, now: Timestamp) {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         table.retain(|_, calls| {

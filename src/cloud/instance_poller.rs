@@ -1,6 +1,8 @@
-//! Looks at the instances that somebody waits for: together, up to 100 a DescribeInstances call.
+//! Polls instances on request, up to 100 in one DescribeInstances call.
 //!
-//! Nobody is held up: an instance is asked for, and its waiters are woken when it was looked at.
+//! Reconciles do not wait: they request a poll, and its end enqueues the objects.
+//!
+//! Nobody is held up: an instance is asked for, and its waiters are enqueued when it was looked at.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -27,23 +29,24 @@ use vncpassword_core::rotation::{
 
 /// How long after a poll that panicked the next one is made.
 const PANIC_RETRY: SignedDuration = SignedDuration::from_secs(30);
-/// Looks that are due so soon join a call that is made anyway.
+/// Polls that are due this soon join a call.
 const JOIN_WINDOW: SignedDuration = SignedDuration::from_secs(10);
-/// A call that takes fewer than [`MAX_DESCRIBED`] instances along begins no sooner than this after the one before it. So
-/// instances gather also where replies are fast.
+/// A call that takes fewer than [`MAX_DESCRIBED`] instances along begins no sooner than this after the one
+/// before it. So instances gather also where replies are fast.
 const SPACING: SignedDuration = SignedDuration::from_millis(200);
 /// How often due times are compared with the wall clock: it may be stepped, and the machine may sleep.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(30);
-/// Most calls under way at a time: each is a connection, and there may be thousands of identities.
+/// Maximum number of calls in parallel: each is a connection, and there may be thousands of identities.
 const MAX_CALLS: usize = 16;
 
-/// The instances that are waited for, by the identity that looks, and the newest look at each.
+/// The requested polls by identity, and the last poll of each instance.
 #[derive(Default)]
 struct PollSchedule {
     groups: HashMap<Arc<str>, Group>,
-    /// Those that are due some time, soonest first: when, who looks, which instance.
+    /// The requested polls, soonest first: due time, identity, instance.
     queue: BTreeSet<(Timestamp, Arc<str>, Arc<str>)>,
-    /// Calls that are under way, and those that began a moment ago: one at a time for each identity and region.
+    /// Calls that are under way, and those that began a moment ago: one at a time for each identity and
+    /// region.
     calls: HashMap<(Arc<str>, Region), Call>,
 }
 
@@ -53,7 +56,7 @@ struct Call {
     under_way: bool,
 }
 
-/// What one identity looks at.
+/// The instances that one identity polls.
 struct Group {
     identity: Arc<Identity>,
     entries: HashMap<Arc<str>, Entry>,
@@ -65,11 +68,11 @@ struct Entry {
     /// A call that polls it is under way.
     under_way: bool,
     look: Option<Look>,
-    /// Of the object that asked last: looks are its calls.
+    /// The call allowance of the object that requested it last.
     calls: Arc<Calls>,
 }
 
-/// What the next call of an identity in a region would take along.
+/// A call to make, before the rate limiter admits it.
 struct PendingBatch<'a> {
     name: &'a Arc<str>,
     group: &'a Group,
@@ -77,7 +80,7 @@ struct PendingBatch<'a> {
     ids: Vec<Arc<str>>,
 }
 
-/// One call: who looks, where, and the ids to look at.
+/// One call.
 struct Batch {
     name: Arc<str>,
     identity: Arc<Identity>,
@@ -103,14 +106,14 @@ struct Shared {
 }
 
 impl InstancePoller {
-    /// A poller that looks through this client; it does so while [`InstancePoller::run`] runs.
+    /// A poller that uses this client while [`InstancePoller::run`] runs.
     #[must_use]
     pub fn new(client: Client, limiter: Arc<Limiter>) -> Self {
         let (schedule, changed, polled) = (Mutex::default(), Notify::new(), Notify::new());
         Self(Arc::new(Shared { client, limiter, schedule, changed, polled }))
     }
 
-    /// Asks this identity for a look at the instance at that time. A later word replaces an earlier one.
+    /// Requests a poll of the instance by this identity at that time. It replaces an earlier request.
     pub fn request(
         &self,
         identity: &Arc<Identity>,
@@ -120,7 +123,7 @@ impl InstancePoller {
         calls: &Arc<Calls>,
     ) {
         let mut schedule = self.schedule();
-        // The first poll of this instance is under way, and wakes the object.
+        // The first poll of this instance is under way, and enqueues the object.
         if due <= self.0.now() && schedule.is_first_poll_under_way(identity, instance_id, region) {
             return;
         }
@@ -131,7 +134,7 @@ impl InstancePoller {
         }
     }
 
-    /// Asks for a look at once and waits for it; `None`: it takes longer than that.
+    /// Requests a poll now and waits for it; `None`: it takes longer than the timeout.
     pub async fn poll_now(
         &self,
         identity: &Arc<Identity>,
@@ -156,19 +159,19 @@ impl InstancePoller {
         tokio::time::timeout(timeout, fresh).await.ok()
     }
 
-    /// An identity may have other keys than it had: then what was seen with those is forgotten.
+    /// Replaces the identity. After a change of its keys, polls with the old keys are void.
     pub fn renew(&self, identity: &Arc<Identity>) {
         if let Some(group) = self.schedule().groups.get_mut(identity.name()) {
             group.renew(identity);
         }
     }
 
-    /// Nobody waits any more for what the identity of that name sees of the instance.
+    /// Cancels the poll of the instance by the identity of that name.
     pub fn forget(&self, name: &str, instance_id: &str) {
         self.schedule().forget(name, instance_id);
     }
 
-    /// Nobody waits for the instance any more, whoever looks.
+    /// Cancels all polls of the instance.
     pub fn forget_instance(&self, instance_id: &str) {
         let mut schedule = self.schedule();
         let names: Vec<_> = schedule.groups.keys().cloned().collect();
@@ -177,20 +180,21 @@ impl InstancePoller {
         }
     }
 
-    /// The wall clock was set back by so much, a negative time: what is due is due as soon as it would have been.
+    /// The wall clock was set back by so much, a negative time: what is due is due as soon as it would have
+    /// been.
     pub fn set_back(&self, by: SignedDuration) {
         self.schedule().set_back(by);
         self.0.changed.notify_one();
     }
 
-    /// The newest look of the identity of that name at an instance that is waited for.
+    /// The last poll of a requested instance by the identity of that name.
     #[must_use]
     pub fn latest(&self, name: &str, instance_id: &str) -> Option<Look> {
         let schedule = self.schedule();
         schedule.groups.get(name)?.entries.get(instance_id)?.look.clone()
     }
 
-    /// Looks, for ever; `seen` is called with each instance that was looked at.
+    /// Runs forever. Calls `seen` with each polled instance.
     pub async fn run(&self, seen: impl Fn(&str)) {
         let mut calls = JoinSet::new();
         loop {
@@ -234,7 +238,7 @@ impl InstancePoller {
     }
 }
 
-/// What a call brought: looks by id and time, or when to try again.
+/// The result of a call: the time, the instances, and the result for all others; or when to try again.
 type PollResult = Result<(Timestamp, HashMap<String, Found>, Found), Timestamp>;
 
 impl Shared {
@@ -286,7 +290,7 @@ fn route<'a>(identity: &'a Identity, region: &'a Region) -> Route<'a> {
     Route { action: Action::DescribeInstances, scope: identity.scope(), region: region.as_str() }
 }
 
-/// The instance poller asks as itself, for all whose instances it looks at.
+/// The requester of the rate limiter: the instance poller, not an object.
 fn requester(identity: &Identity) -> Requester {
     Requester { group: "".into(), name: identity.name().into() }
 }
@@ -300,14 +304,14 @@ fn found(instance: &Instance) -> Found {
     })
 }
 
-/// A cached key may just have been renewed, a nonce or a date may just have been wrong: as with a password, one more
-/// call at once. Without it the first password would go out without knowing what the instance is.
+/// A cached key may just have been renewed, a nonce or a date may have been wrong: repeats the call once, as
+/// for a password. Otherwise the first password would be sent without the state of the instance.
 fn retry_immediately(error: &Error) -> bool {
     !matches!(error, Error::NoCredentials)
         && matches!(reply::class(error), Class::Credentials | Class::Signing)
 }
 
-/// What a failed call shows of each instance: tried again only where that may help by itself.
+/// The result for each instance of a failed call. It is repeated only if that may help.
 fn result_of_error(error: &Error) -> Found {
     match reply::class(error) {
         Class::OutcomeUnknown | Class::Unreachable | Class::Signing | Class::Throttled => Found::Failed,
@@ -392,8 +396,8 @@ impl PollSchedule {
         self.calls.get(&(name.into(), region.clone())).is_some_and(|call| call.under_way)
     }
 
-    /// The calls to make now, and when the next is due. One call an identity and region at a time; each takes along
-    /// what is due soon.
+    /// The calls to make now, and when the next is due. One call per identity and region at a time; each
+    /// includes what is due soon.
     fn plan(
         &mut self,
         now: Timestamp,
@@ -437,8 +441,8 @@ impl PollSchedule {
         (batches, next)
     }
 
-    /// The instances that are due, with those of the same identity and region that are due soon, and when the next instance
-    /// is due.
+    /// The instances that are due, with those of the same identity and region that are due soon, and when the
+    /// next instance is due.
     fn due_soon(&self, now: Timestamp) -> (Vec<PendingBatch<'_>>, Option<Timestamp>) {
         let mut pending: Vec<PendingBatch> = Vec::new();
         let mut places: HashMap<(&str, &Region), usize> = HashMap::new();
@@ -481,7 +485,7 @@ impl PollSchedule {
         }
     }
 
-    /// Takes in what a call brought; returns whom to wake.
+    /// Records the result of a call. Returns the polled instances.
     fn record(&mut self, batch: &Batch, result: PollResult, now: Timestamp) -> Vec<Arc<str>> {
         let Batch { name, identity, region, ids, .. } = batch;
         if let Some(call) = self.calls.get_mut(&(Arc::clone(name), region.clone())) {

@@ -32,7 +32,8 @@ pub fn class(error: &Error) -> Class {
     classify(&reply(error))
 }
 
-/// What the rate limiter is to record about a call. `error`: why the call failed; `None`: the API accepted it.
+/// What the rate limiter is to record about a call. `error`: why the call failed; `None`: the API accepted
+/// it.
 #[must_use]
 pub fn report(error: Option<&Error>) -> Report {
     let Some(error) = error else { return Report::Passed };

@@ -13,7 +13,8 @@ const NAMESPACE: &str = "kube-system";
 /// How long to wait before the API server is asked again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Asks until the API server answers, or shutdown is requested. `None`: the operator may not know, which is logged.
+/// Asks until the API server answers, or shutdown is requested. `None`: the operator may not know, which is
+/// logged.
 pub(super) async fn cluster(client: &Client, shutdown: &mut Shutdown) -> Option<Arc<str>> {
     tokio::select! {
         cluster = ask(client) => cluster,

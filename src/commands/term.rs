@@ -1,4 +1,5 @@
-//! One term of the operator: the watches, the queues and the reconciles, from the start or the election to the end.
+//! One term of the operator: the watches, the queues and the reconciles, from the start or the election to
+//! the end.
 
 use std::{
     sync::{Arc, Mutex, Weak},
@@ -38,7 +39,7 @@ use crate::{
 use vncpassword_alicloud::{Limiter, Requester, connect::Cloud};
 use vncpassword_core::rotation::facts::FingerprintKey;
 
-/// What a term works with.
+/// The clients of a term.
 #[derive(Clone)]
 pub struct TermEnvironment {
     /// The API server.
@@ -51,7 +52,7 @@ pub struct TermEnvironment {
     pub minute: Duration,
 }
 
-/// Runs until shutdown is asked for, then finishes what is in flight.
+/// Runs until shutdown is requested, then waits for what is in flight.
 ///
 /// # Errors
 /// The system gives no random numbers.
@@ -80,8 +81,8 @@ pub async fn run(
     };
     tokio::select! {
         () = work => {}
-        // These tasks never end, except by a panic. A panic ends the process, because an operator without its watches
-        // must not act.
+        // These tasks never end, except by a panic. A panic ends the process, because an operator without its
+        // watches must not act.
         Some(Err(ended)) = tasks.join_next() => std::panic::resume_unwind(ended.into_panic()),
     }
     tasks.shutdown().await;
@@ -140,8 +141,8 @@ fn build_context(
     Ok((context, Receivers { objects, fleets, discoveries }))
 }
 
-/// Waits until everything is listed and this process leads, then runs the queues until shutdown is requested. `ready`: that
-/// objects and Secrets are listed, and that fleets are.
+/// Waits until everything is listed and this process leads, then runs the queues until shutdown is requested.
+/// `ready`: that objects and Secrets are listed, and that fleets are.
 async fn reconcile_until_stopped(
     context: &Arc<Context>,
     mut receivers: Receivers,
@@ -149,8 +150,8 @@ async fn reconcile_until_stopped(
     [ready, fleets_ready]: [&Readiness; 2],
     shutdown: Shutdown,
 ) {
-    // No reconcile starts before everything is listed, because the owner of an instance may be in a list that is still to
-    // come. A wait here, and not in each reconcile, ends on shutdown.
+    // No reconcile starts before everything is listed, because the owner of an instance may be in a list that
+    // is still to come. A wait here, and not in each reconcile, ends on shutdown.
     let mut stop = shutdown.clone();
     ready_or_stopped(ready, &mut stop).await;
     tokio::select! {
@@ -170,7 +171,8 @@ async fn reconcile_until_stopped(
     );
     let fleets = async {
         ready_or_stopped(fleets_ready, &mut stop).await;
-        // A fleet writes many member objects: a slow API server can hold all workers. No progress is expected here.
+        // A fleet writes many member objects: a slow API server can hold all workers. No progress is expected
+        // here.
         let reconciles = queue::run(
             receivers.fleets,
             FLEETS,
@@ -202,14 +204,14 @@ async fn ready_or_stopped(readiness: &Readiness, stop: &mut Shutdown) {
     }
 }
 
-/// Fleets that are reconciled, and calls that discover instances, at the same time.
+/// Maximum number of fleet reconciles, and of discovery calls, in parallel.
 const FLEETS: usize = 4;
-/// How often what is over is forgotten.
+/// How often expired entries are dropped.
 const PRUNE: Duration = Duration::from_mins(1);
-/// How often those are called up that can call earlier than they were told.
+/// How often queued objects are checked for an earlier slot.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Polls the instances that objects wait for, and wakes these, for ever.
+/// Runs the instance poller, and enqueues the objects of polled instances.
 async fn poll_instances(context: Arc<Context>) {
     let seen = |instance: &str| {
         context.registry.enqueue_instance_users(instance);
@@ -218,7 +220,8 @@ async fn poll_instances(context: Arc<Context>) {
     context.instance_poller.run(seen).await;
 }
 
-/// Each second: wakes the objects whose turn has come in the limiter or in a group, and follows the wall clock. Never ends.
+/// Each second: enqueues the objects that the rate limiter or their denied group admits, and follows the wall
+/// clock. Never ends.
 async fn tick(context: Arc<Context>, progress: Progress) {
     let mut pause = tokio::time::interval(TICK);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -238,7 +241,7 @@ async fn tick(context: Arc<Context>, progress: Progress) {
         if let Some(step) = steps.step(now, Instant::now()) {
             context.clock_stepped(step);
         }
-        // The instance poller, which belongs to no namespace, comes by itself.
+        // The requester of the instance poller has no namespace, and retries by itself.
         let ready =
             context.limiter.called_up(now).into_iter().filter(|requester| !requester.group.is_empty());
         for Requester { group: namespace, name } in ready {
@@ -248,8 +251,8 @@ async fn tick(context: Arc<Context>, progress: Progress) {
     }
 }
 
-/// Waits until this process may act. The watches go on meanwhile, so that nothing is to be listed then; whom they wake
-/// is let go, since all are passed over at the end.
+/// Waits until this process may act. The watches run meanwhile, so that nothing needs to be listed then.
+/// Enqueued keys are dropped: everything is enqueued at the end.
 async fn stand_by(context: &Context, receivers: &mut Receivers) {
     if context.config.lease.holds() {
         return;
@@ -264,8 +267,7 @@ async fn stand_by(context: &Context, receivers: &mut Receivers) {
             Some(_) = receivers.discoveries.next() => {}
         }
     }
-    // Another process acted until now: what it began may still be on its way, and nothing seen meanwhile is this
-    // process's own.
+    // Another process acted until now. Its calls may still arrive, and no status is this process's own.
     context.registry.inherit(context.now());
     context.enqueue_all(context.registry.take_affected());
     for name in context.fleets.names() {

@@ -66,7 +66,8 @@ pub enum WhoamiError {
     Identity(#[from] ecs::Error),
 }
 
-/// Asks the cloud. `lookup` is all that is read of the environment; `client` names the cluster, where it can be reached.
+/// Asks the cloud. `lookup` is all that is read of the environment; `client` names the cluster, where it can
+/// be reached.
 ///
 /// # Errors
 /// See [`WhoamiError`].

@@ -29,13 +29,15 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
-    /// The status or the Secret could not be written for conflicts with other writers, several times in a row.
+    /// The status or the Secret could not be written for conflicts with other writers, several times in a
+    /// row.
     #[error("cannot write what VncPassword {object} asks for: others keep changing it or its Secret")]
     Contended {
         /// The object.
         object: Key,
     },
-    /// A reconcile came to no end: a mistake in the operator. It is left for a while, so that it does not go on without pause.
+    /// A reconcile came to no end: a mistake in the operator. It is left for a while, so that it does not go
+    /// on without pause.
     #[error("VncPassword {object} comes to no end; please report this with its status")]
     Endless {
         /// The object.

@@ -1,10 +1,13 @@
-//! One pass over one fleet: which instances it has, how their VncPasswords stand, what is done next.
+//! One reconcile of one fleet: select the instances, read the state of their VncPasswords, plan, record, act.
 //!
-//! Where instances come from stands in `discovery`, what their VncPasswords look like in `member_objects`, what is written in
-//! `act`.
+//! | file | content |
+//! |---|---|
+//! | `discovery` | the instances with the tags of a fleet, from the cloud |
+//! | `member_objects` | the desired VncPasswords of a fleet, and how they are written |
+//! | `act` | the writes of one reconcile |
 //!
-//! All of it is derived anew each time, from what the watches know and from the fleet's status: a pass that is cut short
-//! is gone on with by the next, in this process or in another.
+//! A reconcile derives everything anew from the watches and the status of the fleet. So the next one, in this
+//! process or another, continues a reconcile that was interrupted.
 
 mod act;
 pub(crate) mod discovery;
@@ -43,26 +46,27 @@ use vncpassword_core::{
     rotation::Note,
 };
 
-/// How long a pass waits for more to happen.
+/// How long a reconcile waits for further events.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// A pass takes no more than one part in so many of the time.
+/// A reconcile uses at most one part in this many of the time.
 const MAX_TIME_SHARE: u32 = 5;
-/// Longest pause between two passes where something happens.
+/// Maximum pause between two reconciles of a busy fleet.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
-/// How often the status follows where nothing but numbers change.
+/// Minimum time between two writes of a status of which only the counts differ.
 const COUNTS_INTERVAL: Duration = Duration::from_secs(1);
 /// First and longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
-/// So long an answer may take, without a word about it.
+/// After this time a pending discovery is reported in the status.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(15);
-/// When to look again for an answer that is on its way; as a rule it wakes the fleet.
+/// How often a pending discovery is checked. As a rule its end enqueues the fleet.
 const DISCOVERY_POLL: Duration = Duration::from_secs(5);
-/// Writes to children in one pass: then it looks again, since a spec may be put right meanwhile.
+/// Maximum number of writes in one reconcile. The next one reads the spec again, which may have been
+/// corrected.
 const MAX_ACTIONS: usize = 64;
-/// Turns that a rollout may take in one pass.
+/// Maximum number of rollout transitions in one reconcile.
 const MAX_TRANSITIONS: u32 = 4;
 
-/// Runs one pass. Returns when the fleet wants to be passed over again, if at all.
+/// Reconciles one fleet. Returns after what time to requeue it; `None`: only on an event.
 pub(crate) async fn reconcile_name(context: Arc<Context>, name: Arc<str>) -> Option<Duration> {
     let fleet = context.fleets.newest(&name)?;
     let pause =
@@ -105,7 +109,8 @@ fn backoff(failures: u32) -> Duration {
     RETRY.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(RETRY.1)
 }
 
-/// Which instances a selector names, where the cloud need not be asked for that; `None`: it must, or Nodes are not all known.
+/// The instances that a selector names without the cloud; `None`: the cloud is needed, or Nodes are not all
+/// listed.
 fn answer_without_tags(context: &Context, spec: &ClusterVncPasswordSpec) -> Option<Answer> {
     let answer = match (&spec.node_selector, &spec.instance_ids) {
         (Some(selector), _) => context.nodes.answer(selector)?,
@@ -139,18 +144,18 @@ async fn reconcile(context: &Context, fleet: Arc<FleetObject>) -> Result<Option<
     Ok(Some(DEBOUNCE))
 }
 
-/// One pass under way.
+/// A running reconcile.
 struct Reconcile<'a> {
     context: &'a Context,
     fleet: Arc<FleetObject>,
     spec: Arc<ClusterVncPasswordSpec>,
 }
 
-/// What follows on a decision.
+/// What follows after a decision.
 enum Next {
-    /// The rollout took a turn: decide again.
+    /// The rollout made a transition: decide again.
     Again,
-    /// The pass ends, and comes again after that time, if at all.
+    /// The reconcile ends. When to requeue; `None`: only on an event.
     Requeue(Option<Duration>),
 }
 
@@ -160,10 +165,10 @@ impl Next {
     }
 }
 
-/// Which instances there are, as far as it is known now.
+/// The discovered instances, as far as known.
 struct Discovered {
     answer: Option<Answer>,
-    /// When that was so.
+    /// When this was true.
     at: Timestamp,
     failed: Option<String>,
 }
@@ -181,13 +186,13 @@ impl Discovered {
 /// An instance of the fleet.
 struct FleetInstance {
     id: Box<str>,
-    /// How it is a member; those that are to go keep their region as well.
+    /// How the fleet selects it. Instances to remove keep their region.
     wanted: Wanted,
     object: Option<Arc<Object>>,
 }
 
 impl FleetInstance {
-    /// The region that its child is to have.
+    /// The region of its member object.
     fn region(&self) -> Option<&str> {
         match &self.wanted {
             Wanted::Found(region) => region.as_deref(),
@@ -231,7 +236,7 @@ impl Reconcile<'_> {
         let describe = |member: usize| describe(&member_objects, &instances[member]);
         let (verdict, notes) = status_of(&seen, &plan, &discovery, told, describe, now);
         let recount = self.counts_due(&verdict, &plan);
-        // A rollout is recorded also while another writer changes the status.
+        // A rollout is recorded even if another writer changes the status.
         let rests = !plan.turns && verdict.rollout == fleet.status.rollout;
         let left_until = left_until.filter(|_| rests);
         let differs = verdict != *fleet.status || fleet.status_is_malformed;
@@ -288,8 +293,8 @@ impl Reconcile<'_> {
         }
     }
 
-    /// Writes the member objects as planned. `Some`: the reconcile ends here. `error`: why the API server refused the last
-    /// writes.
+    /// Writes the member objects as planned. `Some`: the reconcile ends here. `error`: why the API server
+    /// refused the last writes.
     async fn write_members(
         &self,
         plan: &Plan,
@@ -315,7 +320,7 @@ impl Reconcile<'_> {
         Ok((error.is_some() || more).then(|| Next::after(DEBOUNCE)))
     }
 
-    /// What is known of which instances there are; `None`: it is asked for.
+    /// The discovered instances; `None`: the discovery is under way.
     fn discovered(&self) -> Option<Discovered> {
         let (context, spec, now) = (self.context, &self.spec, self.context.now());
         let own = answer_without_tags(context, spec);
@@ -372,7 +377,7 @@ impl Reconcile<'_> {
         }
     }
 
-    /// The instances that there are and those whose children are to go, with what is known of each.
+    /// The selected instances and those to remove, with the state of each.
     fn members(
         &self,
         selection: &Selection,
@@ -407,7 +412,7 @@ impl Reconcile<'_> {
         self.context.spacing(&member_objects::stand_in(&self.fleet, &self.spec), regions)
     }
 
-    /// Where nothing but numbers changed: how long the status can wait for more of them.
+    /// How long to defer a status of which only the counts differ.
     fn counts_due(&self, status: &ClusterVncPasswordStatus, plan: &Plan) -> Option<Duration> {
         if plan.turns || *status == *self.fleet.status || !counts_alone(status, &self.fleet.status) {
             return None;
@@ -429,7 +434,7 @@ fn observe(object: &Object, drifted: bool) -> Observation<'_> {
     }
 }
 
-/// The name of a child, its instance, and what is wrong with it.
+/// The name of the member object, its instance, and its problem.
 fn describe(member_objects: &MemberObjects, instance: &FleetInstance) -> (String, String, String) {
     let name = member_objects.key(&instance.id).name.to_string();
     let foreign = "an object of this name is not this fleet's: delete it, and the fleet makes its own";
@@ -444,7 +449,7 @@ fn describe(member_objects: &MemberObjects, instance: &FleetInstance) -> (String
     (name, instance.id.to_string(), message)
 }
 
-/// Whether two statuses differ in numbers and examples alone.
+/// Whether only counts and examples differ.
 fn counts_alone(one: &ClusterVncPasswordStatus, other: &ClusterVncPasswordStatus) -> bool {
     let bare = |status: &ClusterVncPasswordStatus| {
         let rollout = status.rollout.clone().map(|rollout| Rollout {

@@ -1,4 +1,11 @@
 //! One reconcile of one object, and of one fleet: observe, decide, act, record.
+//!
+//! | file | content |
+//! |---|---|
+//! | `vnc_password` | one reconcile of one VncPassword |
+//! | `fleet` | one reconcile of one fleet, and its discovery |
+//! | `status` | reads objects and replaces their status |
+//! | `error` | errors of the API server |
 
 mod error;
 pub(crate) mod fleet;

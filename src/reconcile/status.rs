@@ -1,4 +1,4 @@
-//! Replacing the status: by PUT, under the version that was decided on (DESIGN.md, R58).
+//! Replaces the status by PUT with the `resourceVersion` of the decision (DESIGN.md, R58).
 
 use kube::{Client, api::PostParams, core::Request};
 use serde::{Serialize, de::DeserializeOwned};
@@ -9,17 +9,18 @@ use crate::{
 };
 use vncpassword_core::api::{ClusterVncPasswordStatus, FIELD_MANAGER, GROUP, VERSION, VncPasswordStatus};
 
-/// How a write ended.
+/// The result of a write.
 pub(crate) enum Written<T = Object> {
-    /// The object as it is now.
+    /// The new version of the object.
     Done(T),
-    /// Somebody else has changed the object since.
+    /// The object has changed since.
     Conflict,
     /// The object is gone.
     Gone,
 }
 
-/// The object whose status is replaced. The API server takes the spec and the rest of the metadata from what it has.
+/// The object whose status is replaced. The API server takes the spec and the rest of the metadata from what
+/// it has.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Replacement<'a, S> {

@@ -1,5 +1,9 @@
-//! One pass over one object: observe, decide, act, record. How each step acts stands in `steps`, how it takes part in
-//! the tries of objects that lack the same right in `denied_group`.
+//! One reconcile of one object: observe, decide, act, record.
+//!
+//! | file | content |
+//! |---|---|
+//! | `steps` | the steps that call the API server or the cloud |
+//! | `denied_group` | the part in the tries of objects that lack the same right |
 
 mod denied_group;
 mod steps;
@@ -38,36 +42,36 @@ use vncpassword_core::{
     },
 };
 
-/// Conflicts in a row after which a pass gives up for a while.
+/// Maximum number of consecutive conflicts before a reconcile gives up.
 const MAX_CONFLICTS: u32 = 5;
-/// Most steps of one reconcile. Those that end by themselves take less than twenty.
+/// Maximum number of steps of one reconcile. A reconcile that ends takes less than twenty.
 const MAX_STEPS: u32 = 100;
-/// Reconciles in a row that may fail on the Kubernetes side before a claim that is to be proven is given up.
+/// Consecutive failed reconciles after which an unproven claim is given up.
 const MAX_PROOF_FAILURES: u32 = 5;
 /// How long to wait while another object's call is under way at the instance.
 const BUSY: Duration = Duration::from_secs(1);
-/// How long a pass waits for a look, with the contents of the Secret in memory.
+/// How long a reconcile waits for an instance poll, with the contents of the Secret in memory.
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long after an instance poll was due an object comes back that the poll has not woken.
+/// How long after a due instance poll an object is requeued if the poll has not enqueued it.
 const LOST_POLL: Duration = Duration::from_mins(1);
-/// First and longest wait after a failure on the Kubernetes side.
+/// Minimum and maximum backoff after an error of the API server.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
-/// Runs one pass. Returns when the object wants to be passed over again, if at all.
+/// Reconciles one object. Returns after what time to requeue it; `None`: only on an event.
 pub(crate) async fn reconcile_key(context: Arc<Context>, key: Key) -> Option<Duration> {
     let Some(object) = context.registry.newest(&key) else {
         context.limiter.forget(&requester(&key));
         context.denied.remove(&key);
         return None;
     };
-    // Woken again when its Secrets are known.
+    // It is enqueued when its Secrets are listed.
     if !context.namespaces.serve(&key.namespace) {
         context.denied.remove(&key);
         return None;
     }
     let requeue = reconcile_in_span(&context, &key, Arc::clone(&object)).await;
     if context.registry.newest(&key).is_none_or(|newest| newest.uid != object.uid) {
-        // It was deleted meanwhile, after which this pass may have asked for a look once more.
+        // It was deleted meanwhile, and this reconcile may have requested a poll after that.
         context.cancel_polls(&object);
         if let Ok(spec) = &object.spec {
             context.registry.enqueue_instance_users(&spec.instance_id);
@@ -108,7 +112,7 @@ async fn reconcile_in_span(context: &Context, key: &Key, object: Arc<Object>) ->
     requeue.map(|requeue| requeue.after)
 }
 
-/// When the object is passed over again, and why.
+/// When and why to requeue.
 #[derive(Clone, Copy)]
 struct Requeue {
     after: Duration,
@@ -116,7 +120,7 @@ struct Requeue {
 }
 
 impl Requeue {
-    /// Another object has its turn at the instance.
+    /// Another object acts at the instance.
     const BUSY: Self = Self { after: BUSY, reason: RequeueReason::Busy };
 }
 
@@ -137,7 +141,7 @@ async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Requ
     Ok(result?.into_iter().chain(prove).min_by_key(|requeue| requeue.after))
 }
 
-/// The spec cannot be read: says so, and leaves the object alone until it is mended.
+/// The spec cannot be read: records that in the status. A change of the object enqueues it.
 async fn malformed(context: &Context, object: &Object, problem: &str) -> Result<Option<Requeue>, Error> {
     context.denied.remove(&object.key);
     let verdict = rotation::invalid_object(&object.status, object.generation, context.now());
@@ -148,33 +152,33 @@ async fn malformed(context: &Context, object: &Object, problem: &str) -> Result<
     Ok(None)
 }
 
-/// One pass under way.
+/// A running reconcile.
 struct Reconcile<'a> {
     context: &'a Context,
     object: Arc<Object>,
     observed: Observed,
     region: Option<Region>,
-    /// Who calls; `None`: nobody can, or it is not known yet.
+    /// The identity for calls; `None`: there is none, or it is not known yet.
     identity: Option<Arc<Identity>>,
-    /// When the credentials were taken: what changes later is not what a call was made with.
+    /// When the credentials were read: a later change is not part of the call.
     began: Timestamp,
     /// Taken before the Secret is read: a call that is held up in between is refused as too old.
     dated: Dated,
     guard: Option<crate::cloud::instance_locks::InstanceGuard<'a>>,
-    /// It began with a call that a pass before it made and could not record. What has changed since that call, the Secret for
-    /// instance, has woken that pass, and is looked at once the call is recorded.
+    /// It began with an unrecorded call of a previous reconcile. Changes since that call have enqueued the
+    /// object for that reconcile, so it is enqueued again after the record.
     resumed: bool,
-    /// When the limiter lets it set a password and restart the instance; `None`: now.
+    /// When the rate limiter allows to set a password and to restart the instance; `None`: now.
     slots: [Option<Timestamp>; 2],
     polled: bool,
     conflicts: u32,
-    /// How the attempt to prove the object's claim stands, where it makes one.
+    /// The state of the proof of its claim, if it makes one.
     proof: Option<Proof>,
-    /// The try that it makes for objects that lack the same right: which right, and since when.
+    /// Its try on behalf of objects that lack the same right: which right, and since when.
     group_try: Option<(Action, Timestamp)>,
 }
 
-/// How a pass ended.
+/// The end of a reconcile.
 struct End {
     requeue: Option<Requeue>,
 }
@@ -225,7 +229,7 @@ impl<'a> Reconcile<'a> {
         reconcile
     }
 
-    /// Takes down whether the limiter lets this identity call.
+    /// Records when the rate limiter allows calls of this identity.
     fn ask_limiter(&mut self) {
         let (requester, now) = (requester(&self.object.key), self.context.now());
         let opens = |action| self.context.limiter.opens(self.route(action)?, &requester, now);
@@ -236,7 +240,7 @@ impl<'a> Reconcile<'a> {
         self.ask_allowance();
     }
 
-    /// Takes down when the object may call: when the limiter lets it, and when it has not used up its own calls.
+    /// Records when the object may call: by the rate limiter, and by its own allowance.
     fn ask_allowance(&mut self) {
         let own = self.opens();
         let [modify, reboot] = self.slots;
@@ -244,8 +248,8 @@ impl<'a> Reconcile<'a> {
         self.observed.paced = own > modify;
     }
 
-    /// When the object may cause a cloud call; `None`: now. A call that proves a claim has a backoff of its own: others wait
-    /// for it.
+    /// When the object may cause a cloud call; `None`: now. A call that proves a claim has a backoff of its
+    /// own: others wait for it.
     fn opens(&self) -> Option<Timestamp> {
         if self.observed.prove_claim {
             return None;
@@ -253,7 +257,7 @@ impl<'a> Reconcile<'a> {
         self.context.registry.recent_calls(&self.object.key)?.actions.opens(self.context.now())
     }
 
-    /// When its instance may be polled for it; `None`: now.
+    /// When its instance may be polled; `None`: now.
     fn polls_open(&self) -> Option<Timestamp> {
         if self.observed.prove_claim {
             return None;
@@ -261,12 +265,12 @@ impl<'a> Reconcile<'a> {
         self.context.registry.recent_calls(&self.object.key)?.polls.opens(self.context.now())
     }
 
-    /// The cloud calls that the object may cause.
+    /// The call allowance of the object.
     fn calls(&self) -> Arc<Calls> {
         self.context.registry.calls(&self.object.key)
     }
 
-    /// Takes in the status of the newest version of the object, which somebody else may have written.
+    /// Compares the status of the newest version with the last known one, to detect another writer.
     fn saw_status(&self) {
         let now = self.context.now();
         let (object, secret) = (&self.object, self.secret_version());
@@ -313,7 +317,8 @@ impl<'a> Reconcile<'a> {
         Some(Route { action, scope, region })
     }
 
-    /// Whoever rests until its turn keeps a place in the line, anybody else none. Returns when the turn comes.
+    /// Keeps the queue slot of an object that waits for the rate limiter; drops it otherwise. Returns the
+    /// time of the slot.
     fn update_rate_limit_slot(&self, verdict: &Verdict) -> Option<Timestamp> {
         let context = self.context;
         let (limiter, requester, now) = (&context.limiter, requester(&self.object.key), context.now());
@@ -322,7 +327,7 @@ impl<'a> Reconcile<'a> {
         let mut slot = None;
         for (action, opens) in turns {
             let Some(route) = self.route(action) else { continue };
-            // What stands in the status is cut to the second.
+            // Times in the status are truncated to seconds.
             let second = |at: Option<Timestamp>| at.map(Timestamp::as_second);
             if opens.is_some() && second(opens) == second(verdict.wake) {
                 slot = Some(limiter.line_up(route, &requester, now));
@@ -378,16 +383,16 @@ impl<'a> Reconcile<'a> {
         Err(Error::Endless { object: self.object.key.clone() })
     }
 
-    /// This reconcile may not act now; another one follows.
+    /// The reconcile may not act now, and is requeued.
     fn busy(&mut self) -> Requeue {
         self.proof = self.proof.map(|_| Proof::Pending);
         Requeue::BUSY
     }
 
-    /// Takes in a verdict and writes it; `None`: the object has changed, decide again.
+    /// Writes the new status; `None`: the object has changed, decide again.
     async fn record(&mut self, verdict: Verdict) -> Result<Option<End>, Error> {
         let context = self.context;
-        // Where instances cannot be seen, the groups tell who polls.
+        // If the operator may not see instances, the denied groups decide who polls.
         let unseen = !verdict.deferred && missing_right(&verdict.status) == Some(MissingRight::SeeInstance);
         self.schedule_poll(verdict.look.filter(|_| !unseen));
         let slot = self.update_rate_limit_slot(&verdict);
@@ -406,7 +411,7 @@ impl<'a> Reconcile<'a> {
         let reply = self.observed.attempt.as_ref().map(|attempt| &attempt.reply);
         let reason = requeue_reason(&verdict.status, reply, slot.is_some());
         let now = context.now();
-        // The poll wakes the object. Should that be lost, it comes back by itself.
+        // The poll enqueues the object. This is the fallback if it does not.
         let awaits = verdict.look.filter(|_| verdict.deferred && !unseen);
         let lost = awaits.map(|due| due.max(now).checked_add(LOST_POLL).unwrap_or(due));
         let requeue = slot.or(verdict.wake).or(lost);
@@ -416,7 +421,7 @@ impl<'a> Reconcile<'a> {
             self.remember(verdict, None);
             return Ok(Some(end(requeue)));
         }
-        // What a call brought is recorded whoever else writes.
+        // The outcome of a call is recorded even if another writer changes the status.
         if self.observed.attempt.is_none()
             && let Some(wait) = self.leaves_status_until()
         {
@@ -425,7 +430,7 @@ impl<'a> Reconcile<'a> {
         match self.write_status(&verdict.status).await? {
             Written::Done(object) => {
                 if self.observed.generation != self.object.generation {
-                    // An outcome was recorded as that of what it was made for: what has changed since is looked at now.
+                    // The outcome was recorded for the previous generation: reconcile the change now.
                     context.enqueue(self.object.key.clone());
                 }
                 self.remember(verdict, Some(Arc::new(object)));
@@ -444,7 +449,8 @@ impl<'a> Reconcile<'a> {
                 let due = self.polls_open().map_or(due, |opens| opens.max(due));
                 context.instance_poller.request(identity, instance, region, due, &self.calls());
             }
-            // The object may not use the operator's identity, so it must not end the polls of objects that may.
+            // The object may not use the operator's identity, so it must not end the polls of objects that
+            // may.
             _ if self.observed.access == Access::AmbientDenied => {}
             _ if self.observed.owner == Owner::This || !context.registry.has_peer(&self.object) => {
                 context.instance_poller.forget(&self.object.identity_name(), instance);
@@ -454,10 +460,10 @@ impl<'a> Reconcile<'a> {
         }
     }
 
-    /// Keeps what the next pass needs to know, and tells what happened.
+    /// Remembers what the next reconcile needs, and publishes the events.
     fn remember(&self, verdict: Verdict, written: Option<Arc<Object>>) {
         let context = self.context;
-        // A call whose record the API server refuses waits for its backoff, and so does the look at what has changed.
+        // If the API server refuses the record of a call, the change waits for the same backoff.
         if self.resumed && self.observed.refused.is_none() {
             context.enqueue(self.object.key.clone());
         }
@@ -479,7 +485,7 @@ impl<'a> Reconcile<'a> {
         }
     }
 
-    /// Somebody changed the object since: decides again on what it is now. The call that was made still counts.
+    /// The object has changed: decides again on its newest version. A call that was made still counts.
     async fn refresh(&mut self) -> Result<Option<End>, Error> {
         self.conflicts += 1;
         if self.conflicts > MAX_CONFLICTS {
@@ -491,8 +497,8 @@ impl<'a> Reconcile<'a> {
         };
         let fresh = Arc::new(fresh);
         if fresh.generation != self.object.generation {
-            // The watch may take the change for our own echo. What this pass has decided on is from before it: the
-            // outcome of a call is recorded as such, and the change is looked at afterwards.
+            // The watch may take the change for an echo of an own write. The decision of this reconcile is
+            // older: the outcome of a call is recorded as such, and the change is reconciled afterwards.
             self.context.enqueue(fresh.key.clone());
             if self.observed.attempt.is_none() {
                 self.context.registry.remember(&fresh, |memory| memory.written = Some(Arc::clone(&fresh)));
@@ -509,9 +515,9 @@ impl<'a> Reconcile<'a> {
         Ok(None)
     }
 
-    /// Takes in how the attempt to prove the object's claim has ended. A failure on the Kubernetes side leaves it to the next
-    /// reconcile, but not for ever: an object whose Secret cannot be read or written must not hold an instance.
-    /// Returns when the claim is to be proven again.
+    /// Records how the proof of the claim ended. After an error of the API server the next reconcile tries
+    /// again, but not forever: an object whose Secret cannot be read or written must not block an instance.
+    /// Returns when to prove the claim again.
     fn end_proof(&self, ended: bool) -> Option<Duration> {
         let mut proof = self.proof?;
         if proof == Proof::Failed && self.slots[0].is_some() {
@@ -529,7 +535,7 @@ impl<'a> Reconcile<'a> {
         requeue.flatten()
     }
 
-    /// The outcome of a call could not be written: the next pass writes it, instead of calling again.
+    /// The outcome of a call could not be written: the next reconcile writes it, instead of calling again.
     fn keep_attempt(&mut self) {
         if let Some(attempt) = self.observed.attempt.take() {
             let unrecorded = Some(Box::new((self.observed.generation, attempt)));
@@ -538,7 +544,8 @@ impl<'a> Reconcile<'a> {
     }
 }
 
-/// The input of the decision before the first step, and whether a previous process may have acted on the object.
+/// The input of the decision before the first step, and whether a previous process may have acted on the
+/// object.
 fn observed(
     context: &Context,
     object: &Object,
@@ -618,7 +625,8 @@ fn remembered(
     let remembered = context.registry.remember(object, |memory| {
         memory.recover(now);
         memory.count_refusals(&object.status, poll, now);
-        // Only an object that can act needs to consider calls of a previous process. The flag stays until it can.
+        // Only an object that can act needs to consider calls of a previous process. The flag stays until it
+        // can.
         let from_previous_process = memory.from_previous_process && can_act;
         memory.from_previous_process &= !can_act;
         Remembered {
@@ -635,8 +643,8 @@ fn remembered(
     remembered.unwrap_or_default()
 }
 
-/// Whether credentials have changed since a call failed. The status keeps that time to the second only, and what is cut is
-/// not compared with what is not: `failure` is the last one as this process remembers it.
+/// Whether credentials have changed since a call failed. The status keeps that time to the second only, and
+/// what is cut is not compared with what is not: `failure` is the last one as this process remembers it.
 fn is_later(changed: Timestamp, failed: Timestamp, failure: Option<Failure>) -> bool {
     match failure.filter(|failure| failure.at.as_second() == failed.as_second()) {
         Some(failure) => changed >= failure.began,
@@ -644,7 +652,7 @@ fn is_later(changed: Timestamp, failed: Timestamp, failure: Option<Failure>) -> 
     }
 }
 
-/// Why an object with that status comes again: what the cloud answered in this pass says most.
+/// Why the object is requeued. The reply of a call in this reconcile takes precedence.
 fn requeue_reason(status: &VncPasswordStatus, reply: Option<&Reply>, waits_for_slot: bool) -> RequeueReason {
     let stands = |type_| status.condition(type_).is_some();
     match reply.map(outcome::classify) {
@@ -656,7 +664,7 @@ fn requeue_reason(status: &VncPasswordStatus, reply: Option<&Reply>, waits_for_s
     }
 }
 
-/// The object in the limiter's line.
+/// The object as a requester of the rate limiter.
 fn requester(key: &Key) -> Requester {
     Requester::new(&key.namespace, &key.name)
 }
@@ -669,7 +677,7 @@ fn spread(uid: &str) -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// How long until then; a little more, so that it has come.
+/// The time until `at`, plus a little so that it has passed.
 pub(crate) fn until(at: Timestamp, now: Timestamp) -> Duration {
     let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
     left + Duration::from_millis(5)

@@ -1,9 +1,10 @@
 //! One leader among the replicas, by a Lease of the API server.
 //!
-//! Every write carries the resourceVersion that was read, every request has a time-out. How long this process holds the
-//! lease is counted on its own monotonic clock, from before the renewal was asked for; whether another's has run out is
-//! told by how long it has stood unchanged here, whatever times are written in it. Renew deadline + the longest call of
-//! the cloud < duration: whoever cannot renew has stopped, and its last call has ended, before another may begin.
+//! Every write carries the resourceVersion that was read, every request has a time-out. How long this process
+//! holds the lease is counted on its own monotonic clock, from before the renewal was asked for; whether
+//! another's has run out is told by how long it has stood unchanged here, whatever times are written in it.
+//! Renew deadline + the longest call of the cloud < duration: a process that cannot renew has stopped, and its last call
+//! has ended, before another may begin.
 
 use std::{
     convert::Infallible,
@@ -38,8 +39,8 @@ const REQUEST: Duration = Duration::from_secs(3);
 /// Gets the right to act, keeps it, gives it back.
 pub struct Elector {
     own: Candidate,
-    /// The Lease that replicas of the version before take, whatever the name of the own one. Without it a rolling upgrade
-    /// would have two leaders.
+    /// The Lease that replicas of the version before take, whatever the name of the own one. Without it a
+    /// rolling upgrade would have two leaders.
     former: Option<Candidate>,
 }
 
@@ -90,7 +91,8 @@ fn step(found: bool, last: Option<&LeaseSpec>, identity: &str, unchanged: Durati
     }
 }
 
-/// How long to wait before the next look at a lease that another holds: not past the moment at which it may be taken.
+/// How long to wait before the next look at a lease that another holds: not past the moment at which it may
+/// be taken.
 fn timeout(last: Option<&LeaseSpec>, unchanged: Duration) -> Duration {
     Some(promised(last).saturating_sub(unchanged))
         .filter(|left| !left.is_zero())
@@ -133,11 +135,13 @@ impl Elector {
         (Self { own, former: Some(former) }, right.and(right_of_former))
     }
 
-    /// Gets the right and keeps it; asks for the end of the term when it is lost. Never returns: it is the term that ends.
+    /// Gets the right and keeps it; asks for the end of the term when it is lost. Never returns: it is the
+    /// term that ends.
     pub async fn lead(&mut self, term: &Stop) -> Infallible {
         if let Some(former) = &mut self.former {
-            // All of this version ask for the own Lease first, so no two of them wait for each other. The other is polled
-            // meanwhile, so that both Leases of a dead holder expire at the same time, not one after the other.
+            // All of this version ask for the own Lease first, so no two of them wait for each other. The
+            // other is polled meanwhile, so that both Leases of a dead holder expire at the same time, not
+            // one after the other.
             tokio::select! {
                 () = self.own.acquire() => {}
                 never = former.observe() => match never {},
@@ -272,7 +276,8 @@ impl Candidate {
         self.holding.until().map(|until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Reads the lease where it is not known, and takes or renews it where it may. Whether this process holds it.
+    /// Reads the lease where it is not known, and takes or renews it where it may. Whether this process holds
+    /// it.
     async fn attempt(&mut self, timeout: Duration) -> Result<bool, Failure> {
         tokio::time::timeout(timeout, self.try_once()).await.unwrap_or_else(|_| {
             // Whether the write has arrived is told by the next read.

@@ -1,5 +1,6 @@
-//! All metrics, with closed label sets: no texts of errors, nothing secret. Names of objects are labels only in what is made
-//! at each scrape, and only where `--per-object-metrics` is on. The list for people is docs/metrics.md.
+//! All metrics, with closed label sets: no texts of errors, nothing secret. Names of objects are labels only
+//! in what is made at each scrape, and only where `--per-object-metrics` is on. The list for people is
+//! docs/metrics.md.
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -32,7 +33,7 @@ use vncpassword_alicloud as ecs;
 use vncpassword_alicloud::CallObserver;
 use vncpassword_core::rotation::outcome::Class;
 
-/// Whose passes are counted.
+/// The kind of the reconciled object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `VncPassword`.
@@ -41,46 +42,46 @@ pub enum Kind {
     ClusterVncPassword,
 }
 
-/// How a pass ended.
+/// The result of a reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReconcileResult {
-    /// As it should.
+    /// It succeeded.
     Ok,
-    /// The Kubernetes side failed.
+    /// A request to the API server failed.
     Error,
 }
 
-/// Why a pass asks to come again.
+/// Why a reconcile asks to be requeued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequeueReason {
     /// The Kubernetes side failed.
     Error,
-    /// Another object has its turn at the instance, or there is more to do than fits one pass.
+    /// Another object acts at the instance, or there is more to do than fits one reconcile.
     Busy,
-    /// A call was made in this pass, and was answered so.
+    /// The cloud replied to a call of this reconcile with this class.
     Reply(Class),
-    /// The limiter lets it call later.
+    /// The rate limiter allows the call later.
     RateLimited,
     /// Something is under way.
     Reconciling,
-    /// It needs a person, and is looked at now and then.
+    /// The object is stalled, and is checked again from time to time.
     Stalled,
-    /// All is well; a turn or a check comes later.
+    /// A scheduled rotation or check comes later.
     Scheduled,
 }
 
-/// The queues that passes wait in.
+/// The work queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Queue {
     /// Of `VncPassword`.
     Objects,
     /// Of `ClusterVncPassword`.
     Fleets,
-    /// Questions to the cloud which instances there are.
+    /// Discoveries of the instances of a `ClusterVncPassword`.
     Discoveries,
 }
 
-/// The words that stand in labels.
+/// The value of a label.
 trait Label: Copy {
     fn label(self) -> &'static str;
 }
@@ -191,7 +192,7 @@ pub struct Metrics {
     pub events_dropped: Counter<u64, AtomicU64>,
 }
 
-/// What a queue tells of itself.
+/// The gauges of one queue.
 #[derive(Clone, Debug)]
 pub struct QueueGauges {
     depth: Gauge,
@@ -199,13 +200,14 @@ pub struct QueueGauges {
     scheduled: Gauge,
 }
 
-/// Bounds of the buckets of passes, which make no request to anyone while all is well.
+/// Bucket bounds of reconciles. Most of them make no request.
 const RECONCILE_SECONDS: [f64; 9] = [0.0001, 0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
-/// Bounds of the buckets of calls. The last is the client's total time-out.
+/// Bucket bounds of calls. The last one is the total timeout of the client.
 const CALL_SECONDS: [f64; 8] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0];
 
 impl Metrics {
-    /// New ones. `per_object`: whether objects, and the accounts that tenants bring, have metrics of their own.
+    /// New ones. `per_object`: whether objects, and the accounts that tenants bring, have metrics of their
+    /// own.
     #[must_use]
     pub fn new(per_object: bool) -> Self {
         let mut registry = Registry::default();
@@ -242,7 +244,7 @@ impl Metrics {
         }
     }
 
-    /// A pass has ended, and comes again for that reason, if at all.
+    /// Records the end of a reconcile. `requeue`: why it is requeued.
     pub fn record_reconcile(
         &self,
         kind: Kind,
@@ -282,7 +284,7 @@ impl Metrics {
         }
     }
 
-    /// From now on this one is asked at each scrape, as long as it lives.
+    /// Sets the source that each scrape reads, as long as the source lives.
     pub fn attach(&self, source: Weak<dyn Source>) {
         self.scrape.attach(source);
     }
@@ -299,7 +301,7 @@ impl Metrics {
 }
 
 impl QueueGauges {
-    /// What the queue is like now.
+    /// Sets the sizes of the queue.
     pub fn set(&self, depth: usize, running: usize, scheduled: usize) {
         for (gauge, value) in [(&self.depth, depth), (&self.running, running), (&self.scheduled, scheduled)] {
             gauge.set(value.try_into().unwrap_or(i64::MAX));

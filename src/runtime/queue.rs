@@ -1,7 +1,8 @@
-//! Runs passes: each object once at a time, a bounded number at once, again at the time that a pass asks for.
+//! The work queue: one reconcile per key at a time, a bounded number in parallel, requeued when a reconcile
+//! asks for it.
 //!
-//! Unlike `kube::runtime::Controller` it runs passes as tasks of their own, on all cores, and knows objects by name
-//! alone: see docs/decisions.md.
+//! Unlike `kube::runtime::Controller`, it runs reconciles as separate tasks and knows objects only by name
+//! (docs/decisions.md).
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -18,9 +19,9 @@ use crate::runtime::{
     tables::{SMALL, shrink},
 };
 
-/// Runs until shutdown is asked for, then until the passes that run have ended. A pass returns when it wants to run
-/// again, if at all. `now` is the wall clock: the times that passes ask for are times of it. There is no progress while
-/// all passes that may run at once run and none of them ends.
+/// Runs until shutdown is requested, then waits for the running reconciles. A reconcile returns after what
+/// time to requeue its key; `None`: only on an event. `now`: the wall clock; due times follow it. `progress`:
+/// not reported while all workers are busy and none of them finishes.
 pub(crate) async fn run<K, F>(
     mut receiver: UnboundedReceiver<K>,
     concurrency: usize,
@@ -37,7 +38,8 @@ pub(crate) async fn run<K, F>(
     let mut reconciles = JoinSet::new();
     let report_progress = || progress.as_ref().into_iter().for_each(Progress::made);
     loop {
-        // In each turn, not when a timer tells: where something always happens first, no timer is ever seen to fire.
+        // In each iteration, not on a timer: with `biased`, a timer never fires while another branch is
+        // always ready.
         schedule.start_due(now());
         while reconciles.len() < concurrency
             && let Some(key) = schedule.start()
@@ -59,12 +61,12 @@ pub(crate) async fn run<K, F>(
                     let wait: Option<Duration> = wait;
                     schedule.finished(&key, wait.map(|wait| now() + wait.min(MAX_WAIT)));
                 }
-                // A pass that panics takes the process down: nothing may go on in a state that nobody foresaw.
+                // A panic in a reconcile ends the process: its state is unknown.
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
             Some(key) = receiver.next() => {
                 schedule.enqueue(key);
-                // Whatever else has come is taken in as well, so that doubles are dropped early.
+                // Drains the channel, so that duplicates are dropped early.
                 while let Ok(key) = receiver.try_recv() {
                     schedule.enqueue(key);
                 }
@@ -79,31 +81,32 @@ pub(crate) async fn run<K, F>(
     gauges.set(0, 0, 0);
 }
 
-/// How long a stop waits for passes: an API server that hangs must not hold it up until it is killed.
+/// How long shutdown waits for running reconciles. An API server that hangs must not delay it until the
+/// kubelet kills the process.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// So that no time can be out of range.
+/// Keeps due times in range.
 const MAX_WAIT: Duration = Duration::from_hours(180 * 24);
 
-/// How often due times are compared with the wall clock (R45). It may be stepped, and while a machine sleeps the clock
-/// that timers go by stands still.
+/// How often due times are compared with the wall clock (R45): it may be stepped, and timers stand still
+/// while the machine sleeps.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long to sleep where the next key falls due at that time.
+/// How long to sleep until this due time.
 fn pause(due: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(due.duration_since(now)).unwrap_or_default().min(CLOCK_CHECK_INTERVAL)
 }
 
-/// What is to run, what runs, and what is to run later. Each key stands in at most one of the three.
+/// Keys that are ready, that run, and that are due later. Each key is in at most one of the three.
 struct Schedule<K> {
     ready: VecDeque<K>,
     /// The same keys as in `ready`.
     queued: HashSet<K>,
-    /// Whether a key that runs was woken meanwhile.
+    /// The running keys, and whether each was enqueued meanwhile.
     running: HashMap<K, bool>,
     later: BTreeMap<(Timestamp, u64), K>,
     later_at: HashMap<K, (Timestamp, u64)>,
-    /// Tells apart what is due at the same time.
+    /// Orders keys with the same due time.
     count: u64,
 }
 
@@ -121,7 +124,7 @@ impl<K> Default for Schedule<K> {
 }
 
 impl<K: Clone + Eq + Hash> Schedule<K> {
-    /// It is to run now; where it runs already, once more afterwards.
+    /// Adds a key to run now. A running key runs once more afterwards.
     fn enqueue(&mut self, key: K) {
         if let Some(requeue_at) = self.running.get_mut(&key) {
             *requeue_at = true;
@@ -136,7 +139,7 @@ impl<K: Clone + Eq + Hash> Schedule<K> {
         }
     }
 
-    /// The next to run, which runs from now on.
+    /// Takes the next ready key and marks it as running.
     fn start(&mut self) -> Option<K> {
         let key = self.ready.pop_front()?;
         self.queued.remove(&key);
@@ -148,7 +151,7 @@ impl<K: Clone + Eq + Hash> Schedule<K> {
         Some(key)
     }
 
-    /// It has run, and wants to run again at that time.
+    /// Takes in the end of a reconcile. `requeue_at`: when to run the key again.
     fn finished(&mut self, key: &K, requeue_at: Option<Timestamp>) {
         if self.running.remove(key).unwrap_or(false) {
             self.enqueue(key.clone());
@@ -166,12 +169,12 @@ impl<K: Clone + Eq + Hash> Schedule<K> {
         ready.capacity() + queued.capacity() + running.capacity() + later_at.capacity()
     }
 
-    /// When the next falls due.
+    /// When the next key is due.
     fn next_due(&self) -> Option<Timestamp> {
         self.later.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// What is due runs now.
+    /// Moves due keys to the ready queue.
     fn start_due(&mut self, now: Timestamp) {
         while let Some(entry) = self.later.first_entry()
             && entry.key().0 <= now
@@ -204,7 +207,7 @@ mod tests {
         },
     };
 
-    /// Counts passes that run, and the most that ran at once.
+    /// Counts running reconciles, and the maximum in parallel.
     #[derive(Default)]
     struct Counters {
         running: AtomicUsize,
@@ -271,11 +274,12 @@ mod tests {
         assert_eq!(ran(&[1], 3, 1050, Some(Duration::from_millis(400))).await, (3, 1));
     }
 
-    /// A pass asks for ten minutes later. Half a minute after it the clock is stepped, or the machine has slept.
+    /// A reconcile asks to be requeued after ten minutes. Half a minute later the clock is stepped, or the
+    /// machine has slept.
     #[tokio::test(start_paused = true)]
     async fn due_times_are_those_of_the_wall_clock() {
         let hours = 3 * 3600;
-        // The seconds by which the clock is stepped, and those after which the pass runs again.
+        // The step of the clock in seconds, and after how many seconds the reconcile runs again.
         for (step, expected) in [(0, 600), (hours, 30), (300, 300), (-300, 900)] {
             let (sender, receiver) = unbounded();
             sender.unbounded_send(1).unwrap();
@@ -299,7 +303,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn there_is_no_progress_only_where_all_run_and_none_ends() {
         let minutes = Duration::from_mins;
-        // How many keys there are, how long their passes take, and whether that is progress.
+        // The number of keys, the duration of their reconciles, and whether progress is reported.
         let table = [
             ("none", 0, minutes(0), true),
             ("one of two hangs", 1, minutes(1000), true),
@@ -426,7 +430,8 @@ mod tests {
         .unwrap();
         let like = Object::from(like);
         let mut number = 0;
-        // Many at once leave large tables behind, and many one after the other leave what is forgotten to forget.
+        // Many at once leave large tables behind, and many one after the other leave what is forgotten to
+        // forget.
         for batch in std::iter::once(50_000).chain([1000; 50]) {
             let objects: Vec<Object> = (number..number + batch).map(|number| object(&like, number)).collect();
             number += batch;

@@ -36,7 +36,8 @@ pub(crate) struct DiscoveredInstances {
     pub empty: bool,
     /// The instances with the tags of the selector, where there are any there.
     pub tagged: Option<Answer>,
-    /// Whether the instances that were asked about carry the tags that are required; `None`: the cloud does not show them.
+    /// Whether the instances that were asked about carry the tags that are required; `None`: the cloud does
+    /// not show them.
     pub carries: HashMap<Box<str>, Option<bool>>,
     /// Why there is no answer, or not all of it.
     pub failed: Option<String>,

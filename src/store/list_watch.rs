@@ -1,5 +1,6 @@
-//! Lists a kind in pages that fit into memory, then watches it: kube's `watcher`, which asks for pages of a fixed number
-//! of objects, with pages bounded by their bytes. Otherwise a user with large Secrets could exhaust the memory of the operator.
+//! Lists a kind in pages that fit into memory, then watches it: kube's `watcher`, which asks for pages of a
+//! fixed number of objects, with pages bounded by their bytes. Otherwise a user with large Secrets could
+//! exhaust the memory of the operator.
 
 use std::{
     marker::PhantomData,
@@ -35,7 +36,8 @@ const MIN_WATCH: Duration = Duration::from_secs(1);
 /// The timeout of a watch that asks for none.
 const WATCH_TIMEOUT: u32 = 290;
 
-/// Pages that are in memory as text at the same time, in the whole process: with many namespaces there are many lists.
+/// Pages that are in memory as text at the same time, in the whole process: with many namespaces there are
+/// many lists.
 static PAGES: Semaphore = Semaphore::const_new(2);
 
 /// How many objects to ask for after a page of `objects` in `bytes`, for which `limit` were asked.
@@ -139,8 +141,8 @@ fn service_error(text: &'static str) -> kube::Error {
     kube::Error::Service(text.into())
 }
 
-/// The objects and their changes. After an error it goes on where it can, else from a new list, which begins with
-/// [`Event::Init`].
+/// The objects and their changes. After an error it goes on where it can, else from a new list, which begins
+/// with [`Event::Init`].
 pub(crate) fn list_watch<K>(api: Api<K>, config: Config) -> impl Stream<Item = Result<Event<K>, Error>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
@@ -346,7 +348,8 @@ mod tests {
         .replace('\n', "")
     }
 
-    /// After a thousand small ones there are forty large ones: the page that would hold all of these is not read.
+    /// After a thousand small ones there are forty large ones: the page that would hold all of these is not
+    /// read.
     #[tokio::test]
     async fn each_object_is_listed_once_in_pages_that_fit() {
         let limits = Arc::<Mutex<Vec<usize>>>::default();

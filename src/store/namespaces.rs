@@ -71,8 +71,8 @@ impl Namespaces {
         News { served: !was_served && is_served(&watches, scope), restored, unreadable: false }
     }
 
-    /// Records that this watch of the namespace fails; it is news the first time. A watch of all namespaces is never marked:
-    /// the operator waits for it.
+    /// Records that this watch of the namespace fails; it is news the first time. A watch of all namespaces
+    /// is never marked: the operator waits for it.
     pub fn mark_unreadable(&self, scope: &Arc<str>, resource: Resource) -> News {
         let mut watches = self.watches();
         let progress = watches.get_mut(&(Some(Arc::clone(scope)), resource));

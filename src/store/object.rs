@@ -1,4 +1,4 @@
-//! The objects as this process keeps them: only the fields that decisions need, and no object can break a watch.
+//! Trimmed types: the fields of objects that decisions need. No object can break a watch.
 
 use std::{
     borrow::Cow,
@@ -31,7 +31,7 @@ use vncpassword_core::{
     rotation::{facts::SecretVersion, rotate_at::RotateAt},
 };
 
-/// Under which name logs and limits know the operator's own identity.
+/// The name of the operator's own identity in logs and limits.
 pub const OPERATOR: &str = "operator";
 
 /// Whether a `resourceVersion` is not older than the other, or cannot be compared.
@@ -74,23 +74,23 @@ pub(crate) struct Object {
     /// It has a `deletionTimestamp`.
     pub deleting: bool,
     pub rotate_at: RotateAt,
-    /// Why the spec cannot be read, where it cannot: an older schema let it pass, say.
+    /// Why the spec cannot be read, for instance because it was stored under an older schema.
     pub spec: Result<Arc<VncPasswordSpec>, Box<str>>,
     pub status: Arc<VncPasswordStatus>,
-    /// The status holds something that cannot be read: the next reconcile replaces it.
+    /// The status contains something that cannot be read. The next reconcile replaces it.
     pub status_is_malformed: bool,
-    /// The fleet that it says it belongs to.
+    /// The fleet in its owner references.
     pub membership: Option<Box<Membership>>,
 }
 
-/// What a `VncPassword` says of its fleet. Whether the fleet agrees is told elsewhere.
+/// What a `VncPassword` states about its fleet. The fleet checks it.
 #[derive(Clone, Debug)]
 pub(crate) struct Membership {
     /// The fleet's uid.
     pub uid: Arc<str>,
     /// The fleet's name.
     pub fleet: Arc<str>,
-    /// Its labels and annotations, as numbers that stand for them, sorted.
+    /// Hashes of its labels and annotations, sorted.
     pub marks: Box<[u64]>,
 }
 
@@ -101,7 +101,7 @@ pub(crate) enum MarkOf {
     Annotation,
 }
 
-/// A number that stands for a label or an annotation: ten thousand children hold the same ones.
+/// A hash of a label or an annotation. It saves memory: ten thousand member objects have the same ones.
 pub(crate) fn mark(of: MarkOf, key: &str, value: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (of, key, value).hash(&mut hasher);
@@ -132,8 +132,8 @@ impl Object {
     }
 }
 
-/// A custom resource as it comes over the wire. Reading it never fails because of its spec or status: one malformed
-/// object must not break the list or the watch that contains it.
+/// A custom resource as it comes over the wire. Reading it never fails because of its spec or status: one
+/// malformed object must not break the list or the watch that contains it.
 #[derive(Clone, Debug)]
 pub(crate) struct Incoming<K: HasSpec + HasStatus> {
     metadata: ObjectMeta,
@@ -174,7 +174,7 @@ struct Wire<M> {
     status: Option<Box<RawValue>>,
 }
 
-/// The metadata that is needed. `managedFields`, often the larger part of an object, is skipped unread.
+/// The needed metadata. `managedFields`, often the larger part of an object, is skipped.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
@@ -193,7 +193,7 @@ struct Metadata {
     owner_references: Option<Vec<OwnerReference>>,
 }
 
-/// Who owns an object.
+/// An owner reference.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct OwnerReference {
@@ -233,7 +233,7 @@ impl Metadata {
     }
 }
 
-/// The one annotation that is read.
+/// The only annotation that is read.
 #[derive(Deserialize)]
 struct Annotations {
     #[serde(rename = "vncpassword.dev/rotate-at")]
@@ -280,8 +280,8 @@ where
     }
 }
 
-/// Reads a status. Returns whether it contains something that cannot be read. If nothing of it can be read, it is rebuilt:
-/// the operator can find out its contents again.
+/// Reads a status. Returns whether it contains something that cannot be read. If nothing of it can be read,
+/// it is rebuilt: the operator can find out its contents again.
 fn read_status<S: DeserializeOwned + Default + Conditions>(status: Option<&RawValue>) -> (S, bool) {
     #[derive(Deserialize)]
     struct Written {
@@ -320,7 +320,8 @@ impl From<IncomingObject> for Object {
     }
 }
 
-/// Implements [`Resource`] for a trimmed type like `$kind`. `$metadata_only`: lists and watches ask for metadata only.
+/// Implements [`Resource`] for a trimmed type like `$kind`. `$metadata_only`: lists and watches ask for
+/// metadata only.
 macro_rules! trimmed_resource {
     ([$($generics:tt)*] $trimmed:ty, $kind:ty, $field:tt, $metadata_only:literal) => {
         impl<$($generics)*> Resource for $trimmed {
@@ -363,8 +364,8 @@ trimmed_resource!([K: Resource<DynamicType = ()> + HasSpec + HasStatus] Incoming
 trimmed_resource!([] SecretMetadata, Secret, 0, true);
 trimmed_resource!([] NodeMetadata, Node, metadata, true);
 
-/// A Secret, of which only name and version are ever read: a metadata watch still carries annotations, and
-/// `kubectl apply` puts the whole Secret into one.
+/// A Secret with only its name and version. Annotations are skipped, because `kubectl apply` stores the whole
+/// Secret in one.
 #[derive(Clone, Debug)]
 pub(crate) struct SecretMetadata(ObjectMeta);
 
@@ -381,7 +382,7 @@ impl<'de> Deserialize<'de> for SecretMetadata {
 }
 
 impl SecretMetadata {
-    /// Which Secret, and its version.
+    /// The key and the version.
     pub fn into_version(self) -> (Key, SecretVersion) {
         let metadata = self.0;
         let key = Key::new(&metadata.namespace.unwrap_or_default(), &metadata.name.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! The objects, found by name, by instance and by Secret, and what this process remembers of each.
+//! The registry of objects: found by name, instance and Secret, with what this process remembers of each.
 //!
 //! | file | content |
 //! |---|---|
@@ -38,15 +38,15 @@ use crate::{
 };
 use vncpassword_core::rotation::allowance::Calls;
 
-/// Objects of other identities that one reconcile asks the cloud about.
+/// Maximum number of objects of other identities whose identity one reconcile checks.
 pub(crate) const MAX_IDENTITY_CHECKS: usize = 16;
 
-/// All objects that the watches know.
+/// All `VncPassword` objects of the watches.
 #[derive(Default)]
 pub(crate) struct Registry(Mutex<Tables>);
 
 impl Registry {
-    /// Takes in an object from the watch; `from_previous_process`: from the first list.
+    /// Applies an object from the watch. `from_previous_process`: it was in the first list.
     pub fn apply(&self, object: Object, from_previous_process: bool) -> Change {
         let mut tables = self.tables();
         let key = object.key.clone();
@@ -55,7 +55,7 @@ impl Registry {
         let former = tables.entries.get(&key).map(|entry| Arc::clone(&entry.object));
         if let Some(entry) = tables.entries.get_mut(&key) {
             if entry.object.uid == object.uid {
-                // Our own write coming back, or something older than it, brings nothing new.
+                // An echo of an own write, or an older version.
                 echo = entry.memory.written.as_ref().is_some_and(|written| written.is_at_least(&object));
                 if entry.memory.written.as_ref().is_some_and(|written| object.is_at_least(written)) {
                     entry.memory.written = None;
@@ -67,7 +67,7 @@ impl Registry {
         if !from_previous_process {
             change.fleets = Concerned::of(former.as_deref(), Some(&object));
         }
-        // Nobody decides before everything is listed, so nobody else is woken until then.
+        // No reconcile starts before everything is listed, so no other object is enqueued until then.
         let object = tables.insert(object, from_previous_process);
         if let Some(former) = former {
             change.released = tables.released(&former);
@@ -81,7 +81,7 @@ impl Registry {
         change
     }
 
-    /// Another process acted for all objects until now.
+    /// Starts a term: another process acted for all objects until now.
     pub fn inherit(&self, now: Timestamp) {
         let mut tables = self.tables();
         let keys: Vec<Key> = tables.entries.keys().cloned().collect();
@@ -105,19 +105,19 @@ impl Registry {
         }
         let object = tables.entries.get(key).map(|entry| Arc::clone(&entry.object));
         let gone = tables.remove(key);
-        // What waits for a time under its name would wait for months: the queue and the limiter let it go now.
+        // Enqueues the key, so that the queue and the rate limiter drop what they keep under this name.
         tables.affected.push(key.clone());
         let fleets = Concerned::of(object.as_deref(), None);
         let released = object.and_then(|object| tables.released(&object));
         Change { gone, released, former: None, fleets }
     }
 
-    /// The objects to reconcile because others have changed since this was called last.
+    /// Takes the objects to enqueue because others have changed.
     pub fn take_affected(&self) -> Vec<Key> {
         std::mem::take(&mut self.tables().affected)
     }
 
-    /// The same, once a tick, with the members of crowds.
+    /// The same with the deferred ones. Called once a tick.
     pub fn take_affected_each_tick(&self, now: Timestamp) -> Vec<Key> {
         let mut tables = self.tables();
         tables.calls_of_deleted.retain(|_, calls| !calls.are_full(now));
@@ -128,7 +128,7 @@ impl Registry {
         affected
     }
 
-    /// Keys in that namespace (all for `None`): what a relist must find again or delete.
+    /// The keys in a namespace; `None`: all. A relist must contain them, or they are deleted.
     pub fn keys(&self, namespace: Option<&str>) -> Vec<(Key, Arc<str>)> {
         let tables = self.tables();
         let entries = tables.entries.iter();
@@ -138,7 +138,7 @@ impl Registry {
             .collect()
     }
 
-    /// The newest version of an object: the watch's, or what a write returned since.
+    /// The newest version of an object: from the watch, or from a later write.
     pub fn newest(&self, key: &Key) -> Option<Arc<Object>> {
         self.tables().entries.get(key).map(Entry::newest)
     }
@@ -148,13 +148,13 @@ impl Registry {
         self.tables().entries.values().map(Entry::newest).collect()
     }
 
-    /// Lets `change` at what is remembered of an object, if it is still the same one. Others are woken if that changes
-    /// its claim.
+    /// Changes what is remembered of an object, if it still exists with this uid. Enqueues its contenders if
+    /// that changes its claim.
     pub fn remember<T>(&self, object: &Object, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
         self.tables().remember(object, |_, memory| change(memory))
     }
 
-    /// The cloud calls that the object of that name may still cause, or that a former one of that name caused.
+    /// The call allowance of this object name. It outlives the object.
     pub fn calls(&self, key: &Key) -> Arc<Calls> {
         let mut tables = self.tables();
         match tables.entries.get_mut(key) {
@@ -163,7 +163,7 @@ impl Registry {
         }
     }
 
-    /// The same, where any were caused lately.
+    /// The same, if there were calls recently.
     pub fn recent_calls(&self, key: &Key) -> Option<Arc<Calls>> {
         let tables = self.tables();
         match tables.entries.get(key) {
@@ -172,12 +172,12 @@ impl Registry {
         }
     }
 
-    /// Wakes the others that name the instance of this object.
+    /// Enqueues the other objects that name the same instance.
     pub fn enqueue_contenders(&self, object: &Object) {
         self.tables().enqueue_contenders_of(object);
     }
 
-    /// A Secret with credentials holds that access key or role now.
+    /// The access key or role in a Secret with credentials.
     pub fn credentials_renewed(&self, secret: &Key, principal: &str) {
         for key in self.credential_users(secret) {
             if let Some(object) = self.newest(&key) {
@@ -234,7 +234,7 @@ impl Registry {
         self.tables().by_credentials.contains_key(secret)
     }
 
-    /// Wakes the objects that name an instance; a crowd at the next tick.
+    /// Enqueues the objects that name an instance; at the next tick if there are many.
     pub fn enqueue_instance_users(&self, instance: &str) {
         let mut tables = self.tables();
         let shared = SharedResource::Instance(instance.into());

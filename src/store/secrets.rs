@@ -1,5 +1,5 @@
-//! Secrets: the version of every one, from a metadata watch; the contents of one, read and written when needed and not
-//! kept.
+//! Secrets: the version of every one, from a metadata watch; the contents of one, read and written when
+//! needed and not kept.
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
@@ -91,7 +91,8 @@ struct Meanwhile {
     listed: bool,
 }
 
-/// A write under way. A deletion that the watch reports takes precedence over its reply, whichever comes first.
+/// A write under way. A deletion that the watch reports takes precedence over its reply, whichever comes
+/// first.
 pub(crate) struct Writing<'a> {
     secrets: &'a Secrets,
     key: Key,
@@ -147,8 +148,8 @@ impl Secrets {
         self.known().versions.insert(key, version.clone()) != Some(version)
     }
 
-    /// Takes in a version from a watch or a write; whether it is new. The echo of a write may come after the next write:
-    /// what is older is not taken in.
+    /// Takes in a version from a watch or a write; whether it is new. The echo of a write may come after the
+    /// next write: what is older is not taken in.
     pub fn apply(&self, key: Key, version: SecretVersion) -> bool {
         self.known().apply(key, version)
     }
@@ -224,8 +225,8 @@ pub(crate) enum Body {
 
 /// Asks for one Secret.
 ///
-/// It does not go through `kube::Api`: that keeps the whole Secret in plain memory, and on an answer that is no
-/// Secret writes all of it to the log.
+/// It does not go through `kube::Api`: that keeps the whole Secret in plain memory, and on an answer that is
+/// no Secret writes all of it to the log.
 pub(crate) async fn fetch(client: &Client, secret: &Key) -> Result<Body, SecretError> {
     let failed = |source| SecretError::Read { secret: secret.clone(), source: Box::new(source) };
     let path = format!("/api/v1/namespaces/{}/secrets", secret.namespace);
@@ -301,8 +302,8 @@ pub(crate) async fn write(
     Ok(Written::Done(Box::new(contents.ok_or(SecretError::Unreadable { secret: key })?)))
 }
 
-/// The API server's message, where it shows nothing of what was to be written, nor of what is in the Secret: a policy can
-/// quote both.
+/// The API server's message, where it shows nothing of what was to be written, nor of what is in the Secret:
+/// a policy can quote both.
 async fn quotable(client: &Client, secret: &Key, outgoing: &Outgoing, message: &str) -> Option<String> {
     let body = match fetch(client, secret).await {
         Ok(Body::Found(body)) => body,

@@ -1,4 +1,4 @@
-//! What a pass writes to the children of a fleet.
+//! The writes to member objects in one reconcile.
 
 use std::{
     sync::{
@@ -23,11 +23,11 @@ use crate::{
 };
 use vncpassword_core::fleet::{Action, Plan, Trouble};
 
-/// Writes to children that are under way at a time.
+/// Maximum number of writes in parallel.
 const WRITERS: usize = 8;
 
 impl Reconcile<'_> {
-    /// Does what was planned, several at a time. `Some`: the API server refused.
+    /// Makes the planned writes, several in parallel. `Some`: the API server refused one.
     pub(super) async fn act(
         &self,
         actions: &[Action],
@@ -40,7 +40,7 @@ impl Reconcile<'_> {
         let mut writes = stream::iter(writes.collect::<Vec<_>>()).buffer_unordered(WRITERS);
         let mut first = Ok(None);
         while let Some(written) = writes.next().await {
-            // What is under way is waited for, and nothing more begun.
+            // Waits for running writes, and starts no more.
             stopped.fetch_or(!matches!(written, Ok(Written::Done)), Ordering::Relaxed);
             match (&first, written) {
                 (Ok(None), Ok(Written::Refused(trouble))) => first = Ok(Some(trouble)),
@@ -74,7 +74,7 @@ impl Reconcile<'_> {
             context.fleets.remember(&self.fleet, |memory| note(memory));
         };
         let written = match action {
-            // Noted before it is sent: what was cut short may have arrived.
+            // Recorded before the write: an interrupted write may have arrived.
             Action::Create { stamp, .. } => {
                 remember(&|memory| memory.expectations.created(id, stamp, context.now()));
                 member_objects.create(client, id, region, stamp).await
@@ -108,7 +108,7 @@ impl Reconcile<'_> {
         written
     }
 
-    /// What is done in this pass: not more than leaves room to look again, and nothing that was in vain before.
+    /// The actions of this reconcile, without repairs that had no effect before.
     pub(super) fn select_actions(&self, plan: &Plan, instances: &[FleetInstance]) -> Vec<Action> {
         let generation = self.fleet.generation;
         let repaired = self.context.fleets.remember(&self.fleet, |memory| {
@@ -129,7 +129,7 @@ impl Reconcile<'_> {
         plan.actions.iter().filter(|action| !is_ineffective(action)).copied().collect()
     }
 
-    /// The API server refuses: that is told, and tried again later and later.
+    /// Records that the API server refuses, with a longer backoff each time. The status reports it.
     pub(super) fn record_member_error(&self, trouble: Trouble) {
         self.context.fleets.remember(&self.fleet, |memory| {
             let attempts = memory.member_error.as_ref().map_or(1, |before| before.attempts.saturating_add(1));

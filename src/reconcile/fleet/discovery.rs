@@ -1,4 +1,5 @@
-//! Asks the cloud which instances a fleet has: those with its tags, or which of those it has carry the tags required.
+//! Asks the cloud which instances a fleet has: those with its tags, or which of those it has carry the tags
+//! required.
 
 use std::{
     collections::{BTreeMap, HashMap},

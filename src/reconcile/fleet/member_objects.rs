@@ -24,15 +24,16 @@ use vncpassword_core::{
     rotation::rotate_at::RotateAt,
 };
 
-/// Annotation that stands for all others and the labels: what the template does not say any more is found by it.
+/// Annotation with a hash of the other annotations and the labels: it shows what the template no longer
+/// contains.
 const TEMPLATE: &str = "vncpassword.dev/template";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Key of the Secrets' data where the template says nothing.
+/// Default key in the Secrets.
 const KEY: &str = "password";
 /// Longest value of a label, in characters.
 const MAX_LABEL_LENGTH: usize = 63;
 
-/// How the children of a fleet should be.
+/// The desired member objects of a fleet.
 pub(super) struct MemberObjects<'a> {
     fleet: &'a FleetObject,
     spec: &'a ClusterVncPasswordSpec,
@@ -41,11 +42,11 @@ pub(super) struct MemberObjects<'a> {
     marks: Vec<u64>,
 }
 
-/// How a write ended.
+/// The result of a write.
 pub(super) enum Written {
-    /// It stands, or somebody else was faster: the watch will tell.
+    /// It was written, or another write was faster: the watch reports it.
     Done,
-    /// The API server does not take it, now or again.
+    /// The API server refuses it.
     Refused(Trouble),
 }
 
@@ -72,12 +73,12 @@ impl<'a> MemberObjects<'a> {
         Self { fleet, spec, labels, annotations, marks }
     }
 
-    /// Where the child of an instance stands.
+    /// The key of the member object of an instance.
     pub fn key(&self, id: &str) -> Key {
         Key::new(&self.spec.target_namespace, &child_name(&self.fleet.name, id))
     }
 
-    /// Whether an object is this fleet's child of that instance.
+    /// Whether an object is this fleet's member object of that instance.
     pub fn owns(&self, object: &Object, id: &str) -> bool {
         let member = object.membership.as_ref().is_some_and(|member| member.uid == self.fleet.uid);
         member
@@ -89,7 +90,7 @@ impl<'a> MemberObjects<'a> {
                 .is_ok_and(|spec| spec.instance_id == id && spec.secret_ref == self.secret(id))
     }
 
-    /// Whether a child is what it should be, its `rotate-at` and `suspend` left aside.
+    /// Whether a member object is as desired, apart from `rotate-at` and `suspend`.
     pub fn fits(&self, object: &Object, id: &str, wanted: &Wanted) -> bool {
         let (Ok(spec), Some(member)) = (&object.spec, &object.membership) else { return false };
         let template = self.spec.template.as_deref();
@@ -109,7 +110,7 @@ impl<'a> MemberObjects<'a> {
             && (id.len() > MAX_LABEL_LENGTH || marked(&mark(MarkOf::Label, INSTANCE_ID, id)))
     }
 
-    /// The Secret of a child. Nothing of it ever changes.
+    /// The Secret of a member object. It never changes.
     fn secret(&self, id: &str) -> SecretRef {
         let template = self.spec.template.as_deref();
         let pattern = template.and_then(|template| template.secret_name.as_deref());
@@ -120,7 +121,7 @@ impl<'a> MemberObjects<'a> {
         }
     }
 
-    /// The spec of a child.
+    /// The spec of a member object.
     pub fn spec(&self, id: &str, region: Option<&str>) -> VncPasswordSpec {
         let template = self.spec.template.as_deref();
         VncPasswordSpec {
@@ -136,7 +137,7 @@ impl<'a> MemberObjects<'a> {
         }
     }
 
-    /// The whole child. `uid`: of the one that stands.
+    /// The complete member object. `uid`: of the existing one.
     fn body(&self, id: &str, region: Option<&str>, stamp: Option<Timestamp>, uid: Option<&str>) -> Value {
         let (mut labels, mut annotations) = (self.labels.clone(), self.annotations.clone());
         if id.len() <= MAX_LABEL_LENGTH {
@@ -169,7 +170,7 @@ impl<'a> MemberObjects<'a> {
         })
     }
 
-    /// Creates a child; one that stands under that name is left alone.
+    /// Creates a member object. An existing object of that name is not changed.
     pub async fn create(
         &self,
         client: &Client,
@@ -183,7 +184,7 @@ impl<'a> MemberObjects<'a> {
         self.sent(id, client.request::<Value>(built(request)?).await).map(|(written, _)| written)
     }
 
-    /// Writes a child that stands, by server-side apply: under its uid, so that no other is overwritten.
+    /// Writes an existing member object by server-side apply. The uid keeps it from overwriting another one.
     pub async fn apply(
         &self,
         client: &Client,
@@ -199,8 +200,9 @@ impl<'a> MemberObjects<'a> {
         self.sent(id, client.request::<Value>(built(request)?).await)
     }
 
-    /// Brings a child back, and stamps it: what we once created it with is ours to remove, and what others have added to
-    /// the spec goes first, so that nothing is rotated by a spec that is not the fleet's. Returns its version then.
+    /// Repairs a member object and stamps it. Fields from its creation become ours to remove. Fields that
+    /// others added to the spec are removed first, so that no rotation follows a spec that is not the
+    /// fleet's. Returns the version after that.
     pub async fn repair(
         &self,
         client: &Client,
@@ -247,7 +249,7 @@ impl<'a> MemberObjects<'a> {
         Ok((written, version))
     }
 
-    /// Deletes a child.
+    /// Deletes a member object.
     pub async fn delete(&self, client: &Client, id: &str, uid: &str) -> Result<Written, Error> {
         let preconditions = kube::api::Preconditions { uid: Some(uid.to_owned()), resource_version: None };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
@@ -255,7 +257,7 @@ impl<'a> MemberObjects<'a> {
         self.sent(id, client.request(built(request)?).await).map(|(written, _)| written)
     }
 
-    /// Takes the owner away from a child.
+    /// Removes the owner reference from a member object.
     pub async fn orphan(&self, client: &Client, id: &str, uid: &str) -> Result<Written, Error> {
         let patch = json!({"metadata": {
             "uid": uid,
@@ -275,7 +277,7 @@ impl<'a> MemberObjects<'a> {
         ))
     }
 
-    /// What the API server said to a write.
+    /// Interprets the reply to a write.
     fn sent(&self, id: &str, reply: Result<Value, kube::Error>) -> Result<(Written, Option<Value>), Error> {
         let namespace = &self.spec.target_namespace;
         let status = match reply {
@@ -319,8 +321,8 @@ fn built<T>(request: Result<T, kube::core::request::Error>) -> Result<T, Error> 
     request.map_err(|error| Error::Request { source: Box::new(kube::Error::BuildRequest(error)) })
 }
 
-/// Makes the fields that a child was created with those of our server-side apply, so that what is not applied any more
-/// is removed: a JSON patch, where that is still to be done.
+/// The JSON patch that turns the fields of the creation into fields of our server-side apply, so that fields
+/// which are not applied any more are removed. `None`: not needed.
 fn adopted(object: &Value) -> Option<Value> {
     let fields = object["metadata"]["managedFields"].as_array()?;
     let ours = |entry: &Value, operation: &str| {
@@ -370,7 +372,7 @@ fn extra(there: &Value, wanted: &Value) -> Option<Value> {
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
-/// A child of this fleet that does not exist, to ask what one would be allowed.
+/// A member object that does not exist, to check what one would be allowed.
 pub(super) fn stand_in(fleet: &FleetObject, spec: &ClusterVncPasswordSpec) -> Object {
     let member_objects = MemberObjects::new(fleet, spec);
     Object {

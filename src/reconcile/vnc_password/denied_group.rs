@@ -1,4 +1,5 @@
-//! How a reconcile learns whether its object is tried among those that lack the same right, and how it reports the result.
+//! How a reconcile learns whether its object is tried among those that lack the same right, and how it
+//! reports the result.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,8 @@ impl Reconcile<'_> {
             Some(since.map_or(GroupRetry::Waits, |since| GroupRetry::Tries { since }));
     }
 
-    /// The instance was polled since the try began, and is shown: the object no longer lacks the right to see it.
+    /// The instance was polled since the try began, and is shown: the object no longer lacks the right to see
+    /// it.
     pub(super) fn end_try_if_visible(&mut self) {
         let Some((Action::DescribeInstances, since)) = self.group_try else { return };
         let look = self.observed.look.as_ref().filter(|look| look.at >= since);
@@ -52,7 +54,8 @@ impl Reconcile<'_> {
         }
     }
 
-    /// Whether the object may be called now. A try that waited for the rate limiter may find none left for its identity.
+    /// Whether the object may be called now. A try that waited for the rate limiter may find none left for
+    /// its identity.
     pub(super) fn resume_try(&mut self) -> bool {
         let Some((Action::ModifyInstanceVncPasswd, _)) = self.group_try else { return true };
         let resumed = self.context.denied.resume(&self.object.key, self.moment());
@@ -63,8 +66,8 @@ impl Reconcile<'_> {
         resumed
     }
 
-    /// The group of the object with that status. One that does not act, for instance while it is being deleted, would only
-    /// use up the turns of the others.
+    /// The group of the object with that status. One that does not act, for instance while it is being
+    /// deleted, would only use up the turns of the others.
     fn group_of(&self, status: &VncPasswordStatus) -> Option<GroupKey> {
         let acts = self.observed.owner == Owner::This
             && !self.observed.spec.suspend
@@ -82,8 +85,8 @@ impl Reconcile<'_> {
         Some(GroupKey { identity, region, action, code: code.into() })
     }
 
-    /// Takes in the status that the reconcile ends with. Ends the try if it made no password call. `waits`: until when the
-    /// object waits for the rate limiter.
+    /// Takes in the status that the reconcile ends with. Ends the try if it made no password call. `waits`:
+    /// until when the object waits for the rate limiter.
     pub(super) fn update_group(&mut self, status: &VncPasswordStatus, waits: Option<Timestamp>) {
         let (context, now) = (self.context, self.moment());
         let right = denied::missing_right(status);

@@ -1,4 +1,4 @@
-//! The steps of a pass that ask somebody: the API server for Secrets, the cloud for looks and calls.
+//! The steps of a reconcile that call the API server or the cloud.
 
 use std::{
     sync::Arc,
@@ -34,22 +34,22 @@ use vncpassword_core::rotation::{
     refusal::{self, Refusal, RefusedWrite},
 };
 
-/// Keepers of an instance that one reconcile looks into before it leaves the rest to the next.
+/// Maximum number of owners of an instance that one reconcile checks.
 const MAX_OWNERS: usize = 16;
 
 /// Whether a reconcile may act at its instance.
 #[derive(PartialEq, Eq)]
 enum Permission {
     Granted,
-    /// Something that decides has changed while the reconcile waited: decide again.
+    /// Input has changed while the reconcile waited: decide again.
     Changed,
     /// Another object acts at the instance, or this process does not lead.
     Busy,
 }
 
 impl<'a> Reconcile<'a> {
-    /// Somebody else owns the instance: finds out whether the two act in different accounts, and whether the other's claim
-    /// must be proven (R41).
+    /// Another object owns the instance: finds out whether the two act in different accounts, and whether the
+    /// claim of the other must be proven (R41).
     pub(super) async fn contest_owner(&mut self) -> Result<(), Error> {
         if self.observed.spec.suspend || self.observed.deleting {
             return Ok(());
@@ -67,7 +67,7 @@ impl<'a> Reconcile<'a> {
             if blocking_owner.credentials() == self.object.credentials() {
                 return Ok(());
             }
-            // An identity that nobody has, or that the cloud refuses, contends for nothing.
+            // An identity that does not exist, or that the cloud refuses, has no claim.
             if !self.claim_is_void(&blocking_owner, basis, &own).await? {
                 return Ok(());
             }
@@ -81,14 +81,14 @@ impl<'a> Reconcile<'a> {
                 self.observed.secret_paused_until.filter(|_| !self.observed.prove_claim);
             self.ask_allowance();
         }
-        // There may be more of them.
+        // There may be more owners.
         self.context.enqueue(self.object.key.clone());
         Ok(())
     }
 
-    /// A status says that a process before this one may have called for an object of another identity. Asks STS whether that
-    /// identity exists: if STS refuses it, its status is ignored. The calls run in parallel, so that a silent STS costs the
-    /// worker the time of one call.
+    /// A status says that a process before this one may have called for an object of another identity. Asks
+    /// STS whether that identity exists: if STS refuses it, its status is ignored. The calls run in parallel,
+    /// so that a silent STS costs the worker the time of one call.
     pub(super) async fn check_other_identities(&mut self) -> Result<(), Error> {
         let context = self.context;
         let acts =
@@ -128,7 +128,7 @@ impl<'a> Reconcile<'a> {
         Ok(())
     }
 
-    /// Whether the keeper's claim may no longer stand after what the cloud says of the two identities.
+    /// Whether the claim of the owner is void, by what the cloud reports of the two identities.
     async fn claim_is_void(
         &self,
         blocking_owner: &Arc<Object>,
@@ -151,9 +151,9 @@ impl<'a> Reconcile<'a> {
         // What was accepted in this term may be refused from now on, but the next call shows that.
         if basis == Basis::Hint {
             let refused = context.registry.is_refused(blocking_owner, theirs.principal());
-            // It would never prove its claim: what keeps it from the instance keeps nobody else out.
+            // It would never prove its claim, because another object blocks it. So it blocks no other object.
             let kept_out = context.owner(blocking_owner) != Owner::This;
-            // Keys that keep changing are those of nobody who holds an instance.
+            // Keys that keep changing do not belong to an owner.
             if refused || kept_out || matches!(standing, Standing::Refused | Standing::NotAsked) {
                 give_up();
                 return Ok(true);
@@ -172,7 +172,7 @@ impl<'a> Reconcile<'a> {
         self.began = context.now();
         (self.observed.access, self.identity) = context.read_credentials(&secret).await?;
         if let Some(identity) = &self.identity {
-            // What was seen with other keys is void, whichever pass was the first to read the new ones.
+            // Polls with other keys are void, no matter which reconcile read the new keys first.
             context.instance_poller.renew(identity);
             self.observed.look =
                 context.instance_poller.latest(identity.name(), &self.observed.spec.instance_id);
@@ -194,7 +194,8 @@ impl<'a> Reconcile<'a> {
                 memory.refused.as_mut().map(|refused| refused.creation = false)
             });
         }
-        // A write of another process of ours or of a person counts as a change by others, too: a few do no harm.
+        // A write of another process of ours or of a person counts as a change by others, too: a few do no
+        // harm.
         if self.observed.spec.rotation.is_some() && read != SecretRead::Forbidden {
             let now = context.now();
             let (contested, until) = context
@@ -223,9 +224,11 @@ impl<'a> Reconcile<'a> {
         Ok(())
     }
 
-    /// Polls the instance and waits for that, once a reconcile. `false`: the reconcile ends, and the poll wakes the object.
+    /// Polls the instance and waits for the result, once per reconcile. `false`: the reconcile ends, and the
+    /// poll enqueues the object.
     pub(super) async fn poll_instance(&mut self) -> bool {
-        // Of thousands of new objects most end here, and their polls gather. Nothing was read that would be lost.
+        // Most of thousands of new objects end here, so that their polls join one call. Nothing was read that
+        // would be lost.
         let permit = self.context.poll_permits.try_acquire();
         let new = self.observed.read.is_none() && self.observed.status.applied.is_none();
         if permit.is_err() && new {
@@ -254,7 +257,7 @@ impl<'a> Reconcile<'a> {
         Ok(())
     }
 
-    /// The turn at the instance, if nobody has it who may reach the same one.
+    /// Locks the instance; `None`: another caller that may reach it holds the lock.
     pub(super) fn lock_instance(&self) -> Option<crate::cloud::instance_locks::InstanceGuard<'a>> {
         let (context, own) = (self.context, self.object.identity_name());
         let is_apart = |holder: &Caller| context.identities.is_apart(holder, &own);
@@ -265,8 +268,8 @@ impl<'a> Reconcile<'a> {
         )
     }
 
-    /// Whether this reconcile may act at the instance: no other object's does, it belongs to this one, and this process
-    /// leads. While it waited, the owner may have changed, and others may have made calls.
+    /// Whether this reconcile may act at the instance: no other object's does, it belongs to this one, and
+    /// this process leads. While it waited, the owner may have changed, and others may have made calls.
     fn may_act(&mut self) -> Permission {
         let context = self.context;
         let waited = self.guard.is_none();
@@ -287,8 +290,8 @@ impl<'a> Reconcile<'a> {
         if changed { Permission::Changed } else { Permission::Granted }
     }
 
-    /// Writes the Secret; where somebody else has changed it since, it is read afresh. `false`: this reconcile may not act
-    /// now.
+    /// Writes the Secret; where somebody else has changed it since, it is read afresh. `false`: this
+    /// reconcile may not act now.
     pub(super) async fn write_secret(&mut self, write: SecretWrite) -> Result<bool, Error> {
         match self.may_act() {
             Permission::Granted => {}
@@ -322,8 +325,8 @@ impl<'a> Reconcile<'a> {
         match written? {
             secrets::Written::Done(contents) => {
                 let deleted = self.object.secret().is_some_and(|key| {
-                    // If the watch has not reported the replaced version yet, the other readers are enqueued here: the
-                    // watch event of this write is dropped as an echo.
+                    // If the watch has not reported the replaced version yet, the other readers are enqueued
+                    // here: the watch event of this write is dropped as an echo.
                     let is_current = context.secrets.version(&key) == replaced;
                     let deleted = !writing.wrote(contents.version.clone());
                     if !deleted {
@@ -354,7 +357,8 @@ impl<'a> Reconcile<'a> {
         Ok(true)
     }
 
-    /// Enqueues the objects that a write of this Secret concerns. `is_current`: the watch had reported the replaced version.
+    /// Enqueues the objects that a write of this Secret concerns. `is_current`: the watch had reported the
+    /// replaced version.
     fn enqueue_other_readers(&self, secret: &Key, is_current: bool) {
         let readers = self.context.registry.readers(secret).into_iter();
         let others = readers.filter(|reader| !is_current && *reader != self.object.key);
@@ -362,7 +366,7 @@ impl<'a> Reconcile<'a> {
         self.context.enqueue_credential_users(secret);
     }
 
-    /// The last write was not taken, and it is too early for the next.
+    /// The API server refused the last write, and the backoff is not over.
     fn still_refused(&self, write: &SecretWrite) -> Option<RefusedWrite> {
         let promotes = refusal::promotes(write, self.observed.contents());
         let held = self.context.registry.remember(&self.object, |memory| {
@@ -374,7 +378,7 @@ impl<'a> Reconcile<'a> {
         held.flatten()
     }
 
-    /// Takes in that the API server did not write the Secret.
+    /// Records that the API server refused the write of the Secret.
     fn take_in_refusal(
         &mut self,
         refusal: Refusal,
@@ -405,7 +409,7 @@ impl<'a> Reconcile<'a> {
         self.observed.refused = Some(write);
     }
 
-    /// Writes what is going to be done into the status; `Some`: this pass ends here.
+    /// Records the intent in the status; `Some`: the reconcile ends here.
     pub(super) async fn announce(
         &mut self,
         announcement: Announcement,
@@ -434,7 +438,7 @@ impl<'a> Reconcile<'a> {
         }
     }
 
-    /// Restarts the instance; `false`: this reconcile may not act now.
+    /// Restarts the instance; `false`: the reconcile may not act now.
     pub(super) async fn reboot(&mut self) -> bool {
         match self.may_act() {
             Permission::Granted => {}
@@ -476,7 +480,7 @@ impl<'a> Reconcile<'a> {
         true
     }
 
-    /// Makes the call; `false`: this reconcile may not act now.
+    /// Sets the password; `false`: the reconcile may not act now.
     pub(super) async fn send(&mut self, purpose: Purpose) -> Result<bool, Error> {
         match self.may_act() {
             Permission::Granted => {}
@@ -513,7 +517,8 @@ impl<'a> Reconcile<'a> {
         }
     }
 
-    /// Calls ModifyInstanceVncPasswd and takes in the reply; `false`: something that the call needs is missing.
+    /// Calls ModifyInstanceVncPasswd and takes in the reply; `false`: something that the call needs is
+    /// missing.
     async fn set_password(&mut self, purpose: Purpose, tries: u32, ticket: Ticket) -> bool {
         let (context, spec) = (self.context, Arc::clone(&self.observed.spec));
         let instance = &spec.instance_id;
@@ -599,7 +604,8 @@ impl<'a> Reconcile<'a> {
             }
             None
         } else if error.is_some_and(ecs::Error::refuses_identity) {
-            // Key ids and role names are no secrets: only where the API took the signature was it really that identity.
+            // Key ids and role names are no secrets: only where the API took the signature was it really that
+            // identity.
             let used = self.identity.as_ref().filter(|_| class != Class::Credentials);
             context.registry.refused(object, used.map(|identity| Arc::clone(identity.principal())));
             None
@@ -624,7 +630,7 @@ fn reply(result: &Result<RequestId, ecs::Error>) -> Reply {
     }
 }
 
-/// One line a call. The server's message is never part of it.
+/// Logs one line per call, without the message of the server.
 fn report(instance: &str, purpose: Purpose, class: Class, result: &Result<RequestId, ecs::Error>) {
     match result {
         Ok(request_id) => tracing::info!(instance, ?purpose, %request_id, "password accepted"),

@@ -86,7 +86,8 @@ impl Collector for Scrape {
             unreadable.iter().map(|namespace| ([("watched_namespace", &**namespace)], 1_i64)),
         )?;
         families.gates(&gates)?;
-        // Replicas that stand by see the same objects, and what they know of credentials is old: one speaks for all.
+        // Replicas that stand by see the same objects, and what they know of credentials is old: one speaks
+        // for all.
         if leads {
             families.identities(&identities)?;
             families.objects(&objects, Timestamp::now())?;

@@ -7,16 +7,16 @@ use jiff::Timestamp;
 use super::contest::{Before, Term};
 use crate::store::object::{Key, Object};
 
-/// What a change in the registry asks for, besides waking objects ([`Registry::affected`]).
+/// What a change in the registry requires, besides [`super::Registry::take_affected`].
 #[derive(Debug, Default)]
 pub(crate) struct Change {
-    /// An object is gone, or another has taken its name.
+    /// The object was deleted, or replaced by another of the same name.
     pub gone: Option<Gone>,
-    /// A Secret with credentials that nobody names any more.
+    /// A Secret with credentials that no object names any more.
     pub released: Option<Key>,
-    /// The object as it was, where it acts under another identity now.
+    /// The previous version, if the object acts under another identity now.
     pub former: Option<Arc<Object>>,
-    /// Fleets that it concerns.
+    /// The fleets to enqueue.
     pub fleets: Concerned,
 }
 
@@ -28,7 +28,7 @@ pub(crate) enum Concerned {
     None,
     /// The one of that name and uid, if there is one.
     One(Arc<str>, Arc<str>),
-    /// Any: an object that is no fleet's may stand in the way of one.
+    /// Any: an object without a fleet may affect all fleets.
     Any,
 }
 
@@ -49,20 +49,21 @@ impl Concerned {
     }
 }
 
-/// An object that is gone.
+/// A deleted object.
 #[derive(Debug)]
 pub(crate) struct Gone {
-    /// As it was last.
+    /// Its last version.
     pub object: Arc<Object>,
     /// Calls that a former process may have made for it. Those of this process are in `InstanceLocks`.
     pub before: Before,
-    /// Nobody else names the instance.
+    /// No other object names the instance.
     pub unclaimed: bool,
 }
 
 impl Gone {
-    /// Until when a call for it may still arrive that this process does not know of. `term`: that of this process. As long as
-    /// another process leads, the status is all that tells, and no call that was made by now arrives after `latest`.
+    /// Until when a call for it may still arrive that this process does not know of. `term`: that of this
+    /// process. As long as another process leads, the status is all that tells, and no call that was made by
+    /// now arrives after `latest`.
     pub fn unsettled_until(&self, term: Option<Term>, latest: Timestamp) -> Option<Timestamp> {
         match term {
             Some(term) => self.before.until(term, true),

@@ -1,4 +1,5 @@
-//! Which object owns an instance, and what this process knows of the claims of the others (DESIGN.md, R40 to R43).
+//! Which object owns an instance, and what this process knows of the claims of the others (DESIGN.md, R40 to
+//! R43).
 
 use std::{sync::Arc, time::Instant};
 
@@ -19,8 +20,9 @@ use vncpassword_core::{
 };
 
 impl Registry {
-    /// The API accepted a call of this object under that access key or role. `object`: as it was when the call was made. If
-    /// it names other credentials by now, those have no claim, but its value is the last one all the same.
+    /// The API accepted a call of this object under that access key or role. `object`: as it was when the
+    /// call was made. If it names other credentials by now, those have no claim, but its value is the last
+    /// one all the same.
     pub fn accepted(&self, object: &Object, principal: Arc<str>) {
         let mut tables = self.tables();
         tables.accepted += 1;
@@ -38,9 +40,9 @@ impl Registry {
         }
     }
 
-    /// An object of another identity, which calls in that region, contends for the instance of this one. If this one rests
-    /// on a hint, it is woken to prove its claim. The time of the other hints begins now as well: else each of them would
-    /// keep the contender waiting for its own.
+    /// An object of another identity, which calls in that region, contends for the instance of this one. If
+    /// this one rests on a hint, it is enqueued to prove its claim. The time of the other hints begins now as
+    /// well: else each of them would keep the contender waiting for its own.
     pub fn contested(&self, object: &Object, region: &str) {
         let now = Instant::now();
         let mut tables = self.tables();
@@ -60,7 +62,8 @@ impl Registry {
         }
     }
 
-    /// Whether the API refused a call at the instance that this object names, made in the same region under that key or role.
+    /// Whether the API refused a call at the instance that this object names, made in the same region under
+    /// that key or role.
     pub fn is_refused(&self, object: &Object, principal: &str) -> bool {
         let tables = self.tables();
         let Some((_, candidates, _)) = tables.candidates_of(object) else { return false };
@@ -82,8 +85,8 @@ impl Registry {
         tables.entries.get(&object.key).filter(|entry| entry.object.uid == object.uid)?.memory.doubt
     }
 
-    /// Whether an object of that kind, created now, would find its instance taken. `relation` tells what is known of two
-    /// identities.
+    /// Whether an object of that kind, created now, would find its instance taken. `relation` tells what is
+    /// known of two identities.
     pub fn is_taken(
         &self,
         id: &str,
@@ -109,8 +112,8 @@ impl Registry {
         Some((tables.entries.get(&candidate.key)?.newest(), candidate.contender.basis))
     }
 
-    /// Whether the API has accepted another object's call for the instance, in this leadership term, since it last accepted
-    /// one of this object.
+    /// Whether the API has accepted another object's call for the instance, in this leadership term, since it
+    /// last accepted one of this object.
     pub fn superseded(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> bool {
         let tables = self.tables();
         let Some((instance, candidates, own)) = tables.candidates_of(object) else { return false };
@@ -123,8 +126,8 @@ impl Registry {
         })
     }
 
-    /// Whether the API has accepted a call of another object at the same instance, in this leadership term or, as its
-    /// status says, before.
+    /// Whether the API has accepted a call of another object at the same instance, in this leadership term
+    /// or, as its status says, before.
     pub fn others_called(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> bool {
         let tables = self.tables();
         let Some((instance, candidates, own)) = tables.candidates_of(object) else { return false };
@@ -138,8 +141,8 @@ impl Registry {
             })
     }
 
-    /// Until when a call that a process before this term made for another object may arrive at the same instance, or may
-    /// have arrived, and the objects of other identities that this rests on.
+    /// Until when a call that a process before this term made for another object may arrive at the same
+    /// instance, or may have arrived, and the objects of other identities that this rests on.
     pub fn others_before(
         &self,
         object: &Object,
@@ -183,9 +186,10 @@ impl Registry {
         self.remember(object, |memory| memory.claim.disregard_status());
     }
 
-    /// The API refused the identity of this object: all others of that identity in the same region have no claim either. In
-    /// another region the refusal may only mean that the instance is not there; but a region in which nobody contends for it
-    /// has no call of its own to hope for, or each of many hints would cost one.
+    /// The API refused the identity of this object: all others of that identity in the same region have no
+    /// claim either. In another region the refusal may only mean that the instance is not there; but a region
+    /// in which nobody contends for it has no call of its own to hope for, or each of many hints would cost
+    /// one.
     pub fn refused(&self, object: &Object, principal: Option<Arc<str>>) {
         let same: Vec<Key> = {
             let tables = self.tables();
@@ -218,8 +222,8 @@ impl Registry {
         candidates.iter().any(|candidate| candidate.key != own.key && candidate.shares_credentials(own))
     }
 
-    /// Who owns the instance that this object names, and the key that it generates into. `relation` tells what is known of
-    /// the identities of two objects.
+    /// Who owns the instance that this object names, and the key that it generates into. `relation` tells
+    /// what is known of the identities of two objects.
     pub fn owner(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> Owner {
         let mut tables = self.tables();
         if let Some(candidate) = tables.blocking_owner(object, relation) {

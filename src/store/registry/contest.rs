@@ -1,4 +1,5 @@
-//! Who contends for an instance: what each object's claim rests on, and the order of claims (DESIGN.md, R40 to R43).
+//! Who contends for an instance: what each object's claim rests on, and the order of claims (DESIGN.md, R40
+//! to R43).
 
 use std::{
     collections::HashMap,
@@ -20,23 +21,24 @@ use vncpassword_core::{
     },
 };
 
-/// How long an object whose call proved nothing waits before it tries to prove its claim again: at first, doubling, and at
-/// the longest.
+/// How long an object whose call proved nothing waits before it tries to prove its claim again: at first,
+/// doubling, and at the longest.
 const PROOF_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
-/// How long after the first contention throttling keeps a hint. A tenant can throttle its own account without end.
+/// How long after the first contention throttling keeps a hint. A tenant can throttle its own account without
+/// end.
 const MAX_THROTTLED: Duration = Duration::from_secs(600);
 
-/// What this process knows of an object's claim to its instance. It is never read from a status or a Secret, except for the
-/// hint, so nobody can forge it.
+/// What this process knows of an object's claim to its instance. It is never read from a status or a Secret,
+/// except for the hint, so nobody can forge it.
 #[derive(Default)]
 pub(crate) struct Claim {
     /// The access key or role under which the API accepted a call of this object in this leadership term.
     accepted_as: Option<Arc<str>>,
     /// The status named an accepted call when the term began, or the key or role was renewed since one.
     hint: bool,
-    /// The API refused the last call for credentials or rights: the key or role that it was made with, empty where that is
-    /// not known.
+    /// The API refused the last call for credentials or rights: the key or role that it was made with, empty
+    /// where that is not known.
     refused: Option<Arc<str>>,
     contested: Option<Contested>,
     /// When to prove the claim again after calls without an answer.
@@ -68,8 +70,9 @@ pub(crate) enum Before {
     /// Nothing: the object is younger than the term, or no call was ever made for it.
     #[default]
     New,
-    /// It stood back for another object, or was suspended, or had no right. The former process may still have started a call
-    /// that the status does not show. `unsettled`: until when a call may still arrive, as the status says.
+    /// It stood back for another object, or was suspended, or had no right. The former process may still have
+    /// started a call that the status does not show. `unsettled`: until when a call may still arrive, as the
+    /// status says.
     StoodBack { unsettled: Option<Timestamp> },
     /// It may have made a call just before it ended.
     Acted,
@@ -82,7 +85,8 @@ pub(crate) enum Proof {
     Pending,
     /// The call got no reply that says anything about credentials or rights.
     Unanswered,
-    /// The cloud answered that the account of the object has used up its calls, or this process knows that it has.
+    /// The cloud answered that the account of the object has used up its calls, or this process knows that it
+    /// has.
     Throttled,
     /// The instance was in a state that takes no password: that says nothing of credentials and rights.
     Inconclusive,
@@ -156,8 +160,8 @@ impl Claim {
         self.unanswered = 0;
     }
 
-    /// The object's Secret with credentials holds another key or role now. A claim becomes a hint, because keys are
-    /// renewed routinely.
+    /// The object's Secret with credentials holds another key or role now. A claim becomes a hint, because
+    /// keys are renewed routinely.
     pub fn renewed(&mut self, principal: &str) {
         self.refused = None;
         if self.accepted_as.as_deref().is_some_and(|accepted_as| accepted_as != principal) {
@@ -177,8 +181,8 @@ impl Claim {
         self.refused = None;
     }
 
-    /// An object of another identity, which calls in that region, contends for the instance. Whether this object must prove
-    /// its claim now.
+    /// An object of another identity, which calls in that region, contends for the instance. Whether this
+    /// object must prove its claim now.
     pub fn contested(&mut self, region: &str, now: Instant) -> bool {
         if self.basis() == Basis::Hint {
             let contested =
@@ -200,8 +204,9 @@ impl Claim {
             && self.prove_at.is_none_or(|prove_at| prove_at <= now)
     }
 
-    /// Takes in how an attempt to prove the claim ended, made in that region; when to make the next one. Where the contender
-    /// calls in another region, the cloud's silence in this one is no reason to keep it waiting.
+    /// Takes in how an attempt to prove the claim ended, made in that region; when to make the next one.
+    /// Where the contender calls in another region, the cloud's silence in this one is no reason to keep it
+    /// waiting.
     pub fn proof_ended(&mut self, proof: Proof, region: Option<&str>, now: Instant) -> Option<Duration> {
         let contested = self.contested.as_ref().filter(|_| self.basis() == Basis::Hint)?;
         let same_region = contested.region.is_some() && region == contested.region.as_deref();
@@ -234,7 +239,8 @@ impl Before {
         let never_called =
             status.conditions.is_empty() && status.request_id.is_none() && status.retry.is_none();
         let no_right = stalled.is_some_and(has_no_right);
-        // Nothing is written down before the first call of an object: if it was suspended since, it may have had one.
+        // Nothing is written down before the first call of an object: if it was suspended since, it may have
+        // had one.
         if never_called && !suspended || no_right && unsettled.is_none() {
             // A call that was refused for credentials or rights leaves no doubt.
             Self::New
@@ -245,8 +251,8 @@ impl Before {
         }
     }
 
-    /// Until when another object must expect a call that the process made for this one. `acted`: the process acted for that
-    /// other object, so it made none for this one at the same time unless the status says so.
+    /// Until when another object must expect a call that the process made for this one. `acted`: the process
+    /// acted for that other object, so it made none for this one at the same time unless the status says so.
     pub fn until(self, term: Term, acted: bool) -> Option<Timestamp> {
         match self {
             Self::New => None,

@@ -22,44 +22,45 @@ use vncpassword_core::{
     },
 };
 
-/// What this process remembers of one object. It goes with the object.
+/// What this process remembers of one object. It is dropped with the object.
 #[derive(Default)]
 pub(crate) struct Memory {
     /// The newest version that a write returned, until the watch has caught up.
     pub written: Option<Arc<Object>>,
     /// The applied version and its value.
     pub applied: Option<(SecretVersion, Fingerprint)>,
-    /// The version that was read last.
+    /// The version of the Secret that was read last.
     pub last_read: Option<SecretVersion>,
-    /// A call whose outcome could not be written yet, and the generation of the object that it was made for.
+    /// A call whose outcome is not recorded in the status yet, and the generation that it was made for.
     pub unrecorded: Option<Box<(i64, Attempt)>>,
-    /// The object was in the first list: a former process may have acted on it. Cleared by the first reconcile.
+    /// The object was in the first list, so a previous process may have acted on it. The first reconcile
+    /// clears this.
     pub from_previous_process: bool,
-    /// Until when a call may still arrive that no reply tells of (`rotation::doubt`), and whether another object made it.
-    /// Other objects read `Before::until` of its claim instead.
+    /// Until when a call without a known outcome may still arrive (`rotation::doubt`), and whether another
+    /// object made it. Other objects read `Before::until` of its claim instead.
     pub doubt: Option<(Timestamp, bool)>,
-    /// The object is younger than the watch of this process, and this process has made no call for it.
+    /// The object is younger than the watch of this process, which has made no call for it.
     pub never_called: bool,
     /// Refusals while the instance is Running. Boxed: few objects have any.
     pub running_refusals: Option<Box<RunningRefusals>>,
     /// The last call that failed.
     pub failure: Option<Failure>,
-    /// The annotation `rotate-at` at the last try that failed.
+    /// The annotation `rotate-at` of the last failed attempt.
     pub tried_rotate_at: Option<RotateAt>,
-    /// Reconciles in a row that failed on the Kubernetes side.
+    /// Consecutive reconciles that failed with an error of the API server.
     pub failures: u32,
-    /// The last write of the Secret, where the API server did not take it.
+    /// The last write of the Secret that the API server refused.
     pub refused: Option<Box<LastRefusal>>,
-    /// What its claim to the instance rests on.
+    /// Its claim to the instance.
     pub claim: Claim,
-    /// The cloud calls that it may still cause; `None`: none was caused lately. Outlives the object, under its name.
+    /// Its call allowance; `None`: no recent calls. It outlives the object under its name.
     pub calls: Option<Arc<Calls>>,
-    /// What the operator last read in its Secret or wrote into it ([`Contents::image`]; 0: there is no Secret), where it
-    /// generates.
+    /// A hash of what the operator last read from or wrote to a managed Secret ([`Contents::image`]; 0: there
+    /// is no Secret).
     pub image: Option<u64>,
     /// Another writer of its Secret.
     pub secret_competition: Option<Box<Competition>>,
-    /// What stood in its status last, as read or written.
+    /// The last status that this process read or wrote.
     pub status_seen: StatusSeen,
     /// Another writer of its status.
     pub status_competition: Option<Box<Competition>>,
@@ -68,19 +69,19 @@ pub(crate) struct Memory {
 /// What this process knows of a status.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) enum StatusSeen {
-    /// It has not seen the object before.
+    /// It has not read the object before.
     #[default]
     Never,
-    /// It may have written it: no reply came. The resourceVersion that the write was to replace.
+    /// A write got no reply. The resourceVersion that it was to replace.
     Unknown(Box<str>),
-    /// Hashes of what was asked for and of the status that stood there.
+    /// Hashes of the request (spec, `rotate-at`, Secret) and of the status.
     As { asked: u64, status: u64 },
 }
 
-/// A call that failed, by times that are not cut to the second.
+/// A failed call, with times that are not truncated to seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failure {
-    /// When the reconcile began that made it: credentials that changed later were not those of the call.
+    /// When the reconcile of the call began. Credentials that changed later were not used.
     pub began: Timestamp,
     /// When it failed.
     pub at: Timestamp,
@@ -89,11 +90,11 @@ pub(crate) struct Failure {
 /// The last write of a Secret, which the API server did not take.
 pub(crate) struct LastRefusal {
     pub write: RefusedWrite,
-    /// How many there were in a row.
+    /// Consecutive refusals.
     pub attempts: u32,
-    /// Nothing is written before this time.
+    /// No write before this time.
     pub until: Instant,
-    /// It was to create the Secret, it certainly did not, and the operator has found none since.
+    /// It was to create the Secret, certainly did not, and no Secret has been found since.
     pub creation: bool,
 }
 
@@ -117,7 +118,7 @@ impl Memory {
         self.calls.take_if(|calls| !counts(calls));
     }
 
-    /// Takes in what was read of the Secret; whether a wait for another writer starts.
+    /// Takes in the contents of the Secret. Returns whether a wait for another writer starts.
     pub fn read(&mut self, contents: Option<&Contents>, now: Timestamp) -> bool {
         let image = contents.map_or(0, Contents::image);
         let changed = self.image.replace(image).is_some_and(|former| former != image);
@@ -133,8 +134,9 @@ impl Memory {
         }
     }
 
-    /// Takes in the status as this process knows it, with the version of the object's Secret; whether a wait for another writer
-    /// starts. A status that changes together with what people ask for is no such writer's, and ends the wait (R66).
+    /// Takes in the status as this process knows it, with the version of the object's Secret; whether a wait
+    /// for another writer starts. A status that changes together with what people ask for is no such
+    /// writer's, and ends the wait (R66).
     pub fn saw_status(&mut self, object: &Object, secret: Option<&SecretVersion>, now: Timestamp) -> bool {
         let (asked, status) = (asked(object, secret), image_of(&object.status));
         // The watch may still show what stood before the lost write.
@@ -172,7 +174,7 @@ impl Memory {
         }
     }
 
-    /// What decisions are told of it.
+    /// The part of the input for decisions.
     pub fn history(&self) -> History {
         History {
             applied: self.applied.clone(),
@@ -187,14 +189,14 @@ impl Memory {
     }
 }
 
-/// Recognises what people ask for: the spec, `rotate-at` and the Secret.
+/// A hash of what users request: the spec, `rotate-at` and the Secret.
 fn asked(object: &Object, secret: Option<&SecretVersion>) -> u64 {
     let mut image = DefaultHasher::new();
     (object.generation, object.rotate_at, secret).hash(&mut image);
     image.finish()
 }
 
-/// Recognises a status in the memory of this process.
+/// A hash of a status, valid in this process.
 fn image_of(status: &VncPasswordStatus) -> u64 {
     let mut image = DefaultHasher::new();
     // A status is plain data: it can always be written.

@@ -21,8 +21,8 @@ use vncpassword_core::rotation::{
     ownership::{Basis, Relation},
 };
 
-/// More objects than this that stand in each other's way are woken once a tick, however often one of them changes: else
-/// their wake-ups would grow with the square of their number.
+/// Contenders are enqueued immediately up to this number, and else once a tick: the work would grow with the
+/// square of their number.
 pub(super) const MAX_IMMEDIATE: usize = 16;
 
 pub(super) struct Entry {
@@ -38,26 +38,26 @@ pub(super) struct Tables {
     pub(super) by_credentials: HashMap<Key, Vec<Key>>,
     /// By the fleets' uids.
     pub(super) by_fleet: HashMap<Arc<str>, HashSet<Key>>,
-    /// Which object owns a key of a Secret that several generate into, where that was worked out.
+    /// Cache: which object owns a key of a Secret that several objects generate into.
     pub(super) generators: HashMap<Key, HashMap<Box<str>, Key>>,
-    /// The place of the last accepted call of an object that is gone, at an instance that others still name.
+    /// The order of the last accepted call of a deleted object, at an instance that other objects still name.
     pub(super) last_call_of_deleted: HashMap<Box<str>, u64>,
-    /// Accepted calls so far.
+    /// Number of accepted calls.
     pub(super) accepted: u64,
-    /// The calls that objects caused that are gone by now, so that nobody gets more of them by creating an object anew.
+    /// Call allowances of deleted objects: a new object of the same name does not get more.
     pub(super) calls_of_deleted: HashMap<Key, Arc<Calls>>,
-    /// Objects to reconcile because another object has changed.
+    /// Objects to enqueue because others have changed.
     pub(super) affected: Vec<Key>,
-    /// Crowds to wake as a whole, at the next tick.
+    /// Shared resources whose objects are enqueued at the next tick.
     pub(super) deferred: HashSet<SharedResource>,
 }
 
-/// Objects that stand in each other's way.
+/// What several objects share, and contend for.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum SharedResource {
-    /// They name this instance.
+    /// An instance that they name.
     Instance(Box<str>),
-    /// They generate into this Secret.
+    /// A Secret that they generate into.
     Secret(Key),
 }
 
@@ -79,7 +79,7 @@ impl Tables {
         let result = change(&entry.object, &mut entry.memory);
         if self.update_candidate(&object.key) {
             self.enqueue_others(&object.key);
-            // What it decided before may name an owner that it has beaten by this very change.
+            // Its last decision may name an owner that this change has superseded.
             if self
                 .candidates_of(object)
                 .is_some_and(|(_, candidates, _)| (2..=MAX_IMMEDIATE).contains(&candidates.len()))
@@ -90,7 +90,7 @@ impl Tables {
         Some(result)
     }
 
-    /// The instance that an object names, all who name it, and its own seat among them.
+    /// The instance that an object names, its candidates, and the candidate of this object.
     pub(super) fn candidates_of<'a>(
         &'a self,
         object: &'a Object,
@@ -110,7 +110,7 @@ impl Tables {
         let (_, candidates, own) = self.candidates_of(object)?;
         let stronger = candidates.iter().take_while(|candidate| candidate.key != own.key);
         let mut stronger = stronger.filter(|candidate| {
-            // What costs more to find out is asked only where it matters.
+            // The relation of identities costs more, so it comes last.
             candidate.contender.basis != Basis::None || candidate.shares_credentials(own)
         });
         stronger.find(|candidate| {
@@ -143,7 +143,7 @@ impl Tables {
         Some(owner)
     }
 
-    /// Takes an object's seat anew; whether its claim has changed for the others.
+    /// Updates the candidate of an object. Returns whether its claim has changed for the others.
     pub(super) fn update_candidate(&mut self, key: &Key) -> bool {
         let Some(entry) = self.entries.get(key) else { return false };
         let object = entry.newest();
@@ -156,7 +156,7 @@ impl Tables {
         changed
     }
 
-    /// Wakes the others that an object stands in the way of, or stood.
+    /// Enqueues the contenders of an object.
     fn enqueue_others(&mut self, key: &Key) {
         let Some(object) = self.entries.get(key).map(|entry| Arc::clone(&entry.object)) else { return };
         self.enqueue_contenders_of(&object);
@@ -279,7 +279,8 @@ impl Tables {
         }
     }
 
-    /// Notes the last accepted call of an object that is gone, as long as others name its instance; 0: there was none.
+    /// Keeps the order of the last accepted call of a deleted object while others name its instance; 0: there
+    /// was none.
     pub(super) fn keep_last_call(&mut self, object: &Object, order: u64) {
         let Ok(spec) = &object.spec else { return };
         let instance = spec.instance_id.as_str();
@@ -292,7 +293,7 @@ impl Tables {
         }
     }
 
-    /// The Secret with the credentials that this object named, where nobody names it now.
+    /// The Secret with credentials that this object named, if no object names it now.
     pub(super) fn released(&self, former: &Object) -> Option<Key> {
         former.credentials().filter(|secret| !self.by_credentials.contains_key(secret))
     }
@@ -325,7 +326,7 @@ fn moves(former: &Object, object: &Object) -> bool {
         || fleet(former) != fleet(object)
 }
 
-/// Almost always the only one: a vector's own first growth would take room for four.
+/// Almost always the only one: a vector grows to four by itself.
 fn index<K: std::hash::Hash + Eq>(table: &mut HashMap<K, Vec<Key>>, at: K, key: Key) {
     table.entry(at).or_insert_with(|| Vec::with_capacity(1)).push(key);
 }
