@@ -185,8 +185,8 @@ pub enum SettingsError {
 /// Bounds of `--settle`.
 const SETTLE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 
-/// Who may use the operator's own identity: by default its own namespace, since anyone who may use it can set the console
-/// password of any instance that the identity has a right to.
+/// Who may use the operator's own identity: by default its own namespace, since anyone who may use it can set
+/// the console password of any instance that the identity has a right to.
 fn ambient(namespaces: Vec<String>, own: &str) -> Result<Ambient, SettingsError> {
     let mut namespaces = namespaces;
     namespaces.retain(|namespace| !namespace.is_empty());

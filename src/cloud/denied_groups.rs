@@ -1,12 +1,12 @@
 //! Groups of objects that lack the same right: those of one identity, region, action and code (DESIGN.md, N7
 //! to N9).
 //!
-//! - The operator tries one object of a group at a time. After a success it tries two others, then 4, 8, ... A refusal
-//!   stops such a wave.
+//! - The operator tries one object of a group at a time. After a success it tries two others, then 4, 8, ...
+//!   A refusal stops such a wave.
 //! - Each minute a group has a try. In a group of more than ten, each object has one in about ten minutes.
 //! - A person or a fleet can request a try, which does not wait for the group's turn.
-//! - The tries of one identity are denied at most ten times a minute. Neither the groups nor requests can use all of
-//!   these. Namespaces take turns.
+//! - The tries of one identity are denied at most ten times a minute. Neither the groups nor requests can use
+//!   all of these. Namespaces take turns.
 //!
 //! The groups are memory of this process. After a restart they form again from the statuses.
 

@@ -1,4 +1,4 @@
-//! `run`: puts the parts together and waits for the end.
+//! `run`: assembles the operator and runs it until shutdown.
 
 use std::{convert::Infallible, ffi::OsString, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -47,7 +47,7 @@ pub enum StartError {
     NoRandomNumbers(#[from] NoRandomNumbers),
 }
 
-/// What the operator gets from outside, besides its settings.
+/// What the operator needs besides its settings.
 pub struct Environment<L> {
     /// The API server.
     pub client: kube::Client,
@@ -69,7 +69,7 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     http::listen(address).map_err(|source| StartError::Listen { address, source })
 }
 
-/// Runs the operator until shutdown is asked for.
+/// Runs the operator until shutdown is requested.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -114,7 +114,7 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
             let controller = ControllerSettings { lease, ..controller.clone() };
             let (metrics, answers) = (Arc::clone(&metrics), answers.clone());
             let work = term::run(environment.clone(), controller, metrics, answers, term);
-            // A term that ends forgets all it knew: the next begins as a new process does.
+            // The state of a term is dropped: the next one starts like a new process.
             tokio::select! {
                 ended = work => ended?,
                 never = elector.lead(&stop) => match never {},
@@ -132,7 +132,7 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
     }
 }
 
-/// Asks for the end of a term at the end of the program. Never returns: it is the term that ends.
+/// Requests the end of a term at shutdown. Never returns, because the term ends first.
 async fn stop_with(term: &Stop, mut shutdown: Shutdown) -> Infallible {
     shutdown.requested().await;
     term.request();

@@ -1,5 +1,5 @@
-//! Asks the cloud which instances a fleet has: those with its tags, or which of those it has carry the tags
-//! required.
+//! Discovers the instances of a fleet in the cloud: those with its tags, or which of its instances carry the
+//! required tags.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,23 +24,23 @@ use vncpassword_core::{
     rotation::{facts::Access, outcome::Class},
 };
 
-/// How long to wait after a failure, at most.
+/// Maximum wait after a failure.
 const RETRY: Duration = Duration::from_mins(1);
-/// Pages of an answer: a hundred thousand instances.
+/// Maximum number of pages: a hundred thousand instances.
 const MAX_PAGES: usize = 1000;
-/// How often a time that the limiter has named is compared with the wall clock, which may be stepped.
+/// How often the time of a rate-limit slot is compared with the wall clock, which may be stepped.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(30);
-/// Ids a call.
+/// IDs per call.
 const BATCH: usize = 100;
 
-/// Asks the cloud for one fleet. Returns when to ask again.
+/// Discovers the instances of one fleet. Returns when to repeat it.
 pub(crate) async fn discover(context: Arc<Context>, name: Arc<str>, mut stop: Shutdown) -> Option<Duration> {
     let fleet = context.fleets.newest(&name)?;
     let spec = fleet.spec.as_ref().ok()?;
     if !needed(spec) || fleet.deleting || !context.watches(&spec.target_namespace) {
         return None;
     }
-    // Instances to ask about, where it is not the cloud that names them.
+    // Instances to query, if the cloud does not name them.
     let listed = match super::answer_without_tags(&context, spec) {
         Some(answer) => answer,
         None if spec.tags.is_some() => Answer::default(),
@@ -57,7 +57,7 @@ pub(crate) async fn discover(context: Arc<Context>, name: Arc<str>, mut stop: Sh
     context.fleets.remember(&fleet, |memory| memory.discovery_started = Some(began));
     let reply = tokio::select! {
         reply = asking.ask(spec, &asked, &listed) => reply,
-        // It may wait for the limiter for a long time.
+        // The call may wait for the rate limiter for a long time.
         () = stop.requested() => return None,
     };
     let (found, wait) = match reply {
@@ -69,7 +69,7 @@ pub(crate) async fn discover(context: Arc<Context>, name: Arc<str>, mut stop: Sh
                 DiscoveredInstances { asked, at, empty: true, tagged: None, carries, failed: Some(failed) };
             (Some(found), interval.min(RETRY))
         }
-        // It is another one by now.
+        // The fleet has changed.
         Err(Failure::Outdated) => (None, SOON),
     };
     context.fleets.remember(&fleet, |memory| {
@@ -135,7 +135,8 @@ impl Asking<'_> {
                     }
                 }
             }
-            // What one region does not tell is not known, and keeps nobody from what the others tell.
+            // The instances of a region without a reply are unknown. The replies of other regions still
+            // count.
             let mut answered = regions.is_empty();
             for (region, ids) in regions {
                 match self.described(&identity, region, &ids).await {
@@ -189,11 +190,11 @@ impl Asking<'_> {
                 None => return Ok(instances),
             }
         }
-        // A part of an answer is none: what it leaves out would be pruned.
+        // An incomplete result counts as none: missing instances would be pruned.
         Err(Failure::Cloud(format!("DescribeInstances in region {region} comes to no end; narrow the tags")))
     }
 
-    /// Makes a call when the limiter lets it, again where it was throttled.
+    /// Makes a call when the rate limiter admits it, and repeats it if it was throttled.
     async fn admitted<T, F>(
         &self,
         identity: &Identity,
@@ -276,7 +277,7 @@ fn invalid_region(region: &str) -> Failure {
     Failure::Cloud(format!("{region} is no region ID such as cn-hangzhou"))
 }
 
-/// A sentence without what changes from call to call.
+/// A sentence without request-specific details.
 fn failed(region: &Region, error: &ecs::Error) -> Failure {
     let why = match error {
         ecs::Error::Api { code, .. } => format!("code {code}"),

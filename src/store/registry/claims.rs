@@ -20,9 +20,8 @@ use vncpassword_core::{
 };
 
 impl Registry {
-    /// The API accepted a call of this object under that access key or role. `object`: as it was when the
-    /// call was made. If it names other credentials by now, those have no claim, but its value is the last
-    /// one all the same.
+    /// The API accepted a call of this object under that access key or role. `object`: its version at the
+    /// call. If it names other credentials now, those have no claim, but its value is still the last one.
     pub fn accepted(&self, object: &Object, principal: Arc<str>) {
         let mut tables = self.tables();
         tables.accepted += 1;
@@ -72,21 +71,21 @@ impl Registry {
         !principal.is_empty() && alike.any(|entry| entry.memory.claim.is_refused(principal))
     }
 
-    /// Whether an object is to send its value to prove its claim to the instance.
+    /// Whether an object must send its value to prove its claim.
     pub fn must_prove(&self, object: &Object) -> bool {
         let tables = self.tables();
         let entry = tables.entries.get(&object.key).filter(|entry| entry.object.uid == object.uid);
         entry.is_some_and(|entry| entry.memory.claim.must_prove(Instant::now()))
     }
 
-    /// A call for this object that may still arrive although no reply tells of it.
+    /// A call for this object without a reply, which may still arrive.
     pub fn doubt_of(&self, object: &Object) -> Option<(Timestamp, bool)> {
         let tables = self.tables();
         tables.entries.get(&object.key).filter(|entry| entry.object.uid == object.uid)?.memory.doubt
     }
 
-    /// Whether an object of that kind, created now, would find its instance taken. `relation` tells what is
-    /// known of two identities.
+    /// Whether an object like this, created now, would find its instance taken. `relation`: the relation of
+    /// two identities.
     pub fn is_taken(
         &self,
         id: &str,
@@ -101,7 +100,7 @@ impl Registry {
         })
     }
 
-    /// The object that keeps this one from its instance, and what its claim rests on.
+    /// The object that blocks this one from its instance, and the basis of its claim.
     pub fn blocking_owner(
         &self,
         object: &Object,
@@ -181,7 +180,7 @@ impl Registry {
         (latest, others)
     }
 
-    /// What the status of an object says counts for nothing: the cloud refuses its identity, or it has none.
+    /// Ignores the status of an object: the cloud refuses its identity, or it has none.
     pub fn disregard_status(&self, object: &Object) {
         self.remember(object, |memory| memory.claim.disregard_status());
     }
@@ -222,8 +221,8 @@ impl Registry {
         candidates.iter().any(|candidate| candidate.key != own.key && candidate.shares_credentials(own))
     }
 
-    /// Who owns the instance that this object names, and the key that it generates into. `relation` tells
-    /// what is known of the identities of two objects.
+    /// The owner of the instance that this object names, and of the key that it generates into. `relation`:
+    /// the relation of two identities.
     pub fn owner(&self, object: &Object, relation: impl Fn(&Object, &Object) -> Relation) -> Owner {
         let mut tables = self.tables();
         if let Some(candidate) = tables.blocking_owner(object, relation) {
@@ -237,12 +236,12 @@ impl Registry {
     }
 }
 
-/// The region that the spec names.
+/// The region in the spec.
 fn region(object: &Object) -> Option<&str> {
     object.spec.as_ref().ok()?.region_id.as_deref()
 }
 
-/// When the API last accepted a call, as a status says.
+/// When the API last accepted a call, according to a status.
 fn accepted_last(status: &VncPasswordStatus) -> Option<Timestamp> {
     let applied = status.applied.as_ref().map(|applied| applied.time.0);
     applied.max(status.last_rotation_time.as_ref().map(|time| time.0))

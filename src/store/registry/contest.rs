@@ -1,5 +1,4 @@
-//! Who contends for an instance: what each object's claim rests on, and the order of claims (DESIGN.md, R40
-//! to R43).
+//! The claims of objects to their instances, and their order (DESIGN.md, R40 to R43).
 
 use std::{
     collections::HashMap,
@@ -70,18 +69,18 @@ pub(crate) enum Before {
     /// Nothing: the object is younger than the term, or no call was ever made for it.
     #[default]
     New,
-    /// It stood back for another object, or was suspended, or had no right. The former process may still have
-    /// started a call that the status does not show. `unsettled`: until when a call may still arrive, as the
-    /// status says.
+    /// It yielded to another object, was suspended, or had no right. The previous process may still have
+    /// started a call that the status does not show. `unsettled`: until when a call may still arrive,
+    /// according to the status.
     StoodBack { unsettled: Option<Timestamp> },
-    /// It may have made a call just before it ended.
+    /// It may have made a call just before the end of the previous process.
     Acted,
 }
 
 /// How the attempt to prove a claim ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
-    /// It is still to come: the object could not make its call yet, for a reason that is not its own.
+    /// Not made yet: the object could not call, for a reason outside of it.
     Pending,
     /// The call got no reply that says anything about credentials or rights.
     Unanswered,
@@ -151,7 +150,7 @@ impl Claim {
         self.refused.as_deref() == Some(principal)
     }
 
-    /// The object has no part in the instance as far as this process knows.
+    /// Gives up the claim.
     pub fn give_up(&mut self) {
         self.accepted_as = None;
         self.hint = false;
@@ -272,7 +271,7 @@ fn has_hint(object: &Object) -> bool {
         && status.accepted_as.as_deref() == now.map(|secret| secret.name.as_str())
 }
 
-/// An object among those that contend for an instance.
+/// A contender for an instance.
 pub(super) struct Candidate {
     pub contender: Contender,
     pub accepted_order: u64,
@@ -306,17 +305,17 @@ impl Candidate {
     }
 }
 
-/// The objects that name each instance, the strongest claim first.
+/// The contenders for each instance, the strongest claim first.
 #[derive(Default)]
 pub(super) struct Candidates(HashMap<Box<str>, Vec<Candidate>>);
 
 impl Candidates {
-    /// All objects that name the instance.
+    /// All contenders for the instance.
     pub fn candidates(&self, instance: &str) -> &[Candidate] {
         self.0.get(instance).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Takes an object's seat, or takes it anew; whether anything has changed for the others.
+    /// Inserts or updates the candidate of an object. Returns whether anything has changed for the others.
     pub fn candidate(&mut self, instance: &str, candidate: Candidate) -> bool {
         // Almost always the only one: a vector's own first growth would take room for four.
         let candidates = match self.0.get_mut(instance) {
@@ -334,7 +333,7 @@ impl Candidates {
         true
     }
 
-    /// Gives up an object's seat.
+    /// Removes the candidate of an object.
     pub fn leave(&mut self, instance: &str, key: &Key) {
         if let Some(candidates) = self.0.get_mut(instance) {
             candidates.retain(|candidate| candidate.key != *key);
@@ -391,7 +390,7 @@ fn has_no_right(reason: Reason) -> bool {
     )
 }
 
-/// Whether the last call before a conflict was refused in a way that left the instance to others.
+/// Whether the last call before a conflict was refused in a way that leaves the instance to others.
 fn stood_back_refused(status: &VncPasswordStatus) -> bool {
     let code = status.retry.as_ref().and_then(|retry| retry.code.as_deref());
     let class = code.map(|code| outcome::classify_code(code, 0));
