@@ -26,9 +26,10 @@ use crate::{
     context::Context,
     reconcile::{
         Error,
+        retry::{self, RETRY, Requeue},
         status::{self, Written},
     },
-    runtime::{Kind, ReconcileResult, RequeueReason},
+    runtime::{Kind, RequeueReason},
     store::{
         discovered::{interval, needed},
         fleets::MemberErrorState,
@@ -54,8 +55,6 @@ const MAX_TIME_SHARE: u32 = 5;
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// Minimum time between two writes of a status of which only the counts differ.
 const COUNTS_INTERVAL: Duration = Duration::from_secs(1);
-/// First and longest wait after a failure.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// After this time a pending discovery is reported in the status.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a pending discovery is checked. As a rule its end enqueues the fleet.
@@ -79,34 +78,18 @@ pub(crate) async fn reconcile_name(context: Arc<Context>, name: Arc<str>) -> Opt
     let result = reconcile(&context, Arc::clone(&fleet))
         .instrument(tracing::info_span!("fleet", fleet = %fleet.name))
         .await;
-    let (wait, label, reason) = match result {
-        Ok(wait) => {
-            context.fleets.remember(&fleet, |memory| memory.failures = 0);
-            let reason = if wait == Some(DEBOUNCE) { RequeueReason::Busy } else { RequeueReason::Scheduled };
-            (wait, ReconcileResult::Ok, reason)
-        }
-        Err(error) => {
-            let failures = context.fleets.remember(&fleet, |memory| {
-                memory.failures = memory.failures.saturating_add(1);
-                memory.failures
-            });
-            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(fleet = %fleet.name, %error, source, "pass failed; it is tried again");
-            let asked = error.retry_after().unwrap_or_default();
-            (
-                failures.map(|failures| backoff(failures).max(asked)),
-                ReconcileResult::Error,
-                RequeueReason::Error,
-            )
-        }
-    };
-    context.fleets.remember(&fleet, |memory| memory.last = Some((Instant::now(), begun.elapsed())));
-    context.metrics.record_reconcile(Kind::ClusterVncPassword, label, begun.elapsed(), wait.map(|_| reason));
-    wait
-}
-
-fn backoff(failures: u32) -> Duration {
-    RETRY.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(RETRY.1)
+    let result = result.map(|wait| {
+        let reason = if wait == Some(DEBOUNCE) { RequeueReason::Busy } else { RequeueReason::Scheduled };
+        wait.map(|after| Requeue { after, reason })
+    });
+    let failures = context.fleets.remember(&fleet, |memory| {
+        memory.last = Some((Instant::now(), begun.elapsed()));
+        retry::count_failures(&mut memory.failures, result.is_err())
+    });
+    let (metrics, took) = (&context.metrics, begun.elapsed());
+    retry::finish(metrics, Kind::ClusterVncPassword, took, result, failures, |error, source| {
+        tracing::warn!(fleet = %fleet.name, %error, source, "pass failed; it is tried again");
+    })
 }
 
 /// The instances that a selector names without the cloud; `None`: the cloud is needed, or Nodes are not all

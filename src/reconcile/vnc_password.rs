@@ -21,9 +21,10 @@ use crate::{
     context::Context,
     reconcile::{
         Error,
+        retry::{self, Requeue},
         status::{self, Written},
     },
-    runtime::{Kind, ReconcileResult, RequeueReason},
+    runtime::{Kind, RequeueReason},
     store::{
         object::{Key, Object},
         registry::{Failure, Memory, Proof},
@@ -54,8 +55,6 @@ const BUSY: Duration = Duration::from_secs(1);
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long after a due instance poll an object is requeued if the poll has not enqueued it.
 const LOST_POLL: Duration = Duration::from_mins(1);
-/// Minimum and maximum backoff after an error of the API server.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// Reconciles one object. Returns after what time to requeue it; `None`: only on an event.
 pub(crate) async fn reconcile_key(context: Arc<Context>, key: Key) -> Option<Duration> {
@@ -85,38 +84,13 @@ async fn reconcile_in_span(context: &Context, key: &Key, object: Arc<Object>) ->
     let span = tracing::info_span!("pass", namespace = %key.namespace, object = %key.name);
     let begun = Instant::now();
     let result = reconcile(context, Arc::clone(&object)).instrument(span.clone()).await;
-    let (requeue, label) = match result {
-        Ok(requeue) => {
-            context.registry.remember(&object, |memory| memory.failures = 0);
-            (requeue, ReconcileResult::Ok)
-        }
-        Err(error) => {
-            let failures = context.registry.remember(&object, |memory| {
-                memory.failures = memory.failures.saturating_add(1);
-                memory.failures
-            });
-            let backoff = |failures: u32| RETRY.0.saturating_mul(1 << (failures - 1).min(10)).min(RETRY.1);
-            let wait =
-                failures.map(|failures| backoff(failures).max(error.retry_after().unwrap_or_default()));
-            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            span.in_scope(|| tracing::warn!(%error, source, "pass failed; it is tried again"));
-            (wait.map(|after| Requeue { after, reason: RequeueReason::Error }), ReconcileResult::Error)
-        }
-    };
-    context.metrics.record_reconcile(
-        Kind::VncPassword,
-        label,
-        begun.elapsed(),
-        requeue.map(|requeue| requeue.reason),
-    );
-    requeue.map(|requeue| requeue.after)
-}
-
-/// When and why to requeue.
-#[derive(Clone, Copy)]
-struct Requeue {
-    after: Duration,
-    reason: RequeueReason,
+    let failures = context
+        .registry
+        .remember(&object, |memory| retry::count_failures(&mut memory.failures, result.is_err()));
+    let took = begun.elapsed();
+    retry::finish(&context.metrics, Kind::VncPassword, took, result, failures, |error, source| {
+        span.in_scope(|| tracing::warn!(%error, source, "pass failed; it is tried again"));
+    })
 }
 
 impl Requeue {

@@ -11,11 +11,11 @@ use std::{
 use futures::{StreamExt, stream};
 
 use super::{
-    FleetInstance, Reconcile, backoff,
+    FleetInstance, Reconcile,
     member_objects::{MemberObjects, Written},
 };
 use crate::{
-    reconcile::Error,
+    reconcile::{Error, retry::backoff},
     store::{
         fleets::{MemberErrorState, Memory},
         object::Object,

@@ -20,7 +20,7 @@ use crate::{
     store::{
         object::{Key, Object},
         registry::{Failure, LastRefusal, MAX_IDENTITY_CHECKS, Proof},
-        secrets,
+        secrets::{self, SecretError},
     },
 };
 use vncpassword_alicloud as ecs;
@@ -314,14 +314,7 @@ impl<'a> Reconcile<'a> {
         let writing = context.secrets.write(Key::new(namespace, &secret.name));
         let written = secrets::write(&context.client, &context.fingerprints, namespace, secret, write, fleet);
         let written = written.await;
-        let now = context.now();
-        context.registry.remember(&self.object, |memory| match &written {
-            Ok(secrets::Written::Done(contents)) => memory.wrote(Some(contents), now),
-            Ok(secrets::Written::Conflict) => {}
-            Ok(secrets::Written::Refused { refusal, .. }) if refusal.is_certain() => {}
-            // It may have been written.
-            Ok(secrets::Written::Refused { .. }) | Err(_) => memory.wrote(None, now),
-        });
+        self.remember_secret_write(&written);
         match written? {
             secrets::Written::Done(contents) => {
                 let deleted = self.object.secret().is_some_and(|key| {
@@ -355,6 +348,18 @@ impl<'a> Reconcile<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Remembers what this process wrote into the Secret, to detect other writers.
+    fn remember_secret_write(&self, written: &Result<secrets::Written, SecretError>) {
+        let now = self.context.now();
+        self.context.registry.remember(&self.object, |memory| match written {
+            Ok(secrets::Written::Done(contents)) => memory.wrote(Some(contents), now),
+            Ok(secrets::Written::Conflict) => {}
+            Ok(secrets::Written::Refused { refusal, .. }) if refusal.is_certain() => {}
+            // It may have been written.
+            Ok(secrets::Written::Refused { .. }) | Err(_) => memory.wrote(None, now),
+        });
     }
 
     /// Enqueues the objects that a write of this Secret concerns. `is_current`: the watch had reported the
