@@ -1,4 +1,5 @@
-//! What reconciles share: everything that is known, and what to call with. Reconciles and watches are above it.
+//! What reconciles share: the state of this process and the clients. The modules `reconcile` and `watches`
+//! are above it.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -15,7 +16,7 @@ use crate::{
         InstancePoller,
         denied_groups::DeniedGroups,
         identities::Identities,
-        instances::{Instances, KEPT, Late},
+        instance_locks::{InstanceLocks, KEPT, UnsettledCall},
     },
     events::Events,
     runtime::{Metrics, clock_steps::Step},
@@ -30,7 +31,7 @@ use crate::{
     },
 };
 use vncpassword_alicloud as ecs;
-use vncpassword_alicloud::{Action, Limiter, Route};
+use vncpassword_alicloud::{Action, Limiter, RateLimitKey};
 use vncpassword_core::{
     api::STATUS_CONTESTED,
     rotation::{
@@ -40,7 +41,7 @@ use vncpassword_core::{
     },
 };
 
-/// Everything that passes share. Built once.
+/// The shared state. Built once per term.
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) ecs: ecs::Client,
@@ -48,43 +49,44 @@ pub(crate) struct Context {
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) denied: DeniedGroups,
     pub(crate) instance_poller: InstancePoller,
-    /// How many new objects may wait for their first poll within a reconcile. For the others it ends, and comes again.
+    /// How many new objects may wait for their first instance poll within a reconcile. The others are
+    /// requeued.
     pub(crate) poll_permits: Semaphore,
     pub(crate) config: ControllerSettings,
     pub(crate) registry: Registry,
     pub(crate) fleets: Fleets,
-    /// Places for calls that discover instances. Who waits for the limiter has none.
+    /// Permits for discovery calls. A discovery that waits for the rate limiter has none.
     pub(crate) discovering: Semaphore,
     pub(crate) nodes: Nodes,
     pub(crate) secrets: Secrets,
     pub(crate) namespaces: Namespaces,
-    pub(crate) instances: Instances,
-    /// When this process began to lead: what a process before it did was done by then.
+    pub(crate) instance_locks: InstanceLocks,
+    /// When this process began to lead. Calls of a previous process were made before.
     pub(crate) term_start: Mutex<Option<Timestamp>>,
     pub(crate) events: Events,
     pub(crate) fingerprints: FingerprintKey,
     /// This process, in the records that it writes.
     pub(crate) writer: Arc<str>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Objects to pass over now.
-    pub(crate) wake: UnboundedSender<Key>,
-    /// Fleets to pass over now.
-    pub(crate) wake_fleets: UnboundedSender<Arc<str>>,
-    /// Fleets to ask the cloud for now.
-    pub(crate) wake_discoveries: UnboundedSender<Arc<str>>,
+    /// The work queue of objects.
+    pub(crate) object_sender: UnboundedSender<Key>,
+    /// The work queue of fleets.
+    pub(crate) fleet_sender: UnboundedSender<Arc<str>>,
+    /// The queue of fleets whose instances are to be discovered.
+    pub(crate) discovery_sender: UnboundedSender<Arc<str>>,
 }
 
 impl Context {
-    /// The object waits no longer for a look at its instance. Others of its identity ask again. An object without an identity
-    /// never waited for one, and must not end the looks of objects under the operator's own.
-    pub(crate) fn forget_looks(&self, object: &object::Object) {
+    /// Cancels the instance poll of this object. Other objects with the same identity request it again. An
+    /// object without an identity must not cancel the polls of objects that use the operator's identity.
+    pub(crate) fn cancel_polls(&self, object: &object::Object) {
         let Ok(spec) = &object.spec else { return };
         if !self.identities.has_none(object) {
             self.instance_poller.forget(&object.identity_name(), &spec.instance_id);
         }
     }
 
-    /// Something else keeps changing the status of an object: what to log and to tell.
+    /// Another writer keeps changing the status of an object: logs it and returns the event.
     pub(crate) fn contested_status(&self, object: &dyn std::fmt::Display) -> Note {
         self.metrics.status_contested.inc();
         let text = "something else keeps changing the status, probably a second operator that watches the same namespaces \
@@ -98,9 +100,10 @@ impl Context {
         self.ecs.clock().local()
     }
 
-    /// The wall clock was stepped, or the machine slept. Until when a call may arrive goes with the clock. After a step back so
-    /// do the other times in memory that the clock has shown before, and everything is decided on anew: stored times that
-    /// cannot be are cut then. What a step forward has made due is found by itself.
+    /// Follows a step of the wall clock, or a sleep of the machine. The times until which calls may arrive
+    /// move with the clock. After a step back, other stored times move too, and all objects and fleets are
+    /// enqueued, which cuts stored times that are impossible now. After a step forward, the queues find by
+    /// themselves what is due.
     pub(crate) fn clock_stepped(&self, by: SignedDuration) {
         tracing::warn!(
             seconds = by.as_secs(),
@@ -108,7 +111,7 @@ impl Context {
         );
         let now = self.now();
         let step = Step { by, now, settled: rotation::settled_at(now, self.config.settle) };
-        self.instances.stepped(&step);
+        self.instance_locks.stepped(&step);
         self.registry.stepped(&step);
         let mut term_start = self.term_start.lock().unwrap_or_else(PoisonError::into_inner);
         *term_start = term_start.map(|start| {
@@ -123,10 +126,10 @@ impl Context {
         self.denied.set_back(by);
         self.identities.set_back(by);
         self.fleets.set_back(by);
-        self.wake_all(self.registry.keys(None).into_iter().map(|(key, _)| key).collect());
+        self.enqueue_all(self.registry.keys(None).into_iter().map(|(key, _)| key).collect());
         for name in self.fleets.names() {
-            self.wake_fleet(&name);
-            self.wake_discovery(&name);
+            self.enqueue_fleet(&name);
+            self.enqueue_discovery(&name);
         }
     }
 
@@ -140,7 +143,7 @@ impl Context {
         *self.term_start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who owns the instance that the object names.
+    /// The owner of the instance that the object names.
     pub(crate) fn owner(&self, object: &object::Object) -> Owner {
         self.registry.owner(object, |one, other| self.identities.relation(one, other))
     }
@@ -155,9 +158,9 @@ impl Context {
         self.registry.others_called(object, |one, other| self.identities.relation(one, other))
     }
 
-    /// Who keeps the object from its instance.
-    pub(crate) fn keeper(&self, object: &object::Object) -> Option<(Arc<object::Object>, Basis)> {
-        self.registry.keeper(object, |one, other| self.identities.relation(one, other))
+    /// The object that blocks this one from its instance, and the basis of its claim.
+    pub(crate) fn blocking_owner(&self, object: &object::Object) -> Option<(Arc<object::Object>, Basis)> {
+        self.registry.blocking_owner(object, |one, other| self.identities.relation(one, other))
     }
 
     /// The term of this process; `None` before it leads.
@@ -166,8 +169,8 @@ impl Context {
         Some(Term { settled })
     }
 
-    /// Until when a call that a process before this one made for another object may arrive at the object's instance, or may
-    /// have arrived, and the objects of other identities that this rests on.
+    /// Until when a call that a process before this one made for another object may arrive at the object's
+    /// instance, or may have arrived, and the objects of other identities that this rests on.
     pub(crate) fn others_before(
         &self,
         object: &object::Object,
@@ -179,14 +182,16 @@ impl Context {
         self.registry.others_before(object, term, now, |one, other| self.identities.relation(one, other))
     }
 
-    /// What may still arrive at the object's instance: by calls that this process made, and by those that one before it may
-    /// have made for another object. Calls that are known to be another account's do not concern it.
+    /// What may still arrive at the object's instance: by calls that this process made, and by those that one
+    /// before it may have made for another object. Calls that are known to be another account's do not
+    /// concern it.
     pub(crate) fn unsettled(&self, object: &object::Object) -> Vec<Unsettled> {
         let Ok(spec) = &object.spec else { return Vec::new() };
         let (own, now) = (object.identity_name(), self.now());
         let region = spec.region_id.as_deref().or(self.config.region.as_ref().map(ecs::Region::as_str));
-        let concerns = |late: &Late| late.may_reach(region) && !self.identities.is_apart(&late.caller, &own);
-        let mut unsettled = self.instances.unsettled(&spec.instance_id, &object.uid, now, concerns);
+        let concerns =
+            |late: &UnsettledCall| late.may_reach(region) && !self.identities.is_apart(&late.caller, &own);
+        let mut unsettled = self.instance_locks.unsettled(&spec.instance_id, &object.uid, now, concerns);
         let (before, _) = self.others_before(object);
         unsettled.extend(before.map(|until| Unsettled { value: None, until, by_other: true }));
         let doubt = self.registry.doubt_of(object).filter(|(until, _)| *until > now - KEPT);
@@ -194,7 +199,7 @@ impl Context {
         unsettled
     }
 
-    /// The identity that an object calls under, read where it is not known.
+    /// The identity of an object. Reads its Secret if necessary.
     pub(crate) async fn identity_of(
         &self,
         object: &object::Object,
@@ -202,7 +207,7 @@ impl Context {
         self.access_of(object).await.map(|(_, identity)| identity)
     }
 
-    /// The same, and why there is none.
+    /// The same with the reason if there is none.
     pub(crate) async fn access_of(
         &self,
         object: &object::Object,
@@ -214,12 +219,14 @@ impl Context {
         }
     }
 
-    /// Whether an instance that a fleet has no child for belongs to another object. `child`: what the child would be like.
-    pub(crate) fn is_elsewhere(&self, id: &str, child: &object::Object) -> bool {
-        self.registry.is_taken(id, child, |one, other| self.identities.relation(one, other))
+    /// Whether an instance without a member object belongs to another object. `member_object`: what the fleet
+    /// would create.
+    pub(crate) fn is_elsewhere(&self, id: &str, member_object: &object::Object) -> bool {
+        self.registry.is_taken(id, member_object, |one, other| self.identities.relation(one, other))
     }
 
-    /// The shortest time between two calls for objects like this one in these regions, where it is limited in all of them.
+    /// The shortest time between two calls for objects like this one in these regions, where it is limited in
+    /// all of them.
     pub(crate) fn spacing<'a>(
         &self,
         object: &object::Object,
@@ -229,8 +236,9 @@ impl Context {
         let identity = self.identities.access(object, version.as_ref()).1?;
         let (action, scope) = (Action::ModifyInstanceVncPasswd, identity.scope());
         let now = self.now();
-        let spacings =
-            regions.into_iter().map(|region| self.limiter.spacing(Route { action, scope, region }, now));
+        let spacings = regions
+            .into_iter()
+            .map(|region| self.limiter.spacing(RateLimitKey { action, scope, region }, now));
         // Regions go side by side.
         let a_second: f64 =
             spacings.map(|spacing| Some(spacing?.as_secs_f64().recip())).sum::<Option<f64>>()?;
@@ -242,26 +250,26 @@ impl Context {
         self.namespaces.serve(namespace)
     }
 
-    pub(crate) fn wake_fleet(&self, name: &Arc<str>) {
-        self.wake_fleets.unbounded_send(Arc::clone(name)).ok();
+    pub(crate) fn enqueue_fleet(&self, name: &Arc<str>) {
+        self.fleet_sender.unbounded_send(Arc::clone(name)).ok();
     }
 
-    pub(crate) fn wake_discovery(&self, name: &Arc<str>) {
-        self.wake_discoveries.unbounded_send(Arc::clone(name)).ok();
+    pub(crate) fn enqueue_discovery(&self, name: &Arc<str>) {
+        self.discovery_sender.unbounded_send(Arc::clone(name)).ok();
     }
 
-    /// Wakes the fleets that select Nodes.
-    pub(crate) fn wake_node_fleets(&self) {
+    /// Enqueues the fleets that select Nodes.
+    pub(crate) fn enqueue_node_fleets(&self) {
         for name in self.fleets.names() {
             let fleet = self.fleets.newest(&name);
             let spec = fleet.as_ref().and_then(|fleet| fleet.spec.as_ref().ok());
             if spec.is_some_and(|spec| spec.node_selector.is_some()) {
-                self.wake_fleet(&name);
+                self.enqueue_fleet(&name);
             }
         }
     }
 
-    /// Reads a Secret with credentials. What nobody names any more by then is not kept.
+    /// Reads a Secret with credentials. If no object uses it any more, the result is not kept.
     pub(crate) async fn read_credentials(
         &self,
         secret: &Key,
@@ -276,22 +284,22 @@ impl Context {
         read
     }
 
-    /// Wakes those who call with the credentials in a Secret that has changed.
-    pub(crate) fn wake_credential_users(&self, secret: &Key) {
+    /// Enqueues the objects that use the credentials in a changed Secret.
+    pub(crate) fn enqueue_credential_users(&self, secret: &Key) {
         if self.registry.has_credential_users(secret) {
             self.identities.changed(secret);
-            self.wake_all(self.registry.credential_users(secret));
+            self.enqueue_all(self.registry.credential_users(secret));
         }
     }
 
-    pub(crate) fn wake_all(&self, keys: Vec<Key>) {
+    pub(crate) fn enqueue_all(&self, keys: Vec<Key>) {
         for key in keys {
-            self.wake(key);
+            self.enqueue(key);
         }
     }
 
-    pub(crate) fn wake(&self, key: Key) {
-        // Fails only when the queue has ended: then nothing is passed over any more.
-        self.wake.unbounded_send(key).ok();
+    pub(crate) fn enqueue(&self, key: Key) {
+        // Fails only after the queue has ended.
+        self.object_sender.unbounded_send(key).ok();
     }
 }

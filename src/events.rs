@@ -1,4 +1,4 @@
-//! Events, sent beside the passes: nobody waits for them, and what does not fit the queue is dropped and counted.
+//! Kubernetes Events, sent in the background. An event that does not fit the queue is dropped and counted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,23 +22,23 @@ use vncpassword_core::{
 
 /// Events that may wait to be sent.
 const QUEUE: usize = 4096;
-/// Events that are sent at the same time: few, since statuses go first.
+/// Maximum number of events sent in parallel: low, because status writes have priority.
 const SENDERS: usize = 2;
-/// How long a stop waits for events that are queued.
+/// How long shutdown waits for queued events.
 pub(crate) const FLUSH: Duration = Duration::from_secs(2);
 /// Longest part of the object's name that fits an event's, in bytes: 253 less a dot and a time in hex.
-const LONGEST_NAME: usize = 220;
+const MAX_NAME_BYTES: usize = 220;
 /// Longest note that the API server takes, in bytes.
-const LONGEST_NOTE: usize = 1024;
+const MAX_NOTE_BYTES: usize = 1024;
 
-/// Where events are handed in.
+/// The queue of events.
 pub(crate) struct Events {
-    queue: mpsc::Sender<Told>,
+    queue: mpsc::Sender<QueuedEvent>,
     metrics: Arc<Metrics>,
 }
 
-/// What an event is made of when its turn comes.
-struct Told {
+/// An event that waits to be sent.
+struct QueuedEvent {
     at: Timestamp,
     /// Of a fleet: without a namespace.
     namespace: Option<Arc<str>>,
@@ -47,7 +47,7 @@ struct Told {
     note: Note,
 }
 
-impl Told {
+impl QueuedEvent {
     /// Where the event goes: those of objects without a namespace go where Kubernetes' own do.
     fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or("default")
@@ -61,12 +61,12 @@ impl Told {
 impl Events {
     /// The handle, and the task that sends: it ends when the handle is dropped and the queue is empty.
     pub fn new(client: Client, metrics: Arc<Metrics>) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (queue, mut queued) = mpsc::channel::<Told>(QUEUE);
+        let (queue, mut queued) = mpsc::channel::<QueuedEvent>(QUEUE);
         let reporter = format!("{FIELD_MANAGER}-{}", std::process::id());
         let sender = async move {
             let queued = futures::stream::poll_fn(|context| queued.poll_recv(context));
             let (client, reporter) = (&client, &reporter);
-            let send = |told: Told| async move {
+            let send = |told: QueuedEvent| async move {
                 let events: Api<Event> = Api::namespaced(client.clone(), told.namespace());
                 let created = events.create(&PostParams::default(), &event(&told, reporter)).await;
                 if let Err(error) = created {
@@ -78,35 +78,36 @@ impl Events {
         (Self { queue, metrics }, sender)
     }
 
-    /// Hands in an event about an object.
-    pub fn tell(&self, object: &Object, note: Note) {
+    /// Publishes an event about an object.
+    pub fn publish(&self, object: &Object, note: Note) {
         let Key { namespace, name } = object.key.clone();
         self.hand_in(Some(namespace), name, &object.uid, note);
     }
 
-    /// Hands in an event about a fleet.
-    pub fn tell_fleet(&self, fleet: &FleetObject, note: Note) {
+    /// Publishes an event about a fleet.
+    pub fn publish_fleet(&self, fleet: &FleetObject, note: Note) {
         self.hand_in(None, Arc::clone(&fleet.name), &fleet.uid, note);
     }
 
     fn hand_in(&self, namespace: Option<Arc<str>>, name: Arc<str>, uid: &Arc<str>, note: Note) {
-        let told = Told { at: Timestamp::now(), namespace, name, uid: Arc::clone(uid), note };
+        let told = QueuedEvent { at: Timestamp::now(), namespace, name, uid: Arc::clone(uid), note };
         if self.queue.try_send(told).is_err() {
             self.metrics.events_dropped.inc();
         }
     }
 }
 
-/// As client-go names them: the object, and when. What is left of a long name must not end in a dash or a dot.
+/// As client-go names them: the object, and when. What is left of a long name must not end in a dash or a
+/// dot.
 fn event_name(object: &str, at: Timestamp) -> String {
-    let object = &object[..object.floor_char_boundary(LONGEST_NAME)];
+    let object = &object[..object.floor_char_boundary(MAX_NAME_BYTES)];
     let object = object.trim_end_matches(|end: char| !end.is_ascii_alphanumeric());
     format!("{object}.{:x}", at.as_nanosecond())
 }
 
-fn event(told: &Told, reporter: &str) -> Event {
-    let Told { at, namespace, name, uid, note } = told;
-    let text = &note.text[..note.text.floor_char_boundary(LONGEST_NOTE)];
+fn event(told: &QueuedEvent, reporter: &str) -> Event {
+    let QueuedEvent { at, namespace, name, uid, note } = told;
+    let text = &note.text[..note.text.floor_char_boundary(MAX_NOTE_BYTES)];
     Event {
         metadata: ObjectMeta {
             name: Some(event_name(name, *at)),

@@ -1,7 +1,7 @@
 //! A Kubernetes operator for the VNC passwords of Alibaba Cloud ECS instances.
 //!
-//! The kinds and the decisions are in `vncpassword-core`, the cloud's API in `vncpassword-alicloud`. Here they meet the cluster.
-//! From the bottom to the top; each module uses only those above it in this table:
+//! The kinds and the decisions are in `vncpassword-core`, the cloud's API in `vncpassword-alicloud`. Here
+//! they meet the cluster. Each module uses only those above it in this table:
 //!
 //! | module | content |
 //! |---|---|

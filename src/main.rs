@@ -13,7 +13,8 @@ use vncpassword_operator::{
     settings::{RunArgs, Settings},
 };
 
-/// The system's allocator keeps what bursts leave behind: a third of the memory at 10,000 objects. docs/benchmarks.md.
+/// The system's allocator keeps what bursts leave behind: a third of the memory at 10,000 objects.
+/// docs/benchmarks.md.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -40,12 +41,13 @@ enum Command {
     RamPolicy(Box<RamPolicyArgs>),
 }
 
-// One thread: the API server is the limit long before it, and a second costs CPU and memory for handing work over.
+// One thread: the API server is the limit long before it, and a second costs CPU and memory for handing work
+// over.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(arguments) => operate(*arguments).await.map(|()| ExitCode::SUCCESS),
-        Command::Whoami(arguments) => tell_identity(*arguments).await,
+        Command::Whoami(arguments) => print_whoami(*arguments).await,
         Command::Crds { name } => print_crds(name.as_deref()).map(|()| ExitCode::SUCCESS),
         Command::RamPolicy(arguments) => print_ram_policy(&arguments).map(|()| ExitCode::SUCCESS),
     };
@@ -99,7 +101,7 @@ async fn run_until_signalled(settings: Settings) -> Result<(), Failure> {
 }
 
 #[allow(clippy::print_stdout, reason = "the output of this command")]
-async fn tell_identity(arguments: WhoamiArgs) -> Result<ExitCode, Failure> {
+async fn print_whoami(arguments: WhoamiArgs) -> Result<ExitCode, Failure> {
     // Outside of a cluster there is an answer as well.
     let config = kube::Config::infer().await.ok();
     let client =

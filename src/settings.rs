@@ -9,7 +9,7 @@ use crate::runtime::{InvalidOtlpEndpoint, Lease, LogFormat, OtlpEndpoint};
 use vncpassword_alicloud::{
     Rates, Region,
     connect::{CloudArgs, CloudSettings, InvalidCloudArgument},
-    limiter::InvalidRate,
+    rate_limit::InvalidRate,
 };
 use vncpassword_core::api::LEASE;
 
@@ -21,8 +21,8 @@ pub struct RunArgs {
     #[command(flatten)]
     pub cloud: CloudArgs,
 
-    /// Namespaces whose objects may use the operator's own identity, separated by commas, or * for all; default: the
-    /// operator's namespace
+    /// Namespaces whose objects may use the operator's own identity, separated by commas, or * for all;
+    /// default: the operator's namespace
     #[arg(long, env = "AMBIENT_CREDENTIALS_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
     pub ambient_credentials_namespaces: Vec<String>,
 
@@ -30,8 +30,9 @@ pub struct RunArgs {
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "default")]
     pub operator_namespace: String,
 
-    /// Most calls a minute of an action, in each account and region: ModifyInstanceVncPasswd, DescribeInstances or
-    /// RebootInstance; repeated, or separated by commas. Without one the rate is limited once the API throttles
+    /// Most calls a minute of an action, in each account and region: ModifyInstanceVncPasswd,
+    /// DescribeInstances or RebootInstance; repeated, or separated by commas. Without one the rate is limited
+    /// once the API throttles
     #[arg(long, env = "ECS_RATE", value_name = "ACTION=N/min", value_delimiter = ',')]
     pub ecs_rate: Vec<String>,
 
@@ -51,16 +52,18 @@ pub struct RunArgs {
     #[arg(long, env = "FLEETS", value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub fleets: bool,
 
-    /// Act only while holding a Lease in the operator's namespace (--lease-name): needed with several replicas
+    /// Act only while holding a Lease in the operator's namespace (--lease-name): needed with several
+    /// replicas
     #[arg(long, env = "LEADER_ELECT")]
     pub leader_elect: bool,
 
-    /// Name of the Lease, the same for all replicas. In this version the operator holds the Lease vncpassword-operator as
-    /// well, so that a rolling upgrade has one leader
+    /// Name of the Lease, the same for all replicas. In this version the operator holds the Lease
+    /// vncpassword-operator as well, so that a rolling upgrade has one leader
     #[arg(long, env = "LEASE_NAME", value_name = "NAME", default_value = LEASE)]
     pub lease_name: String,
 
-    /// Address of /healthz, /readyz and /metrics; the default listens on IPv6 and IPv4, or on IPv4 only if the kernel has no IPv6
+    /// Address of /healthz, /readyz and /metrics; the default listens on IPv6 and IPv4, or on IPv4 only if
+    /// the kernel has no IPv6
     #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub http_addr: SocketAddr,
 
@@ -182,8 +185,8 @@ pub enum SettingsError {
 /// Bounds of `--settle`.
 const SETTLE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 
-/// Who may use the operator's own identity: by default its own namespace, since whoever may can set the console password
-/// of any instance that the identity has a right to.
+/// Who may use the operator's own identity: by default its own namespace, since anyone who may use it can set
+/// the console password of any instance that the identity has a right to.
 fn ambient(namespaces: Vec<String>, own: &str) -> Result<Ambient, SettingsError> {
     let mut namespaces = namespaces;
     namespaces.retain(|namespace| !namespace.is_empty());

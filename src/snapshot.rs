@@ -1,4 +1,4 @@
-//! What a scrape of the metrics is told of the controller.
+//! The snapshot of the controller for a scrape of the metrics.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ impl Source for Context {
         Snapshot {
             leads: self.config.lease.holds(),
             unreadable: self.namespaces.unreadable(),
-            gates: self.limiter.states(self.now()),
+            gates: self.limiter.statuses(self.now()),
             identities: self.identities.all().iter().map(|identity| view_identity(identity)).collect(),
             objects: self.registry.all().iter().map(|object| view_object(object)).collect(),
             fleets: self.fleets.all().iter().map(|fleet| view_fleet(fleet)).collect(),

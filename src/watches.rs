@@ -1,5 +1,5 @@
-//! The watches: VncPasswords whole, Secrets as metadata only. Each event updates what is known and wakes whom it
-//! concerns.
+//! The watches of objects, Secrets, fleets and Nodes. Each event updates the store and enqueues the affected
+//! objects.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -15,20 +15,20 @@ use kube::{
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    cloud::instances::Late,
+    cloud::instance_locks::UnsettledCall,
     context::Context,
     runtime::Readiness,
     store::{
         list_watch::list_watch,
         namespaces::{News, Resource},
-        object::{FleetObject, Incoming, IncomingFleet, Key, NodeMetadata, Object, SecretMetadata},
+        object::{FleetObject, IncomingFleet, IncomingObject, Key, NodeMetadata, Object, SecretMetadata},
         registry::{Change, Concerned},
     },
 };
 use vncpassword_core::rotation;
 use vncpassword_kube_client as kube_client;
 
-/// Starts the watches; they end when what is returned is dropped.
+/// Starts the watches. They end when the result is dropped.
 pub(crate) fn spawn(context: &Arc<Context>, readiness: &Readiness) -> JoinSet<()> {
     readiness.expect(1);
     let mut watches = JoinSet::new();
@@ -42,8 +42,8 @@ pub(crate) fn spawn(context: &Arc<Context>, readiness: &Readiness) -> JoinSet<()
     watches
 }
 
-/// Starts the watches that fleets need. Who has no fleets needs neither their CRD nor a right to see Nodes: nobody waits
-/// for these but the fleets.
+/// Starts the watches for fleets. Without fleets, neither their CRD nor a right to see Nodes is needed: only
+/// fleets wait for these watches.
 pub(crate) fn spawn_fleets(context: &Arc<Context>, readiness: &Readiness, watches: &mut JoinSet<()>) {
     readiness.expect(1);
     let (this, ready) = (Arc::clone(context), readiness.clone());
@@ -54,7 +54,7 @@ pub(crate) fn spawn_fleets(context: &Arc<Context>, readiness: &Readiness, watche
         nodes(&this).await;
     });
     let this = Arc::clone(context);
-    watches.spawn(async move { this.nodes.run(&this.client, || this.wake_node_fleets()).await });
+    watches.spawn(async move { this.nodes.run(&this.client, || this.enqueue_node_fleets()).await });
 }
 
 async fn fleets(context: &Context, readiness: &Readiness) {
@@ -69,10 +69,10 @@ async fn fleets(context: &Context, readiness: &Readiness) {
                 unseen.remove(&name);
                 let (news, changed) = context.fleets.apply(fleet);
                 if changed {
-                    context.wake_discovery(&name);
+                    context.enqueue_discovery(&name);
                 }
                 if news {
-                    context.wake_fleet(&name);
+                    context.enqueue_fleet(&name);
                 }
             }
             Event::Delete(fleet) => forget_fleet(context, &FleetObject::from(fleet).name),
@@ -86,11 +86,11 @@ async fn fleets(context: &Context, readiness: &Readiness) {
     }
 }
 
-/// A fleet is gone. What its name waits for in the queues goes too.
+/// A fleet was deleted. Enqueuing it removes it from the queues.
 fn forget_fleet(context: &Context, name: &Arc<str>) {
     context.fleets.delete(name);
-    context.wake_fleet(name);
-    context.wake_discovery(name);
+    context.enqueue_fleet(name);
+    context.enqueue_discovery(name);
 }
 
 async fn nodes(context: &Context) {
@@ -105,21 +105,21 @@ async fn nodes(context: &Context) {
             }
             Event::Apply(node) => {
                 if context.nodes.apply(&node) {
-                    context.wake_node_fleets();
+                    context.enqueue_node_fleets();
                 }
             }
             Event::Delete(node) => {
                 context.nodes.delete(&node.name_any());
-                context.wake_node_fleets();
+                context.enqueue_node_fleets();
             }
             Event::InitDone => context.nodes.listed(unseen.drain()),
         }
     }
 }
 
-/// How long to wait before a watch is started again: kube's default, which goes up to 30 s, but no longer than this.
-/// After an outage a watch needs two tries as a rule, since its version has expired: a password would wait a minute.
-const LONGEST_RESTART: Duration = Duration::from_secs(8);
+/// Maximum delay before a watch restarts: less than the default of kube, 30 s. After an outage a watch
+/// usually needs two attempts, because its version has expired, and a password would wait for a minute.
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(8);
 
 #[derive(Default)]
 struct Restart(watcher::DefaultBackoff);
@@ -128,7 +128,7 @@ impl Iterator for Restart {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        self.0.next().map(|wait| wait.min(LONGEST_RESTART))
+        self.0.next().map(|wait| wait.min(MAX_RESTART_DELAY))
     }
 }
 
@@ -138,7 +138,7 @@ impl Backoff for Restart {
     }
 }
 
-/// The objects of a namespace, or of all.
+/// The API of a namespace, or of all.
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
@@ -178,16 +178,16 @@ fn failed<K: kube::Resource<DynamicType = ()>>(error: &watcher::Error) {
     tracing::warn!(resource = %K::plural(&()), %error, "watch failed; it is started again");
 }
 
-/// How long the first list of a namespace's Secrets may fail before the operator goes on without it. It always waits for the
-/// list of VncPasswords, because the owner of an instance may be in it.
+/// How long the first list of a namespace's Secrets may fail before the operator goes on without it. It
+/// always waits for the list of VncPasswords, because the owner of an instance may be in it.
 const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait before a namespace that the API server refused to show is listed again.
 const REFUSED: Duration = Duration::from_secs(5);
 /// The same, where it may be listed and not watched.
 const LISTED_ONLY: Duration = Duration::from_mins(1);
 
-/// Takes in the events of one watch, in a namespace or in all, for ever. One that the API server refuses begins anew with a
-/// list: without it nothing shows that it is no longer refused.
+/// Takes in the events of one watch, in a namespace or in all, for ever. One that the API server refuses
+/// begins anew with a list: without it nothing shows that it is no longer refused.
 async fn watch<K>(
     context: &Context,
     scope: Option<Arc<str>>,
@@ -239,17 +239,18 @@ async fn watch<K>(
         }
         let since = *refused_since.get_or_insert_with(Instant::now);
         if listed_at.is_some() && since.elapsed() > context.config.settle {
-            // Whatever is there now cannot be seen: it holds no instance, and nothing is tried for it again and again.
+            // Objects that cannot be seen own no instance, and are not retried.
             take(Event::Init);
             take(Event::InitDone);
         }
-        // A right to list without one to watch would cost a list each time.
+        // A right to list without a right to watch would cost a list each time.
         let only_listed = listed_at.is_some_and(|at| at.elapsed() < REFUSED);
         tokio::time::sleep(if only_listed { LISTED_ONLY } else { REFUSED }).await;
     }
 }
 
-/// The operator may not read the namespace. Where its rights are those of the namespace, they are gone together with it.
+/// The operator may not read the namespace. Where its rights are those of the namespace, they are gone
+/// together with it.
 fn is_refused(error: &watcher::Error) -> bool {
     let (watcher::Error::InitialListFailed(kube::Error::Api(status))
     | watcher::Error::WatchStartFailed(kube::Error::Api(status))
@@ -292,11 +293,11 @@ fn follow_namespace<K: kube::Resource<DynamicType = ()>>(
     if !was_ready && context.namespaces.are_ready() {
         readiness.arrived();
     } else if was_ready && news.served {
-        // Nobody has decided on its objects yet.
-        context.registry.keys(namespace).into_iter().for_each(|(key, _)| context.wake(key));
+        // Its objects have not been reconciled yet.
+        context.registry.keys(namespace).into_iter().for_each(|(key, _)| context.enqueue(key));
         for name in context.fleets.names() {
-            context.wake_fleet(&name);
-            context.wake_discovery(&name);
+            context.enqueue_fleet(&name);
+            context.enqueue_discovery(&name);
         }
     }
 }
@@ -304,7 +305,7 @@ fn follow_namespace<K: kube::Resource<DynamicType = ()>>(
 async fn objects(context: &Context, namespace: Option<Arc<str>>, readiness: &Readiness) {
     let mut listing = Listing::default();
     let scope = namespace.clone();
-    let take = |event: Event<Incoming>| match event {
+    let take = |event: Event<IncomingObject>| match event {
         Event::Init => listing.start(),
         Event::InitApply(object) | Event::Apply(object) => {
             let object = Object::from(object);
@@ -331,13 +332,13 @@ fn follow_up(context: &Context, change: Change) {
         let now = context.now();
         let latest = rotation::settled_at(now, context.config.settle);
         let until = gone.unsettled_until(context.term(), latest).filter(|until| *until > now);
-        context.forget_looks(&gone.object);
+        context.cancel_polls(&gone.object);
         if let Ok(spec) = &gone.object.spec {
-            // Nobody has made a call for an object without an identity, whatever its status says.
+            // There was no call for an object without an identity, whatever its status contains.
             if let Some(until) = until.filter(|_| !context.identities.has_none(&gone.object)) {
                 let (by, caller) = (Arc::clone(&gone.object.uid), context.identities.caller_of(&gone.object));
-                let call = Late { by, caller, region: None, value: None, until };
-                context.instances.unsettle(&spec.instance_id, call, now);
+                let call = UnsettledCall { by, caller, region: None, value: None, until };
+                context.instance_locks.unsettle(&spec.instance_id, call, now);
             }
             if gone.unclaimed {
                 context.instance_poller.forget_instance(&spec.instance_id);
@@ -345,20 +346,20 @@ fn follow_up(context: &Context, change: Change) {
         }
     }
     if let Some(former) = former {
-        context.forget_looks(&former);
+        context.cancel_polls(&former);
     }
     if let Some(secret) = released {
         context.identities.forget(&secret);
     }
-    context.wake_all(context.registry.woken());
+    context.enqueue_all(context.registry.take_affected());
     match fleets {
         Concerned::None => {}
         Concerned::One(name, uid) => {
             if context.fleets.newest(&name).is_some_and(|fleet| fleet.uid == uid) {
-                context.wake_fleet(&name);
+                context.enqueue_fleet(&name);
             }
         }
-        Concerned::Any => context.fleets.names().iter().for_each(|name| context.wake_fleet(name)),
+        Concerned::Any => context.fleets.names().iter().for_each(|name| context.enqueue_fleet(name)),
     }
 }
 
@@ -371,26 +372,26 @@ async fn secrets(context: &Context, namespace: Option<Arc<str>>, readiness: &Rea
             let (key, version) = secret.into_version();
             listing.found(&key);
             if context.secrets.list(key.clone(), version) && !listing.is_first() {
-                wake_readers(context, &key);
+                enqueue_readers(context, &key);
             }
         }
         Event::Apply(secret) => {
             let (key, version) = secret.into_version();
             if context.secrets.apply(key.clone(), version) {
-                wake_readers(context, &key);
+                enqueue_readers(context, &key);
             }
         }
         Event::Delete(secret) => {
             let (key, version) = secret.into_version();
             if context.secrets.delete(&key, &version.uid) {
-                wake_readers(context, &key);
+                enqueue_readers(context, &key);
             }
         }
         Event::InitDone => {
             context.secrets.listed();
             for (key, uid) in listing.missing(context.secrets.keys(namespace.as_deref())) {
                 if context.secrets.delete(&key, &uid) {
-                    wake_readers(context, &key);
+                    enqueue_readers(context, &key);
                 }
             }
             listing.end();
@@ -399,15 +400,15 @@ async fn secrets(context: &Context, namespace: Option<Arc<str>>, readiness: &Rea
     watch(context, scope, Resource::Secrets, readiness, take).await;
 }
 
-/// Wakes whom a change of a Secret concerns: by the password in it, or by the credentials.
-fn wake_readers(context: &Context, secret: &Key) {
+/// Enqueues the objects that a change of a Secret affects: by the password or by the credentials.
+fn enqueue_readers(context: &Context, secret: &Key) {
     for key in context.registry.readers(secret) {
-        context.wake(key);
+        context.enqueue(key);
     }
-    context.wake_credential_users(secret);
+    context.enqueue_credential_users(secret);
 }
 
-/// Tells after a relist what is gone, and whether it was the first list.
+/// Finds what a relist does not contain, and whether it was the first list.
 #[derive(Default)]
 struct Listing {
     shown: HashSet<Key>,
@@ -428,7 +429,7 @@ impl Listing {
         }
     }
 
-    /// What is known now and was not in the list. What was made after the list comes back with its event.
+    /// The known keys that were not in the list. What was created after the list comes with its event.
     fn missing(&mut self, known: Vec<(Key, Arc<str>)>) -> Vec<(Key, Arc<str>)> {
         let shown = std::mem::take(&mut self.shown);
         if !std::mem::take(&mut self.relisting) {
@@ -437,7 +438,7 @@ impl Listing {
         known.into_iter().filter(|(key, _)| !shown.contains(key)).collect()
     }
 
-    /// Nothing was listed in full yet: nobody decides before that, so nobody need be woken.
+    /// The first list is not complete: no reconcile starts before, so nothing is enqueued.
     fn is_first(&self) -> bool {
         !self.listed
     }

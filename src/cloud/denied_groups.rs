@@ -1,11 +1,12 @@
-//! Groups of objects that lack the same right: those of one identity, region, action and code (DESIGN.md, N7 to N9).
+//! Groups of objects that lack the same right: those of one identity, region, action and code (DESIGN.md, N7
+//! to N9).
 //!
-//! - The operator tries one object of a group at a time. After a success it tries two others, then 4, 8, ... A refusal
-//!   stops such a wave.
+//! - The operator tries one object of a group at a time. After a success it tries two others, then 4, 8, ...
+//!   A refusal stops such a wave.
 //! - Each minute a group has a try. In a group of more than ten, each object has one in about ten minutes.
 //! - A person or a fleet can request a try, which does not wait for the group's turn.
-//! - The tries of one identity are denied at most ten times a minute. Neither the groups nor requests can use all of
-//!   these. Namespaces take turns.
+//! - The tries of one identity are denied at most ten times a minute. Neither the groups nor requests can use
+//!   all of these. Namespaces take turns.
 //!
 //! The groups are memory of this process. After a restart they form again from the statuses.
 
@@ -108,7 +109,7 @@ struct Try {
     /// When it began: only an instance poll from then on counts.
     since: Timestamp,
     /// The object waits for its turn in the rate limiter.
-    in_line: bool,
+    rate_limited: bool,
     /// The wave that it is part of; `None`: it was requested.
     wave: Option<u64>,
 }
@@ -119,7 +120,7 @@ struct Group {
     /// How many there are, with those that are tried.
     members: usize,
     /// When it had its last turn.
-    last_turn: Instant,
+    last_try: Instant,
     wave: Wave,
 }
 
@@ -133,7 +134,7 @@ struct Wave {
     left: usize,
     under_way: usize,
     /// How many of these wait for the rate limiter.
-    in_line: usize,
+    rate_limited: usize,
     /// One of them was allowed.
     allowed: bool,
 }
@@ -184,17 +185,17 @@ impl<P: Copy + Ord> FairQueue<P> {
 }
 
 impl Group {
-    fn new(last_turn: Instant) -> Self {
-        Self { waiting: FairQueue::default(), members: 0, last_turn, wave: Wave::default() }
+    fn new(last_try: Instant) -> Self {
+        Self { waiting: FairQueue::default(), members: 0, last_try, wave: Wave::default() }
     }
 
     /// Whether one of it is to be tried now.
     fn is_due(&self, minute: Duration, now: Instant) -> bool {
         let members = u32::try_from(self.members).unwrap_or(u32::MAX).max(1);
         let pause = minute.min(minute * ROUND_MINUTES / members);
-        let has_turn = self.wave.size == 0 && now.saturating_duration_since(self.last_turn) >= pause;
+        let is_due = self.wave.size == 0 && now.saturating_duration_since(self.last_try) >= pause;
         // While the rate limiter holds up one, others would only wait there too.
-        (self.wave.left > 0 || has_turn) && self.wave.in_line == 0 && self.waiting.len > 0
+        (self.wave.left > 0 || is_due) && self.wave.rate_limited == 0 && self.waiting.len > 0
     }
 
     /// Whether others of it have just been allowed.
@@ -210,11 +211,11 @@ impl Group {
     }
 
     /// Takes in the result of a try of that wave; `None`: it was requested, or nobody tried.
-    fn record(&mut self, result: TryResult, wave: Option<u64>, in_line: bool) {
+    fn record(&mut self, result: TryResult, wave: Option<u64>, rate_limited: bool) {
         let current = wave == Some(self.wave.number);
         if current {
             self.wave.under_way -= 1;
-            self.wave.in_line -= usize::from(in_line);
+            self.wave.rate_limited -= usize::from(rate_limited);
             self.wave.allowed |= result == TryResult::Allowed;
         }
         // Objects may have left the group since the wave began.
@@ -252,26 +253,28 @@ impl DeniedGroups {
         Some(groups.identities.get(identity)?.under_way.get(key)?.since)
     }
 
-    /// The object's try waits for so long for its turn in the rate limiter. Until then it takes none of the tries.
-    pub fn wait_in_line(&self, key: &Key, wait: Duration, now: Moment) {
-        self.groups().set_in_line(key, true, now.instant + wait + TRY_TIMEOUT);
+    /// The object's try waits for so long for its turn in the rate limiter. Until then it takes none of the
+    /// tries.
+    pub fn wait_for_rate_limit(&self, key: &Key, wait: Duration, now: Moment) {
+        self.groups().set_rate_limited(key, true, now.instant + wait + TRY_TIMEOUT);
     }
 
-    /// The object has its turn in the rate limiter. `false`: its identity has no try left, and the object waits.
+    /// The object has its turn in the rate limiter. `false`: its identity has no try left, and the object
+    /// waits.
     pub fn resume(&self, key: &Key, now: Moment) -> bool {
         let mut groups = self.groups();
         let identity = groups.members.get(key).map(|member| Arc::clone(&member.group.identity));
         let tries = identity.and_then(|identity| groups.identities.get(&identity));
-        let Some((tries, one)) = tries.and_then(|tries| Some((tries, tries.under_way.get(key)?))) else {
+        let Some((tries, attempt)) = tries.and_then(|tries| Some((tries, tries.under_way.get(key)?))) else {
             return false;
         };
-        if one.in_line && tries.used() >= MAX_TRIES {
+        if attempt.rate_limited && tries.used() >= MAX_TRIES {
             let position = Position::Here(groups.number());
             groups.end(key, TryResult::Inconclusive, Some(position));
             return false;
         }
-        if one.in_line {
-            groups.set_in_line(key, false, now.instant + TRY_TIMEOUT);
+        if attempt.rate_limited {
+            groups.set_rate_limited(key, false, now.instant + TRY_TIMEOUT);
         }
         true
     }
@@ -296,8 +299,8 @@ impl DeniedGroups {
     /// The wall clock was set back by so much, a negative time.
     pub fn set_back(&self, by: SignedDuration) {
         for tries in self.groups().identities.values_mut() {
-            for one in tries.under_way.values_mut() {
-                one.since = one.since.saturating_add(by).unwrap_or(one.since);
+            for attempt in tries.under_way.values_mut() {
+                attempt.since = attempt.since.saturating_add(by).unwrap_or(attempt.since);
             }
         }
     }
@@ -328,10 +331,10 @@ impl Groups {
         let earlier = earlier.map(|tried| tried.min(now.wall));
         let position = earlier.map_or(Position::Here(number), |tried| Position::Earlier(tried, number));
         let age = earlier.map(|tried| Duration::try_from(now.wall.duration_since(tried)).unwrap_or_default());
-        let last_turn = now.instant.checked_sub(age.unwrap_or_default().min(self.minute));
+        let last_try = now.instant.checked_sub(age.unwrap_or_default().min(self.minute));
         let tries = self.identities.entry(Arc::clone(&group.identity)).or_default();
         let entry = tries.groups.entry(group.clone());
-        let entry = entry.or_insert_with(|| Group::new(last_turn.unwrap_or(now.instant)));
+        let entry = entry.or_insert_with(|| Group::new(last_try.unwrap_or(now.instant)));
         entry.members += 1;
         entry.waiting.insert(position, key.clone());
         self.members.insert(key.clone(), Member { group: group.clone(), position, requested: None });
@@ -349,17 +352,17 @@ impl Groups {
         self.start_tries(&name, now)
     }
 
-    fn set_in_line(&mut self, key: &Key, in_line: bool, expires: Instant) {
+    fn set_rate_limited(&mut self, key: &Key, rate_limited: bool, expires: Instant) {
         let Some(member) = self.members.get(key) else { return };
         let Some(tries) = self.identities.get_mut(&member.group.identity) else { return };
-        let Some(one) = tries.under_way.get_mut(key) else { return };
-        one.expires = expires;
-        let changed = std::mem::replace(&mut one.in_line, in_line) != in_line;
+        let Some(attempt) = tries.under_way.get_mut(key) else { return };
+        attempt.expires = expires;
+        let changed = std::mem::replace(&mut attempt.rate_limited, rate_limited) != rate_limited;
         if let Some(group) = tries.groups.get_mut(&member.group)
             && changed
-            && one.wave == Some(group.wave.number)
+            && attempt.wave == Some(group.wave.number)
         {
-            if in_line { group.wave.in_line += 1 } else { group.wave.in_line -= 1 }
+            if rate_limited { group.wave.rate_limited += 1 } else { group.wave.rate_limited -= 1 }
         }
     }
 
@@ -367,10 +370,10 @@ impl Groups {
         let Some(member) = self.members.get(key) else { return Vec::new() };
         let name = Arc::clone(&member.group.identity);
         if let Some(tries) = self.identities.get_mut(&name)
-            && let Some(one) = tries.under_way.get(key)
+            && let Some(attempt) = tries.under_way.get(key)
             && result == TryResult::Denied
         {
-            tries.denied.push_back((now.instant, one.wave.is_none()));
+            tries.denied.push_back((now.instant, attempt.wave.is_none()));
         }
         // It is tried again after all others.
         let position = (result != TryResult::Allowed).then(|| Position::Here(self.number()));
@@ -378,11 +381,12 @@ impl Groups {
         self.start_tries(&name, now)
     }
 
-    /// Takes in what a try has shown. `position`: the object's position in its group from now on; `None`: it leaves.
+    /// Takes in what a try has shown. `position`: the object's position in its group from now on; `None`: it
+    /// leaves.
     fn end(&mut self, key: &Key, result: TryResult, position: Option<Position>) {
         let Some(member) = self.members.remove(key) else { return };
         let Some(tries) = self.identities.get_mut(&member.group.identity) else { return };
-        let one = tries.under_way.remove(key);
+        let attempt = tries.under_way.remove(key);
         if let Some(requested) = member.requested {
             tries.requests.remove(requested, &key.namespace);
         }
@@ -394,9 +398,9 @@ impl Groups {
             group.members -= 1;
         }
         // Leaving without a call is no result for the group.
-        if one.is_some() || result != TryResult::Inconclusive {
-            let in_line = one.as_ref().is_some_and(|one| one.in_line);
-            group.record(result, one.and_then(|one| one.wave), in_line);
+        if attempt.is_some() || result != TryResult::Inconclusive {
+            let rate_limited = attempt.as_ref().is_some_and(|attempt| attempt.rate_limited);
+            group.record(result, attempt.and_then(|attempt| attempt.wave), rate_limited);
         }
         if group.members == 0 {
             tries.groups.remove(&member.group);
@@ -430,8 +434,8 @@ impl Groups {
             }
             tries.last_was_requested = wave.is_none();
             let expires = now.instant + TRY_TIMEOUT;
-            let one = Try { expires, since: now.wall, in_line: false, wave };
-            tries.under_way.insert(key.clone(), one);
+            let attempt = Try { expires, since: now.wall, rate_limited: false, wave };
+            tries.under_way.insert(key.clone(), attempt);
             started.push(key);
         }
         if tries.groups.is_empty() && tries.denied.is_empty() {
@@ -443,7 +447,7 @@ impl Groups {
 
     fn give_up_overdue(&mut self, name: &Arc<str>, now: Moment) {
         let Some(tries) = self.identities.get(name) else { return };
-        let overdue = tries.under_way.iter().filter(|(_, one)| one.expires <= now.instant);
+        let overdue = tries.under_way.iter().filter(|(_, attempt)| attempt.expires <= now.instant);
         for key in overdue.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
             let position = Position::Here(self.number());
             self.end(&key, TryResult::Inconclusive, Some(position));
@@ -454,12 +458,12 @@ impl Groups {
 impl IdentityTries {
     /// How many of its tries are under way or were denied in the last minute.
     fn used(&self) -> usize {
-        self.under_way.values().filter(|one| !one.in_line).count() + self.denied.len()
+        self.under_way.values().filter(|attempt| !attempt.rate_limited).count() + self.denied.len()
     }
 
     /// The next object to try, and the wave that this is part of. Requests and groups take turns.
     fn next(&mut self, minute: Duration, now: Instant) -> Option<(Key, Option<u64>)> {
-        let is_requested = |one: &&Try| one.wave.is_none() && !one.in_line;
+        let is_requested = |attempt: &&Try| attempt.wave.is_none() && !attempt.rate_limited;
         let requested = self.under_way.values().filter(is_requested).count()
             + self.denied.iter().filter(|(_, requested)| *requested).count();
         let all = self.used();
@@ -483,14 +487,14 @@ impl IdentityTries {
     /// An object of a group that recovers, else of the group that has waited longest.
     fn next_of_groups(&mut self, minute: Duration, now: Instant) -> Option<(Key, Option<u64>)> {
         let due = self.groups.values_mut().filter(|group| group.is_due(minute, now));
-        let group = due.min_by_key(|group| (!group.recovers(), group.last_turn))?;
+        let group = due.min_by_key(|group| (!group.recovers(), group.last_try))?;
         if group.wave.left == 0 {
             group.begin_wave(1);
         }
         let key = group.waiting.take()?;
         group.wave.left -= 1;
         group.wave.under_way += 1;
-        group.last_turn = now;
+        group.last_try = now;
         Some((key, Some(group.wave.number)))
     }
 }

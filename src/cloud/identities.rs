@@ -1,4 +1,4 @@
-//! Who calls for which object: the operator's own identity where that is allowed, else the keys in a Secret.
+//! The identity of each object: the operator's own if allowed, else the keys in a Secret.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use kube::Client;
 use zeroize::Zeroizing;
 
 use crate::{
-    cloud::instances::Caller,
+    cloud::instance_locks::Caller,
     runtime::tables::shrink,
     settings::Ambient,
     store::{
@@ -19,8 +19,8 @@ use crate::{
     },
 };
 use vncpassword_alicloud::{
-    Clock, Identity, Standing, Sts,
-    credentials::{AssumedRole, Cache, GivenKeys, RoleArn, Secret, SessionName, external_id},
+    AccountStatus, Clock, Identity, Sts,
+    credentials::{AssumedRole, Cache, RoleArn, Secret, SessionName, StaticKeys, external_id},
     sts::AssumeRole,
 };
 use vncpassword_core::rotation::{
@@ -44,12 +44,12 @@ pub(crate) struct Identities {
     /// The uid of namespace `kube-system`, where the operator may read it.
     cluster: Option<Arc<str>>,
     known: Mutex<HashMap<Key, Known>>,
-    /// How often the account of each identity may be asked for, by its name. Each change of the
-    /// keys asks for it anew.
+    /// Allowance for queries of the account of each identity, by name. Each change of the keys needs a new
+    /// query.
     queries: Mutex<HashMap<Box<str>, Allowance>>,
 }
 
-/// What is known of a Secret with credentials.
+/// The state of a Secret with credentials.
 #[derive(Default)]
 struct Known {
     /// What was read, and in which version; without a version there was none.
@@ -58,13 +58,13 @@ struct Known {
     changed: Option<Timestamp>,
 }
 
-/// What a Secret holds.
+/// The usable content of a Secret.
 enum Held {
     Keys(Keys, Arc<Identity>),
     Nothing(Access),
 }
 
-/// The values of one Secret, as they stand.
+/// The raw values of one Secret.
 #[derive(Clone)]
 struct Keys {
     access_key_id: Option<Zeroizing<String>>,
@@ -94,8 +94,8 @@ impl Identities {
         std::iter::once(Arc::clone(&self.operator)).chain(held).collect()
     }
 
-    /// Whether the object has an identity to call with, as far as is known without asking anybody. `version`: that of
-    /// the Secret with its credentials as the watch knows it.
+    /// Whether the object has an identity, as far as known without a request. `version`: the version of its
+    /// Secret in the watch.
     pub fn access(
         &self,
         object: &Object,
@@ -135,7 +135,7 @@ impl Identities {
         Ok(access)
     }
 
-    /// Notes that a Secret with credentials has changed.
+    /// Records that a Secret with credentials has changed.
     pub fn changed(&self, key: &Key) {
         self.known().entry(key.clone()).or_default().changed = Some(self.clock.local());
     }
@@ -153,12 +153,12 @@ impl Identities {
         self.known().get(&object.credentials()?).and_then(|known| known.changed)
     }
 
-    /// No object names that Secret any more: nothing of it is kept.
+    /// Drops a Secret that no object names any more.
     pub fn forget(&self, key: &Key) {
         self.known().remove(key);
     }
 
-    /// What is known of the identities of two objects. One that has none has no part in any account.
+    /// The relation of the identities of two objects. An object without an identity is in no account.
     pub fn relation(&self, one: &Object, other: &Object) -> Relation {
         match (one.credentials(), other.credentials()) {
             (None, None) if self.has_none(one) || self.has_none(other) => Relation::OtherAccount,
@@ -215,9 +215,9 @@ impl Identities {
         }
     }
 
-    /// Finds out which account an identity belongs to, where that is not known; asks at most once for each, and
-    /// after a failure not again for a while.
-    pub async fn learn_account(&self, identity: &Identity) -> Standing {
+    /// Learns the account of an identity if it is not known. Queries it once, and after a failure only with a
+    /// pause.
+    pub async fn learn_account(&self, identity: &Identity) -> AccountStatus {
         let may_call = || {
             let (mut queries, now) = (self.queries(), self.clock.local());
             let queries = queries.entry(identity.name().into()).or_default();
@@ -227,10 +227,10 @@ impl Identities {
             }
             opens
         };
-        identity.learn_account(&self.sts, may_call).await
+        identity.resolve_account(&self.sts, may_call).await
     }
 
-    /// Forgets which queries there were, where that no longer counts. To be called every minute or so.
+    /// Drops allowances that are full again. Call it about every minute.
     pub fn prune(&self) {
         let now = self.clock.local();
         let mut queries = self.queries();
@@ -242,7 +242,7 @@ impl Identities {
         self.queries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the keys are good for. Those that have not changed go on as they were, with what is known of them.
+    /// The content that the keys make. Unchanged keys keep their identity and what is known of it.
     fn held(&self, key: &Key, keys: Keys) -> Held {
         if let Some(Known { read: Some((_, Held::Keys(former, identity))), .. }) = self.known().get(key)
             && former.same_as(&keys)
@@ -266,7 +266,7 @@ impl Identities {
         let own = match (&keys.access_key_id, &keys.access_key_secret) {
             (Some(id), Some(secret)) => {
                 let token = keys.security_token.as_ref().map(|token| Secret::from(token.as_str()));
-                let keys = GivenKeys::new(id.to_string(), Secret::from(secret.as_str()), token);
+                let keys = StaticKeys::new(id.to_string(), Secret::from(secret.as_str()), token);
                 let keys = keys.map_err(|problem| unusable(problem.to_string()))?;
                 Some(Arc::new(Cache::new(Arc::new(keys), self.clock.clone())))
             }
@@ -300,7 +300,7 @@ impl Identities {
             session_name: SessionName::of(Some(cluster), &key.namespace),
             external_id: Some(external_id(cluster, &key.namespace)),
             policy: None,
-            duration: Sts::DURATION,
+            duration: Sts::DEFAULT_DURATION,
         };
         let role = AssumedRole::new(self.sts.clone(), source, role);
         Ok(Arc::new(Cache::new(Arc::new(role), self.clock.clone())))
@@ -334,7 +334,7 @@ fn parse(body: &[u8]) -> Option<(SecretVersion, Keys)> {
     let (version, data) = secrets::data(body)?;
     let value = |name: &str| -> Option<Option<Zeroizing<String>>> {
         let Some(bytes) = secrets::value(&data, name)? else { return Some(None) };
-        // What is no text is no key either, and is told as one that no header can carry.
+        // Text that is not UTF-8 is no valid key, and is reported as one that no header can carry.
         let text = String::from_utf8_lossy(&bytes).into_owned();
         Some(Some(Zeroizing::new(text)))
     };

@@ -1,6 +1,8 @@
-//! Looks at the instances that somebody waits for: together, up to 100 a DescribeInstances call.
+//! Polls instances on request, up to 100 in one DescribeInstances call.
 //!
-//! Nobody is held up: an instance is asked for, and its waiters are woken when it was looked at.
+//! Reconciles do not wait: they request a poll, and its end enqueues the objects.
+//!
+//! Nobody is held up: an instance is asked for, and its waiters are enqueued when it was looked at.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,7 +19,7 @@ use super::reply;
 use vncpassword_alicloud::{
     Client, Error, Identity, Instance, Region,
     client::MAX_DESCRIBED,
-    limiter::{Action, Limiter, Requester, Route, Ticket},
+    rate_limit::{Action, Limiter, Permit, RateLimitKey, Requester},
 };
 use vncpassword_core::rotation::{
     allowance::Calls,
@@ -26,24 +28,25 @@ use vncpassword_core::rotation::{
 };
 
 /// How long after a poll that panicked the next one is made.
-const PANICKED: SignedDuration = SignedDuration::from_secs(30);
-/// Looks that are due so soon join a call that is made anyway.
-const JOIN: SignedDuration = SignedDuration::from_secs(10);
-/// A call that takes fewer than [`MAX_DESCRIBED`] instances along begins no sooner than this after the one before it. So
-/// instances gather also where replies are fast.
+const PANIC_RETRY: SignedDuration = SignedDuration::from_secs(30);
+/// Polls that are due this soon join a call.
+const JOIN_WINDOW: SignedDuration = SignedDuration::from_secs(10);
+/// A call that takes fewer than [`MAX_DESCRIBED`] instances along begins no sooner than this after the one
+/// before it. So instances gather also where replies are fast.
 const SPACING: SignedDuration = SignedDuration::from_millis(200);
 /// How often due times are compared with the wall clock: it may be stepped, and the machine may sleep.
-const COMPARED: Duration = Duration::from_secs(30);
-/// Most calls under way at a time: each is a connection, and there may be thousands of identities.
-const MOST_CALLS: usize = 16;
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// Maximum number of calls in parallel: each is a connection, and there may be thousands of identities.
+const MAX_CALLS: usize = 16;
 
-/// The instances that are waited for, by the identity that looks, and the newest look at each.
+/// The requested polls by identity, and the last poll of each instance.
 #[derive(Default)]
-struct Wanted {
+struct PollSchedule {
     groups: HashMap<Arc<str>, Group>,
-    /// Those that are due some time, soonest first: when, who looks, which instance.
+    /// The requested polls, soonest first: due time, identity, instance.
     queue: BTreeSet<(Timestamp, Arc<str>, Arc<str>)>,
-    /// Calls that are under way, and those that began a moment ago: one at a time for each identity and region.
+    /// Calls that are under way, and those that began a moment ago: one at a time for each identity and
+    /// region.
     calls: HashMap<(Arc<str>, Region), Call>,
 }
 
@@ -53,7 +56,7 @@ struct Call {
     under_way: bool,
 }
 
-/// What one identity looks at.
+/// The instances that one identity polls.
 struct Group {
     identity: Arc<Identity>,
     entries: HashMap<Arc<str>, Entry>,
@@ -65,19 +68,19 @@ struct Entry {
     /// A call that polls it is under way.
     under_way: bool,
     look: Option<Look>,
-    /// Of the object that asked last: looks are its calls.
+    /// The call allowance of the object that requested it last.
     calls: Arc<Calls>,
 }
 
-/// What the next call of an identity in a region would take along.
-struct Gathered<'a> {
+/// A call to make, before the rate limiter admits it.
+struct PendingBatch<'a> {
     name: &'a Arc<str>,
     group: &'a Group,
     region: &'a Region,
     ids: Vec<Arc<str>>,
 }
 
-/// One call: who looks, where, and the ids to look at.
+/// One call.
 struct Batch {
     name: Arc<str>,
     identity: Arc<Identity>,
@@ -87,7 +90,7 @@ struct Batch {
     calls: Vec<Arc<Calls>>,
     /// What the limiter counts it by: the identity's account may become known meanwhile.
     scope: Box<str>,
-    ticket: Ticket,
+    ticket: Permit,
 }
 
 /// Handle to the instance poller. Cheap to clone.
@@ -97,21 +100,21 @@ pub struct InstancePoller(Arc<Shared>);
 struct Shared {
     client: Client,
     limiter: Arc<Limiter>,
-    wanted: Mutex<Wanted>,
+    schedule: Mutex<PollSchedule>,
     changed: Notify,
-    looked: Notify,
+    polled: Notify,
 }
 
 impl InstancePoller {
-    /// A poller that looks through this client; it does so while [`InstancePoller::run`] runs.
+    /// A poller that uses this client while [`InstancePoller::run`] runs.
     #[must_use]
     pub fn new(client: Client, limiter: Arc<Limiter>) -> Self {
-        let (wanted, changed, looked) = (Mutex::default(), Notify::new(), Notify::new());
-        Self(Arc::new(Shared { client, limiter, wanted, changed, looked }))
+        let (schedule, changed, polled) = (Mutex::default(), Notify::new(), Notify::new());
+        Self(Arc::new(Shared { client, limiter, schedule, changed, polled }))
     }
 
-    /// Asks this identity for a look at the instance at that time. A later word replaces an earlier one.
-    pub fn want(
+    /// Requests a poll of the instance by this identity at that time. It replaces an earlier request.
+    pub fn request(
         &self,
         identity: &Arc<Identity>,
         instance_id: &str,
@@ -119,108 +122,109 @@ impl InstancePoller {
         due: Timestamp,
         calls: &Arc<Calls>,
     ) {
-        let mut wanted = self.wanted();
-        // The first poll of this instance is under way, and wakes the object.
-        if due <= self.0.now() && wanted.is_first_poll_under_way(identity, instance_id, region) {
+        let mut schedule = self.schedule();
+        // The first poll of this instance is under way, and enqueues the object.
+        if due <= self.0.now() && schedule.is_first_poll_under_way(identity, instance_id, region) {
             return;
         }
-        wanted.want(identity, instance_id, region, due, calls);
+        schedule.request(identity, instance_id, region, due, calls);
         // When the call ends, `run` plans the next one. Meanwhile instances gather.
-        if !wanted.is_under_way(identity.name(), region) {
+        if !schedule.is_under_way(identity.name(), region) {
             self.0.changed.notify_one();
         }
     }
 
-    /// Asks for a look at once and waits for it; `None`: it takes longer than that.
-    pub async fn look(
+    /// Requests a poll now and waits for it; `None`: it takes longer than the timeout.
+    pub async fn poll_now(
         &self,
         identity: &Arc<Identity>,
         instance_id: &str,
         region: &Region,
-        patience: Duration,
+        timeout: Duration,
         calls: &Arc<Calls>,
     ) -> Option<Look> {
         let asked = self.0.now();
-        self.wanted().want(identity, instance_id, region, asked, calls);
+        self.schedule().request(identity, instance_id, region, asked, calls);
         self.0.changed.notify_one();
         let fresh = async {
             loop {
-                let looked = self.0.looked.notified();
+                let polled = self.0.polled.notified();
                 if let Some(look) = self.latest(identity.name(), instance_id).filter(|look| look.at >= asked)
                 {
                     return look;
                 }
-                looked.await;
+                polled.await;
             }
         };
-        tokio::time::timeout(patience, fresh).await.ok()
+        tokio::time::timeout(timeout, fresh).await.ok()
     }
 
-    /// An identity may have other keys than it had: then what was seen with those is forgotten.
+    /// Replaces the identity. After a change of its keys, polls with the old keys are void.
     pub fn renew(&self, identity: &Arc<Identity>) {
-        if let Some(group) = self.wanted().groups.get_mut(identity.name()) {
+        if let Some(group) = self.schedule().groups.get_mut(identity.name()) {
             group.renew(identity);
         }
     }
 
-    /// Nobody waits any more for what the identity of that name sees of the instance.
+    /// Cancels the poll of the instance by the identity of that name.
     pub fn forget(&self, name: &str, instance_id: &str) {
-        self.wanted().forget(name, instance_id);
+        self.schedule().forget(name, instance_id);
     }
 
-    /// Nobody waits for the instance any more, whoever looks.
+    /// Cancels all polls of the instance.
     pub fn forget_instance(&self, instance_id: &str) {
-        let mut wanted = self.wanted();
-        let names: Vec<_> = wanted.groups.keys().cloned().collect();
+        let mut schedule = self.schedule();
+        let names: Vec<_> = schedule.groups.keys().cloned().collect();
         for name in names {
-            wanted.forget(&name, instance_id);
+            schedule.forget(&name, instance_id);
         }
     }
 
-    /// The wall clock was set back by so much, a negative time: what is due is due as soon as it would have been.
+    /// The wall clock was set back by so much, a negative time: what is due is due as soon as it would have
+    /// been.
     pub fn set_back(&self, by: SignedDuration) {
-        self.wanted().set_back(by);
+        self.schedule().set_back(by);
         self.0.changed.notify_one();
     }
 
-    /// The newest look of the identity of that name at an instance that is waited for.
+    /// The last poll of a requested instance by the identity of that name.
     #[must_use]
     pub fn latest(&self, name: &str, instance_id: &str) -> Option<Look> {
-        let wanted = self.wanted();
-        wanted.groups.get(name)?.entries.get(instance_id)?.look.clone()
+        let schedule = self.schedule();
+        schedule.groups.get(name)?.entries.get(instance_id)?.look.clone()
     }
 
-    /// Looks, for ever; `seen` is called with each instance that was looked at.
+    /// Runs forever. Calls `seen` with each polled instance.
     pub async fn run(&self, seen: impl Fn(&str)) {
         let mut calls = JoinSet::new();
         loop {
             let now = self.0.now();
-            let room = MOST_CALLS - calls.len();
-            let (batches, next) = self.wanted().plan(now, room, |identity, region| {
+            let room = MAX_CALLS - calls.len();
+            let (batches, next) = self.schedule().plan(now, room, |identity, region| {
                 self.0.limiter.admit(route(identity, region), &requester(identity), now)
             });
             for batch in batches {
                 let shared = Arc::clone(&self.0);
                 calls.spawn(async move {
                     // A panic must not leave the identity and region without polls.
-                    let looks = AssertUnwindSafe(shared.look(&batch)).catch_unwind().await;
-                    let looks = looks.unwrap_or_else(|_| {
+                    let result = AssertUnwindSafe(shared.poll(&batch)).catch_unwind().await;
+                    let result = result.unwrap_or_else(|_| {
                         tracing::error!(identity = %batch.name, "an instance poll panicked; it is repeated; please report this");
-                        Err(shared.now() + PANICKED)
+                        Err(shared.now() + PANIC_RETRY)
                     });
-                    (batch, looks)
+                    (batch, result)
                 });
             }
             let pause = next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
-            let pause = pause.unwrap_or(COMPARED).min(COMPARED);
+            let pause = pause.unwrap_or(CLOCK_CHECK_INTERVAL).min(CLOCK_CHECK_INTERVAL);
             tokio::select! {
                 () = self.0.changed.notified() => {}
                 () = sleep(pause) => {}
                 Some(call) = calls.join_next(), if !calls.is_empty() => {
-                    if let Ok((batch, looks)) = call {
-                        let looked = self.wanted().record(&batch, looks, self.0.now());
-                        self.0.looked.notify_waiters();
-                        for id in &looked {
+                    if let Ok((batch, result)) = call {
+                        let polled = self.schedule().record(&batch, result, self.0.now());
+                        self.0.polled.notify_waiters();
+                        for id in &polled {
                             seen(id);
                         }
                     }
@@ -229,13 +233,13 @@ impl InstancePoller {
         }
     }
 
-    fn wanted(&self) -> MutexGuard<'_, Wanted> {
-        self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn schedule(&self) -> MutexGuard<'_, PollSchedule> {
+        self.0.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a call brought: looks by id and time, or when to try again.
-type Looks = Result<(Timestamp, HashMap<String, Found>, Found), Timestamp>;
+/// The result of a call: the time, the instances, and the result for all others; or when to try again.
+type PollResult = Result<(Timestamp, HashMap<String, Found>, Found), Timestamp>;
 
 impl Shared {
     fn now(&self) -> Timestamp {
@@ -243,21 +247,21 @@ impl Shared {
     }
 
     /// One call of DescribeInstances. The last part of the result is what all ids that it does not name show.
-    async fn look(&self, batch: &Batch) -> Looks {
+    async fn poll(&self, batch: &Batch) -> PollResult {
         let Batch { identity, region, ids, .. } = batch;
         let at = self.now();
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let mut reply = self.client.describe_instances(identity, region, &names).await;
-        if reply.as_ref().is_err_and(may_pass_at_once) {
+        if reply.as_ref().is_err_and(retry_immediately) {
             batch.spend(self.now());
             reply = self.client.describe_instances(identity, region, &names).await;
         }
-        let route = Route { scope: &batch.scope, ..route(identity, region) };
+        let route = RateLimitKey { scope: &batch.scope, ..route(identity, region) };
         let (ticket, now) = (batch.ticket, self.now());
         // The clock may have been set back meanwhile.
         let at = at.min(now);
         let error = reply.as_ref().err();
-        let opens = self.limiter.ended(route, &requester(identity), ticket, reply::report(error), now);
+        let opens = self.limiter.complete(route, &requester(identity), ticket, reply::report(error), now);
         if let Some(opens) = opens.filter(|_| error.is_some_and(Error::is_throttled)) {
             return Err(opens);
         }
@@ -270,7 +274,7 @@ impl Shared {
             Err(error) => {
                 let identity = identity.name();
                 tracing::warn!(%region, identity, instances = ids.len(), %error, "cannot look at instances");
-                (at, HashMap::new(), missed(&error))
+                (at, HashMap::new(), result_of_error(&error))
             }
         })
     }
@@ -282,11 +286,11 @@ impl Batch {
     }
 }
 
-fn route<'a>(identity: &'a Identity, region: &'a Region) -> Route<'a> {
-    Route { action: Action::DescribeInstances, scope: identity.scope(), region: region.as_str() }
+fn route<'a>(identity: &'a Identity, region: &'a Region) -> RateLimitKey<'a> {
+    RateLimitKey { action: Action::DescribeInstances, scope: identity.scope(), region: region.as_str() }
 }
 
-/// The instance poller asks as itself, for all whose instances it looks at.
+/// The requester of the rate limiter: the instance poller, not an object.
 fn requester(identity: &Identity) -> Requester {
     Requester { group: "".into(), name: identity.name().into() }
 }
@@ -300,15 +304,15 @@ fn found(instance: &Instance) -> Found {
     })
 }
 
-/// A cached key may just have been renewed, a nonce or a date may just have been wrong: as with a password, one more
-/// call at once. Without it the first password would go out without knowing what the instance is.
-fn may_pass_at_once(error: &Error) -> bool {
+/// A cached key may just have been renewed, a nonce or a date may have been wrong: repeats the call once, as
+/// for a password. Otherwise the first password would be sent without the state of the instance.
+fn retry_immediately(error: &Error) -> bool {
     !matches!(error, Error::NoCredentials)
         && matches!(reply::class(error), Class::Credentials | Class::Signing)
 }
 
-/// What a failed call shows of each instance: tried again only where that may help by itself.
-fn missed(error: &Error) -> Found {
+/// The result for each instance of a failed call. It is repeated only if that may help.
+fn result_of_error(error: &Error) -> Found {
     match reply::class(error) {
         Class::OutcomeUnknown | Class::Unreachable | Class::Signing | Class::Throttled => Found::Failed,
         Class::Accepted
@@ -321,8 +325,8 @@ fn missed(error: &Error) -> Found {
     }
 }
 
-impl Wanted {
-    fn want(
+impl PollSchedule {
+    fn request(
         &mut self,
         identity: &Arc<Identity>,
         id: &str,
@@ -392,42 +396,22 @@ impl Wanted {
         self.calls.get(&(name.into(), region.clone())).is_some_and(|call| call.under_way)
     }
 
-    /// The calls to make now, and when the next is due. One call an identity and region at a time; each takes along
-    /// what is due soon.
+    /// The calls to make now, and when the next is due. One call per identity and region at a time; each
+    /// includes what is due soon.
     fn plan(
         &mut self,
         now: Timestamp,
         room: usize,
-        mut admit: impl FnMut(&Identity, &Region) -> Result<Ticket, Timestamp>,
+        mut admit: impl FnMut(&Identity, &Region) -> Result<Permit, Timestamp>,
     ) -> (Vec<Batch>, Option<Timestamp>) {
         // A start in the future means that the clock was set back: no spacing.
         let spaced_until =
             |call: &Call| Some(call.began + SPACING).filter(|over| *over > now && call.began <= now);
         self.calls.retain(|_, call| call.under_way || spaced_until(call).is_some());
-        let mut gathered: Vec<Gathered> = Vec::new();
-        let mut places: HashMap<(&str, &Region), usize> = HashMap::new();
-        let mut next: Option<Timestamp> = None;
+        let (pending, mut next) = self.due_soon(now);
         let mut earliest = |at: Timestamp| next = Some(next.map_or(at, |next| next.min(at)));
-        for (due, name, id) in &self.queue {
-            if *due > now + JOIN {
-                earliest(*due);
-                break;
-            }
-            let Some(group) = self.groups.get(name) else { continue };
-            let Some(Entry { region, .. }) = group.entries.get(id) else { continue };
-            if let Some(call) = places.get(&(&**name, region)).and_then(|place| gathered.get_mut(*place)) {
-                if call.ids.len() < MAX_DESCRIBED {
-                    call.ids.push(Arc::clone(id));
-                }
-            } else if *due > now {
-                earliest(*due);
-            } else {
-                places.insert((name, region), gathered.len());
-                gathered.push(Gathered { name, group, region, ids: vec![Arc::clone(id)] });
-            }
-        }
         let mut batches: Vec<Batch> = Vec::new();
-        for Gathered { name, group, region, ids } in gathered {
+        for PendingBatch { name, group, region, ids } in pending {
             let last = self.calls.get(&(Arc::clone(name), region.clone()));
             // The end of a call makes room.
             if batches.len() == room || last.is_some_and(|call| call.under_way) {
@@ -453,7 +437,41 @@ impl Wanted {
                 Err(opens) => earliest(opens),
             }
         }
-        for batch @ Batch { name, region, ids, .. } in &batches {
+        self.start(&batches, now);
+        (batches, next)
+    }
+
+    /// The instances that are due, with those of the same identity and region that are due soon, and when the
+    /// next instance is due.
+    fn due_soon(&self, now: Timestamp) -> (Vec<PendingBatch<'_>>, Option<Timestamp>) {
+        let mut pending: Vec<PendingBatch> = Vec::new();
+        let mut places: HashMap<(&str, &Region), usize> = HashMap::new();
+        // The queue is in the order of due times: the first one that is not taken is the next.
+        let mut next = None;
+        for (due, name, id) in &self.queue {
+            if *due > now + JOIN_WINDOW {
+                next.get_or_insert(*due);
+                break;
+            }
+            let Some(group) = self.groups.get(name) else { continue };
+            let Some(Entry { region, .. }) = group.entries.get(id) else { continue };
+            if let Some(call) = places.get(&(&**name, region)).and_then(|place| pending.get_mut(*place)) {
+                if call.ids.len() < MAX_DESCRIBED {
+                    call.ids.push(Arc::clone(id));
+                }
+            } else if *due > now {
+                next.get_or_insert(*due);
+            } else {
+                places.insert((name, region), pending.len());
+                pending.push(PendingBatch { name, group, region, ids: vec![Arc::clone(id)] });
+            }
+        }
+        (pending, next)
+    }
+
+    /// Records that these calls are under way.
+    fn start(&mut self, batches: &[Batch], now: Timestamp) {
+        for batch @ Batch { name, region, ids, .. } in batches {
             batch.spend(now);
             self.calls.insert((Arc::clone(name), region.clone()), Call { began: now, under_way: true });
             let Some(group) = self.groups.get_mut(name) else { continue };
@@ -465,11 +483,10 @@ impl Wanted {
                 }
             }
         }
-        (batches, next)
     }
 
-    /// Takes in what a call brought; returns whom to wake.
-    fn record(&mut self, batch: &Batch, looks: Looks, now: Timestamp) -> Vec<Arc<str>> {
+    /// Records the result of a call. Returns the polled instances.
+    fn record(&mut self, batch: &Batch, result: PollResult, now: Timestamp) -> Vec<Arc<str>> {
         let Batch { name, identity, region, ids, .. } = batch;
         if let Some(call) = self.calls.get_mut(&(Arc::clone(name), region.clone())) {
             call.under_way = false;
@@ -481,11 +498,11 @@ impl Wanted {
             }
         }
         let current = Arc::clone(&group.identity);
-        let (at, mut seen, others) = match looks {
-            Ok(looks) if Arc::ptr_eq(identity, &current) => looks,
+        let (at, mut seen, others) = match result {
+            Ok(result) if Arc::ptr_eq(identity, &current) => result,
             // Throttled, or seen with keys that have been replaced meanwhile.
-            looks => {
-                let again_at = looks.err().unwrap_or(now);
+            result => {
+                let again_at = result.err().unwrap_or(now);
                 let waits = |id: &Arc<str>| {
                     let entry = group.entries.get(id);
                     let entry = entry.filter(|entry| entry.due.is_none() && entry.region == *region)?;
@@ -494,20 +511,20 @@ impl Wanted {
                 let again: Vec<_> = ids.iter().filter_map(waits).collect();
                 for (id, calls) in again {
                     let due = calls.polls.opens(again_at).unwrap_or(again_at);
-                    self.want(&current, &id, region, due, &calls);
+                    self.request(&current, &id, region, due, &calls);
                 }
                 return Vec::new();
             }
         };
-        let mut looked = Vec::with_capacity(ids.len());
+        let mut polled = Vec::with_capacity(ids.len());
         for id in ids {
             if let Some(entry) = group.entries.get_mut(id).filter(|entry| entry.region == *region) {
                 let found = seen.remove(&**id).unwrap_or_else(|| others.clone());
                 entry.look = Some(Look { at, found });
-                looked.push(Arc::clone(id));
+                polled.push(Arc::clone(id));
             }
         }
-        looked
+        polled
     }
 }
 

@@ -2,13 +2,16 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `reply` | what an error of the client means |
+//! | `reply` | converts errors of the client to reply classes, and to reports for the rate limiter |
+//! | `identities` | the identity of each object: the operator's own, or the keys in a Secret |
 //! | `instance_poller` | polls the instances that objects wait for, up to 100 in one call |
+//! | `instance_locks` | one caller per instance at a time; calls that may still arrive |
+//! | `denied_groups` | retries of objects that lack the same right |
 
 pub(crate) mod denied_groups;
 pub(crate) mod identities;
+pub(crate) mod instance_locks;
 mod instance_poller;
-pub(crate) mod instances;
 pub mod reply;
 
 pub use instance_poller::InstancePoller;

@@ -1,6 +1,6 @@
 //! What an error of the cloud client means: to decisions, and to the rate limiter.
 
-use vncpassword_alicloud::{Error, limiter::Report};
+use vncpassword_alicloud::{Error, rate_limit::Report};
 use vncpassword_core::rotation::outcome::{Class, Reply, classify};
 
 /// The reply, as far as decisions need it.
@@ -13,7 +13,7 @@ pub fn reply(error: &Error) -> Reply {
             asks_to_wait: retry_after.is_some(),
             request_id: request_id.as_ref().map(ToString::to_string),
         },
-        Error::CredentialsRest { code, http_status, .. } => Reply::Refused {
+        Error::CircuitOpen { code, http_status, .. } => Reply::Refused {
             code: code.clone(),
             http_status: *http_status,
             asks_to_wait: false,
@@ -32,7 +32,8 @@ pub fn class(error: &Error) -> Class {
     classify(&reply(error))
 }
 
-/// What the rate limiter is to record about a call. `error`: why the call failed; `None`: the API accepted it.
+/// What the rate limiter is to record about a call. `error`: why the call failed; `None`: the API accepted
+/// it.
 #[must_use]
 pub fn report(error: Option<&Error>) -> Report {
     let Some(error) = error else { return Report::Passed };

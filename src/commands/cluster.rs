@@ -1,4 +1,4 @@
-//! Which cluster this is: the uid of namespace `kube-system`, by which auditors and trust policies know it.
+//! The ID of the cluster: the uid of namespace `kube-system`, for auditors and trust policies.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,13 +7,14 @@ use kube::{Api, Client};
 
 use crate::runtime::Shutdown;
 
-/// The namespace that every cluster has from its beginning to its end.
+/// A namespace that exists as long as the cluster.
 const NAMESPACE: &str = "kube-system";
 
-/// How long to wait before the API server is asked again.
+/// Pause between two attempts.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Asks until the API server answers, or shutdown is requested. `None`: the operator may not know, which is logged.
+/// Retries until the API server answers or shutdown is requested. `None`: the operator has no right to read
+/// it, which is logged.
 pub(super) async fn cluster(client: &Client, shutdown: &mut Shutdown) -> Option<Arc<str>> {
     tokio::select! {
         cluster = ask(client) => cluster,

@@ -1,9 +1,11 @@
-//! The RAM policies of `ram-policy`: what the operator needs of the cloud and whom its roles trust, and nothing more.
+//! The RAM policies of `ram-policy`: what the operator needs of the cloud and whom its roles trust, and
+//! nothing more.
 //!
 //! Pure: flags in, JSON out. Whatever could widen a policy, a `*` in a name above all, is refused.
 //!
-//! Source: the pages "RAM authorization" of ECS and of STS, "Edit the trust policy of a RAM role", "Use external IDs to
-//! prevent the confused deputy issue", and for RRSA what `ack-ram-tool rrsa associate-role` writes.
+//! Source: the pages "RAM authorization" of ECS and of STS, "Edit the trust policy of a RAM role", "Use
+//! external IDs to prevent the confused deputy issue", and for RRSA what `ack-ram-tool rrsa associate-role`
+//! writes.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -13,8 +15,8 @@ use vncpassword_alicloud::{Action, InvalidRegion, Region};
 /// Flags of `ram-policy`. Without any it prints the rights to every instance of the account.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RamPolicyArgs {
-    /// ID of an instance whose password the operator may set, several times or separated by commas; all where none is
-    /// named
+    /// ID of an instance whose password the operator may set, several times or separated by commas; all where
+    /// none is named
     #[arg(long = "instance", value_name = "ID", value_delimiter = ',')]
     pub instances: Vec<String>,
 
@@ -46,8 +48,8 @@ pub struct RamPolicyArgs {
     #[arg(long, value_name = "URL", requires = "trust")]
     pub oidc_issuer: Option<String>,
 
-    /// With --trust: service account that the operator runs as, as NAMESPACE:NAME; vncpassword-operator in the operator's
-    /// namespace where none is named
+    /// With --trust: service account that the operator runs as, as NAMESPACE:NAME; vncpassword-operator in
+    /// the operator's namespace where none is named
     #[arg(long, value_name = "NAMESPACE:NAME", requires = "trust")]
     pub service_account: Option<String>,
 
@@ -65,7 +67,8 @@ pub struct RamPolicyArgs {
     )]
     pub trust_principal: Option<String>,
 
-    /// With --trust-principal: for which cluster and namespace: the uid of namespace kube-system, and the Secret's namespace
+    /// With --trust-principal: for which cluster and namespace: the uid of namespace kube-system, and the
+    /// Secret's namespace
     #[arg(long, value_name = "CLUSTER/NAMESPACE", requires = "trust_principal")]
     pub external_id: Option<String>,
 }
@@ -168,9 +171,10 @@ fn rights(arguments: &RamPolicyArgs) -> Result<Vec<Value>, RamPolicyError> {
     }
     let mut changes = vec![ecs(Action::ModifyInstanceVncPasswd)];
     changes.extend(arguments.allow_reboot.then(|| ecs(Action::RebootInstance)));
-    // On all instances also where some are named. ECS lists both `instance/*` and `instance/{id}` for it, neither as
-    // required, and does not say what becomes of a call that names a hundred of which one is not granted. Since December
-    // 2025 a call without the right is refused as a whole, and that would blind the other ninety-nine. It only reads.
+    // On all instances also where some are named. ECS lists both `instance/*` and `instance/{id}` for it,
+    // neither as required, and does not say what becomes of a call that names a hundred of which one is not
+    // granted. Since December 2025 a call without the right is refused as a whole, and that would blind the
+    // other ninety-nine. It only reads.
     let looks = [ecs(Action::DescribeInstances)];
     Ok(vec![allow(&changes, &instances), allow(&looks, &[resource("*")])])
 }
@@ -188,8 +192,8 @@ fn right_to_assume(roles: &[String]) -> Result<Value, RamPolicyError> {
     Ok(allow(&["sts:AssumeRole".to_owned()], &resources))
 }
 
-/// Lets the operator's `ServiceAccount` assume its role. The action of a trust policy is `sts:AssumeRole` whichever API is
-/// called, `AssumeRoleWithOIDC` here.
+/// Lets the operator's `ServiceAccount` assume its role. The action of a trust policy is `sts:AssumeRole`
+/// whichever API is called, `AssumeRoleWithOIDC` here.
 fn trust_of_service_account(arguments: &RamPolicyArgs) -> Result<Value, RamPolicyError> {
     let provider = arguments.oidc_provider_arn.clone().unwrap_or_default();
     if !matches!(parse_arn(&provider), Some((_, Principal::OidcProvider))) {

@@ -1,4 +1,4 @@
-//! `run`: puts the parts together and waits for the end.
+//! `run`: assembles the operator and runs it until shutdown.
 
 use std::{convert::Infallible, ffi::OsString, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use super::{
     USER_AGENT,
     cluster::cluster,
-    term::{self, Surroundings},
+    term::{self, TermEnvironment},
 };
 use crate::{
     cloud,
@@ -47,7 +47,7 @@ pub enum StartError {
     NoRandomNumbers(#[from] NoRandomNumbers),
 }
 
-/// What the operator gets from outside, besides its settings.
+/// What the operator needs besides its settings.
 pub struct Environment<L> {
     /// The API server.
     pub client: kube::Client,
@@ -69,7 +69,7 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     http::listen(address).map_err(|source| StartError::Listen { address, source })
 }
 
-/// Runs the operator until shutdown is asked for.
+/// Runs the operator until shutdown is requested.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -104,7 +104,7 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
     let pod = lookup("POD_NAME").or_else(|| lookup("HOSTNAME")).and_then(|name| name.into_string().ok());
     let session_name = SessionName::of(cluster.as_deref(), &namespace);
     let cloud = connect(reached, clock, lookup, session_name, OPERATOR)?;
-    let surroundings = Surroundings { client: client.clone(), cloud, cluster, minute };
+    let environment = TermEnvironment { client: client.clone(), cloud, cluster, minute };
     if leader_elect {
         let pod = pod.unwrap_or_else(|| "vncpassword-operator".to_owned());
         while !shutdown.is_requested() {
@@ -113,8 +113,8 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
             let (stop, term) = Shutdown::new();
             let controller = ControllerSettings { lease, ..controller.clone() };
             let (metrics, answers) = (Arc::clone(&metrics), answers.clone());
-            let work = term::run(surroundings.clone(), controller, metrics, answers, term);
-            // A term that ends forgets all it knew: the next begins as a new process does.
+            let work = term::run(environment.clone(), controller, metrics, answers, term);
+            // The state of a term is dropped: the next one starts like a new process.
             tokio::select! {
                 ended = work => ended?,
                 never = elector.lead(&stop) => match never {},
@@ -123,7 +123,7 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
             elector.release().await;
         }
     } else {
-        term::run(surroundings, controller, metrics, answers, shutdown).await?;
+        term::run(environment, controller, metrics, answers, shutdown).await?;
     }
     tracing::info!("ended");
     match probes.await {
@@ -132,7 +132,7 @@ pub async fn run<L: Fn(&str) -> Option<OsString>>(
     }
 }
 
-/// Asks for the end of a term at the end of the program. Never returns: it is the term that ends.
+/// Requests the end of a term at shutdown. Never returns, because the term ends first.
 async fn stop_with(term: &Stop, mut shutdown: Shutdown) -> Infallible {
     shutdown.requested().await;
     term.request();

@@ -1,4 +1,4 @@
-//! `whoami`: who the program is to the cloud, until when, and what that identity may do. Shows no secret.
+//! `whoami`: the identity of the program in the cloud, its expiry and its rights. It shows no secret.
 
 use std::{
     ffi::OsString,
@@ -24,8 +24,8 @@ use vncpassword_core::{
     rotation::outcome::Class,
 };
 
-/// How long to wait for the cluster, which only names the session of a role.
-const CLUSTER_PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait for the API server. The result is only used for the session name of a role.
+const CLUSTER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Flags of `whoami`.
 #[derive(Args, Clone, Debug)]
@@ -66,7 +66,8 @@ pub enum WhoamiError {
     Identity(#[from] ecs::Error),
 }
 
-/// Asks the cloud. `lookup` is all that is read of the environment; `client` names the cluster, where it can be reached.
+/// Asks the cloud. `lookup` is all that is read of the environment; `client` names the cluster, where it can
+/// be reached.
 ///
 /// # Errors
 /// See [`WhoamiError`].
@@ -82,7 +83,7 @@ pub async fn whoami(
         Some(client) => {
             let (_stop, mut shutdown) = Shutdown::new();
             let named = cluster(client, &mut shutdown);
-            tokio::time::timeout(CLUSTER_PATIENCE, named).await.ok().flatten()
+            tokio::time::timeout(CLUSTER_TIMEOUT, named).await.ok().flatten()
         }
         None => None,
     };
@@ -127,7 +128,7 @@ async fn rights(cloud: &Cloud, region: Option<&Region>) -> Vec<CloudRight> {
     let untried =
         "the API has no dry run for it; vncpassword-operator ram-policy prints the policy that grants it";
     vec![
-        // Whoever got here was answered.
+        // Without this right there would be no reply.
         CloudRight { action: "sts:GetCallerIdentity".to_owned(), granted: Some(true), because: None },
         describe,
         unknown("ecs:ModifyInstanceVncPasswd", untried),

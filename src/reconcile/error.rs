@@ -1,4 +1,4 @@
-//! What can go wrong on the Kubernetes side: each variant names the step, and the object through its key.
+//! Errors of requests to the API server. Each variant names the step and the object.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 use vncpassword_kube_client as kube_client;
 
-/// A step that failed. None of these texts holds contents of a Secret.
+/// A failed step. No text contains contents of a Secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The object could not be read.
@@ -29,13 +29,13 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
-    /// The status or the Secret could not be written for conflicts with other writers, several times in a row.
+    /// Consecutive conflicts with other writers of the status or the Secret.
     #[error("cannot write what VncPassword {object} asks for: others keep changing it or its Secret")]
     Contended {
         /// The object.
         object: Key,
     },
-    /// A reconcile came to no end: a mistake in the operator. It is left for a while, so that it does not go on without pause.
+    /// A reconcile did not end: an error in the operator. The backoff keeps it from running without a pause.
     #[error("VncPassword {object} comes to no end; please report this with its status")]
     Endless {
         /// The object.
@@ -43,7 +43,7 @@ pub enum Error {
     },
     /// A `VncPassword` of a fleet could not be read or written.
     #[error("cannot read or write VncPassword {object} of its fleet")]
-    WriteChild {
+    WriteMemberObject {
         /// The object.
         object: Key,
         /// What the API server or the connection said.
@@ -81,7 +81,7 @@ impl Error {
             Self::Secret(error) => error.retry_after(),
             Self::ReadObject { source, .. }
             | Self::WriteStatus { source, .. }
-            | Self::WriteChild { source, .. }
+            | Self::WriteMemberObject { source, .. }
             | Self::WriteFleet { source, .. }
             | Self::Request { source } => kube_client::retry_after(source),
             Self::Contended { .. } | Self::Endless { .. } | Self::NoRandomNumbers(_) => None,

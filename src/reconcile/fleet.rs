@@ -1,14 +1,17 @@
-//! One pass over one fleet: which instances it has, how their VncPasswords stand, what is done next.
+//! One reconcile of one fleet: select the instances, read the state of their VncPasswords, plan, record, act.
 //!
-//! Where instances come from stands in `discovery`, what their VncPasswords look like in `children`, what is written in
-//! `act`.
+//! | file | content |
+//! |---|---|
+//! | `discovery` | the instances with the tags of a fleet, from the cloud |
+//! | `member_objects` | the desired VncPasswords of a fleet, and how they are written |
+//! | `act` | the writes of one reconcile |
 //!
-//! All of it is derived anew each time, from what the watches know and from the fleet's status: a pass that is cut short
-//! is gone on with by the next, in this process or in another.
+//! A reconcile derives everything anew from the watches and the status of the fleet. So the next one, in this
+//! process or another, continues a reconcile that was interrupted.
 
 mod act;
-mod children;
 pub(crate) mod discovery;
+mod member_objects;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,49 +26,51 @@ use crate::{
     context::Context,
     reconcile::{
         Error,
+        retry::{self, RETRY, Requeue},
         status::{self, Written},
     },
-    runtime::{Kind, PassResult, Requeue},
+    runtime::{Kind, RequeueReason},
     store::{
         discovered::{interval, needed},
+        fleets::MemberErrorState,
         object::{FleetObject, Object},
     },
 };
-use children::Children;
+use member_objects::MemberObjects;
 use vncpassword_alicloud::Region;
 use vncpassword_core::{
     api::{ClusterVncPasswordSpec, ClusterVncPasswordStatus, ConditionType, Rollout},
     fleet::{
-        Answer, Child, Discovery, Facts, Fleet, Member, Observation, Plan, Selection, Wanted, blind,
-        invalid_fleet, plan, select, status as status_of,
+        DiscoveryReport, DiscoveryResult, Fleet, Member, MemberObject, MemberState, Membership, Observation,
+        Plan, Selection, invalid_fleet, plan, retain_members, select, status as status_of,
     },
+    rotation::Note,
 };
 
-/// How long a pass waits for more to happen.
-const GATHER: Duration = Duration::from_millis(20);
-/// A pass takes no more than one part in so many of the time.
-const SHARE: u32 = 5;
-/// Longest pause between two passes where something happens.
-const PAUSE: Duration = Duration::from_secs(2);
-/// How often the status follows where nothing but numbers change.
-const COUNT: Duration = Duration::from_secs(1);
-/// First and longest wait after a failure.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
-/// So long an answer may take, without a word about it.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// When to look again for an answer that is on its way; as a rule it wakes the fleet.
-const ASKED: Duration = Duration::from_secs(5);
-/// Writes to children in one pass: then it looks again, since a spec may be put right meanwhile.
-const MOST_ACTIONS: usize = 64;
-/// Turns that a rollout may take in one pass.
-const MOST_TURNS: u32 = 4;
+/// How long a reconcile waits for further events.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// A reconcile uses at most one part in this many of the time.
+const MAX_TIME_SHARE: u32 = 5;
+/// Maximum pause between two reconciles of a busy fleet.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// Minimum time between two writes of a status of which only the counts differ.
+const COUNTS_INTERVAL: Duration = Duration::from_secs(1);
+/// After this time a pending discovery is reported in the status.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often a pending discovery is checked. As a rule its end enqueues the fleet.
+const DISCOVERY_POLL: Duration = Duration::from_secs(5);
+/// Maximum number of writes in one reconcile. The next one reads the spec again, which may have been
+/// corrected.
+const MAX_ACTIONS: usize = 64;
+/// Maximum number of rollout transitions in one reconcile.
+const MAX_TRANSITIONS: u32 = 4;
 
-/// Runs one pass. Returns when the fleet wants to be passed over again, if at all.
-pub(crate) async fn pass(context: Arc<Context>, name: Arc<str>) -> Option<Duration> {
+/// Reconciles one fleet. Returns after what time to requeue it; `None`: only on an event.
+pub(crate) async fn reconcile_name(context: Arc<Context>, name: Arc<str>) -> Option<Duration> {
     let fleet = context.fleets.newest(&name)?;
     let pause =
-        context.fleets.remember(&fleet, |memory| memory.last).flatten().map_or(GATHER, |(ended, took)| {
-            (took * SHARE).min(PAUSE).saturating_sub(ended.elapsed()).max(GATHER)
+        context.fleets.remember(&fleet, |memory| memory.last).flatten().map_or(DEBOUNCE, |(ended, took)| {
+            (took * MAX_TIME_SHARE).min(MAX_PAUSE).saturating_sub(ended.elapsed()).max(DEBOUNCE)
         });
     tokio::time::sleep(pause).await;
     let fleet = context.fleets.newest(&name)?;
@@ -73,40 +78,29 @@ pub(crate) async fn pass(context: Arc<Context>, name: Arc<str>) -> Option<Durati
     let result = reconcile(&context, Arc::clone(&fleet))
         .instrument(tracing::info_span!("fleet", fleet = %fleet.name))
         .await;
-    let (wait, label, why) = match result {
-        Ok(wait) => {
-            context.fleets.remember(&fleet, |memory| memory.failures = 0);
-            let why = if wait == Some(GATHER) { Requeue::Busy } else { Requeue::Scheduled };
-            (wait, PassResult::Ok, why)
-        }
-        Err(error) => {
-            let failures = context.fleets.remember(&fleet, |memory| {
-                memory.failures = memory.failures.saturating_add(1);
-                memory.failures
-            });
-            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(fleet = %fleet.name, %error, source, "pass failed; it is tried again");
-            let asked = error.retry_after().unwrap_or_default();
-            (failures.map(|failures| backoff(failures).max(asked)), PassResult::Error, Requeue::Error)
-        }
-    };
-    context.fleets.remember(&fleet, |memory| memory.last = Some((Instant::now(), begun.elapsed())));
-    context.metrics.passed(Kind::ClusterVncPassword, label, begun.elapsed(), wait.map(|_| why));
-    wait
+    let result = result.map(|wait| {
+        let reason = if wait == Some(DEBOUNCE) { RequeueReason::Busy } else { RequeueReason::Scheduled };
+        wait.map(|after| Requeue { after, reason })
+    });
+    let failures = context.fleets.remember(&fleet, |memory| {
+        memory.last = Some((Instant::now(), begun.elapsed()));
+        retry::count_failures(&mut memory.failures, result.is_err())
+    });
+    let (metrics, took) = (&context.metrics, begun.elapsed());
+    retry::finish(metrics, Kind::ClusterVncPassword, took, result, failures, |error, source| {
+        tracing::warn!(fleet = %fleet.name, %error, source, "pass failed; it is tried again");
+    })
 }
 
-fn backoff(failures: u32) -> Duration {
-    RETRY.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(RETRY.1)
-}
-
-/// Which instances a selector names, where the cloud need not be asked for that; `None`: it must, or Nodes are not all known.
-fn answer_without_tags(context: &Context, spec: &ClusterVncPasswordSpec) -> Option<Answer> {
+/// The instances that a selector names without the cloud; `None`: the cloud is needed, or Nodes are not all
+/// listed.
+fn answer_without_tags(context: &Context, spec: &ClusterVncPasswordSpec) -> Option<DiscoveryResult> {
     let answer = match (&spec.node_selector, &spec.instance_ids) {
         (Some(selector), _) => context.nodes.answer(selector)?,
-        (None, Some(ids)) => Answer::of_list(ids),
+        (None, Some(ids)) => DiscoveryResult::from_list(ids),
         (None, None) => return None,
     };
-    Some(answer.less(&spec.exclude))
+    Some(answer.exclude(&spec.exclude))
 }
 
 async fn reconcile(context: &Context, fleet: Arc<FleetObject>) -> Result<Option<Duration>, Error> {
@@ -114,7 +108,7 @@ async fn reconcile(context: &Context, fleet: Arc<FleetObject>) -> Result<Option<
         Ok(spec) => Arc::clone(spec),
         Err(problem) => {
             let verdict = invalid_fleet(&fleet.status, fleet.generation, context.now());
-            if verdict != *fleet.status || fleet.status_unread {
+            if verdict != *fleet.status || fleet.status_is_malformed {
                 tracing::warn!(problem, "the fleet does not fit the schema of this operator");
                 status::write_fleet(&context.client, &fleet, &verdict).await?;
             }
@@ -124,258 +118,290 @@ async fn reconcile(context: &Context, fleet: Arc<FleetObject>) -> Result<Option<
     if fleet.deleting || !context.watches(&spec.target_namespace) {
         return Ok(None);
     }
-    let mut pass = Pass { context, fleet, spec };
-    for _ in 0..MOST_TURNS {
-        if let Next::Rest(wait) = pass.turn().await? {
+    let mut reconcile = Reconcile { context, fleet, spec };
+    for _ in 0..MAX_TRANSITIONS {
+        if let Next::Requeue(wait) = reconcile.step().await? {
             return Ok(wait);
         }
     }
-    Ok(Some(GATHER))
+    Ok(Some(DEBOUNCE))
 }
 
-/// One pass under way.
-struct Pass<'a> {
+/// A running reconcile.
+struct Reconcile<'a> {
     context: &'a Context,
     fleet: Arc<FleetObject>,
     spec: Arc<ClusterVncPasswordSpec>,
 }
 
-/// What follows on a decision.
+/// What follows after a decision.
 enum Next {
-    /// The rollout took a turn: decide again.
+    /// The rollout made a transition: decide again.
     Again,
-    /// The pass ends, and comes again after that time, if at all.
-    Rest(Option<Duration>),
+    /// The reconcile ends. When to requeue; `None`: only on an event.
+    Requeue(Option<Duration>),
 }
 
 impl Next {
     fn after(wait: Duration) -> Self {
-        Self::Rest(Some(wait))
+        Self::Requeue(Some(wait))
     }
 }
 
-/// Which instances there are, as far as it is known now.
-struct Known {
-    answer: Option<Answer>,
-    /// When that was so.
+/// The discovered instances, as far as known.
+struct Discovered {
+    answer: Option<DiscoveryResult>,
+    /// When this was true.
     at: Timestamp,
     failed: Option<String>,
 }
 
-impl Known {
-    fn of(answer: Answer, at: Timestamp) -> Self {
+impl Discovered {
+    fn of(answer: DiscoveryResult, at: Timestamp) -> Self {
         Self { answer: Some(answer), at, failed: None }
     }
 
-    fn nothing(failed: impl Into<String>, at: Timestamp) -> Self {
+    fn unknown(failed: impl Into<String>, at: Timestamp) -> Self {
         Self { answer: None, at, failed: Some(failed.into()) }
     }
 }
 
 /// An instance of the fleet.
-struct Instance {
+struct FleetInstance {
     id: Box<str>,
-    /// How it is a member; those that are to go keep their region as well.
-    wanted: Wanted,
-    child: Option<Arc<Object>>,
+    /// How the fleet selects it. Instances to remove keep their region.
+    wanted: Membership,
+    object: Option<Arc<Object>>,
 }
 
-impl Instance {
-    /// The region that its child is to have.
+impl FleetInstance {
+    /// The region of its member object.
     fn region(&self) -> Option<&str> {
         match &self.wanted {
-            Wanted::Found(region) => region.as_deref(),
-            Wanted::Kept => self.child.as_ref()?.spec.as_ref().ok()?.region_id.as_deref(),
+            Membership::Found(region) => region.as_deref(),
+            Membership::Retained => self.object.as_ref()?.spec.as_ref().ok()?.region_id.as_deref(),
         }
     }
 
     fn uid(&self) -> Option<&str> {
-        self.child.as_ref().map(|child| &*child.uid)
+        self.object.as_ref().map(|child| &*child.uid)
     }
 }
 
-impl Pass<'_> {
-    /// Decides once, tells it, and acts.
-    async fn turn(&mut self) -> Result<Next, Error> {
-        let Some(known) = self.known() else { return Ok(Next::after(ASKED)) };
+impl Reconcile<'_> {
+    /// Decides once, records the status, and acts.
+    async fn step(&mut self) -> Result<Next, Error> {
+        let Some(discovered) = self.discovered() else { return Ok(Next::after(DISCOVERY_POLL)) };
         let (context, spec, now) = (self.context, Arc::clone(&self.spec), self.context.now());
         let (fleet, memory) = (Arc::clone(&self.fleet), &context.fleets);
         let (left_until, begins) =
             memory.remember(&fleet, |memory| memory.saw_status(&fleet, now)).unwrap_or_default();
         if begins {
-            context.events.tell_fleet(&fleet, context.contested_status(&fleet.name));
+            context.events.publish_fleet(&fleet, context.contested_status(&fleet.name));
         }
-        let children = Children::new(&fleet, &spec);
-        let selection = self.select(&known, &children, now);
-        let (instances, mut members) = self.members(&selection, &children);
+        let member_objects = MemberObjects::new(&fleet, &spec);
+        let selection = self.select(&discovered, &member_objects, now);
+        let (instances, mut members) = self.members(&selection, &member_objects);
         let trouble = memory.remember(&fleet, |memory| {
             let ids = instances.iter().map(|instance| &*instance.id);
-            memory.issued.overlay(ids, &mut members, now);
-            memory.trouble.clone()
+            memory.expectations.apply(ids, &mut members, now);
+            memory.member_error.clone()
         });
         let trouble = trouble.flatten();
         let identity = (fleet.generation, fleet.created);
         let seen = Fleet::new(&spec, &fleet.status, identity, fleet.rotate_at, selection.degraded);
         let seen = Fleet { spacing: self.spacing(&instances), ..seen };
         let plan = plan(&seen, &members, now);
-        let skipped = known.answer.as_ref().map(|answer| answer.skipped.as_slice()).unwrap_or_default();
-        let discovery = Discovery { skipped, doubt: selection.doubt.clone(), failed: known.failed.clone() };
-        let told = trouble.as_ref().map(|troubled| &troubled.trouble);
-        let describe = |member: usize| describe(&children, &instances[member]);
+        let skipped = discovered.answer.as_ref().map(|answer| answer.skipped.as_slice()).unwrap_or_default();
+        let discovery =
+            DiscoveryReport { skipped, doubt: selection.doubt.clone(), failed: discovered.failed.clone() };
+        let told = trouble.as_ref().map(|state| &state.error);
+        let describe = |member: usize| describe(&member_objects, &instances[member]);
         let (verdict, notes) = status_of(&seen, &plan, &discovery, told, describe, now);
-        let recount = self.due(&verdict, &plan);
-        // A rollout is recorded also while another writer changes the status.
-        let rests = !plan.turns && verdict.rollout == fleet.status.rollout;
+        let recount = self.counts_due(&verdict, &plan);
+        // A rollout is recorded even if another writer changes the status.
+        let rests = !plan.has_transition && verdict.rollout == fleet.status.rollout;
         let left_until = left_until.filter(|_| rests);
-        let differs = verdict != *fleet.status || fleet.status_unread;
-        if differs && recount.is_none() && left_until.is_none() {
-            if !context.config.lease.holds() {
-                return Ok(Next::after(RETRY.0));
-            }
-            let written = status::write_fleet(&context.client, &fleet, &verdict).await;
-            let done = match &written {
-                Ok(Written::Done(written)) => Some(written),
-                _ => None,
-            };
-            if !matches!(written, Ok(Written::Conflict)) {
-                memory.remember(&fleet, |memory| memory.wrote_status(done, context.now()));
-            }
-            match written? {
-                Written::Done(written) => {
-                    for note in notes {
-                        context.events.tell_fleet(&fleet, note);
-                    }
-                    self.fleet = Arc::new(written);
-                    memory.written(&self.fleet);
-                }
-                // The watch brings the change.
-                Written::Conflict | Written::Gone => return Ok(Next::after(RETRY.0)),
-            }
+        let differs = verdict != *fleet.status || fleet.status_is_malformed;
+        if differs
+            && recount.is_none()
+            && left_until.is_none()
+            && let Some(end) = self.write_status(&verdict, notes).await?
+        {
+            return Ok(end);
         }
-        if plan.turns {
+        if plan.has_transition {
             return Ok(Next::Again);
         }
-        let held = trouble.as_ref().map(|troubled| troubled.until.saturating_duration_since(Instant::now()));
-        if let Some(held) = held.filter(|held| !held.is_zero()) {
-            return Ok(Next::after(held));
+        if let Some(end) = self.write_members(&plan, &instances, &member_objects, trouble.as_ref()).await? {
+            return Ok(end);
         }
-        let mut actions = self.chosen(&plan, &instances);
-        let more = actions.len() > MOST_ACTIONS;
-        actions.truncate(MOST_ACTIONS);
-        if let Some(trouble) = self.act(&actions, &instances, &children).await? {
-            self.troubled(trouble);
-            // The next pass tells it.
-            return Ok(Next::after(GATHER));
-        }
-        if trouble.is_some() {
-            memory.remember(&fleet, |memory| memory.trouble = None);
-        }
-        if trouble.is_some() || more {
-            return Ok(Next::after(GATHER));
-        }
-        let unseen = memory.remember(&fleet, |memory| memory.issued.forgotten_at()).flatten();
         let until = |at| super::vnc_password::until(at, context.now());
-        let unseen = unseen.map(until);
-        let wake = plan.wake.into_iter().chain(left_until).map(until).min();
-        // What others have at instances changes without a word to this fleet.
-        let again = Some(interval(&spec));
-        Ok(Next::Rest(wake.into_iter().chain(recount).chain(unseen).chain(again).min()))
+        let forgotten = memory.remember(&fleet, |memory| memory.expectations.expires_at()).flatten();
+        let times = plan.requeue_at.into_iter().chain(left_until).chain(forgotten).map(until);
+        // Changes at instances that other objects own do not enqueue this fleet.
+        let regular = Some(interval(&spec));
+        Ok(Next::Requeue(times.chain(recount).chain(regular).min()))
     }
 
-    /// What is known of which instances there are; `None`: it is asked for.
-    fn known(&self) -> Option<Known> {
+    /// Writes the status and publishes the events. `Some`: the reconcile ends here.
+    async fn write_status(
+        &mut self,
+        status: &ClusterVncPasswordStatus,
+        notes: Vec<Note>,
+    ) -> Result<Option<Next>, Error> {
+        let (context, fleet) = (self.context, Arc::clone(&self.fleet));
+        if !context.config.lease.holds() {
+            return Ok(Some(Next::after(RETRY.0)));
+        }
+        let written = status::write_fleet(&context.client, &fleet, status).await;
+        let done = match &written {
+            Ok(Written::Done(written)) => Some(written),
+            _ => None,
+        };
+        if !matches!(written, Ok(Written::Conflict)) {
+            context.fleets.remember(&fleet, |memory| memory.wrote_status(done, context.now()));
+        }
+        match written? {
+            Written::Done(written) => {
+                for note in notes {
+                    context.events.publish_fleet(&fleet, note);
+                }
+                self.fleet = Arc::new(written);
+                context.fleets.written(&self.fleet);
+                Ok(None)
+            }
+            // The watch reports the change.
+            Written::Conflict | Written::Gone => Ok(Some(Next::after(RETRY.0))),
+        }
+    }
+
+    /// Writes the member objects as planned. `Some`: the reconcile ends here. `error`: why the API server
+    /// refused the last writes.
+    async fn write_members(
+        &self,
+        plan: &Plan,
+        instances: &[FleetInstance],
+        member_objects: &MemberObjects<'_>,
+        error: Option<&MemberErrorState>,
+    ) -> Result<Option<Next>, Error> {
+        let backoff = error.map(|state| state.until.saturating_duration_since(Instant::now()));
+        if let Some(left) = backoff.filter(|left| !left.is_zero()) {
+            return Ok(Some(Next::after(left)));
+        }
+        let mut actions = self.select_actions(plan, instances);
+        let more = actions.len() > MAX_ACTIONS;
+        actions.truncate(MAX_ACTIONS);
+        if let Some(error) = self.act(&actions, instances, member_objects).await? {
+            self.record_member_error(error);
+            // The next reconcile reports it in the status.
+            return Ok(Some(Next::after(DEBOUNCE)));
+        }
+        if error.is_some() {
+            self.context.fleets.remember(&self.fleet, |memory| memory.member_error = None);
+        }
+        Ok((error.is_some() || more).then(|| Next::after(DEBOUNCE)))
+    }
+
+    /// The discovered instances; `None`: the discovery is under way.
+    fn discovered(&self) -> Option<Discovered> {
         let (context, spec, now) = (self.context, &self.spec, self.context.now());
         let own = answer_without_tags(context, spec);
         if own.is_none() && spec.node_selector.is_some() {
             let text =
                 "the Nodes of this cluster cannot be listed: grant the operator get, list and watch on nodes";
-            return context.nodes.are_late().then(|| Known::nothing(text, now));
+            return context.nodes.are_late().then(|| Discovered::unknown(text, now));
         }
         if !needed(spec) {
-            return own.map(|answer| Known::of(answer, now));
+            return own.map(|answer| Discovered::of(answer, now));
         }
         let (found, asking) = context
             .fleets
-            .remember(&self.fleet, |memory| (memory.found.clone(), memory.asking_since))
+            .remember(&self.fleet, |memory| (memory.discovered.clone(), memory.discovery_started))
             .unwrap_or_default();
         if asking.is_none() && found.as_ref().is_none_or(|found| !found.answers(spec)) {
-            context.wake_discovery(&self.fleet.name);
+            context.enqueue_discovery(&self.fleet.name);
         }
         let found = found.filter(|found| found.answers(spec) && !found.is_stale(spec, now));
         let Some(found) = found else {
-            let late = asking.is_some_and(|since| since.elapsed() > PATIENCE);
+            let late = asking.is_some_and(|since| since.elapsed() > DISCOVERY_TIMEOUT);
             let text = "the cloud was asked which instances there are, and has not answered yet; calls may be throttled";
-            return late.then(|| Known::nothing(text, now));
+            return late.then(|| Discovered::unknown(text, now));
         };
         let answer = match found.tagged() {
             _ if found.is_empty() => {
-                return Some(Known::nothing(found.failed.clone().unwrap_or_default(), now));
+                return Some(Discovered::unknown(found.failed.clone().unwrap_or_default(), now));
             }
-            Some(tagged) => tagged.clone().less(&spec.exclude),
+            Some(tagged) => tagged.clone().exclude(&spec.exclude),
             None => own?,
         };
-        let known = |answer| Known { answer: Some(answer), at: found.at, failed: found.failed.clone() };
+        let discovered =
+            |answer| Discovered { answer: Some(answer), at: found.at, failed: found.failed.clone() };
         if spec.require_tags.is_empty() {
-            return Some(known(answer));
+            return Some(discovered(answer));
         }
         if asking.is_none() && answer.found.keys().any(|id| !found.was_asked(id)) {
-            context.wake_discovery(&self.fleet.name);
+            context.enqueue_discovery(&self.fleet.name);
         }
-        Some(known(answer.only(|id| found.carries(id))))
+        Some(discovered(answer.require_tags(|id| found.carries(id))))
     }
 
-    fn select(&self, known: &Known, children: &Children, now: Timestamp) -> Selection {
+    fn select(&self, discovered: &Discovered, member_objects: &MemberObjects, now: Timestamp) -> Selection {
         let objects = self.context.registry.members(&self.fleet.uid);
         let ids = objects.iter().filter_map(|object| {
             let id = object.spec.as_ref().ok()?.instance_id.as_str();
-            children.owns(object, id).then_some(id)
+            member_objects.owns(object, id).then_some(id)
         });
         let ids: BTreeSet<&str> = ids.collect();
         let before = self.fleet.status.doubt.as_ref();
-        match &known.answer {
-            Some(answer) => select(answer, known.at, &ids, before, interval(&self.spec), now),
-            None => blind(&ids, before),
+        match &discovered.answer {
+            Some(answer) => select(answer, discovered.at, &ids, before, interval(&self.spec), now),
+            None => retain_members(&ids, before),
         }
     }
 
-    /// The instances that there are and those whose children are to go, with what is known of each.
-    fn members(&self, selection: &Selection, children: &Children) -> (Vec<Instance>, Vec<Member>) {
-        let mut all: BTreeMap<&str, Option<&Wanted>> =
+    /// The selected instances and those to remove, with the state of each.
+    fn members(
+        &self,
+        selection: &Selection,
+        member_objects: &MemberObjects,
+    ) -> (Vec<FleetInstance>, Vec<Member>) {
+        let mut all: BTreeMap<&str, Option<&Membership>> =
             selection.members.iter().map(|(id, wanted)| (&**id, Some(wanted))).collect();
-        all.extend(selection.vanished.iter().map(|id| (&**id, None)));
-        let stand_in = children::stand_in(&self.fleet, &self.spec);
+        all.extend(selection.to_prune.iter().map(|id| (&**id, None)));
+        let stand_in = member_objects::stand_in(&self.fleet, &self.spec);
         let members = all.into_iter().map(|(id, wanted)| {
-            let (selected, wanted) = (wanted.is_some(), wanted.unwrap_or(&Wanted::Kept));
-            let object = self.context.registry.newest(&children.key(id));
+            let (selected, wanted) = (wanted.is_some(), wanted.unwrap_or(&Membership::Retained));
+            let object = self.context.registry.newest(&member_objects.key(id));
             let child = match &object {
-                None if self.context.is_elsewhere(id, &stand_in) => Child::Elsewhere,
-                None => Child::Missing,
-                Some(object) if children.owns(object, id) => {
-                    Child::Ours(Facts::read(&observe(object, !children.fits(object, id, wanted))))
-                }
-                Some(_) => Child::Foreign,
+                None if self.context.is_elsewhere(id, &stand_in) => MemberObject::OwnedElsewhere,
+                None => MemberObject::Missing,
+                Some(object) if member_objects.owns(object, id) => MemberObject::Owned(MemberState::read(
+                    &observe(object, !member_objects.fits(object, id, wanted)),
+                )),
+                Some(_) => MemberObject::Conflict,
             };
-            let member = Member { wanted: selected, child };
-            (Instance { id: id.into(), wanted: wanted.clone(), child: object }, member)
+            let member = Member { selected, object: child };
+            (FleetInstance { id: id.into(), wanted: wanted.clone(), object }, member)
         });
         members.unzip()
     }
 
     /// The shortest time between two calls for the fleet's instances, where it is limited.
-    fn spacing(&self, instances: &[Instance]) -> Option<Duration> {
+    fn spacing(&self, instances: &[FleetInstance]) -> Option<Duration> {
         let own = self.context.config.region.as_ref().map(Region::as_str);
         let regions: BTreeSet<&str> =
             instances.iter().filter_map(|instance| instance.region().or(own)).collect();
-        self.context.spacing(&children::stand_in(&self.fleet, &self.spec), regions)
+        self.context.spacing(&member_objects::stand_in(&self.fleet, &self.spec), regions)
     }
 
-    /// Where nothing but numbers changed: how long the status can wait for more of them.
-    fn due(&self, status: &ClusterVncPasswordStatus, plan: &Plan) -> Option<Duration> {
-        if plan.turns || *status == *self.fleet.status || !counts_alone(status, &self.fleet.status) {
+    /// How long to defer a status of which only the counts differ.
+    fn counts_due(&self, status: &ClusterVncPasswordStatus, plan: &Plan) -> Option<Duration> {
+        if plan.has_transition || *status == *self.fleet.status || !counts_alone(status, &self.fleet.status) {
             return None;
         }
         let written = self.context.fleets.remember(&self.fleet, |memory| memory.written_at).flatten()?;
-        Some(COUNT.saturating_sub(written.elapsed())).filter(|wait| !wait.is_zero())
+        Some(COUNTS_INTERVAL.saturating_sub(written.elapsed())).filter(|wait| !wait.is_zero())
     }
 }
 
@@ -391,12 +417,12 @@ fn observe(object: &Object, drifted: bool) -> Observation<'_> {
     }
 }
 
-/// The name of a child, its instance, and what is wrong with it.
-fn describe(children: &Children, instance: &Instance) -> (String, String, String) {
-    let name = children.key(&instance.id).name.to_string();
+/// The name of the member object, its instance, and its problem.
+fn describe(member_objects: &MemberObjects, instance: &FleetInstance) -> (String, String, String) {
+    let name = member_objects.key(&instance.id).name.to_string();
     let foreign = "an object of this name is not this fleet's: delete it, and the fleet makes its own";
-    let message = match &instance.child {
-        Some(child) if children.owns(child, &instance.id) => {
+    let message = match &instance.object {
+        Some(child) if member_objects.owns(child, &instance.id) => {
             let told = [ConditionType::Stalled, ConditionType::Reconciling];
             let told = told.into_iter().find_map(|type_| child.status.condition(type_));
             told.map(|condition| condition.message.clone()).unwrap_or_default()
@@ -406,7 +432,7 @@ fn describe(children: &Children, instance: &Instance) -> (String, String, String
     (name, instance.id.to_string(), message)
 }
 
-/// Whether two statuses differ in numbers and examples alone.
+/// Whether only counts and examples differ.
 fn counts_alone(one: &ClusterVncPasswordStatus, other: &ClusterVncPasswordStatus) -> bool {
     let bare = |status: &ClusterVncPasswordStatus| {
         let rollout = status.rollout.clone().map(|rollout| Rollout {

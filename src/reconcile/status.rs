@@ -1,25 +1,26 @@
-//! Replacing the status: by PUT, under the version that was decided on (DESIGN.md, R58).
+//! Replaces the status by PUT with the `resourceVersion` of the decision (DESIGN.md, R58).
 
 use kube::{Client, api::PostParams, core::Request};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     reconcile::Error,
-    store::object::{FleetObject, Incoming, IncomingFleet, Key, Object},
+    store::object::{FleetObject, IncomingFleet, IncomingObject, Key, Object},
 };
 use vncpassword_core::api::{ClusterVncPasswordStatus, FIELD_MANAGER, GROUP, VERSION, VncPasswordStatus};
 
-/// How a write ended.
+/// The result of a write.
 pub(crate) enum Written<T = Object> {
-    /// The object as it is now.
+    /// The new version of the object.
     Done(T),
-    /// Somebody else has changed the object since.
+    /// The object has changed since.
     Conflict,
     /// The object is gone.
     Gone,
 }
 
-/// The object whose status is replaced. The API server takes the spec and the rest of the metadata from what it has.
+/// The object whose status is replaced. The API server takes the spec and the rest of the metadata from what
+/// it has.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Replacement<'a, S> {
@@ -45,7 +46,8 @@ pub(crate) async fn write(
 ) -> Result<Written, Error> {
     let metadata =
         Precondition { name: &object.key.name, uid: &object.uid, resource_version: &object.resource_version };
-    let written = replace::<Incoming, _>(client, path(&object.key), "VncPassword", metadata, status).await;
+    let written =
+        replace::<IncomingObject, _>(client, path(&object.key), "VncPassword", metadata, status).await;
     written.map_err(|source| Error::WriteStatus { object: object.key.clone(), source: Box::new(source) })
 }
 
@@ -93,7 +95,7 @@ pub(crate) async fn read(client: &Client, key: &Key) -> Result<Option<Object>, E
     let request = Request::new(path(key))
         .get(&key.name, &kube::api::GetParams::default())
         .map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-    match client.request::<Incoming>(request).await {
+    match client.request::<IncomingObject>(request).await {
         Ok(incoming) => Ok(Some(incoming.into())),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(source) => Err(failed(source)),

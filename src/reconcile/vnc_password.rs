@@ -1,5 +1,9 @@
-//! One pass over one object: observe, decide, act, record. How each step acts stands in `steps`, how it takes part in
-//! the tries of objects that lack the same right in `denied_group`.
+//! One reconcile of one object: observe, decide, act, record.
+//!
+//! | file | content |
+//! |---|---|
+//! | `steps` | the steps that call the API server or the cloud |
+//! | `denied_group` | the part in the tries of objects that lack the same right |
 
 mod denied_group;
 mod steps;
@@ -17,281 +21,200 @@ use crate::{
     context::Context,
     reconcile::{
         Error,
+        retry::{self, Requeue},
         status::{self, Written},
     },
-    runtime::{Kind, PassResult, Requeue},
+    runtime::{Kind, RequeueReason},
     store::{
         object::{Key, Object},
         registry::{Failure, Memory, Proof},
     },
 };
-use vncpassword_alicloud::{Action, Dated, Identity, Region, Requester, Route};
+use vncpassword_alicloud::{Action, Dated, Identity, RateLimitKey, Region, Requester};
 use vncpassword_core::{
     api::{self, ConditionType, VncPasswordSpec, VncPasswordStatus},
     rotation::{
         self, Decision, Verdict,
         allowance::Calls,
         denied::{MissingRight, missing_right},
-        facts::{Access, Found, History, Observed, Owner, SecretVersion},
+        facts::{Access, Attempt, Found, History, Look, Observed, Owner, SecretVersion},
         outcome::{self, Class, Reply},
         schedule::Plan,
     },
 };
 
-/// Conflicts in a row after which a pass gives up for a while.
-const MOST_CONFLICTS: u32 = 5;
-/// Most steps of one reconcile. Those that end by themselves take less than twenty.
+/// Maximum number of consecutive conflicts before a reconcile gives up.
+const MAX_CONFLICTS: u32 = 5;
+/// Maximum number of steps of one reconcile. A reconcile that ends takes less than twenty.
 const MAX_STEPS: u32 = 100;
-/// Reconciles in a row that may fail on the Kubernetes side before a claim that is to be proven is given up.
+/// Consecutive failed reconciles after which an unproven claim is given up.
 const MAX_PROOF_FAILURES: u32 = 5;
 /// How long to wait while another object's call is under way at the instance.
 const BUSY: Duration = Duration::from_secs(1);
-/// How long a pass waits for a look, with the contents of the Secret in memory.
-const LOOK_PATIENCE: Duration = Duration::from_secs(2);
-/// How long after an instance poll was due an object comes back that the poll has not woken.
+/// How long a reconcile waits for an instance poll, with the contents of the Secret in memory.
+const POLL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long after a due instance poll an object is requeued if the poll has not enqueued it.
 const LOST_POLL: Duration = Duration::from_mins(1);
-/// First and longest wait after a failure on the Kubernetes side.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
-/// Runs one pass. Returns when the object wants to be passed over again, if at all.
-pub(crate) async fn pass(context: Arc<Context>, key: Key) -> Option<Duration> {
+/// Reconciles one object. Returns after what time to requeue it; `None`: only on an event.
+pub(crate) async fn reconcile_key(context: Arc<Context>, key: Key) -> Option<Duration> {
     let Some(object) = context.registry.newest(&key) else {
         context.limiter.forget(&requester(&key));
         context.denied.remove(&key);
         return None;
     };
-    // Woken again when its Secrets are known.
+    // It is enqueued when its Secrets are listed.
     if !context.namespaces.serve(&key.namespace) {
         context.denied.remove(&key);
         return None;
     }
-    let again = pass_over(&context, &key, Arc::clone(&object)).await;
+    let requeue = reconcile_in_span(&context, &key, Arc::clone(&object)).await;
     if context.registry.newest(&key).is_none_or(|newest| newest.uid != object.uid) {
-        // It was deleted meanwhile, after which this pass may have asked for a look once more.
-        context.forget_looks(&object);
+        // It was deleted meanwhile, and this reconcile may have requested a poll after that.
+        context.cancel_polls(&object);
         if let Ok(spec) = &object.spec {
-            context.registry.wake_instance(&spec.instance_id);
+            context.registry.enqueue_instance_users(&spec.instance_id);
         }
     }
-    context.wake_all(context.registry.woken());
-    again
+    context.enqueue_all(context.registry.take_affected());
+    requeue
 }
 
-async fn pass_over(context: &Context, key: &Key, object: Arc<Object>) -> Option<Duration> {
+async fn reconcile_in_span(context: &Context, key: &Key, object: Arc<Object>) -> Option<Duration> {
     let span = tracing::info_span!("pass", namespace = %key.namespace, object = %key.name);
     let begun = Instant::now();
     let result = reconcile(context, Arc::clone(&object)).instrument(span.clone()).await;
-    let (again, label) = match result {
-        Ok(again) => {
-            context.registry.remember(&object, |memory| memory.failures = 0);
-            (again, PassResult::Ok)
-        }
-        Err(error) => {
-            let failures = context.registry.remember(&object, |memory| {
-                memory.failures = memory.failures.saturating_add(1);
-                memory.failures
-            });
-            let backoff = |failures: u32| RETRY.0.saturating_mul(1 << (failures - 1).min(10)).min(RETRY.1);
-            let wait =
-                failures.map(|failures| backoff(failures).max(error.retry_after().unwrap_or_default()));
-            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            span.in_scope(|| tracing::warn!(%error, source, "pass failed; it is tried again"));
-            (wait.map(|after| Again { after, why: Requeue::Error }), PassResult::Error)
-        }
-    };
-    context.metrics.passed(Kind::VncPassword, label, begun.elapsed(), again.map(|again| again.why));
-    again.map(|again| again.after)
+    let failures = context
+        .registry
+        .remember(&object, |memory| retry::count_failures(&mut memory.failures, result.is_err()));
+    let took = begun.elapsed();
+    retry::finish(&context.metrics, Kind::VncPassword, took, result, failures, |error, source| {
+        span.in_scope(|| tracing::warn!(%error, source, "pass failed; it is tried again"));
+    })
 }
 
-/// When the object is passed over again, and why.
-#[derive(Clone, Copy)]
-struct Again {
-    after: Duration,
-    why: Requeue,
+impl Requeue {
+    /// Another object acts at the instance.
+    const BUSY: Self = Self { after: BUSY, reason: RequeueReason::Busy };
 }
 
-impl Again {
-    /// Another object has its turn at the instance.
-    const BUSY: Self = Self { after: BUSY, why: Requeue::Busy };
-}
-
-async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Again>, Error> {
+async fn reconcile(context: &Context, object: Arc<Object>) -> Result<Option<Requeue>, Error> {
     let spec = match &object.spec {
         Ok(spec) => Arc::clone(spec),
         Err(problem) => return malformed(context, &object, problem).await,
     };
-    let mut pass = Pass::observe(context, object, spec);
-    let result = pass.run().await;
-    let failed = result.is_err() || pass.observed.refused.is_some();
-    let transient = pass.observed.refused.as_ref().is_some_and(|refused| refused.refusal.is_transient());
-    let prove_after = pass.end_proof(result.is_ok() && !transient);
+    let mut reconcile = Reconcile::observe(context, object, spec);
+    let result = reconcile.run().await;
+    let failed = result.is_err() || reconcile.observed.refused.is_some();
+    let transient = reconcile.observed.refused.as_ref().is_some_and(|refused| refused.refusal.is_transient());
+    let prove_after = reconcile.end_proof(result.is_ok() && !transient);
     if failed {
-        pass.keep_attempt();
+        reconcile.keep_attempt();
     }
-    let prove = prove_after.map(|after| Again { after, why: Requeue::Reconciling });
-    Ok(result?.into_iter().chain(prove).min_by_key(|again| again.after))
+    let prove = prove_after.map(|after| Requeue { after, reason: RequeueReason::Reconciling });
+    Ok(result?.into_iter().chain(prove).min_by_key(|requeue| requeue.after))
 }
 
-/// The spec cannot be read: says so, and leaves the object alone until it is mended.
-async fn malformed(context: &Context, object: &Object, problem: &str) -> Result<Option<Again>, Error> {
+/// The spec cannot be read: records that in the status. A change of the object enqueues it.
+async fn malformed(context: &Context, object: &Object, problem: &str) -> Result<Option<Requeue>, Error> {
     context.denied.remove(&object.key);
     let verdict = rotation::invalid_object(&object.status, object.generation, context.now());
-    if verdict != *object.status || object.status_unread {
+    if verdict != *object.status || object.status_is_malformed {
         tracing::warn!(problem, "the object does not fit the schema of this operator");
         status::write(&context.client, object, &verdict).await?;
     }
     Ok(None)
 }
 
-/// One pass under way.
-struct Pass<'a> {
+/// A running reconcile.
+struct Reconcile<'a> {
     context: &'a Context,
     object: Arc<Object>,
     observed: Observed,
     region: Option<Region>,
-    /// Who calls; `None`: nobody can, or it is not known yet.
+    /// The identity for calls; `None`: there is none, or it is not known yet.
     identity: Option<Arc<Identity>>,
-    /// When the credentials were taken: what changes later is not what a call was made with.
+    /// When the credentials were read: a later change is not part of the call.
     began: Timestamp,
     /// Taken before the Secret is read: a call that is held up in between is refused as too old.
     dated: Dated,
-    turn: Option<crate::cloud::instances::Turn<'a>>,
-    /// It began with a call that a pass before it made and could not record. What has changed since that call, the Secret for
-    /// instance, has woken that pass, and is looked at once the call is recorded.
+    guard: Option<crate::cloud::instance_locks::InstanceGuard<'a>>,
+    /// It began with an unrecorded call of a previous reconcile. Changes since that call have enqueued the
+    /// object for that reconcile, so it is enqueued again after the record.
     resumed: bool,
-    /// When the limiter lets it set a password and restart the instance; `None`: now.
+    /// When the rate limiter allows to set a password and to restart the instance; `None`: now.
     slots: [Option<Timestamp>; 2],
-    looked: bool,
+    polled: bool,
     conflicts: u32,
-    /// How the attempt to prove the object's claim stands, where it makes one.
+    /// The state of the proof of its claim, if it makes one.
     proof: Option<Proof>,
-    /// The try that it makes for objects that lack the same right: which right, and since when.
+    /// Its try on behalf of objects that lack the same right: which right, and since when.
     group_try: Option<(Action, Timestamp)>,
 }
 
-/// How a pass ended.
+/// The end of a reconcile.
 struct End {
-    again: Option<Again>,
+    requeue: Option<Requeue>,
 }
 
-impl<'a> Pass<'a> {
-    /// Gathers what is known without asking anybody.
+impl<'a> Reconcile<'a> {
+    /// Gathers what this process knows, without a request.
     fn observe(context: &'a Context, object: Arc<Object>, spec: Arc<VncPasswordSpec>) -> Self {
         let now = context.now();
         let region = match &spec.region_id {
             Some(region) => Region::parse(region).ok(),
             None => context.config.region.clone(),
         };
-        let instance = &*spec.instance_id.clone();
-        let version = |secret: Option<Key>| secret.and_then(|secret| context.secrets.version(&secret));
-        let secret = version(object.secret());
-        let (access, identity) = context.identities.access(&object, version(object.credentials()).as_ref());
-        let failed = object.status.retry.as_ref().and_then(|retry| retry.last_failure_time.as_ref());
-        let changed = context.identities.changed_at(&object);
-        let can_act = matches!(access, Access::Granted | Access::Unread);
-        let poll = context.instance_poller.latest(&object.identity_name(), instance);
-        let (inherited, history, unrecorded, failure, secret_paused_until) = context
-            .registry
-            .remember(&object, |memory| {
-                memory.recover(now);
-                memory.count_refusals(&object.status, poll.as_ref(), now);
-                let secret_paused_until =
-                    memory.secret_competition.as_ref().and_then(|rival| rival.waits_until(now));
-                // Doubt is of use to those only who can act: it waits until they can.
-                let inherited = memory.inherited && can_act;
-                memory.inherited &= !can_act;
-                (inherited, memory.history(), memory.unrecorded.take(), memory.failure, secret_paused_until)
-            })
-            .unwrap_or((false, History::default(), None, None, None));
-        let (generation, attempt) =
-            unrecorded.map_or((object.generation, None), |recorded| (recorded.0, Some(recorded.1)));
-        let owner = context.owner(&object);
-        let prove_claim = owner == Owner::This && context.registry.must_prove(&object);
-        let mut observed = Observed {
-            generation,
-            created: object.created,
-            status: Arc::clone(&object.status),
-            region: region.as_ref().map(|region| region.as_str().to_owned()),
-            enforce_interval: spec.enforce_interval.as_deref().and_then(api::duration),
-            plan: Plan::new(spec.rotation.as_deref(), spec.window.as_deref()),
-            rotate_at: object.rotate_at,
-            spread: spec.rotation.as_ref().map_or(0.0, |_| spread(&object.uid)),
-            superseded: context.superseded(&object),
-            deleting: object.deleting,
-            prove_claim,
-            owner,
-            in_fleet: object.membership.is_some(),
-            access,
-            credentials_changed: changed
-                .zip(failed)
-                .is_some_and(|(changed, failed)| is_later(changed, failed.0, failure)),
-            secret,
-            read: None,
-            history,
-            look: poll,
-            limiter_opens: None,
-            paced: false,
-            secret_paused_until: secret_paused_until.filter(|_| spec.rotation.is_some() && !prove_claim),
-            in_line: false,
-            reboot_opens: None,
-            drawn: None,
-            announced: None,
-            rebooted: None,
-            refused: None,
-            attempt,
-            writer: Arc::clone(&context.writer),
-            allow_reboot: context.config.allow_reboot,
-            settle: context.config.settle,
-            jitter: rand::random(),
-            spec,
-        };
+        let credentials = object.credentials().and_then(|secret| context.secrets.version(&secret));
+        let (access, identity) = context.identities.access(&object, credentials.as_ref());
+        let (mut observed, from_previous_process) =
+            observed(context, &object, spec, region.as_ref(), access, now);
         let others_called = context.others_called(&object);
         let term_start = context.term_start().unwrap_or(now);
-        if let Some(doubt) = rotation::doubt(&observed, inherited, others_called, term_start, now) {
+        if let Some(doubt) = rotation::doubt(&observed, from_previous_process, others_called, term_start, now)
+        {
             context.registry.remember(&object, |memory| memory.doubt(doubt.until, doubt.by_other, now));
         }
         observed.history.unsettled = context.unsettled(&object);
-        let (turn, looked, conflicts, dated) = (None, false, 0, context.ecs.clock().dated());
-        let proof = observed.prove_claim.then_some(Proof::Failed);
-        let mut pass = Self {
+        let mut reconcile = Self {
+            proof: observed.prove_claim.then_some(Proof::Failed),
             context,
             object,
             observed,
             region,
             identity,
             began: now,
-            dated,
-            turn,
+            dated: context.ecs.clock().dated(),
+            guard: None,
             resumed: false,
             slots: [None; 2],
-            looked,
-            conflicts,
-            proof,
+            polled: false,
+            conflicts: 0,
             group_try: None,
         };
-        pass.saw_status();
-        pass.observe_group();
-        // What was accepted and is not written yet is nobody else's to change until it is.
-        if pass.observed.attempt.is_some() {
-            pass.resumed = true;
-            pass.turn = pass.take_turn();
+        reconcile.saw_status();
+        reconcile.observe_group();
+        // No other object may act at the instance before an accepted call is recorded.
+        if reconcile.observed.attempt.is_some() {
+            reconcile.resumed = true;
+            reconcile.guard = reconcile.lock_instance();
         }
-        pass.ask_limiter();
-        pass
+        reconcile.ask_limiter();
+        reconcile
     }
 
-    /// Takes down whether the limiter lets this identity call.
+    /// Records when the rate limiter allows calls of this identity.
     fn ask_limiter(&mut self) {
         let (requester, now) = (requester(&self.object.key), self.context.now());
-        let opens = |action| self.context.limiter.opens(self.route(action)?, &requester, now);
+        let opens = |action| self.context.limiter.next_slot(self.route(action)?, &requester, now);
         self.slots = [opens(Action::ModifyInstanceVncPasswd), opens(Action::RebootInstance)];
         let route = self.route(Action::ModifyInstanceVncPasswd);
-        let in_line = route.is_some_and(|route| self.context.limiter.holds_place(route, &requester));
+        let in_line = route.is_some_and(|route| self.context.limiter.is_queued(route, &requester));
         self.observed.in_line = in_line;
         self.ask_allowance();
     }
 
-    /// Takes down when the object may call: when the limiter lets it, and when it has not used up its own calls.
+    /// Records when the object may call: by the rate limiter, and by its own allowance.
     fn ask_allowance(&mut self) {
         let own = self.opens();
         let [modify, reboot] = self.slots;
@@ -299,8 +222,8 @@ impl<'a> Pass<'a> {
         self.observed.paced = own > modify;
     }
 
-    /// When the object may cause a cloud call; `None`: now. A call that proves a claim has a backoff of its own: others wait
-    /// for it.
+    /// When the object may cause a cloud call; `None`: now. A call that proves a claim has a backoff of its
+    /// own: others wait for it.
     fn opens(&self) -> Option<Timestamp> {
         if self.observed.prove_claim {
             return None;
@@ -308,7 +231,7 @@ impl<'a> Pass<'a> {
         self.context.registry.recent_calls(&self.object.key)?.actions.opens(self.context.now())
     }
 
-    /// When its instance may be polled for it; `None`: now.
+    /// When its instance may be polled; `None`: now.
     fn polls_open(&self) -> Option<Timestamp> {
         if self.observed.prove_claim {
             return None;
@@ -316,19 +239,19 @@ impl<'a> Pass<'a> {
         self.context.registry.recent_calls(&self.object.key)?.polls.opens(self.context.now())
     }
 
-    /// The cloud calls that the object may cause.
+    /// The call allowance of the object.
     fn calls(&self) -> Arc<Calls> {
         self.context.registry.calls(&self.object.key)
     }
 
-    /// Takes in the status of the newest version of the object, which somebody else may have written.
+    /// Compares the status of the newest version with the last known one, to detect another writer.
     fn saw_status(&self) {
         let now = self.context.now();
         let (object, secret) = (&self.object, self.secret_version());
         let saw = |memory: &mut Memory| memory.saw_status(object, secret.as_ref(), now);
         let contested = self.context.registry.remember(object, saw);
         if contested == Some(true) {
-            self.context.events.tell(&self.object, self.context.contested_status(&self.object.key));
+            self.context.events.publish(&self.object, self.context.contested_status(&self.object.key));
         }
     }
 
@@ -340,8 +263,8 @@ impl<'a> Pass<'a> {
     /// Until when the status is left to another writer.
     fn leaves_status_until(&self) -> Option<Timestamp> {
         let now = self.context.now();
-        let rival = |memory: &mut Memory| memory.status_competition.as_ref()?.waits_until(now);
-        self.context.registry.remember(&self.object, rival)?
+        let competition = |memory: &mut Memory| memory.status_competition.as_ref()?.waits_until(now);
+        self.context.registry.remember(&self.object, competition)?
     }
 
     /// Writes the status. Where no reply comes, whatever stands there next may be this process's own.
@@ -363,38 +286,39 @@ impl<'a> Pass<'a> {
     }
 
     /// What the API counts together with this object's calls; `None`: it makes none.
-    fn route(&self, action: Action) -> Option<Route<'_>> {
+    fn route(&self, action: Action) -> Option<RateLimitKey<'_>> {
         let (region, scope) = (self.region.as_ref()?.as_str(), self.identity.as_ref()?.scope());
-        Some(Route { action, scope, region })
+        Some(RateLimitKey { action, scope, region })
     }
 
-    /// Whoever rests until its turn keeps a place in the line, anybody else none. Returns when the turn comes.
-    fn line_up(&self, verdict: &Verdict) -> Option<Timestamp> {
+    /// Keeps the queue slot of an object that waits for the rate limiter; drops it otherwise. Returns the
+    /// time of the slot.
+    fn update_rate_limit_slot(&self, verdict: &Verdict) -> Option<Timestamp> {
         let context = self.context;
         let (limiter, requester, now) = (&context.limiter, requester(&self.object.key), context.now());
         let [modify, reboot] = self.slots;
         let turns = [(Action::ModifyInstanceVncPasswd, modify), (Action::RebootInstance, reboot)];
-        let mut told = None;
+        let mut slot = None;
         for (action, opens) in turns {
             let Some(route) = self.route(action) else { continue };
-            // What stands in the status is cut to the second.
+            // Times in the status are truncated to seconds.
             let second = |at: Option<Timestamp>| at.map(Timestamp::as_second);
             if opens.is_some() && second(opens) == second(verdict.wake) {
-                told = Some(limiter.line_up(route, &requester, now));
+                slot = Some(limiter.enqueue(route, &requester, now));
             } else {
                 limiter.withdraw(route, &requester);
             }
         }
-        told
+        slot
     }
 
     /// Decides and acts until there is nothing more to do now.
-    async fn run(&mut self) -> Result<Option<Again>, Error> {
+    async fn run(&mut self) -> Result<Option<Requeue>, Error> {
         self.contest_owner().await?;
-        self.ask_strangers().await?;
+        self.check_other_identities().await?;
         for _ in 0..MAX_STEPS {
             let now = self.context.now();
-            self.note_seen();
+            self.end_try_if_visible();
             match rotation::decide(&self.observed, now) {
                 Decision::ReadCredentials => self.read_credentials().await?,
                 Decision::ReadSecret => self.read_secret().await?,
@@ -411,7 +335,7 @@ impl<'a> Pass<'a> {
                 }
                 Decision::Announce(announcement, verdict) => {
                     if let Some(end) = self.announce(announcement, *verdict).await? {
-                        return Ok(end.again);
+                        return Ok(end.requeue);
                     }
                 }
                 Decision::Reboot => {
@@ -420,12 +344,12 @@ impl<'a> Pass<'a> {
                     }
                 }
                 Decision::Rest(verdict) => {
-                    let at_once = verdict.deferred && verdict.look.is_some_and(|due| due <= now);
-                    if at_once && self.look().await {
+                    let poll_now = verdict.deferred && verdict.look.is_some_and(|due| due <= now);
+                    if poll_now && self.poll_instance().await {
                         continue;
                     }
                     if let Some(end) = self.record(*verdict).await? {
-                        return Ok(end.again);
+                        return Ok(end.requeue);
                     }
                 }
             }
@@ -433,35 +357,22 @@ impl<'a> Pass<'a> {
         Err(Error::Endless { object: self.object.key.clone() })
     }
 
-    /// This reconcile may not act now; another one follows.
-    fn busy(&mut self) -> Again {
+    /// The reconcile may not act now, and is requeued.
+    fn busy(&mut self) -> Requeue {
         self.proof = self.proof.map(|_| Proof::Pending);
-        Again::BUSY
+        Requeue::BUSY
     }
 
-    /// Takes in a verdict and writes it; `None`: the object has changed, decide again.
+    /// Writes the new status; `None`: the object has changed, decide again.
     async fn record(&mut self, verdict: Verdict) -> Result<Option<End>, Error> {
         let context = self.context;
-        // Where instances cannot be seen, the groups tell who polls.
+        // If the operator may not see instances, the denied groups decide who polls.
         let unseen = !verdict.deferred && missing_right(&verdict.status) == Some(MissingRight::SeeInstance);
-        let instance = &self.observed.spec.instance_id;
-        match (verdict.look.filter(|_| !unseen), &self.region, &self.identity) {
-            (Some(due), Some(region), Some(identity)) => {
-                let due = self.polls_open().map_or(due, |opens| opens.max(due));
-                context.instance_poller.want(identity, instance, region, due, &self.calls());
-            }
-            // It may not use the operator's identity, so it must not end the instance polls of objects that do.
-            _ if self.observed.access == Access::AmbientDenied => {}
-            _ if self.observed.owner == Owner::This || !context.registry.has_peer(&self.object) => {
-                context.instance_poller.forget(&self.object.identity_name(), instance);
-            }
-            // The owner may be waiting for a look of the same identity.
-            _ => {}
-        }
-        let told = self.line_up(&verdict);
+        self.schedule_poll(verdict.look.filter(|_| !unseen));
+        let slot = self.update_rate_limit_slot(&verdict);
         if !verdict.deferred {
             let paced = self.observed.limiter_opens.filter(|_| self.observed.paced);
-            self.update_group(&verdict.status, told.or(paced));
+            self.update_group(&verdict.status, slot.or(paced));
         }
         if verdict.deferred && self.proof == Some(Proof::Failed) {
             self.proof = match self.observed.look.as_ref().map(|look| &look.found) {
@@ -472,49 +383,69 @@ impl<'a> Pass<'a> {
             };
         }
         let reply = self.observed.attempt.as_ref().map(|attempt| &attempt.reply);
-        let why = requeue(&verdict.status, reply, told.is_some());
+        let reason = requeue_reason(&verdict.status, reply, slot.is_some());
         let now = context.now();
-        // The poll wakes the object. Should that be lost, it comes back by itself.
+        // The poll enqueues the object. This is the fallback if it does not.
         let awaits = verdict.look.filter(|_| verdict.deferred && !unseen);
         let lost = awaits.map(|due| due.max(now).checked_add(LOST_POLL).unwrap_or(due));
-        let again = told.or(verdict.wake).or(lost);
-        let end = |at: Option<Timestamp>| End { again: at.map(|at| Again { after: until(at, now), why }) };
-        if verdict.status == *self.observed.status && !self.object.status_unread {
+        let requeue = slot.or(verdict.wake).or(lost);
+        let end =
+            |at: Option<Timestamp>| End { requeue: at.map(|at| Requeue { after: until(at, now), reason }) };
+        if verdict.status == *self.observed.status && !self.object.status_is_malformed {
             self.remember(verdict, None);
-            return Ok(Some(end(again)));
+            return Ok(Some(end(requeue)));
         }
-        // What a call brought is recorded whoever else writes.
+        // The outcome of a call is recorded even if another writer changes the status.
         if self.observed.attempt.is_none()
             && let Some(wait) = self.leaves_status_until()
         {
-            return Ok(Some(end(again.into_iter().chain([wait]).min())));
+            return Ok(Some(end(requeue.into_iter().chain([wait]).min())));
         }
         match self.write_status(&verdict.status).await? {
             Written::Done(object) => {
                 if self.observed.generation != self.object.generation {
-                    // An outcome was recorded as that of what it was made for: what has changed since is looked at now.
-                    context.wake(self.object.key.clone());
+                    // The outcome was recorded for the previous generation: reconcile the change now.
+                    context.enqueue(self.object.key.clone());
                 }
                 self.remember(verdict, Some(Arc::new(object)));
-                Ok(Some(end(again)))
+                Ok(Some(end(requeue)))
             }
-            Written::Gone => Ok(Some(End { again: None })),
+            Written::Gone => Ok(Some(End { requeue: None })),
             Written::Conflict => self.refresh().await,
         }
     }
 
-    /// Keeps what the next pass needs to know, and tells what happened.
+    /// Schedules the next instance poll for this object. `None`: it needs none.
+    fn schedule_poll(&self, due: Option<Timestamp>) {
+        let (context, instance) = (self.context, &self.observed.spec.instance_id);
+        match (due, &self.region, &self.identity) {
+            (Some(due), Some(region), Some(identity)) => {
+                let due = self.polls_open().map_or(due, |opens| opens.max(due));
+                context.instance_poller.request(identity, instance, region, due, &self.calls());
+            }
+            // The object may not use the operator's identity, so it must not end the polls of objects that
+            // may.
+            _ if self.observed.access == Access::AmbientDenied => {}
+            _ if self.observed.owner == Owner::This || !context.registry.has_peer(&self.object) => {
+                context.instance_poller.forget(&self.object.identity_name(), instance);
+            }
+            // The owner may wait for a poll of the same identity.
+            _ => {}
+        }
+    }
+
+    /// Remembers what the next reconcile needs, and publishes the events.
     fn remember(&self, verdict: Verdict, written: Option<Arc<Object>>) {
         let context = self.context;
-        // A call whose record the API server refuses waits for its backoff, and so does the look at what has changed.
+        // If the API server refuses the record of a call, the change waits for the same backoff.
         if self.resumed && self.observed.refused.is_none() {
-            context.wake(self.object.key.clone());
+            context.enqueue(self.object.key.clone());
         }
         context.registry.remember(&self.object, |memory| {
             if let Some(read) = &self.observed.read
                 && !verdict.deferred
             {
-                memory.examined = read.version().cloned();
+                memory.last_read = read.version().cloned();
             }
             if let Some(applied) = verdict.applied_value {
                 memory.applied = Some(applied);
@@ -524,32 +455,32 @@ impl<'a> Pass<'a> {
             self.wrote_status(&written);
         }
         for note in verdict.notes {
-            context.events.tell(&self.object, note);
+            context.events.publish(&self.object, note);
         }
     }
 
-    /// Somebody changed the object since: decides again on what it is now. The call that was made still counts.
+    /// The object has changed: decides again on its newest version. A call that was made still counts.
     async fn refresh(&mut self) -> Result<Option<End>, Error> {
         self.conflicts += 1;
-        if self.conflicts > MOST_CONFLICTS {
+        if self.conflicts > MAX_CONFLICTS {
             return Err(Error::Contended { object: self.object.key.clone() });
         }
         let fresh = status::read(&self.context.client, &self.object.key).await?;
         let Some(fresh) = fresh.filter(|fresh| fresh.uid == self.object.uid) else {
-            return Ok(Some(End { again: None }));
+            return Ok(Some(End { requeue: None }));
         };
         let fresh = Arc::new(fresh);
         if fresh.generation != self.object.generation {
-            // The watch may take the change for our own echo. What this pass has decided on is from before it: the
-            // outcome of a call is recorded as such, and the change is looked at afterwards.
-            self.context.wake(fresh.key.clone());
+            // The watch may take the change for an echo of an own write. The decision of this reconcile is
+            // older: the outcome of a call is recorded as such, and the change is reconciled afterwards.
+            self.context.enqueue(fresh.key.clone());
             if self.observed.attempt.is_none() {
                 self.context.registry.remember(&fresh, |memory| memory.written = Some(Arc::clone(&fresh)));
-                return Ok(Some(End { again: None }));
+                return Ok(Some(End { requeue: None }));
             }
         }
         if fresh.rotate_at != self.object.rotate_at {
-            self.context.wake(fresh.key.clone());
+            self.context.enqueue(fresh.key.clone());
         }
         self.observed.status = Arc::clone(&fresh.status);
         self.context.registry.remember(&fresh, |memory| memory.written = Some(Arc::clone(&fresh)));
@@ -558,16 +489,16 @@ impl<'a> Pass<'a> {
         Ok(None)
     }
 
-    /// Takes in how the attempt to prove the object's claim has ended. A failure on the Kubernetes side leaves it to the next
-    /// reconcile, but not for ever: an object whose Secret cannot be read or written must not hold an instance.
-    /// Returns when the claim is to be proven again.
+    /// Records how the proof of the claim ended. After an error of the API server the next reconcile tries
+    /// again, but not forever: an object whose Secret cannot be read or written must not block an instance.
+    /// Returns when to prove the claim again.
     fn end_proof(&self, ended: bool) -> Option<Duration> {
         let mut proof = self.proof?;
         if proof == Proof::Failed && self.slots[0].is_some() {
             proof = Proof::Throttled;
         }
         let region = self.observed.region.as_deref();
-        let again = self.context.registry.remember(&self.object, |memory| {
+        let requeue = self.context.registry.remember(&self.object, |memory| {
             let refused = memory.refused.as_ref().map_or(0, |refused| refused.attempts);
             let failures = memory.failures.saturating_add(1).max(refused);
             if !ended && proof == Proof::Failed && failures < MAX_PROOF_FAILURES {
@@ -575,10 +506,10 @@ impl<'a> Pass<'a> {
             }
             memory.claim.proof_ended(proof, region, Instant::now())
         });
-        again.flatten()
+        requeue.flatten()
     }
 
-    /// The outcome of a call could not be written: the next pass writes it, instead of calling again.
+    /// The outcome of a call could not be written: the next reconcile writes it, instead of calling again.
     fn keep_attempt(&mut self) {
         if let Some(attempt) = self.observed.attempt.take() {
             let unrecorded = Some(Box::new((self.observed.generation, attempt)));
@@ -587,8 +518,107 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Whether credentials have changed since a call failed. The status keeps that time to the second only, and what is cut is
-/// not compared with what is not: `failure` is the last one as this process remembers it.
+/// The input of the decision before the first step, and whether a previous process may have acted on the
+/// object.
+fn observed(
+    context: &Context,
+    object: &Object,
+    spec: Arc<VncPasswordSpec>,
+    region: Option<&Region>,
+    access: Access,
+    now: Timestamp,
+) -> (Observed, bool) {
+    let failed = object.status.retry.as_ref().and_then(|retry| retry.last_failure_time.as_ref());
+    let changed = context.identities.changed_at(object);
+    let can_act = matches!(access, Access::Granted | Access::Unread);
+    let poll = context.instance_poller.latest(&object.identity_name(), &spec.instance_id);
+    let Remembered { from_previous_process, history, unrecorded, failure, secret_paused_until } =
+        remembered(context, object, can_act, poll.as_ref(), now);
+    let (generation, attempt) =
+        unrecorded.map_or((object.generation, None), |recorded| (recorded.0, Some(recorded.1)));
+    let owner = context.owner(object);
+    let prove_claim = owner == Owner::This && context.registry.must_prove(object);
+    let observed = Observed {
+        generation,
+        created: object.created,
+        status: Arc::clone(&object.status),
+        region: region.map(|region| region.as_str().to_owned()),
+        enforce_interval: spec.enforce_interval.as_deref().and_then(api::duration),
+        plan: Plan::new(spec.rotation.as_deref(), spec.window.as_deref()),
+        rotate_at: object.rotate_at,
+        spread: spec.rotation.as_ref().map_or(0.0, |_| spread(&object.uid)),
+        superseded: context.superseded(object),
+        deleting: object.deleting,
+        prove_claim,
+        owner,
+        in_fleet: object.membership.is_some(),
+        access,
+        credentials_changed: changed
+            .zip(failed)
+            .is_some_and(|(changed, failed)| is_later(changed, failed.0, failure)),
+        secret: object.secret().and_then(|secret| context.secrets.version(&secret)),
+        read: None,
+        history,
+        look: poll,
+        limiter_opens: None,
+        paced: false,
+        secret_paused_until: secret_paused_until.filter(|_| spec.rotation.is_some() && !prove_claim),
+        in_line: false,
+        reboot_opens: None,
+        drawn: None,
+        announced: None,
+        rebooted: None,
+        refused: None,
+        attempt,
+        writer: Arc::clone(&context.writer),
+        allow_reboot: context.config.allow_reboot,
+        settle: context.config.settle,
+        jitter: rand::random(),
+        spec,
+    };
+    (observed, from_previous_process)
+}
+
+/// What this process remembers of an object when a reconcile begins.
+#[derive(Default)]
+struct Remembered {
+    from_previous_process: bool,
+    history: History,
+    unrecorded: Option<Box<(i64, Attempt)>>,
+    failure: Option<Failure>,
+    secret_paused_until: Option<Timestamp>,
+}
+
+fn remembered(
+    context: &Context,
+    object: &Object,
+    can_act: bool,
+    poll: Option<&Look>,
+    now: Timestamp,
+) -> Remembered {
+    let remembered = context.registry.remember(object, |memory| {
+        memory.recover(now);
+        memory.count_refusals(&object.status, poll, now);
+        // Only an object that can act needs to consider calls of a previous process. The flag stays until it
+        // can.
+        let from_previous_process = memory.from_previous_process && can_act;
+        memory.from_previous_process &= !can_act;
+        Remembered {
+            from_previous_process,
+            history: memory.history(),
+            unrecorded: memory.unrecorded.take(),
+            failure: memory.failure,
+            secret_paused_until: memory
+                .secret_competition
+                .as_ref()
+                .and_then(|competition| competition.waits_until(now)),
+        }
+    });
+    remembered.unwrap_or_default()
+}
+
+/// Whether credentials have changed since a call failed. The status keeps that time to the second only, and
+/// what is cut is not compared with what is not: `failure` is the last one as this process remembers it.
 fn is_later(changed: Timestamp, failed: Timestamp, failure: Option<Failure>) -> bool {
     match failure.filter(|failure| failure.at.as_second() == failed.as_second()) {
         Some(failure) => changed >= failure.began,
@@ -596,19 +626,19 @@ fn is_later(changed: Timestamp, failed: Timestamp, failure: Option<Failure>) -> 
     }
 }
 
-/// Why an object with that status comes again: what the cloud answered in this pass says most.
-fn requeue(status: &VncPasswordStatus, reply: Option<&Reply>, waits_for_turn: bool) -> Requeue {
+/// Why the object is requeued. The reply of a call in this reconcile takes precedence.
+fn requeue_reason(status: &VncPasswordStatus, reply: Option<&Reply>, waits_for_slot: bool) -> RequeueReason {
     let stands = |type_| status.condition(type_).is_some();
     match reply.map(outcome::classify) {
-        Some(class) if class != Class::Accepted => Requeue::Answered(class),
-        _ if waits_for_turn => Requeue::Turn,
-        _ if stands(ConditionType::Stalled) => Requeue::Stalled,
-        _ if stands(ConditionType::Reconciling) => Requeue::Reconciling,
-        _ => Requeue::Scheduled,
+        Some(class) if class != Class::Accepted => RequeueReason::Reply(class),
+        _ if waits_for_slot => RequeueReason::RateLimited,
+        _ if stands(ConditionType::Stalled) => RequeueReason::Stalled,
+        _ if stands(ConditionType::Reconciling) => RequeueReason::Reconciling,
+        _ => RequeueReason::Scheduled,
     }
 }
 
-/// The object in the limiter's line.
+/// The object as a requester of the rate limiter.
 fn requester(key: &Key) -> Requester {
     Requester::new(&key.namespace, &key.name)
 }
@@ -621,7 +651,7 @@ fn spread(uid: &str) -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// How long until then; a little more, so that it has come.
+/// The time until `at`, plus a little so that it has passed.
 pub(crate) fn until(at: Timestamp, now: Timestamp) -> Duration {
     let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
     left + Duration::from_millis(5)
@@ -663,15 +693,15 @@ mod tests {
         };
         let accepted = Reply::Accepted { request_id: "1".to_owned() };
         let table = [
-            (&["Reconciling"][..], Some(&Reply::Unknown), true, Requeue::Answered(Class::OutcomeUnknown)),
-            (&["Reconciling"], Some(&accepted), true, Requeue::Turn),
-            (&["Stalled"], None, false, Requeue::Stalled),
-            (&["Ready", "Reconciling"], Some(&accepted), false, Requeue::Reconciling),
-            (&["Ready"], Some(&accepted), false, Requeue::Scheduled),
-            (&[], None, false, Requeue::Scheduled),
+            (&["Reconciling"][..], Some(&Reply::Unknown), true, RequeueReason::Reply(Class::OutcomeUnknown)),
+            (&["Reconciling"], Some(&accepted), true, RequeueReason::RateLimited),
+            (&["Stalled"], None, false, RequeueReason::Stalled),
+            (&["Ready", "Reconciling"], Some(&accepted), false, RequeueReason::Reconciling),
+            (&["Ready"], Some(&accepted), false, RequeueReason::Scheduled),
+            (&[], None, false, RequeueReason::Scheduled),
         ];
         for (types, reply, waits, expected) in table {
-            assert_eq!(requeue(&status(types), reply, waits), expected, "{types:?} {reply:?} {waits}");
+            assert_eq!(requeue_reason(&status(types), reply, waits), expected, "{types:?} {reply:?} {waits}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Tells when the wall clock was stepped, or the machine slept: the wall clock moves against the monotonic one.
+//! Tells when the wall clock was stepped, or the machine slept: the wall clock moves against the monotonic
+//! one.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ impl ClockSteps {
         Self { wall, at }
     }
 
-    /// By how much the wall clock has moved against the monotonic one since it was last asked, where that is no noise. A
-    /// machine that slept looks like a step forward.
+    /// By how much the wall clock has moved against the monotonic one since it was last asked, where that is
+    /// no noise. A machine that slept looks like a step forward.
     pub fn step(&mut self, wall: Timestamp, at: Instant) -> Option<SignedDuration> {
         let elapsed = SignedDuration::try_from(at.saturating_duration_since(self.at)).ok()?;
         let step = wall.duration_since(self.wall).saturating_sub(elapsed);
@@ -40,8 +41,8 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Converts the end of a wait for a late call to the clock after the step. A step forward extends it to `settled` at most;
-    /// a wait that was over stays over.
+    /// Converts the end of a wait for a late call to the clock after the step. A step forward extends it to
+    /// `settled` at most; a wait that was over stays over.
     pub fn deadline_after(&self, until: Timestamp) -> Timestamp {
         let moved = until.saturating_add(self.by).unwrap_or(until);
         if self.by.is_negative() {

@@ -1,5 +1,5 @@
-//! Whether the process makes progress (DESIGN.md, R56). An outage of the API server or of the cloud does not stop
-//! progress, because every request has a deadline.
+//! Whether the process makes progress (DESIGN.md, R56). An outage of the API server or of the cloud does not
+//! stop progress, because every request has a deadline.
 
 use std::{
     collections::HashMap,

@@ -1,9 +1,10 @@
 //! One leader among the replicas, by a Lease of the API server.
 //!
-//! Every write carries the resourceVersion that was read, every request has a time-out. How long this process holds the
-//! lease is counted on its own monotonic clock, from before the renewal was asked for; whether another's has run out is
-//! told by how long it has stood unchanged here, whatever times are written in it. Renew deadline + the longest call of
-//! the cloud < duration: whoever cannot renew has stopped, and its last call has ended, before another may begin.
+//! Every write carries the resourceVersion that was read, and every request has a timeout. This process
+//! measures how long it holds the Lease with its own monotonic clock, from before the renewal request. It
+//! measures how long another Lease is unchanged in the same way, and ignores the times in it. The renew
+//! deadline plus the longest cloud call is shorter than the lease duration: a process that cannot renew has
+//! stopped, and its last call has ended, before another one starts.
 
 use std::{
     convert::Infallible,
@@ -35,11 +36,12 @@ const RETRY: Duration = Duration::from_secs(2);
 /// The longest that one request may take.
 const REQUEST: Duration = Duration::from_secs(3);
 
-/// Gets the right to act, keeps it, gives it back.
+/// Acquires the right and renews it. Requests the end of the term when the right is lost. Never returns,
+/// because the term ends first.
 pub struct Elector {
     own: Candidate,
-    /// The Lease that replicas of the version before take, whatever the name of the own one. Without it a rolling upgrade
-    /// would have two leaders.
+    /// The Lease that replicas of the previous version take, regardless of the name of the own one. Without
+    /// it a rolling upgrade would have two leaders.
     former: Option<Candidate>,
 }
 
@@ -56,31 +58,32 @@ struct Candidate {
     sighting: Option<Sighting>,
 }
 
-/// What stands in the lease, and since when it has stood there as far as this process has seen.
+/// The content of the Lease, and since when this process has seen it unchanged.
 struct Sighting {
     spec: LeaseSpec,
     since: Instant,
 }
 
-/// What to do about the lease.
+/// The next action on the Lease.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// There is none: make it.
+    /// It does not exist: create it.
     Create,
-    /// Nobody holds it any more, or this process does: write it.
+    /// It is free, or this process holds it: write it.
     Write,
-    /// Another holds it.
+    /// Another process holds it.
     Wait,
 }
 
-/// How long its holder has the lease from when it stands like this.
+/// How long its holder has the Lease after a renewal.
 fn promised(last: Option<&LeaseSpec>) -> Duration {
     let seconds = last.and_then(|last| last.lease_duration_seconds);
     let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
     seconds.map_or(DURATION, Duration::from_secs)
 }
 
-/// `unchanged`: how long `last` has been seen as it is. A lease that vanished is still its holder's until then.
+/// `unchanged`: how long `last` has been unchanged. A Lease that was deleted belongs to its holder until it
+/// expires.
 fn step(found: bool, last: Option<&LeaseSpec>, identity: &str, unchanged: Duration) -> Step {
     let holder = last.and_then(|last| last.holder_identity.as_deref()).unwrap_or_default();
     match (found, holder.is_empty() || holder == identity || unchanged >= promised(last)) {
@@ -90,14 +93,15 @@ fn step(found: bool, last: Option<&LeaseSpec>, identity: &str, unchanged: Durati
     }
 }
 
-/// How long to wait before the next look at a lease that another holds: not past the moment at which it may be taken.
-fn patience(last: Option<&LeaseSpec>, unchanged: Duration) -> Duration {
+/// How long to wait before the next poll of a Lease that another process holds: at most until it may be
+/// taken.
+fn timeout(last: Option<&LeaseSpec>, unchanged: Duration) -> Duration {
     Some(promised(last).saturating_sub(unchanged))
         .filter(|left| !left.is_zero())
         .map_or(RETRY, |left| left.min(RETRY))
 }
 
-/// The lease as its holder writes it.
+/// The Lease as its holder writes it.
 fn held(former: Option<&LeaseSpec>, identity: &str, now: Timestamp) -> LeaseSpec {
     let mine = former.filter(|former| former.holder_identity.as_deref() == Some(identity));
     let transitions = former.and_then(|former| former.lease_transitions).unwrap_or_default();
@@ -111,7 +115,7 @@ fn held(former: Option<&LeaseSpec>, identity: &str, now: Timestamp) -> LeaseSpec
     }
 }
 
-/// The lease as a holder leaves it: the next need not wait.
+/// The Lease as its holder releases it: the next process need not wait.
 fn released(former: &LeaseSpec, now: Timestamp) -> LeaseSpec {
     LeaseSpec {
         holder_identity: None,
@@ -133,11 +137,13 @@ impl Elector {
         (Self { own, former: Some(former) }, right.and(right_of_former))
     }
 
-    /// Gets the right and keeps it; asks for the end of the term when it is lost. Never returns: it is the term that ends.
+    /// Gets the right and keeps it; asks for the end of the term when it is lost. Never returns: it is the
+    /// term that ends.
     pub async fn lead(&mut self, term: &Stop) -> Infallible {
         if let Some(former) = &mut self.former {
-            // All of this version ask for the own Lease first, so no two of them wait for each other. The other is polled
-            // meanwhile, so that both Leases of a dead holder expire at the same time, not one after the other.
+            // All of this version ask for the own Lease first, so no two of them wait for each other. The
+            // other is polled meanwhile, so that both Leases of a dead holder expire at the same time, not
+            // one after the other.
             tokio::select! {
                 () = self.own.acquire() => {}
                 never = former.observe() => match never {},
@@ -160,7 +166,7 @@ impl Elector {
         std::future::pending().await
     }
 
-    /// Gives the right back, so that another need not wait. To be called when nothing acts any more.
+    /// Releases the right, so that another process need not wait. Call it when nothing acts any more.
     pub async fn release(self) {
         if let Some(former) = self.former {
             former.release().await;
@@ -215,10 +221,10 @@ impl Candidate {
         }
     }
 
-    /// How long to wait before the next look.
+    /// How long to wait before the next poll.
     fn pause(&self) -> Duration {
         let seen = self.sighting.as_ref();
-        seen.map_or(RETRY, |seen| patience(Some(&seen.spec), seen.since.elapsed()))
+        seen.map_or(RETRY, |seen| timeout(Some(&seen.spec), seen.since.elapsed()))
     }
 
     /// Renews the lease until it is lost.
@@ -230,7 +236,7 @@ impl Candidate {
             pause = RETRY;
             match self.attempt(REQUEST.min(left)).await {
                 Ok(true) => {}
-                // Somebody else's, or gone: no doubt is left.
+                // It belongs to another process, or is gone.
                 Ok(false) => break,
                 Err(error) => {
                     tracing::warn!(%error, "cannot renew the lease; it is tried again");
@@ -251,7 +257,7 @@ impl Candidate {
     }
 
     async fn leave(&mut self) -> kube::Result<()> {
-        // A renewal that was cut short may have arrived or not.
+        // An interrupted renewal may have arrived.
         let lease = match self.current.take() {
             Some(lease) => Some(lease),
             None => self.leases.get_opt(&self.name).await?,
@@ -272,10 +278,11 @@ impl Candidate {
         self.holding.until().map(|until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Reads the lease where it is not known, and takes or renews it where it may. Whether this process holds it.
-    async fn attempt(&mut self, patience: Duration) -> Result<bool, Failure> {
-        tokio::time::timeout(patience, self.try_once()).await.unwrap_or_else(|_| {
-            // Whether the write has arrived is told by the next read.
+    /// Reads the Lease if it is not known, and takes or renews it if allowed. Returns whether this process
+    /// holds it.
+    async fn attempt(&mut self, timeout: Duration) -> Result<bool, Failure> {
+        tokio::time::timeout(timeout, self.try_once()).await.unwrap_or_else(|_| {
+            // The next read shows whether the write has arrived.
             self.current = None;
             Err(Failure::TimedOut)
         })
@@ -283,7 +290,7 @@ impl Candidate {
 
     async fn try_once(&mut self) -> Result<bool, Failure> {
         let asked = Instant::now();
-        // What this process wrote itself is written again without a read: one request a renewal.
+        // The own last version is written without a read: one request per renewal.
         let mut lease = match self.current.take() {
             Some(current) if self.left().is_some() => Some(current),
             _ => self.leases.get_opt(&self.name).await?,
@@ -317,7 +324,7 @@ impl Candidate {
                 self.holding.hold(asked + DEADLINE);
                 Ok(true)
             }
-            // Another was faster, or somebody touched it: the next read tells.
+            // Another write was faster: the next read shows it.
             Err(kube::Error::Api(status)) if status.code == 409 && self.left().is_none() => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -379,7 +386,7 @@ mod tests {
         let other = spec(Some("other"), Some(15));
         for (unchanged, expected) in [(0, 2000), (12_999, 2000), (13_500, 1500), (14_999, 1), (15_000, 2000)]
         {
-            let pause = patience(Some(&other), Duration::from_millis(unchanged));
+            let pause = timeout(Some(&other), Duration::from_millis(unchanged));
             assert_eq!(pause, Duration::from_millis(expected), "after {unchanged} ms");
         }
     }

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-/// The right to act, as those who act see it. It is asked before every cloud call and every write of a Secret. Cheap to
-/// clone. It may rest on several Leases of the API server: then all of them must be held.
+/// The right to act, as those who act see it. It is asked before every cloud call and every write of a
+/// Secret. Cheap to clone. It may rest on several Leases of the API server: then all of them must be held.
 #[derive(Clone, Debug)]
 pub struct Lease(Vec<watch::Receiver<Option<Instant>>>);
 
-/// The same right, as whoever gets and keeps it sees it. Dropping it ends the right when its time has passed.
+/// The side of the lease that obtains and renews it. Dropping it ends the right when its time has passed.
 #[derive(Debug)]
 pub struct Holding(watch::Sender<Option<Instant>>);
 

@@ -1,5 +1,6 @@
-//! All metrics, with closed label sets: no texts of errors, nothing secret. Names of objects are labels only in what is made
-//! at each scrape, and only where `--per-object-metrics` is on. The list for people is docs/metrics.md.
+//! All metrics, with closed label sets: no texts of errors, nothing secret. Names of objects are labels only
+//! in what is made at each scrape, and only where `--per-object-metrics` is on. The list for people is
+//! docs/metrics.md.
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -32,7 +33,7 @@ use vncpassword_alicloud as ecs;
 use vncpassword_alicloud::CallObserver;
 use vncpassword_core::rotation::outcome::Class;
 
-/// Whose passes are counted.
+/// The kind of the reconciled object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `VncPassword`.
@@ -41,52 +42,52 @@ pub enum Kind {
     ClusterVncPassword,
 }
 
-/// How a pass ended.
+/// The result of a reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PassResult {
-    /// As it should.
+pub enum ReconcileResult {
+    /// It succeeded.
     Ok,
-    /// The Kubernetes side failed.
+    /// A request to the API server failed.
     Error,
 }
 
-/// Why a pass asks to come again.
+/// Why a reconcile asks to be requeued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Requeue {
+pub enum RequeueReason {
     /// The Kubernetes side failed.
     Error,
-    /// Another object has its turn at the instance, or there is more to do than fits one pass.
+    /// Another object acts at the instance, or there is more to do than fits one reconcile.
     Busy,
-    /// A call was made in this pass, and was answered so.
-    Answered(Class),
-    /// The limiter lets it call later.
-    Turn,
+    /// The cloud replied to a call of this reconcile with this class.
+    Reply(Class),
+    /// The rate limiter allows the call later.
+    RateLimited,
     /// Something is under way.
     Reconciling,
-    /// It needs a person, and is looked at now and then.
+    /// The object is stalled, and is checked again from time to time.
     Stalled,
-    /// All is well; a turn or a check comes later.
+    /// A scheduled rotation or check comes later.
     Scheduled,
 }
 
-/// The queues that passes wait in.
+/// The work queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Queue {
     /// Of `VncPassword`.
     Objects,
     /// Of `ClusterVncPassword`.
     Fleets,
-    /// Questions to the cloud which instances there are.
+    /// Discoveries of the instances of a `ClusterVncPassword`.
     Discoveries,
 }
 
-/// The words that stand in labels.
-trait Word: Copy {
-    fn word(self) -> &'static str;
+/// The value of a label.
+trait Label: Copy {
+    fn label(self) -> &'static str;
 }
 
-impl Word for Kind {
-    fn word(self) -> &'static str {
+impl Label for Kind {
+    fn label(self) -> &'static str {
         match self {
             Self::VncPassword => "VncPassword",
             Self::ClusterVncPassword => "ClusterVncPassword",
@@ -94,8 +95,8 @@ impl Word for Kind {
     }
 }
 
-impl Word for PassResult {
-    fn word(self) -> &'static str {
+impl Label for ReconcileResult {
+    fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Error => "error",
@@ -103,13 +104,13 @@ impl Word for PassResult {
     }
 }
 
-impl Word for Requeue {
-    fn word(self) -> &'static str {
+impl Label for RequeueReason {
+    fn label(self) -> &'static str {
         match self {
             Self::Error => "error",
             Self::Busy => "busy",
-            Self::Answered(class) => class.as_str(),
-            Self::Turn => "turn",
+            Self::Reply(class) => class.as_str(),
+            Self::RateLimited => "turn",
             Self::Reconciling => "reconciling",
             Self::Stalled => "stalled",
             Self::Scheduled => "scheduled",
@@ -117,8 +118,8 @@ impl Word for Requeue {
     }
 }
 
-impl Word for Queue {
-    fn word(self) -> &'static str {
+impl Label for Queue {
+    fn label(self) -> &'static str {
         match self {
             Self::Objects => "objects",
             Self::Fleets => "fleets",
@@ -131,16 +132,16 @@ impl Word for Queue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Closed<W>(W);
 
-impl<W: Word> EncodeLabelValue for Closed<W> {
+impl<W: Label> EncodeLabelValue for Closed<W> {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        self.0.word().encode(encoder)
+        self.0.label().encode(encoder)
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PassLabels {
+struct ReconcileLabels {
     kind: Closed<Kind>,
-    result: Closed<PassResult>,
+    result: Closed<ReconcileResult>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -151,7 +152,7 @@ struct KindLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequeueLabels {
     kind: Closed<Kind>,
-    class: Closed<Requeue>,
+    class: Closed<RequeueReason>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -177,8 +178,8 @@ type Counters<L> = Family<L, Counter<u64, AtomicU64>>;
 pub struct Metrics {
     registry: Registry,
     scrape: Arc<Scrape>,
-    passes: Counters<PassLabels>,
-    pass_seconds: Family<KindLabels, Histogram>,
+    reconciles: Counters<ReconcileLabels>,
+    reconcile_seconds: Family<KindLabels, Histogram>,
     requeues: Counters<RequeueLabels>,
     calls: Counters<CallLabels>,
     call_seconds: Family<ActionLabels, Histogram>,
@@ -191,7 +192,7 @@ pub struct Metrics {
     pub events_dropped: Counter<u64, AtomicU64>,
 }
 
-/// What a queue tells of itself.
+/// The gauges of one queue.
 #[derive(Clone, Debug)]
 pub struct QueueGauges {
     depth: Gauge,
@@ -199,28 +200,29 @@ pub struct QueueGauges {
     scheduled: Gauge,
 }
 
-/// Bounds of the buckets of passes, which make no request to anyone while all is well.
-const PASS_SECONDS: [f64; 9] = [0.0001, 0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
-/// Bounds of the buckets of calls. The last is the client's total time-out.
+/// Bucket bounds of reconciles. Most of them make no request.
+const RECONCILE_SECONDS: [f64; 9] = [0.0001, 0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+/// Bucket bounds of calls. The last one is the total timeout of the client.
 const CALL_SECONDS: [f64; 8] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0];
 
 impl Metrics {
-    /// New ones. `per_object`: whether objects, and the accounts that tenants bring, have metrics of their own.
+    /// New ones. `per_object`: whether objects, and the accounts that tenants bring, have metrics of their
+    /// own.
     #[must_use]
     pub fn new(per_object: bool) -> Self {
         let mut registry = Registry::default();
         let scrape = Arc::new(Scrape::new(per_object));
         registry.register_collector(Box::new(Arc::clone(&scrape)));
-        let mut own = Own(registry.sub_registry_with_prefix("vncpassword_operator"));
+        let mut own = OwnMetrics(registry.sub_registry_with_prefix("vncpassword_operator"));
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         own.0.register("build", "The version of the operator", build);
         Self {
             scrape,
-            passes: own.add("reconciles", "Passes over objects, by kind and result"),
-            pass_seconds: own.add_seconds(
+            reconciles: own.add("reconciles", "Passes over objects, by kind and result"),
+            reconcile_seconds: own.add_seconds(
                 "reconcile_duration",
                 "Time that passes took",
-                Family::new_with_constructor(|| Histogram::new(PASS_SECONDS)),
+                Family::new_with_constructor(|| Histogram::new(RECONCILE_SECONDS)),
             ),
             requeues: own.add("requeues", "Passes that asked to come again, by why"),
             calls: own
@@ -242,11 +244,17 @@ impl Metrics {
         }
     }
 
-    /// A pass has ended, and comes again for that reason, if at all.
-    pub fn passed(&self, kind: Kind, result: PassResult, took: Duration, requeue: Option<Requeue>) {
+    /// Records the end of a reconcile. `requeue`: why it is requeued.
+    pub fn record_reconcile(
+        &self,
+        kind: Kind,
+        result: ReconcileResult,
+        took: Duration,
+        requeue: Option<RequeueReason>,
+    ) {
         let kind = Closed(kind);
-        self.passes.get_or_create(&PassLabels { kind, result: Closed(result) }).inc();
-        self.pass_seconds.get_or_create(&KindLabels { kind }).observe(took.as_secs_f64());
+        self.reconciles.get_or_create(&ReconcileLabels { kind, result: Closed(result) }).inc();
+        self.reconcile_seconds.get_or_create(&KindLabels { kind }).observe(took.as_secs_f64());
         if let Some(class) = requeue.map(Closed) {
             self.requeues.get_or_create(&RequeueLabels { kind, class }).inc();
         }
@@ -276,7 +284,7 @@ impl Metrics {
         }
     }
 
-    /// From now on this one is asked at each scrape, as long as it lives.
+    /// Sets the source that each scrape reads, as long as the source lives.
     pub fn attach(&self, source: Weak<dyn Source>) {
         self.scrape.attach(source);
     }
@@ -293,7 +301,7 @@ impl Metrics {
 }
 
 impl QueueGauges {
-    /// What the queue is like now.
+    /// Sets the sizes of the queue.
     pub fn set(&self, depth: usize, running: usize, scheduled: usize) {
         for (gauge, value) in [(&self.depth, depth), (&self.running, running), (&self.scheduled, scheduled)] {
             gauge.set(value.try_into().unwrap_or(i64::MAX));
@@ -302,9 +310,9 @@ impl QueueGauges {
 }
 
 /// The registry of the process's own metrics.
-struct Own<'a>(&'a mut Registry);
+struct OwnMetrics<'a>(&'a mut Registry);
 
-impl Own<'_> {
+impl OwnMetrics<'_> {
     fn add<M>(&mut self, name: &str, help: &str) -> M
     where
         M: prometheus_client::registry::Metric + Clone + Default,

@@ -1,4 +1,17 @@
-//! What a long-running program needs: logs, metrics, traces, probes, the leader, an orderly end.
+//! Infrastructure of a long-running process.
+//!
+//! | file | content |
+//! |---|---|
+//! | `queue` | the work queue |
+//! | `leader` | leader election |
+//! | `lease` | the right to act, and its expiry |
+//! | `metrics` | metrics of the process, and of objects at each scrape |
+//! | `health`, `readiness`, `http` | the probes and their server |
+//! | `telemetry`, `traces` | logs and traces |
+//! | `shutdown` | requests and awaits shutdown |
+//! | `clock_steps` | detects steps of the wall clock |
+//! | `random` | random bytes and IDs |
+//! | `tables` | shrinks maps |
 
 pub(crate) mod clock_steps;
 mod health;
@@ -17,8 +30,8 @@ mod traces;
 pub use health::{Health, Progress};
 pub use lease::{Holding, Lease};
 pub use metrics::{
-    FleetView, Format, IdentityView, Kind, Metrics, ObjectView, PassResult, Queue, QueueGauges, Requeue,
-    Snapshot, Source,
+    FleetView, Format, IdentityView, Kind, Metrics, ObjectView, Queue, QueueGauges, ReconcileResult,
+    RequeueReason, Snapshot, Source,
 };
 pub use readiness::{Probes, Readiness};
 pub use shutdown::{Shutdown, Stop};

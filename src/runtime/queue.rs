@@ -1,7 +1,8 @@
-//! Runs passes: each object once at a time, a bounded number at once, again at the time that a pass asks for.
+//! The work queue: one reconcile per key at a time, a bounded number in parallel, requeued when a reconcile
+//! asks for it.
 //!
-//! Unlike `kube::runtime::Controller` it runs passes as tasks of their own, on all cores, and knows objects by name
-//! alone: see docs/decisions.md.
+//! Unlike `kube::runtime::Controller`, it runs reconciles as separate tasks and knows objects only by name
+//! (docs/decisions.md).
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -18,90 +19,92 @@ use crate::runtime::{
     tables::{SMALL, shrink},
 };
 
-/// Runs until shutdown is asked for, then until the passes that run have ended. A pass returns when it wants to run
-/// again, if at all. `now` is the wall clock: the times that passes ask for are times of it. There is no progress while
-/// all passes that may run at once run and none of them ends.
+/// Runs until shutdown is requested, then waits for the running reconciles. A reconcile returns after what
+/// time to requeue its key; `None`: only on an event. `now`: the wall clock; due times follow it. `progress`:
+/// not reported while all workers are busy and none of them finishes.
 pub(crate) async fn run<K, F>(
-    mut woken: UnboundedReceiver<K>,
+    mut receiver: UnboundedReceiver<K>,
     concurrency: usize,
     gauges: QueueGauges,
     progress: Option<Progress>,
     mut shutdown: Shutdown,
     now: impl Fn() -> Timestamp,
-    pass: impl Fn(K) -> F,
+    reconcile: impl Fn(K) -> F,
 ) where
     K: Clone + Eq + Hash + Send + 'static,
     F: Future<Output = Option<Duration>> + Send + 'static,
 {
     let mut schedule = Schedule::<K>::default();
-    let mut passes = JoinSet::new();
-    let progressed = || progress.as_ref().into_iter().for_each(Progress::made);
+    let mut reconciles = JoinSet::new();
+    let report_progress = || progress.as_ref().into_iter().for_each(Progress::made);
     loop {
-        // Everything that was woken is taken in first, so that duplicates are dropped early and the gauges count it.
-        while let Ok(key) = woken.try_recv() {
-            schedule.wake(key);
+        // Drains the channel first, so that duplicates are dropped early and the gauges count them.
+        while let Ok(key) = receiver.try_recv() {
+            schedule.enqueue(key);
         }
-        // In each turn, not when a timer tells: where something always happens first, no timer is ever seen to fire.
-        schedule.fall_due(now());
-        while passes.len() < concurrency
+        // In each iteration, not on a timer: with `biased`, a timer never fires while another branch is
+        // always ready.
+        schedule.start_due(now());
+        while reconciles.len() < concurrency
             && let Some(key) = schedule.start()
         {
-            let pass = pass(key.clone());
-            passes.spawn(async move { (key, pass.await) });
-            progressed();
+            let reconcile = reconcile(key.clone());
+            reconciles.spawn(async move { (key, reconcile.await) });
+            report_progress();
         }
-        if passes.len() < concurrency {
-            progressed();
+        if reconciles.len() < concurrency {
+            report_progress();
         }
-        gauges.set(schedule.ready.len(), passes.len(), schedule.later.len());
-        let pause = schedule.next_due().map_or(COMPARED, |due| pause(due, now()));
+        gauges.set(schedule.ready.len(), reconciles.len(), schedule.later.len());
+        let pause = schedule.next_due().map_or(CLOCK_CHECK_INTERVAL, |due| pause(due, now()));
         tokio::select! {
             biased;
             () = shutdown.requested() => break,
-            Some(ended) = passes.join_next(), if !passes.is_empty() => match ended {
+            Some(ended) = reconciles.join_next(), if !reconciles.is_empty() => match ended {
                 Ok((key, wait)) => {
                     let wait: Option<Duration> = wait;
-                    schedule.ended(&key, wait.map(|wait| now() + wait.min(LONGEST_WAIT)));
+                    schedule.finished(&key, wait.map(|wait| now() + wait.min(MAX_WAIT)));
                 }
-                // A pass that panics takes the process down: nothing may go on in a state that nobody foresaw.
+                // A panic in a reconcile ends the process: its state is unknown.
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
-            Some(key) = woken.next() => schedule.wake(key),
+            Some(key) = receiver.next() => schedule.enqueue(key),
             () = sleep(pause) => {}
         }
     }
-    let finished = async { while passes.join_next().await.is_some() {} };
+    let finished = async { while reconciles.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, finished).await.is_err() {
         tracing::warn!("some passes did not end in time; the next process goes on with their objects");
     }
     gauges.set(0, 0, 0);
 }
 
-/// How long a stop waits for passes: an API server that hangs must not hold it up until it is killed.
+/// How long shutdown waits for running reconciles. An API server that hangs must not delay it until the
+/// kubelet kills the process.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// So that no time can be out of range.
-const LONGEST_WAIT: Duration = Duration::from_hours(180 * 24);
+/// Keeps due times in range.
+const MAX_WAIT: Duration = Duration::from_hours(180 * 24);
 
-/// How often due times are compared with the wall clock (R45). It may be stepped, and while a machine sleeps the clock
-/// that timers go by stands still.
-const COMPARED: Duration = Duration::from_secs(30);
+/// How often due times are compared with the wall clock (R45): it may be stepped, and timers stand still
+/// while the machine sleeps.
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long to sleep where the next key falls due at that time.
+/// How long to sleep until this due time.
 fn pause(due: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(due.duration_since(now)).unwrap_or_default().min(COMPARED)
+    Duration::try_from(due.duration_since(now)).unwrap_or_default().min(CLOCK_CHECK_INTERVAL)
 }
 
-/// What is to run, what runs, and what is to run later. Each key stands in at most one of the three.
+/// Keys that are ready, that run, and that are due later. Each key is in at most one of the three.
 struct Schedule<K> {
     ready: VecDeque<K>,
     /// The same keys as in `ready`.
     queued: HashSet<K>,
-    /// Whether a key that runs was woken meanwhile.
+    /// The running keys, and whether each was enqueued meanwhile.
     running: HashMap<K, bool>,
     later: BTreeMap<(Timestamp, u64), K>,
     later_at: HashMap<K, (Timestamp, u64)>,
-    /// Tells apart what is due at the same time.
+    /// Orders keys with the same due time.
     count: u64,
 }
 
@@ -119,10 +122,10 @@ impl<K> Default for Schedule<K> {
 }
 
 impl<K: Clone + Eq + Hash> Schedule<K> {
-    /// It is to run now; where it runs already, once more afterwards.
-    fn wake(&mut self, key: K) {
-        if let Some(again) = self.running.get_mut(&key) {
-            *again = true;
+    /// Adds a key to run now. A running key runs once more afterwards.
+    fn enqueue(&mut self, key: K) {
+        if let Some(requeue_at) = self.running.get_mut(&key) {
+            *requeue_at = true;
             return;
         }
         if let Some(at) = self.later_at.remove(&key) {
@@ -134,7 +137,7 @@ impl<K: Clone + Eq + Hash> Schedule<K> {
         }
     }
 
-    /// The next to run, which runs from now on.
+    /// Takes the next ready key and marks it as running.
     fn start(&mut self) -> Option<K> {
         let key = self.ready.pop_front()?;
         self.queued.remove(&key);
@@ -146,11 +149,11 @@ impl<K: Clone + Eq + Hash> Schedule<K> {
         Some(key)
     }
 
-    /// It has run, and wants to run again at that time.
-    fn ended(&mut self, key: &K, again: Option<Timestamp>) {
+    /// Takes in the end of a reconcile. `requeue_at`: when to run the key again.
+    fn finished(&mut self, key: &K, requeue_at: Option<Timestamp>) {
         if self.running.remove(key).unwrap_or(false) {
-            self.wake(key.clone());
-        } else if let Some(at) = again {
+            self.enqueue(key.clone());
+        } else if let Some(at) = requeue_at {
             self.count += 1;
             self.later.insert((at, self.count), key.clone());
             self.later_at.insert(key.clone(), (at, self.count));
@@ -164,18 +167,18 @@ impl<K: Clone + Eq + Hash> Schedule<K> {
         ready.capacity() + queued.capacity() + running.capacity() + later_at.capacity()
     }
 
-    /// When the next falls due.
+    /// When the next key is due.
     fn next_due(&self) -> Option<Timestamp> {
         self.later.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// What is due runs now.
-    fn fall_due(&mut self, now: Timestamp) {
+    /// Moves due keys to the ready queue.
+    fn start_due(&mut self, now: Timestamp) {
         while let Some(entry) = self.later.first_entry()
             && entry.key().0 <= now
         {
             let key = entry.get().clone();
-            self.wake(key);
+            self.enqueue(key);
         }
     }
 }
@@ -194,15 +197,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        cloud::instances::{Caller, Instances, KEPT, Late},
+        cloud::instance_locks::{Caller, InstanceLocks, KEPT, UnsettledCall},
         runtime::{Health, Metrics, Queue},
         store::{
-            object::{Incoming, Key, Object},
+            object::{IncomingObject, Key, Object},
             registry::Registry,
         },
     };
 
-    /// Counts passes that run, and the most that ran at once.
+    /// Counts running reconciles, and the maximum in parallel.
     #[derive(Default)]
     struct Counters {
         running: AtomicUsize,
@@ -220,20 +223,25 @@ mod tests {
         }
     }
 
-    async fn pass(counters: Arc<Counters>, again: Option<Duration>) -> Option<Duration> {
+    async fn run_once(counters: Arc<Counters>, requeue_at: Option<Duration>) -> Option<Duration> {
         let running = counters.running.fetch_add(1, SeqCst) + 1;
         counters.most.fetch_max(running, SeqCst);
         sleep(Duration::from_millis(100)).await;
         counters.running.fetch_sub(1, SeqCst);
         counters.ended.fetch_add(1, SeqCst);
-        again
+        requeue_at
     }
 
-    async fn ran(keys: &[u32], concurrency: usize, time: u64, again: Option<Duration>) -> (usize, usize) {
+    async fn ran(
+        keys: &[u32],
+        concurrency: usize,
+        time: u64,
+        requeue_at: Option<Duration>,
+    ) -> (usize, usize) {
         let counters = Arc::new(Counters::default());
-        let (wake, woken) = unbounded();
+        let (sender, receiver) = unbounded();
         for key in keys {
-            wake.unbounded_send(*key).unwrap();
+            sender.unbounded_send(*key).unwrap();
         }
         let (stop, shutdown) = Shutdown::new();
         tokio::spawn(async move {
@@ -241,8 +249,10 @@ mod tests {
             stop.request();
         });
         let gauges = Metrics::new(true).queue(Queue::Objects);
-        run(woken, concurrency, gauges, None, shutdown, wall(0), |_| pass(Arc::clone(&counters), again))
-            .await;
+        run(receiver, concurrency, gauges, None, shutdown, wall(0), |_| {
+            run_once(Arc::clone(&counters), requeue_at)
+        })
+        .await;
         assert_eq!(counters.running.load(SeqCst), 0, "what runs is finished");
         (counters.ended.load(SeqCst), counters.most.load(SeqCst))
     }
@@ -262,19 +272,20 @@ mod tests {
         assert_eq!(ran(&[1], 3, 1050, Some(Duration::from_millis(400))).await, (3, 1));
     }
 
-    /// A pass asks for ten minutes later. Half a minute after it the clock is stepped, or the machine has slept.
+    /// A reconcile asks to be requeued after ten minutes. Half a minute later the clock is stepped, or the
+    /// machine has slept.
     #[tokio::test(start_paused = true)]
     async fn due_times_are_those_of_the_wall_clock() {
         let hours = 3 * 3600;
-        // The seconds by which the clock is stepped, and those after which the pass runs again.
+        // The step of the clock in seconds, and after how many seconds the reconcile runs again.
         for (step, expected) in [(0, 600), (hours, 30), (300, 300), (-300, 900)] {
-            let (wake, woken) = unbounded();
-            wake.unbounded_send(1).unwrap();
+            let (sender, receiver) = unbounded();
+            sender.unbounded_send(1).unwrap();
             let (stop, shutdown) = Shutdown::new();
             let begun = tokio::time::Instant::now();
             let ran = Arc::<std::sync::Mutex<Vec<u64>>>::default();
             let gauges = Metrics::new(true).queue(Queue::Objects);
-            run(woken, 1, gauges, None, shutdown, wall(step), |_| {
+            run(receiver, 1, gauges, None, shutdown, wall(step), |_| {
                 ran.lock().unwrap().push(begun.elapsed().as_secs());
                 if ran.lock().unwrap().len() == 2 {
                     stop.request();
@@ -290,7 +301,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn there_is_no_progress_only_where_all_run_and_none_ends() {
         let minutes = Duration::from_mins;
-        // How many keys there are, how long their passes take, and whether that is progress.
+        // The number of keys, the duration of their reconciles, and whether progress is reported.
         let table = [
             ("none", 0, minutes(0), true),
             ("one of two hangs", 1, minutes(1000), true),
@@ -298,17 +309,17 @@ mod tests {
             ("both are slow", 8, minutes(4), true),
         ];
         for (name, keys, takes, expected) in table {
-            let (wake, woken) = unbounded();
-            (0..keys).for_each(|key| wake.unbounded_send(key).unwrap());
+            let (sender, receiver) = unbounded();
+            (0..keys).for_each(|key| sender.unbounded_send(key).unwrap());
             let (health, (_stop, shutdown)) = (Health::default(), Shutdown::new());
             let progress = Some(health.expect("workers"));
             let gauges = Metrics::new(true).queue(Queue::Objects);
-            let pass = |_| async move {
+            let reconcile = |_| async move {
                 sleep(takes).await;
                 Some(takes)
             };
             tokio::select! {
-                () = run(woken, 2, gauges, progress, shutdown, wall(0), pass) => panic!("it ended"),
+                () = run(receiver, 2, gauges, progress, shutdown, wall(0), reconcile) => panic!("it ended"),
                 progress = async {
                     sleep(minutes(20)).await;
                     health.stuck().is_empty()
@@ -320,24 +331,24 @@ mod tests {
     /// A key that wakes itself all the time takes no turns from one that falls due.
     #[tokio::test]
     async fn what_falls_due_runs_beside_a_key_that_is_always_woken() {
-        let (wake, woken) = unbounded();
-        (1..=2).for_each(|key| wake.unbounded_send(key).unwrap());
+        let (sender, receiver) = unbounded();
+        (1..=2).for_each(|key| sender.unbounded_send(key).unwrap());
         let (stop, shutdown) = Shutdown::new();
         let (busy, due) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
         let gauges = Metrics::new(true).queue(Queue::Objects);
-        run(woken, 2, gauges, None, shutdown, Timestamp::now, |key| {
-            let passes = if key == 1 { busy.fetch_add(1, SeqCst) } else { due.fetch_add(1, SeqCst) };
+        run(receiver, 2, gauges, None, shutdown, Timestamp::now, |key| {
+            let reconciles = if key == 1 { busy.fetch_add(1, SeqCst) } else { due.fetch_add(1, SeqCst) };
             if key == 1 {
-                wake.unbounded_send(1).unwrap();
+                sender.unbounded_send(1).unwrap();
             }
-            if key == 2 && passes == 3 || passes == 1_000_000 {
+            if key == 2 && reconciles == 3 || reconciles == 1_000_000 {
                 stop.request();
             }
             std::future::ready((key == 2).then(|| Duration::from_millis(5)))
         })
         .await;
-        let passes = due.load(SeqCst);
-        assert_eq!(passes, 4, "beside {} of the other", busy.load(SeqCst));
+        let reconciles = due.load(SeqCst);
+        assert_eq!(reconciles, 4, "beside {} of the other", busy.load(SeqCst));
     }
 
     #[tokio::test(start_paused = true)]
@@ -348,14 +359,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_woken_while_it_runs_runs_once_more() {
         let mut schedule = Schedule::default();
-        schedule.wake(1);
+        schedule.enqueue(1);
         assert_eq!(schedule.start(), Some(1));
-        schedule.wake(1);
-        schedule.wake(1);
+        schedule.enqueue(1);
+        schedule.enqueue(1);
         assert_eq!(schedule.start(), None, "never twice at a time");
-        schedule.ended(&1, Some(Timestamp::UNIX_EPOCH));
+        schedule.finished(&1, Some(Timestamp::UNIX_EPOCH));
         assert_eq!((schedule.start(), schedule.next_due()), (Some(1), None));
-        schedule.ended(&1, None);
+        schedule.finished(&1, None);
         assert_eq!(schedule.start(), None);
     }
 
@@ -364,13 +375,13 @@ mod tests {
         let mut schedule = Schedule::default();
         let now = Timestamp::UNIX_EPOCH;
         for key in [1, 2, 3] {
-            schedule.wake(key);
+            schedule.enqueue(key);
             schedule.start();
-            schedule.ended(&key, Some(now + Duration::from_secs(key)));
+            schedule.finished(&key, Some(now + Duration::from_secs(key)));
         }
-        schedule.wake(1);
+        schedule.enqueue(1);
         assert_eq!((schedule.start(), schedule.next_due()), (Some(1), Some(now + Duration::from_secs(2))));
-        schedule.fall_due(now + Duration::from_secs(2));
+        schedule.start_due(now + Duration::from_secs(2));
         assert_eq!((schedule.start(), schedule.start()), (Some(2), None));
         assert_eq!(schedule.next_due(), Some(now + Duration::from_secs(3)));
     }
@@ -389,19 +400,19 @@ mod tests {
 
     /// Runs those that were woken: who is still there comes again in half a year.
     fn reconcile(registry: &Registry, schedule: &mut Schedule<Key>) {
-        registry.woken().into_iter().for_each(|key| schedule.wake(key));
+        registry.take_affected().into_iter().for_each(|key| schedule.enqueue(key));
         while let Some(key) = schedule.start() {
-            let again = registry.newest(&key).map(|_| Timestamp::now() + LONGEST_WAIT);
-            schedule.ended(&key, again);
+            let requeue_at = registry.newest(&key).map(|_| Timestamp::now() + MAX_WAIT);
+            schedule.finished(&key, requeue_at);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_of_100_000_objects_that_are_gone_is_kept() {
         let (registry, instances, mut schedule) =
-            (Registry::default(), Instances::default(), Schedule::default());
+            (Registry::default(), InstanceLocks::default(), Schedule::default());
         let (now, operator) = (Timestamp::now(), Caller { identity: "operator".into(), account: None });
-        let like: Incoming = serde_json::from_value(json!({
+        let like: IncomingObject = serde_json::from_value(json!({
             "metadata": {
                 "name": "vm", "namespace": "n", "uid": "vm", "resourceVersion": "1", "generation": 1,
                 "ownerReferences": [{
@@ -417,7 +428,8 @@ mod tests {
         .unwrap();
         let like = Object::from(like);
         let mut number = 0;
-        // Many at once leave large tables behind, and many one after the other leave what is forgotten to forget.
+        // Many at once leave large tables behind, and many one after the other leave what is forgotten to
+        // forget.
         for batch in std::iter::once(50_000).chain([1000; 50]) {
             let objects: Vec<Object> = (number..number + batch).map(|number| object(&like, number)).collect();
             number += batch;
@@ -426,7 +438,8 @@ mod tests {
                 registry.accepted(object, "LTAI1".into());
                 let id = &object.spec.as_ref().unwrap().instance_id;
                 let by = Arc::clone(&object.uid);
-                let call = Late { by, caller: operator.clone(), region: None, value: None, until: now };
+                let call =
+                    UnsettledCall { by, caller: operator.clone(), region: None, value: None, until: now };
                 instances.unsettle(id, call, now);
             }
             reconcile(&registry, &mut schedule);

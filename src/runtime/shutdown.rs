@@ -1,15 +1,15 @@
-//! Asking for an orderly end, and hearing of it.
+//! Requests an orderly shutdown, and waits for the request.
 
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
 
-/// Asks for the end. Dropping it asks too: nobody could any more.
+/// Requests shutdown. Dropping it requests it too.
 #[derive(Debug)]
 pub struct Stop(watch::Sender<bool>);
 
-/// Hears of it. Cheap to clone.
+/// Receives the request. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Shutdown(watch::Receiver<bool>);
 
@@ -22,26 +22,26 @@ impl Shutdown {
         (Stop(sender), Self(receiver))
     }
 
-    /// Whether the end was asked for.
+    /// Whether shutdown was requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         *self.0.borrow() || self.0.has_changed().is_err()
     }
 
-    /// Waits until the end is asked for.
+    /// Waits until shutdown is requested.
     pub async fn requested(&mut self) {
-        // An error means that the sender is gone, which asks for the end as well.
+        // An error means that the sender is gone, which requests shutdown too.
         self.0.wait_for(|requested| *requested).await.ok();
     }
 }
 
 impl Stop {
-    /// Asks for the end.
+    /// Requests shutdown.
     pub fn request(&self) {
         self.0.send_replace(true);
     }
 
-    /// Waits for SIGTERM or SIGINT, then asks for the end.
+    /// Waits for SIGTERM or SIGINT, then requests shutdown.
     ///
     /// # Errors
     /// The system does not let the process listen for signals.

@@ -1,4 +1,5 @@
-//! Logs: to standard error, as text or as JSON lines, at the level of RUST_LOG. And traces, where they are asked for.
+//! Logs: to standard error, as text or as JSON lines, at the level of RUST_LOG. And traces, where they are
+//! asked for.
 
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
@@ -37,7 +38,8 @@ impl Telemetry {
     }
 }
 
-/// Starts logging, and sending traces where there is an endpoint for them; then it must be called within a tokio runtime.
+/// Starts logging, and sending traces where there is an endpoint for them; then it must be called within a
+/// tokio runtime.
 /// `filter`: of the log, in the syntax of RUST_LOG; what cannot be read counts as `info`.
 ///
 /// # Errors
@@ -63,7 +65,8 @@ fn subscriber(
         LogFormat::Text => lines.with_ansi(false).boxed(),
         LogFormat::Json => lines.json().boxed(),
     };
-    // A layer that is not there wants all spans, so there is none. Of two filters on one layer each would do the same.
+    // A layer that is not there wants all spans, so there is none. Of two filters on one layer each would do
+    // the same.
     let mut layers = vec![lines.with_filter(filter_fn(belongs_into_logs).and(filter)).boxed()];
     layers.extend(traces.map(|traces| {
         tracing_opentelemetry::layer()
@@ -77,9 +80,9 @@ fn subscriber(
     tracing_subscriber::registry().with(layers)
 }
 
-/// On an answer that it cannot read, kube's client writes all of it to the log as a warning: such an answer may be
-/// a Secret, or an object whose annotations hold one. The error itself is logged by whoever asked. Spans of calls are for
-/// traces alone.
+/// On an answer that it cannot read, kube's client writes all of it to the log as a warning: such an answer
+/// may be a Secret, or an object whose annotations hold one. The error itself is logged by who asked. Spans
+/// of calls are for traces alone.
 fn belongs_into_logs(metadata: &Metadata<'_>) -> bool {
     let unmasked = metadata.target() == "kube_client::client" && *metadata.level() == Level::WARN;
     !unmasked && metadata.target() != ecs::CALL_SPANS

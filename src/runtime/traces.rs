@@ -1,7 +1,8 @@
-//! Traces: spans of passes and of calls of the cloud, sent by OTLP (http/protobuf) where an endpoint is given.
+//! Traces: spans of passes and of calls of the cloud, sent by OTLP (http/protobuf) where an endpoint is
+//! given.
 //!
-//! Without one nothing of this exists, and spans that only traces are made of cost nothing. What a span holds is what a log
-//! line may hold.
+//! Without one nothing of this exists, and spans that only traces are made of cost nothing. What a span holds
+//! is what a log line may hold.
 
 use std::{
     sync::{
@@ -22,7 +23,7 @@ use opentelemetry_sdk::{
 };
 use tokio::runtime::Handle;
 
-/// The name by which the program is known to whoever keeps traces.
+/// The service name in traces.
 const SERVICE: &str = "vncpassword-operator";
 /// Longest time that one batch may take.
 const TIMEOUT: Duration = Duration::from_secs(5);

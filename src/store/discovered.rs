@@ -1,4 +1,4 @@
-//! What the cloud answered about the instances of a fleet, and how often it is asked.
+//! The discovered instances of a fleet, and when to discover them again.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,43 +6,44 @@ use jiff::Timestamp;
 
 use vncpassword_core::{
     api::{self, ClusterVncPasswordSpec, Tag},
-    fleet::Answer,
+    fleet::DiscoveryResult,
 };
 
-/// How often the cloud is asked where the spec does not say.
+/// Default discovery interval.
 const INTERVAL: Duration = Duration::from_mins(10);
-/// What an answer may be late.
+/// How late a discovery may be.
 const STALE: Duration = Duration::from_mins(2);
-/// How long to wait where the instances to ask about are not known yet.
+/// How long to wait if the instances to query are not known yet.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
 
-/// How often the cloud is asked.
+/// The discovery interval.
 pub(crate) fn interval(spec: &ClusterVncPasswordSpec) -> Duration {
     spec.rediscover_interval.as_deref().and_then(api::duration).unwrap_or(INTERVAL).max(SOON)
 }
 
-/// Whether the cloud has to be asked at all.
+/// Whether the fleet needs discovery.
 pub(crate) fn needed(spec: &ClusterVncPasswordSpec) -> bool {
     spec.tags.is_some() || !spec.require_tags.is_empty()
 }
 
-/// What was asked, and what came of it.
+/// A query and its result.
 #[derive(Debug)]
 pub(crate) struct DiscoveredInstances {
     pub asked: DiscoveryQuery,
     /// When the answer came.
     pub at: Timestamp,
-    /// There is no answer at all.
+    /// There is no result.
     pub empty: bool,
     /// The instances with the tags of the selector, where there are any there.
-    pub tagged: Option<Answer>,
-    /// Whether the instances that were asked about carry the tags that are required; `None`: the cloud does not show them.
+    pub tagged: Option<DiscoveryResult>,
+    /// Whether the instances that were asked about carry the tags that are required; `None`: the cloud does
+    /// not show them.
     pub carries: HashMap<Box<str>, Option<bool>>,
-    /// Why there is no answer, or not all of it.
+    /// Why there is no result, or only a part.
     pub failed: Option<String>,
 }
 
-/// The part of a spec that is asked about.
+/// The query: the part of the spec that it depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DiscoveryQuery {
     tags: Option<Vec<Tag>>,
@@ -65,7 +66,7 @@ impl DiscoveryQuery {
 }
 
 impl DiscoveredInstances {
-    /// Whether it answers what that spec asks.
+    /// Whether this is the query of that spec.
     pub fn answers(&self, spec: &ClusterVncPasswordSpec) -> bool {
         self.asked == DiscoveryQuery::of(spec)
     }
@@ -75,14 +76,14 @@ impl DiscoveredInstances {
         self.empty
     }
 
-    /// Whether it is too old to be believed.
+    /// Whether it is too old.
     pub fn is_stale(&self, spec: &ClusterVncPasswordSpec, now: Timestamp) -> bool {
         let age = Duration::try_from(now.duration_since(self.at)).unwrap_or_default();
         age > interval(spec) * 2 + STALE
     }
 
     /// The instances with the tags of the selector.
-    pub fn tagged(&self) -> Option<&Answer> {
+    pub fn tagged(&self) -> Option<&DiscoveryResult> {
         self.tagged.as_ref()
     }
 
@@ -91,7 +92,7 @@ impl DiscoveredInstances {
         self.carries.get(id).copied().flatten()
     }
 
-    /// Whether that was asked.
+    /// Whether the query included the instance.
     pub fn was_asked(&self, id: &str) -> bool {
         self.carries.contains_key(id)
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 use vncpassword_core::{
     api::ClusterVncPasswordStatus,
-    fleet::{Issued, Trouble},
+    fleet::{Expectations, MemberError},
     rotation::{
         allowance::Allowance,
         competition::{Competition, Target},
@@ -29,38 +29,39 @@ pub(crate) struct Memory {
     written: Option<Arc<FleetObject>>,
     /// When the status was last written.
     pub written_at: Option<Instant>,
-    /// Children that were written and are to be seen yet.
-    pub issued: Issued,
+    /// Expectations: writes of member objects that the watch has not reported yet.
+    pub expectations: Expectations,
     /// The status as this process wrote or read it last, and another writer of it (R66).
     status_seen: Option<(i64, RotateAt, ClusterVncPasswordStatus)>,
     status_competition: Option<Competition>,
-    /// Since when the cloud is being asked.
-    pub asking_since: Option<Instant>,
-    /// Children that were brought back: the fleet's generation, and the child's version after that. One that still does not
-    /// fit is changed by somebody else on the way.
-    pub mended: HashMap<Box<str>, (i64, Box<str>)>,
-    /// What the cloud was asked last.
-    pub found: Option<Arc<DiscoveredInstances>>,
-    /// What keeps it from having children.
-    pub trouble: Option<Troubled>,
-    /// Passes in a row that failed.
+    /// When the discovery under way began.
+    pub discovery_started: Option<Instant>,
+    /// Repaired member objects: the generation of the fleet, and the version after the repair. If one still
+    /// differs, something else changes it during the write.
+    pub repaired: HashMap<Box<str>, (i64, Box<str>)>,
+    /// The last discovery.
+    pub discovered: Option<Arc<DiscoveredInstances>>,
+    /// Why the API server refuses its member objects.
+    pub member_error: Option<MemberErrorState>,
+    /// Consecutive failed reconciles.
     pub failures: u32,
-    /// When the last pass ended, and how long it took.
+    /// When the last reconcile ended, and its duration.
     pub last: Option<(Instant, std::time::Duration)>,
 }
 
-/// The API server refuses the children of a fleet.
+/// The API server refuses the member objects of a fleet.
 #[derive(Clone)]
-pub(crate) struct Troubled {
-    pub trouble: Trouble,
-    /// Nothing is tried until then.
+pub(crate) struct MemberErrorState {
+    pub error: MemberError,
+    /// No attempt before this time.
     pub until: Instant,
-    /// How often it was tried.
-    pub times: u32,
+    /// Number of attempts.
+    pub attempts: u32,
 }
 
 impl Memory {
-    /// Takes in the status as this process knows it. Until when it is left to another writer, and whether that begins now.
+    /// Takes in the status as this process knows it. Until when it is left to another writer, and whether
+    /// that begins now.
     pub fn saw_status(&mut self, fleet: &FleetObject, now: Timestamp) -> (Option<Timestamp>, bool) {
         let former = self.status_seen.replace((fleet.generation, fleet.rotate_at, (*fleet.status).clone()));
         let is_asked = |(generation, rotate_at, _): &(i64, RotateAt, _)| {
@@ -95,12 +96,12 @@ struct Entry {
 #[derive(Default)]
 pub(crate) struct Fleets {
     entries: Mutex<HashMap<Arc<str>, Entry>>,
-    /// How often the cloud was asked of late, by name: a fleet that is deleted and created anew gets no more of it.
-    asks: Mutex<HashMap<Arc<str>, Allowance>>,
+    /// Discovery allowances by name: a fleet that is deleted and created anew does not get more.
+    query_allowances: Mutex<HashMap<Arc<str>, Allowance>>,
 }
 
 impl Fleets {
-    /// Takes in a fleet from the watch. Whether it brings anything new, and whether the spec is another.
+    /// Applies a fleet from the watch. Returns whether it is news, and whether the spec has changed.
     pub fn apply(&self, object: FleetObject) -> (bool, bool) {
         let mut fleets = self.fleets();
         let Some(entry) = fleets.get_mut(&object.name).filter(|entry| entry.object.uid == object.uid) else {
@@ -126,31 +127,31 @@ impl Fleets {
     /// The wall clock was set back by so much, a negative time. What the cloud has answered is asked anew.
     pub fn set_back(&self, by: SignedDuration) {
         for entry in self.fleets().values_mut() {
-            entry.memory.found = None;
-            entry.memory.issued.set_back(by);
+            entry.memory.discovered = None;
+            entry.memory.expectations.set_back(by);
             if let Some(competition) = &mut entry.memory.status_competition {
                 competition.set_back(by);
             }
         }
-        self.asks().values().for_each(|asks| asks.set_back(by));
+        self.query_allowances().values().for_each(|query_allowances| query_allowances.set_back(by));
     }
 
-    /// Counts a discovery of that fleet, where there may be one now; otherwise when there may be one.
-    pub fn may_ask(&self, name: &Arc<str>, now: Timestamp) -> Result<(), Timestamp> {
-        let mut asks = self.asks();
-        let asks = asks.entry(Arc::clone(name)).or_default();
-        if let Some(opens) = asks.opens(now) {
+    /// Spends a discovery. `Err`: when the next one is allowed.
+    pub fn spend_query(&self, name: &Arc<str>, now: Timestamp) -> Result<(), Timestamp> {
+        let mut query_allowances = self.query_allowances();
+        let query_allowances = query_allowances.entry(Arc::clone(name)).or_default();
+        if let Some(opens) = query_allowances.opens(now) {
             return Err(opens);
         }
-        asks.spend(now);
+        query_allowances.spend(now);
         Ok(())
     }
 
-    /// Forgets what counts no more.
+    /// Drops allowances that are full again.
     pub fn prune(&self, now: Timestamp) {
-        let mut asks = self.asks();
-        asks.retain(|_, asks| !asks.is_full(now));
-        shrink(&mut asks);
+        let mut query_allowances = self.query_allowances();
+        query_allowances.retain(|_, query_allowances| !query_allowances.is_full(now));
+        shrink(&mut query_allowances);
     }
 
     /// The names of all fleets.
@@ -179,7 +180,7 @@ impl Fleets {
         });
     }
 
-    /// Lets `change` at what is remembered of a fleet, if it is still the same one.
+    /// Changes what is remembered of a fleet, if it still exists with this uid.
     pub fn remember<T>(&self, fleet: &FleetObject, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
         let mut fleets = self.fleets();
         let entry = fleets.get_mut(&fleet.name).filter(|entry| entry.object.uid == fleet.uid)?;
@@ -190,8 +191,8 @@ impl Fleets {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asks(&self) -> MutexGuard<'_, HashMap<Arc<str>, Allowance>> {
-        self.asks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn query_allowances(&self) -> MutexGuard<'_, HashMap<Arc<str>, Allowance>> {
+        self.query_allowances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -218,13 +219,13 @@ mod tests {
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
         let asked = (0..600).filter(|second| {
             fleets.apply(fleet(&second.to_string()));
-            let asked = fleets.may_ask(&name, at(*second)).is_ok();
+            let asked = fleets.spend_query(&name, at(*second)).is_ok();
             fleets.prune(at(*second));
             fleets.delete(&name);
             asked
         });
         assert_eq!(asked.count(), 27, "a burst of eight, then two a minute");
         fleets.prune(at(10_000));
-        assert!(fleets.asks().is_empty());
+        assert!(fleets.query_allowances().is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! Lists a kind in pages that fit into memory, then watches it: kube's `watcher`, which asks for pages of a fixed number
-//! of objects, with pages bounded by their bytes. Otherwise a user with large Secrets could exhaust the memory of the operator.
+//! Lists a kind in pages of bounded size, then watches it. It replaces kube's `watcher`, whose pages are
+//! bounded by the number of objects: a user with large Secrets could exhaust the memory of the operator.
 
 use std::{
     marker::PhantomData,
@@ -18,27 +18,29 @@ use kube::{
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::sync::Semaphore;
 
-/// Objects that the first page of a list asks for: nothing is known of their size.
+/// Number of objects in the first page, whose size is not known.
 const FIRST: u32 = 20;
-/// Most objects that a page asks for: client-go's number as well.
+/// Maximum number of objects in a page, as in client-go.
 const MAX_PAGE_OBJECTS: u32 = 500;
-/// A page is to have about so many bytes.
+/// Target size of a page in bytes.
 const WANTED_BYTES: usize = 2 << 20;
-/// A page of more bytes is not read to its end: fewer objects are asked for.
+/// Maximum size of a page in bytes. A larger page is not read to its end, but requested again with fewer
+/// objects.
 const MAX_BYTES: usize = 4 << 20;
 /// Deadline of the request for one page (DESIGN.md, R53).
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The server ends a watch by itself after its timeout. One that is silent for so much longer is dead.
+/// The server ends a watch after its timeout. A watch that is silent for this much longer is dead.
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
-/// A watch that ends sooner than that counts as failed, so that it is not started again without a pause.
-const SHORTEST_WATCH: Duration = Duration::from_secs(1);
-/// The timeout of a watch that asks for none.
+/// A watch that ends sooner counts as failed, so that it does not restart without a pause.
+const MIN_WATCH: Duration = Duration::from_secs(1);
+/// Default timeout of a watch.
 const WATCH_TIMEOUT: u32 = 290;
 
-/// Pages that are in memory as text at the same time, in the whole process: with many namespaces there are many lists.
+/// Maximum number of pages in memory as text, in the whole process: with many namespaces there are many
+/// lists.
 static PAGES: Semaphore = Semaphore::const_new(2);
 
-/// How many objects to ask for after a page of `objects` in `bytes`, for which `limit` were asked.
+/// The limit after a page of `objects` in `bytes`, requested with `limit`.
 fn next_limit(limit: u32, objects: usize, bytes: usize) -> u32 {
     let each = (bytes / objects.max(1)).max(1);
     u32::try_from(WANTED_BYTES / each)
@@ -46,7 +48,7 @@ fn next_limit(limit: u32, objects: usize, bytes: usize) -> u32 {
         .clamp(1, limit.saturating_mul(4).min(MAX_PAGE_OBJECTS))
 }
 
-/// How many objects to ask for instead, where a page of so many is too large; `None`: one object alone is.
+/// The limit after a page that was too large; `None`: a single object is too large.
 fn smaller_limit(limit: u32) -> Option<u32> {
     (limit > 1).then(|| (limit / 8).max(1))
 }
@@ -61,7 +63,7 @@ pub(crate) struct Pages<K> {
     kind: PhantomData<fn() -> K>,
 }
 
-/// One page, of which only what is needed is kept.
+/// One page, with only what is needed.
 #[derive(Deserialize)]
 #[serde(bound = "K: DeserializeOwned")]
 pub(crate) struct Page<K> {
@@ -139,8 +141,8 @@ fn service_error(text: &'static str) -> kube::Error {
     kube::Error::Service(text.into())
 }
 
-/// The objects and their changes. After an error it goes on where it can, else from a new list, which begins with
-/// [`Event::Init`].
+/// Lists and watches. After an error it continues from the last version if possible, else from a new list,
+/// which starts with [`Event::Init`].
 pub(crate) fn list_watch<K>(api: Api<K>, config: Config) -> impl Stream<Item = Result<Event<K>, Error>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
@@ -269,7 +271,7 @@ where
             }
             None => {
                 self.state = State::Known(version);
-                let short = since.elapsed() < SHORTEST_WATCH;
+                let short = since.elapsed() < MIN_WATCH;
                 return short
                     .then(|| Err(Error::WatchFailed(service_error("the watch ended within a second"))));
             }
@@ -284,7 +286,7 @@ where
         })
     }
 
-    /// Goes on from that version, or from a new list where the server does not have it any more.
+    /// Continues from that version, or from a new list if the server no longer has it.
     fn resume(&mut self, version: String, code: u16) {
         self.state = if code == 410 { State::Start } else { State::Known(version) };
     }
@@ -346,7 +348,8 @@ mod tests {
         .replace('\n', "")
     }
 
-    /// After a thousand small ones there are forty large ones: the page that would hold all of these is not read.
+    /// After a thousand small ones there are forty large ones: the page that would hold all of these is not
+    /// read.
     #[tokio::test]
     async fn each_object_is_listed_once_in_pages_that_fit() {
         let limits = Arc::<Mutex<Vec<usize>>>::default();

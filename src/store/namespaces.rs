@@ -26,7 +26,7 @@ struct Progress {
     unreadable: bool,
 }
 
-/// The watched namespaces. One that cannot be read does not hold up the others.
+/// The watched namespaces. One that cannot be read does not block the others.
 pub(crate) struct Namespaces(Mutex<BTreeMap<Watch, Progress>>);
 
 /// What an event of a watch has changed.
@@ -71,8 +71,8 @@ impl Namespaces {
         News { served: !was_served && is_served(&watches, scope), restored, unreadable: false }
     }
 
-    /// Records that this watch of the namespace fails; it is news the first time. A watch of all namespaces is never marked:
-    /// the operator waits for it.
+    /// Records that a watch of the namespace fails; it is news the first time. A watch of all namespaces is
+    /// never marked: the operator waits for it.
     pub fn mark_unreadable(&self, scope: &Arc<str>, resource: Resource) -> News {
         let mut watches = self.watches();
         let progress = watches.get_mut(&(Some(Arc::clone(scope)), resource));
@@ -80,7 +80,8 @@ impl Namespaces {
         News { unreadable, ..News::default() }
     }
 
-    /// Whether everything is listed that can be, and there is something: nobody decides before that.
+    /// Whether everything readable is listed, and at least one namespace is readable. No reconcile starts
+    /// before.
     pub fn are_ready(&self) -> bool {
         let watches = self.watches();
         let settled = watches.values().all(|progress| progress.listed || progress.unreadable);

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::store::{list_watch::Pages, object::NodeMetadata};
 use vncpassword_core::{
     api::NodeSelector,
-    fleet::{self, Answer},
+    fleet::{self, DiscoveryResult},
 };
 
 /// More Nodes than this are read by a list.
@@ -76,7 +76,7 @@ impl Nodes {
     }
 
     /// The instances behind the Nodes that fit; `None`: they are not all known yet.
-    pub fn answer(&self, selector: &NodeSelector) -> Option<Answer> {
+    pub fn answer(&self, selector: &NodeSelector) -> Option<DiscoveryResult> {
         self.wanted.notify_one();
         let state = self.state();
         if !state.complete {
@@ -84,10 +84,10 @@ impl Nodes {
         }
         let fitting = state.nodes.iter().filter_map(|(name, node)| {
             let ProviderId::Read(provider_id) = &node.provider_id else { return None };
-            let fits = fleet::fits(selector, |key| label(&node.labels, key));
+            let fits = fleet::matches_selector(selector, |key| label(&node.labels, key));
             fits.then_some((&**name, provider_id.as_deref()))
         });
-        Some(Answer::of_nodes(fitting))
+        Some(DiscoveryResult::from_nodes(fitting))
     }
 
     /// Whether Nodes have been wanted for long, and are not all known yet.

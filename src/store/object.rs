@@ -1,4 +1,4 @@
-//! The objects as this process keeps them: only the fields that decisions need, and no object can break a watch.
+//! Trimmed types: the fields of objects that decisions need. No object can break a watch.
 
 use std::{
     borrow::Cow,
@@ -10,11 +10,13 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    ClusterResourceScope, NamespaceResourceScope,
     api::core::v1::{Node, Secret},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::Resource;
+use kube::{
+    Resource,
+    core::object::{HasSpec, HasStatus},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, IgnoredAny},
@@ -23,14 +25,22 @@ use serde_json::value::RawValue;
 
 use vncpassword_core::{
     api::{
-        ClusterVncPassword, ClusterVncPasswordSpec, ClusterVncPasswordStatus, GROUP, ROTATE_AT, VncPassword,
-        VncPasswordSpec, VncPasswordStatus,
+        ClusterVncPassword, ClusterVncPasswordSpec, ClusterVncPasswordStatus, Condition, GROUP, ROTATE_AT,
+        VncPassword, VncPasswordSpec, VncPasswordStatus,
     },
     rotation::{facts::SecretVersion, rotate_at::RotateAt},
 };
 
-/// Under which name logs and limits know the operator's own identity.
+/// The name of the operator's own identity in logs and limits.
 pub const OPERATOR: &str = "operator";
+
+/// Whether a `resourceVersion` is not older than the other, or cannot be compared.
+fn is_at_least(version: &str, other: &str) -> bool {
+    match (version.parse::<u128>(), other.parse::<u128>()) {
+        (Ok(version), Ok(other)) => version >= other,
+        _ => true,
+    }
+}
 
 /// Namespace and name. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,23 +74,23 @@ pub(crate) struct Object {
     /// It has a `deletionTimestamp`.
     pub deleting: bool,
     pub rotate_at: RotateAt,
-    /// Why the spec cannot be read, where it cannot: an older schema let it pass, say.
+    /// Why the spec cannot be read, for instance because it was stored under an older schema.
     pub spec: Result<Arc<VncPasswordSpec>, Box<str>>,
     pub status: Arc<VncPasswordStatus>,
-    /// The status holds something that cannot be read: the next reconcile replaces it.
-    pub status_unread: bool,
-    /// The fleet that it says it belongs to.
+    /// The status contains something that cannot be read. The next reconcile replaces it.
+    pub status_is_malformed: bool,
+    /// The fleet in its owner references.
     pub membership: Option<Box<Membership>>,
 }
 
-/// What a `VncPassword` says of its fleet. Whether the fleet agrees is told elsewhere.
+/// What a `VncPassword` states about its fleet. The fleet checks it.
 #[derive(Clone, Debug)]
 pub(crate) struct Membership {
     /// The fleet's uid.
     pub uid: Arc<str>,
     /// The fleet's name.
     pub fleet: Arc<str>,
-    /// Its labels and annotations, as numbers that stand for them, sorted.
+    /// Hashes of its labels and annotations, sorted.
     pub marks: Box<[u64]>,
 }
 
@@ -91,7 +101,7 @@ pub(crate) enum MarkOf {
     Annotation,
 }
 
-/// A number that stands for a label or an annotation: ten thousand children hold the same ones.
+/// A hash of a label or an annotation. It saves memory: ten thousand member objects have the same ones.
 pub(crate) fn mark(of: MarkOf, key: &str, value: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (of, key, value).hash(&mut hasher);
@@ -106,10 +116,7 @@ impl Object {
 
     /// Whether this version is newer than the other, or cannot be compared.
     pub fn is_at_least(&self, other: &Self) -> bool {
-        match (self.resource_version.parse::<u128>(), other.resource_version.parse::<u128>()) {
-            (Ok(this), Ok(other)) => this >= other,
-            _ => true,
-        }
+        is_at_least(&self.resource_version, &other.resource_version)
     }
 
     /// The Secret with the credentials that it calls with; `None`: the operator's own.
@@ -125,15 +132,38 @@ impl Object {
     }
 }
 
-/// A `VncPassword` as it comes over the wire. Reading it never fails because of its spec or status: one malformed
-/// object must not break the list or the watch that it is in.
+/// A custom resource as it comes over the wire. Reading it never fails because of its spec or status: one
+/// malformed object must not break the list or the watch that contains it.
 #[derive(Clone, Debug)]
-pub(crate) struct Incoming {
+pub(crate) struct Incoming<K: HasSpec + HasStatus> {
     metadata: ObjectMeta,
-    spec: Result<Arc<VncPasswordSpec>, Box<str>>,
-    status: Arc<VncPasswordStatus>,
-    status_unread: bool,
+    spec: Result<Arc<K::Spec>, Box<str>>,
+    status: Arc<K::Status>,
+    status_is_malformed: bool,
     membership: Option<Box<Membership>>,
+}
+
+/// A `VncPassword` as it comes over the wire.
+pub(crate) type IncomingObject = Incoming<VncPassword>;
+
+/// A `ClusterVncPassword` as it comes over the wire.
+pub(crate) type IncomingFleet = Incoming<ClusterVncPassword>;
+
+/// A status with conditions.
+trait Conditions {
+    fn conditions(&mut self) -> &mut Vec<Condition>;
+}
+
+impl Conditions for VncPasswordStatus {
+    fn conditions(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+}
+
+impl Conditions for ClusterVncPasswordStatus {
+    fn conditions(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
 }
 
 #[derive(Deserialize)]
@@ -144,7 +174,7 @@ struct Wire<M> {
     status: Option<Box<RawValue>>,
 }
 
-/// The metadata that is needed. `managedFields`, often the larger part of an object, is skipped unread.
+/// The needed metadata. `managedFields`, often the larger part of an object, is skipped.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
@@ -163,7 +193,7 @@ struct Metadata {
     owner_references: Option<Vec<OwnerReference>>,
 }
 
-/// Who owns an object.
+/// An owner reference.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct OwnerReference {
@@ -203,7 +233,7 @@ impl Metadata {
     }
 }
 
-/// The one annotation that is read.
+/// The only annotation that is read.
 #[derive(Deserialize)]
 struct Annotations {
     #[serde(rename = "vncpassword.dev/rotate-at")]
@@ -230,46 +260,49 @@ impl From<Metadata> for ObjectMeta {
     }
 }
 
-impl<'de> Deserialize<'de> for Incoming {
+impl<'de, K> Deserialize<'de> for Incoming<K>
+where
+    K: HasSpec + HasStatus,
+    K::Spec: DeserializeOwned,
+    K::Status: DeserializeOwned + Default + Conditions,
+{
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Wire { metadata, spec, status } = Wire::<Metadata>::deserialize(deserializer)?;
         let spec = spec.as_deref().map_or("null", RawValue::get);
-        let (mut status, status_unread) =
-            read_status(status.as_deref(), |status: &VncPasswordStatus| status.conditions.len());
-        status.conditions.shrink_to_fit();
+        let (status, status_is_malformed) = read_status(status.as_deref());
         Ok(Self {
             membership: metadata.as_ref().and_then(Metadata::membership),
             metadata: metadata.map_or_else(ObjectMeta::default, Into::into),
             spec: serde_json::from_str(spec).map(Arc::new).map_err(|error| error.to_string().into()),
             status: Arc::new(status),
-            status_unread,
+            status_is_malformed,
         })
     }
 }
 
-/// Reads a status; whether it holds something that cannot be read. If none of it can, it is rebuilt: it is a copy of what
-/// can be found out again. `conditions`: how many were read.
-fn read_status<S: DeserializeOwned + Default>(
-    status: Option<&RawValue>,
-    conditions: impl Fn(&S) -> usize,
-) -> (S, bool) {
+/// Reads a status. Returns whether it contains something that cannot be read. If nothing of it can be read,
+/// it is rebuilt: the operator can find out its contents again.
+fn read_status<S: DeserializeOwned + Default + Conditions>(status: Option<&RawValue>) -> (S, bool) {
     #[derive(Deserialize)]
     struct Written {
         #[serde(default)]
         conditions: Option<Vec<IgnoredAny>>,
     }
     let Some(status) = status.map(RawValue::get) else { return (S::default(), false) };
-    let (Ok(read), Ok(written)) = (serde_json::from_str(status), serde_json::from_str::<Written>(status))
+    let (Ok(mut read), Ok(written)) =
+        (serde_json::from_str::<S>(status), serde_json::from_str::<Written>(status))
     else {
         return (S::default(), true);
     };
-    let unread = written.conditions.map_or(0, |written| written.len()) != conditions(&read);
+    let conditions = read.conditions();
+    conditions.shrink_to_fit();
+    let unread = written.conditions.map_or(0, |written| written.len()) != conditions.len();
     (read, unread)
 }
 
-impl From<Incoming> for Object {
-    fn from(incoming: Incoming) -> Self {
-        let Incoming { metadata, spec, status, status_unread, membership } = incoming;
+impl From<IncomingObject> for Object {
+    fn from(incoming: IncomingObject) -> Self {
+        let Incoming { metadata, spec, status, status_is_malformed, membership } = incoming;
         let rotate_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_AT));
         Self {
             rotate_at: RotateAt::parse(rotate_at.map(String::as_str)),
@@ -281,43 +314,58 @@ impl From<Incoming> for Object {
             deleting: metadata.deletion_timestamp.is_some(),
             spec,
             status,
-            status_unread,
+            status_is_malformed,
             membership,
         }
     }
 }
 
-impl Resource for Incoming {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
+/// Implements [`Resource`] for a trimmed type like `$kind`. `$metadata_only`: lists and watches ask for
+/// metadata only.
+macro_rules! trimmed_resource {
+    ([$($generics:tt)*] $trimmed:ty, $kind:ty, $field:tt, $metadata_only:literal) => {
+        impl<$($generics)*> Resource for $trimmed {
+            type DynamicType = ();
+            type Scope = <$kind as Resource>::Scope;
 
-    fn kind((): &()) -> Cow<'_, str> {
-        VncPassword::kind(&())
-    }
+            fn kind((): &()) -> Cow<'_, str> {
+                <$kind>::kind(&())
+            }
 
-    fn group((): &()) -> Cow<'_, str> {
-        VncPassword::group(&())
-    }
+            fn group((): &()) -> Cow<'_, str> {
+                <$kind>::group(&())
+            }
 
-    fn version((): &()) -> Cow<'_, str> {
-        VncPassword::version(&())
-    }
+            fn version((): &()) -> Cow<'_, str> {
+                <$kind>::version(&())
+            }
 
-    fn plural((): &()) -> Cow<'_, str> {
-        VncPassword::plural(&())
-    }
+            fn plural((): &()) -> Cow<'_, str> {
+                <$kind>::plural(&())
+            }
 
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
+            fn metadata_api() -> bool {
+                $metadata_only
+            }
 
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
+            fn meta(&self) -> &ObjectMeta {
+                &self.$field
+            }
+
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.$field
+            }
+        }
+    };
 }
 
-/// A Secret, of which only name and version are ever read: a metadata watch still carries annotations, and
-/// `kubectl apply` puts the whole Secret into one.
+trimmed_resource!([K: Resource<DynamicType = ()> + HasSpec + HasStatus] Incoming<K>, K, metadata, false);
+// The API server sends the metadata only: the contents of Secrets never reach this process through the watch.
+trimmed_resource!([] SecretMetadata, Secret, 0, true);
+trimmed_resource!([] NodeMetadata, Node, metadata, true);
+
+/// A Secret with only its name and version. Annotations are skipped, because `kubectl apply` stores the whole
+/// Secret in one.
 #[derive(Clone, Debug)]
 pub(crate) struct SecretMetadata(ObjectMeta);
 
@@ -334,7 +382,7 @@ impl<'de> Deserialize<'de> for SecretMetadata {
 }
 
 impl SecretMetadata {
-    /// Which Secret, and its version.
+    /// The key and the version.
     pub fn into_version(self) -> (Key, SecretVersion) {
         let metadata = self.0;
         let key = Key::new(&metadata.namespace.unwrap_or_default(), &metadata.name.unwrap_or_default());
@@ -343,40 +391,6 @@ impl SecretMetadata {
             resource_version: metadata.resource_version.unwrap_or_default().into(),
         };
         (key, version)
-    }
-}
-
-impl Resource for SecretMetadata {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        Secret::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        Secret::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        Secret::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        Secret::plural(&())
-    }
-
-    /// Asks the API server for metadata only: the contents never reach this process through the watch.
-    fn metadata_api() -> bool {
-        true
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.0
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0
     }
 }
 
@@ -394,46 +408,19 @@ pub(crate) struct FleetObject {
     pub spec: Result<Arc<ClusterVncPasswordSpec>, Box<str>>,
     pub status: Arc<ClusterVncPasswordStatus>,
     /// The status holds something that cannot be read: the next reconcile replaces it.
-    pub status_unread: bool,
+    pub status_is_malformed: bool,
 }
 
 impl FleetObject {
     /// Whether this version is newer than the other, or cannot be compared.
     pub fn is_at_least(&self, other: &Self) -> bool {
-        match (self.resource_version.parse::<u128>(), other.resource_version.parse::<u128>()) {
-            (Ok(this), Ok(other)) => this >= other,
-            _ => true,
-        }
-    }
-}
-
-/// A `ClusterVncPassword` as it comes over the wire: like a `VncPassword`, it never breaks a watch.
-#[derive(Clone, Debug)]
-pub(crate) struct IncomingFleet {
-    metadata: ObjectMeta,
-    spec: Result<Arc<ClusterVncPasswordSpec>, Box<str>>,
-    status: Arc<ClusterVncPasswordStatus>,
-    status_unread: bool,
-}
-
-impl<'de> Deserialize<'de> for IncomingFleet {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Wire { metadata, spec, status } = Wire::<Metadata>::deserialize(deserializer)?;
-        let spec = spec.as_deref().map_or("null", RawValue::get);
-        let (status, status_unread) =
-            read_status(status.as_deref(), |status: &ClusterVncPasswordStatus| status.conditions.len());
-        Ok(Self {
-            metadata: metadata.map_or_else(ObjectMeta::default, Into::into),
-            spec: serde_json::from_str(spec).map(Arc::new).map_err(|error| error.to_string().into()),
-            status: Arc::new(status),
-            status_unread,
-        })
+        is_at_least(&self.resource_version, &other.resource_version)
     }
 }
 
 impl From<IncomingFleet> for FleetObject {
     fn from(incoming: IncomingFleet) -> Self {
-        let IncomingFleet { metadata, spec, status, status_unread } = incoming;
+        let Incoming { metadata, spec, status, status_is_malformed, membership: _ } = incoming;
         let rotate_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_AT));
         Self {
             rotate_at: RotateAt::parse(rotate_at.map(String::as_str)),
@@ -445,7 +432,7 @@ impl From<IncomingFleet> for FleetObject {
             deleting: metadata.deletion_timestamp.is_some(),
             spec,
             status,
-            status_unread,
+            status_is_malformed,
         }
     }
 }
@@ -477,68 +464,6 @@ impl<'de> Deserialize<'de> for NodeMetadata {
     }
 }
 
-impl Resource for IncomingFleet {
-    type DynamicType = ();
-    type Scope = ClusterResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        ClusterVncPassword::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        ClusterVncPassword::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        ClusterVncPassword::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        ClusterVncPassword::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
-impl Resource for NodeMetadata {
-    type DynamicType = ();
-    type Scope = ClusterResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        Node::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        Node::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        Node::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        Node::plural(&())
-    }
-
-    fn metadata_api() -> bool {
-        true
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use kube::core::{ObjectList, WatchEvent};
@@ -557,7 +482,7 @@ mod tests {
     fn one_malformed_object_does_not_break_its_list() {
         let list =
             format!(r#"{{"apiVersion":"v1","kind":"List","metadata":{{}},"items":[{GOOD},{BAD},{{}}]}}"#);
-        let list: ObjectList<Incoming> = serde_json::from_str(&list).unwrap();
+        let list: ObjectList<IncomingObject> = serde_json::from_str(&list).unwrap();
         let objects: Vec<Object> = list.items.into_iter().map(Into::into).collect();
         assert_eq!(objects[0].spec.as_ref().unwrap().instance_id, "i-1");
         assert_eq!(objects[0].status.request_id.as_deref(), Some("R"));
@@ -566,7 +491,7 @@ mod tests {
         assert!(objects[1].spec.is_err());
         assert_eq!(*objects[1].status, VncPasswordStatus::default());
         assert!(objects[2].spec.is_err());
-        let unread: Vec<bool> = objects.iter().map(|object| object.status_unread).collect();
+        let unread: Vec<bool> = objects.iter().map(|object| object.status_is_malformed).collect();
         assert_eq!(unread, [false, true, false]);
     }
 
@@ -591,11 +516,19 @@ mod tests {
             let body = format!(
                 r#"{{"metadata":{{"name":"a"}},"status":{{"conditions":{conditions},"observedGeneration":3}}}}"#
             );
-            let object = Object::from(serde_json::from_str::<Incoming>(&body).unwrap());
-            assert_eq!((object.status.conditions.len(), object.status_unread), (read, unread), "{name}");
+            let object = Object::from(serde_json::from_str::<IncomingObject>(&body).unwrap());
+            assert_eq!(
+                (object.status.conditions.len(), object.status_is_malformed),
+                (read, unread),
+                "{name}"
+            );
             assert_eq!(object.status.observed_generation, Some(3), "{name}");
             let fleet = FleetObject::from(serde_json::from_str::<IncomingFleet>(&body).unwrap());
-            assert_eq!((fleet.status.conditions.len(), fleet.status_unread), (read, unread), "{name}: fleet");
+            assert_eq!(
+                (fleet.status.conditions.len(), fleet.status_is_malformed),
+                (read, unread),
+                "{name}: fleet"
+            );
             assert_eq!(fleet.status.observed_generation, Some(3), "{name}: fleet");
         }
     }
@@ -604,7 +537,7 @@ mod tests {
     fn one_malformed_object_does_not_break_its_watch() {
         for object in [GOOD, BAD] {
             let event = format!(r#"{{"type":"MODIFIED","object":{object}}}"#);
-            let event: WatchEvent<Incoming> = serde_json::from_str(&event).unwrap();
+            let event: WatchEvent<IncomingObject> = serde_json::from_str(&event).unwrap();
             assert!(matches!(event, WatchEvent::Modified(_)));
         }
     }

@@ -1,5 +1,5 @@
-//! Secrets: the version of every one, from a metadata watch; the contents of one, read and written when needed and not
-//! kept.
+//! Secrets: the version of every one, from a metadata watch; the contents of one, read and written when
+//! needed and not kept.
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
@@ -91,7 +91,8 @@ struct Meanwhile {
     listed: bool,
 }
 
-/// A write under way. A deletion that the watch reports takes precedence over its reply, whichever comes first.
+/// A write under way. A deletion that the watch reports takes precedence over its reply, whichever comes
+/// first.
 pub(crate) struct Writing<'a> {
     secrets: &'a Secrets,
     key: Key,
@@ -147,8 +148,8 @@ impl Secrets {
         self.known().versions.insert(key, version.clone()) != Some(version)
     }
 
-    /// Takes in a version from a watch or a write; whether it is new. The echo of a write may come after the next write:
-    /// what is older is not taken in.
+    /// Takes in a version from a watch or a write; whether it is new. The echo of a write may come after the
+    /// next write: what is older is not taken in.
     pub fn apply(&self, key: Key, version: SecretVersion) -> bool {
         self.known().apply(key, version)
     }
@@ -224,8 +225,8 @@ pub(crate) enum Body {
 
 /// Asks for one Secret.
 ///
-/// It does not go through `kube::Api`: that keeps the whole Secret in plain memory, and on an answer that is no
-/// Secret writes all of it to the log.
+/// It does not go through `kube::Api`: that keeps the whole Secret in plain memory, and on an answer that is
+/// no Secret writes all of it to the log.
 pub(crate) async fn fetch(client: &Client, secret: &Key) -> Result<Body, SecretError> {
     let failed = |source| SecretError::Read { secret: secret.clone(), source: Box::new(source) };
     let path = format!("/api/v1/namespaces/{}/secrets", secret.namespace);
@@ -301,8 +302,8 @@ pub(crate) async fn write(
     Ok(Written::Done(Box::new(contents.ok_or(SecretError::Unreadable { secret: key })?)))
 }
 
-/// The API server's message, where it shows nothing of what was to be written, nor of what is in the Secret: a policy can
-/// quote both.
+/// The API server's message, where it shows nothing of what was to be written, nor of what is in the Secret:
+/// a policy can quote both.
 async fn quotable(client: &Client, secret: &Key, outgoing: &Outgoing, message: &str) -> Option<String> {
     let body = match fetch(client, secret).await {
         Ok(Body::Found(body)) => body,
@@ -315,7 +316,7 @@ async fn quotable(client: &Client, secret: &Key, outgoing: &Outgoing, message: &
     for name in stored.keys() {
         let value = value(&stored, name)??;
         // Short values of other keys, such as `true`, are in every message.
-        if name.starts_with(&outgoing.key) || is_own(name) || value.len() >= SHORTEST_SECRET {
+        if name.starts_with(&outgoing.key) || is_own(name) || value.len() >= MIN_SECRET_BYTES {
             values.push(value);
         }
     }
@@ -324,7 +325,7 @@ async fn quotable(client: &Client, secret: &Key, outgoing: &Outgoing, message: &
 }
 
 /// So many bytes a value of another key has at least that messages must not contain.
-const SHORTEST_SECRET: usize = 6;
+const MIN_SECRET_BYTES: usize = 6;
 
 /// A Secret as it is written: what is not named stays as it is.
 #[derive(Serialize)]
@@ -362,7 +363,7 @@ struct OutgoingMetadata {
 }
 
 /// Longest value of a label, in characters.
-const LONGEST_LABEL: usize = 63;
+const MAX_LABEL_LENGTH: usize = 63;
 
 impl Outgoing {
     /// `fleet`: that of the object; what is left over when both are gone is found by it.
@@ -371,12 +372,12 @@ impl Outgoing {
         let mut labels = BTreeMap::new();
         if replaces.is_none() {
             labels.insert("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned());
-            if record.instance_id.len() <= LONGEST_LABEL {
+            if record.instance_id.len() <= MAX_LABEL_LENGTH {
                 labels.insert(INSTANCE_ID.to_owned(), record.instance_id.clone());
             }
             labels.extend(
                 fleet
-                    .filter(|fleet| fleet.len() <= LONGEST_LABEL)
+                    .filter(|fleet| fleet.len() <= MAX_LABEL_LENGTH)
                     .map(|fleet| (FLEET.to_owned(), fleet.to_owned())),
             );
         }

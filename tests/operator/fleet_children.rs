@@ -180,7 +180,7 @@ async fn an_object_that_has_the_name_of_a_child_is_left_alone() {
     let world = World::new().await;
     let operator = world.operator_before(world.settings()).await;
     let instances = instances(&world, 2);
-    let theirs = vncpassword_core::fleet::child_name(&world.namespace, &instances[0]);
+    let theirs = vncpassword_core::fleet::member_object_name(&world.namespace, &instances[0]);
     let elsewhere = instance(&world, "elsewhere");
     let spec = json!({"instanceId": elsewhere, "secretRef": {"name": "theirs"}, "rotation": {}});
     world.object_with(&theirs, spec).await;

@@ -84,7 +84,7 @@ impl<'a> Fleet<'a> {
 
     /// Name of the child of that instance.
     pub fn child(&self, instance: &str) -> String {
-        vncpassword_core::fleet::child_name(&self.name, instance)
+        vncpassword_core::fleet::member_object_name(&self.name, instance)
     }
 
     /// The child of that instance, if there is one.

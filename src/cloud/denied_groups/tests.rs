@@ -130,7 +130,7 @@ fn denied_objects_share_few_calls_and_all_succeed_soon_after_the_rights_are_back
 
 /// How many calls began at the same time, one after the other.
 fn waves(log: &[(u64, Key, TryResult)]) -> Vec<usize> {
-    log.chunk_by(|one, other| one.0 == other.0).map(<[_]>::len).collect()
+    log.chunk_by(|attempt, other| attempt.0 == other.0).map(<[_]>::len).collect()
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn a_long_line_of_the_rate_limiter_costs_no_object_its_try() {
             }
             let started: Vec<Key> = simulation.calls.drain(..).map(|(_, key)| key).collect();
             for key in started {
-                simulation.groups.wait_in_line(&key, Duration::from_secs(line), simulation.now());
+                simulation.groups.wait_for_rate_limit(&key, Duration::from_secs(line), simulation.now());
                 turns.push((second + line, key));
             }
             simulation.advance(1, |key| panic!("{key} is called out of its turn"));
@@ -311,7 +311,7 @@ fn tries_in_the_line_of_one_region_leave_those_of_another() {
         simulation.calls = calls;
         let waiting: Vec<(u64, Key)> = waiting;
         for (_, key) in waiting {
-            simulation.groups.wait_in_line(&key, Duration::from_hours(1), simulation.now());
+            simulation.groups.wait_for_rate_limit(&key, Duration::from_hours(1), simulation.now());
         }
     };
     for _ in 0..120 {

@@ -1,4 +1,4 @@
-//! What a pass writes to the children of a fleet.
+//! The writes to member objects in one reconcile.
 
 use std::{
     sync::{
@@ -11,35 +11,36 @@ use std::{
 use futures::{StreamExt, stream};
 
 use super::{
-    Instance, Pass, backoff,
-    children::{Children, Written},
+    FleetInstance, Reconcile,
+    member_objects::{MemberObjects, Written},
 };
 use crate::{
-    reconcile::Error,
+    reconcile::{Error, retry::backoff},
     store::{
-        fleets::{Memory, Troubled},
+        fleets::{MemberErrorState, Memory},
         object::Object,
     },
 };
-use vncpassword_core::fleet::{Action, Plan, Trouble};
+use vncpassword_core::fleet::{Action, MemberError, Plan};
 
-/// Writes to children that are under way at a time.
+/// Maximum number of writes in parallel.
 const WRITERS: usize = 8;
 
-impl Pass<'_> {
-    /// Does what was planned, several at a time. `Some`: the API server refused.
+impl Reconcile<'_> {
+    /// Makes the planned writes, several in parallel. `Some`: the API server refused one.
     pub(super) async fn act(
         &self,
         actions: &[Action],
-        instances: &[Instance],
-        children: &Children<'_>,
-    ) -> Result<Option<Trouble>, Error> {
+        instances: &[FleetInstance],
+        member_objects: &MemberObjects<'_>,
+    ) -> Result<Option<MemberError>, Error> {
         let stopped = AtomicBool::new(false);
-        let writes = actions.iter().copied().map(|action| self.write(action, instances, children, &stopped));
+        let writes =
+            actions.iter().copied().map(|action| self.write(action, instances, member_objects, &stopped));
         let mut writes = stream::iter(writes.collect::<Vec<_>>()).buffer_unordered(WRITERS);
         let mut first = Ok(None);
         while let Some(written) = writes.next().await {
-            // What is under way is waited for, and nothing more begun.
+            // Waits for running writes, and starts no more.
             stopped.fetch_or(!matches!(written, Ok(Written::Done)), Ordering::Relaxed);
             match (&first, written) {
                 (Ok(None), Ok(Written::Refused(trouble))) => first = Ok(Some(trouble)),
@@ -53,13 +54,13 @@ impl Pass<'_> {
     async fn write(
         &self,
         action: Action,
-        instances: &[Instance],
-        children: &Children<'_>,
+        instances: &[FleetInstance],
+        member_objects: &MemberObjects<'_>,
         stopped: &AtomicBool,
     ) -> Result<Written, Error> {
         let (context, client) = (self.context, &self.context.client);
         let (Action::Create { member, .. }
-        | Action::Stamp { member, .. }
+        | Action::Rotate { member, .. }
         | Action::Update { member, .. }
         | Action::Delete { member }
         | Action::Orphan { member }) = action;
@@ -73,65 +74,70 @@ impl Pass<'_> {
             context.fleets.remember(&self.fleet, |memory| note(memory));
         };
         let written = match action {
-            // Noted before it is sent: what was cut short may have arrived.
-            Action::Create { stamp, .. } => {
-                remember(&|memory| memory.issued.created(id, stamp, context.now()));
-                children.create(client, id, region, stamp).await
+            // Recorded before the write: an interrupted write may have arrived.
+            Action::Create { rotate_at, .. } => {
+                remember(&|memory| memory.expectations.expect_create(id, rotate_at, context.now()));
+                member_objects.create(client, id, region, rotate_at).await
             }
-            Action::Stamp { stamp, .. } => {
-                remember(&|memory| memory.issued.stamped(id, stamp, context.now()));
-                let fits = |child: &Arc<Object>| children.fits(child, id, &instance.wanted);
-                if instance.child.as_ref().is_some_and(fits) {
-                    children.apply(client, id, region, Some(stamp), uid).await.map(|(written, _)| written)
+            Action::Rotate { rotate_at, .. } => {
+                remember(&|memory| memory.expectations.expect_rotate_at(id, rotate_at, context.now()));
+                let fits = |child: &Arc<Object>| member_objects.fits(child, id, &instance.wanted);
+                let written = if instance.object.as_ref().is_some_and(fits) {
+                    member_objects.apply(client, id, region, Some(rotate_at), uid).await?.0
                 } else {
-                    children.mend(client, id, region, Some(stamp), uid).await.map(|(written, _)| written)
-                }
+                    member_objects.repair(client, id, region, Some(rotate_at), uid).await?.0
+                };
+                Ok(written)
             }
-            Action::Update { stamp, .. } => {
-                let mended = children.mend(client, id, region, stamp, uid).await;
-                mended.map(|(written, version)| {
+            Action::Update { rotate_at, .. } => {
+                let repaired = member_objects.repair(client, id, region, rotate_at, uid).await;
+                repaired.map(|(written, version)| {
                     if let Some(version) = version {
                         let mark = (self.fleet.generation, version.into());
-                        remember(&|memory| drop(memory.mended.insert(id.into(), Clone::clone(&mark))));
+                        remember(&|memory| drop(memory.repaired.insert(id.into(), Clone::clone(&mark))));
                     }
                     written
                 })
             }
-            Action::Delete { .. } => children.delete(client, id, uid).await,
-            Action::Orphan { .. } => children.orphan(client, id, uid).await,
+            Action::Delete { .. } => member_objects.delete(client, id, uid).await,
+            Action::Orphan { .. } => member_objects.orphan(client, id, uid).await,
         };
         if matches!(written, Ok(Written::Refused(_))) {
-            remember(&|memory| memory.issued.undone(id));
+            remember(&|memory| memory.expectations.remove(id));
         }
         written
     }
 
-    /// What is done in this pass: not more than leaves room to look again, and nothing that was in vain before.
-    pub(super) fn chosen(&self, plan: &Plan, instances: &[Instance]) -> Vec<Action> {
+    /// The actions of this reconcile, without repairs that had no effect before.
+    pub(super) fn select_actions(&self, plan: &Plan, instances: &[FleetInstance]) -> Vec<Action> {
         let generation = self.fleet.generation;
-        let mended = self.context.fleets.remember(&self.fleet, |memory| {
+        let repaired = self.context.fleets.remember(&self.fleet, |memory| {
             // `instances` are in the order of their ids.
             let is_member = |id: &str| instances.binary_search_by(|instance| (*instance.id).cmp(id)).is_ok();
-            memory.mended.retain(|id, (of, _)| *of == generation && is_member(id));
-            memory.mended.clone()
+            memory.repaired.retain(|id, (of, _)| *of == generation && is_member(id));
+            memory.repaired.clone()
         });
-        let mended = mended.unwrap_or_default();
-        let in_vain = |action: &Action| match action {
+        let repaired = repaired.unwrap_or_default();
+        let is_ineffective = |action: &Action| match action {
             Action::Update { member, .. } => {
-                let Instance { id, child, .. } = &instances[*member];
-                let version = child.as_ref().map(|child| &child.resource_version);
-                mended.get(id).is_some_and(|(_, mended)| Some(mended) == version)
+                let FleetInstance { id, object, .. } = &instances[*member];
+                let version = object.as_ref().map(|object| &object.resource_version);
+                repaired.get(id).is_some_and(|(_, repaired)| Some(repaired) == version)
             }
             _ => false,
         };
-        plan.actions.iter().filter(|action| !in_vain(action)).copied().collect()
+        plan.actions.iter().filter(|action| !is_ineffective(action)).copied().collect()
     }
 
-    /// The API server refuses: that is told, and tried again later and later.
-    pub(super) fn troubled(&self, trouble: Trouble) {
+    /// Records that the API server refuses, with a longer backoff each time. The status reports it.
+    pub(super) fn record_member_error(&self, trouble: MemberError) {
         self.context.fleets.remember(&self.fleet, |memory| {
-            let times = memory.trouble.as_ref().map_or(1, |before| before.times.saturating_add(1));
-            memory.trouble = Some(Troubled { trouble, until: Instant::now() + backoff(times), times });
+            let attempts = memory.member_error.as_ref().map_or(1, |before| before.attempts.saturating_add(1));
+            memory.member_error = Some(MemberErrorState {
+                error: trouble,
+                until: Instant::now() + backoff(attempts),
+                attempts,
+            });
         });
     }
 }

@@ -1,4 +1,5 @@
-//! Asks the cloud which instances a fleet has: those with its tags, or which of those it has carry the tags required.
+//! Discovers the instances of a fleet in the cloud: those with its tags, or which of its instances carry the
+//! required tags.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,47 +17,47 @@ use crate::{
     },
 };
 use vncpassword_alicloud as ecs;
-use vncpassword_alicloud::{Action, Identity, Instance, Region, Requester, Route};
+use vncpassword_alicloud::{Action, Identity, Instance, RateLimitKey, Region, Requester};
 use vncpassword_core::{
     api::{ClusterVncPasswordSpec, Tag},
-    fleet::{self, Answer},
+    fleet::{self, DiscoveryResult},
     rotation::{facts::Access, outcome::Class},
 };
 
-/// How long to wait after a failure, at most.
+/// Maximum wait after a failure.
 const RETRY: Duration = Duration::from_mins(1);
-/// Pages of an answer: a hundred thousand instances.
-const MOST_PAGES: usize = 1000;
-/// How often a time that the limiter has named is compared with the wall clock, which may be stepped.
-const COMPARED: Duration = Duration::from_secs(30);
-/// Ids a call.
+/// Maximum number of pages: a hundred thousand instances.
+const MAX_PAGES: usize = 1000;
+/// How often the time of a rate-limit slot is compared with the wall clock, which may be stepped.
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// IDs per call.
 const BATCH: usize = 100;
 
-/// Asks the cloud for one fleet. Returns when to ask again.
+/// Discovers the instances of one fleet. Returns when to repeat it.
 pub(crate) async fn discover(context: Arc<Context>, name: Arc<str>, mut stop: Shutdown) -> Option<Duration> {
     let fleet = context.fleets.newest(&name)?;
     let spec = fleet.spec.as_ref().ok()?;
     if !needed(spec) || fleet.deleting || !context.watches(&spec.target_namespace) {
         return None;
     }
-    // Instances to ask about, where it is not the cloud that names them.
+    // Instances to query, if the cloud does not name them.
     let listed = match super::answer_without_tags(&context, spec) {
         Some(answer) => answer,
-        None if spec.tags.is_some() => Answer::default(),
+        None if spec.tags.is_some() => DiscoveryResult::default(),
         None => return Some(SOON),
     };
     let now = context.now();
-    if let Err(opens) = context.fleets.may_ask(&name, now) {
+    if let Err(opens) = context.fleets.spend_query(&name, now) {
         return Some(crate::reconcile::vnc_password::until(opens, now));
     }
     let interval = interval(spec);
     let asked = DiscoveryQuery::of(spec);
     let asking = Asking { context: &context, fleet: &fleet };
     let began = Instant::now();
-    context.fleets.remember(&fleet, |memory| memory.asking_since = Some(began));
+    context.fleets.remember(&fleet, |memory| memory.discovery_started = Some(began));
     let reply = tokio::select! {
         reply = asking.ask(spec, &asked, &listed) => reply,
-        // It may wait for the limiter for a long time.
+        // The call may wait for the rate limiter for a long time.
         () = stop.requested() => return None,
     };
     let (found, wait) = match reply {
@@ -68,16 +69,16 @@ pub(crate) async fn discover(context: Arc<Context>, name: Arc<str>, mut stop: Sh
                 DiscoveredInstances { asked, at, empty: true, tagged: None, carries, failed: Some(failed) };
             (Some(found), interval.min(RETRY))
         }
-        // It is another one by now.
+        // The fleet has changed.
         Err(Failure::Outdated) => (None, SOON),
     };
     context.fleets.remember(&fleet, |memory| {
-        memory.asking_since = None;
+        memory.discovery_started = None;
         if let Some(found) = found {
-            memory.found = Some(Arc::new(found));
+            memory.discovered = Some(Arc::new(found));
         }
     });
-    context.wake_fleet(&name);
+    context.enqueue_fleet(&name);
     Some(wait)
 }
 
@@ -98,7 +99,7 @@ impl Asking<'_> {
         &self,
         spec: &ClusterVncPasswordSpec,
         asked: &DiscoveryQuery,
-        listed: &Answer,
+        listed: &DiscoveryResult,
     ) -> Result<DiscoveredInstances, Failure> {
         let identity = self.identity(spec).await?;
         let carries = listed.found.keys().map(|id| (id.clone(), None)).collect();
@@ -106,7 +107,7 @@ impl Asking<'_> {
         let mut found = DiscoveredInstances { asked, at, empty: false, tagged: None, carries, failed: None };
         let mut carries = std::mem::take(&mut found.carries);
         let mut note = |instance: &Instance| {
-            let fits = fleet::carries(&spec.require_tags, |key| instance.tags.get(key).map(String::as_str));
+            let fits = fleet::has_tags(&spec.require_tags, |key| instance.tags.get(key).map(String::as_str));
             carries.insert(instance.instance_id.as_str().into(), Some(fits));
         };
         if let (Some(tags), Some(regions)) = (&spec.tags, &spec.region_ids) {
@@ -118,7 +119,8 @@ impl Asking<'_> {
                     tagged.push((region.as_str().to_owned(), instance.instance_id));
                 }
             }
-            let tagged = Answer::of_tagged(tagged.iter().map(|(region, id)| (region.as_str(), id.as_str())));
+            let tagged =
+                DiscoveryResult::from_tags(tagged.iter().map(|(region, id)| (region.as_str(), id.as_str())));
             found.tagged = Some(tagged);
         } else {
             let own = self.context.config.region.as_ref().map(Region::as_str);
@@ -134,7 +136,8 @@ impl Asking<'_> {
                     }
                 }
             }
-            // What one region does not tell is not known, and keeps nobody from what the others tell.
+            // The instances of a region without a reply are unknown. The replies of other regions still
+            // count.
             let mut answered = regions.is_empty();
             for (region, ids) in regions {
                 match self.described(&identity, region, &ids).await {
@@ -179,7 +182,7 @@ impl Asking<'_> {
     ) -> Result<Vec<Instance>, Failure> {
         let tags: Vec<_> = tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_deref())).collect();
         let (mut instances, mut token) = (Vec::new(), None::<String>);
-        for _ in 0..MOST_PAGES {
+        for _ in 0..MAX_PAGES {
             let call = || self.context.ecs.find_instances(identity, region, &tags, token.as_deref());
             let (page, next) = self.admitted(identity, region, call).await?;
             instances.extend(page);
@@ -188,11 +191,11 @@ impl Asking<'_> {
                 None => return Ok(instances),
             }
         }
-        // A part of an answer is none: what it leaves out would be pruned.
+        // An incomplete result counts as none: missing instances would be pruned.
         Err(Failure::Cloud(format!("DescribeInstances in region {region} comes to no end; narrow the tags")))
     }
 
-    /// Makes a call when the limiter lets it, again where it was throttled.
+    /// Makes a call when the rate limiter admits it, and repeats it if it was throttled.
     async fn admitted<T, F>(
         &self,
         identity: &Identity,
@@ -213,21 +216,24 @@ impl Asking<'_> {
             }) {
                 return Err(Failure::Outdated);
             }
-            let route =
-                Route { action: Action::DescribeInstances, scope: identity.scope(), region: region.as_str() };
+            let route = RateLimitKey {
+                action: Action::DescribeInstances,
+                scope: identity.scope(),
+                region: region.as_str(),
+            };
             let place = self.context.discovering.acquire().await;
             let ticket = match limiter.admit(route, &requester, self.context.now()) {
                 Ok(ticket) => ticket,
                 Err(opens) => {
                     drop(place);
                     let pause = crate::reconcile::vnc_password::until(opens, self.context.now());
-                    tokio::time::sleep(pause.min(COMPARED)).await;
+                    tokio::time::sleep(pause.min(CLOCK_CHECK_INTERVAL)).await;
                     continue;
                 }
             };
             let reply = call().await;
             drop(place);
-            limiter.ended(
+            limiter.complete(
                 route,
                 &requester,
                 ticket,
@@ -248,7 +254,7 @@ impl Asking<'_> {
     }
 
     async fn identity(&self, spec: &ClusterVncPasswordSpec) -> Result<Arc<Identity>, Failure> {
-        let child = super::children::stand_in(self.fleet, spec);
+        let child = super::member_objects::stand_in(self.fleet, spec);
         let (access, identity) =
             self.context.access_of(&child).await.map_err(|error| Failure::Cloud(error.to_string()))?;
         let namespace = &spec.target_namespace;
@@ -275,7 +281,7 @@ fn invalid_region(region: &str) -> Failure {
     Failure::Cloud(format!("{region} is no region ID such as cn-hangzhou"))
 }
 
-/// A sentence without what changes from call to call.
+/// A sentence without request-specific details.
 fn failed(region: &Region, error: &ecs::Error) -> Failure {
     let why = match error {
         ecs::Error::Api { code, .. } => format!("code {code}"),

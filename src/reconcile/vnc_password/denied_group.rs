@@ -1,10 +1,11 @@
-//! How a reconcile learns whether its object is tried among those that lack the same right, and how it reports the result.
+//! How a reconcile learns whether its object is tried among those that lack the same right, and how it
+//! reports the result.
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::Pass;
+use super::Reconcile;
 use crate::cloud::denied_groups::{GroupKey, Moment, TryResult};
 use vncpassword_alicloud::Action;
 use vncpassword_core::{
@@ -17,7 +18,7 @@ use vncpassword_core::{
     },
 };
 
-impl Pass<'_> {
+impl Reconcile<'_> {
     /// Learns the object's group from its status, and whether the object is tried now.
     pub(super) fn observe_group(&mut self) {
         let (context, key, now) = (self.context, &self.object.key, self.moment());
@@ -34,7 +35,7 @@ impl Pass<'_> {
         }
         if denied::triggers_immediate_try(&self.observed) {
             let started = context.denied.request(key, now);
-            context.wake_all(started.into_iter().filter(|started| started != key).collect());
+            context.enqueue_all(started.into_iter().filter(|started| started != key).collect());
         }
         let since = context.denied.try_started_at(key);
         self.group_try = since.map(|since| (group.action, since));
@@ -42,8 +43,9 @@ impl Pass<'_> {
             Some(since.map_or(GroupRetry::Waits, |since| GroupRetry::Tries { since }));
     }
 
-    /// The instance was polled since the try began, and is shown: the object no longer lacks the right to see it.
-    pub(super) fn note_seen(&mut self) {
+    /// The instance was polled since the try began, and is shown: the object no longer lacks the right to see
+    /// it.
+    pub(super) fn end_try_if_visible(&mut self) {
         let Some((Action::DescribeInstances, since)) = self.group_try else { return };
         let look = self.observed.look.as_ref().filter(|look| look.at >= since);
         if look.is_some_and(|look| matches!(look.found, Found::Seen(_))) {
@@ -52,7 +54,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Whether the object may be called now. A try that waited for the rate limiter may find none left for its identity.
+    /// Whether the object may be called now. A try that waited for the rate limiter may find none left for
+    /// its identity.
     pub(super) fn resume_try(&mut self) -> bool {
         let Some((Action::ModifyInstanceVncPasswd, _)) = self.group_try else { return true };
         let resumed = self.context.denied.resume(&self.object.key, self.moment());
@@ -63,8 +66,8 @@ impl Pass<'_> {
         resumed
     }
 
-    /// The group of the object with that status. One that does not act, for instance while it is being deleted, would only
-    /// use up the turns of the others.
+    /// The group of the object with that status. One that does not act, for instance while it is being
+    /// deleted, would only use up the turns of the others.
     fn group_of(&self, status: &VncPasswordStatus) -> Option<GroupKey> {
         let acts = self.observed.owner == Owner::This
             && !self.observed.spec.suspend
@@ -82,15 +85,15 @@ impl Pass<'_> {
         Some(GroupKey { identity, region, action, code: code.into() })
     }
 
-    /// Takes in the status that the reconcile ends with. Ends the try if it made no password call. `waits`: until when the
-    /// object waits for the rate limiter.
+    /// Takes in the status that the reconcile ends with. Ends the try if it made no password call. `waits`:
+    /// until when the object waits for the rate limiter.
     pub(super) fn update_group(&mut self, status: &VncPasswordStatus, waits: Option<Timestamp>) {
         let (context, now) = (self.context, self.moment());
         let right = denied::missing_right(status);
         if let Some((action, since)) = self.group_try {
             if let Some(until) = waits.filter(|_| right.is_some()) {
                 let wait = Duration::try_from(until.duration_since(now.wall)).unwrap_or_default();
-                return context.denied.wait_in_line(&self.object.key, wait, now);
+                return context.denied.wait_for_rate_limit(&self.object.key, wait, now);
             }
             let look = self.observed.look.as_ref().filter(|look| look.at >= since);
             let unseen = look.is_some_and(|look| matches!(look.found, Found::Unseen | Found::Refused));
@@ -130,7 +133,7 @@ impl Pass<'_> {
     fn end_try(&mut self, result: TryResult) {
         self.group_try = None;
         let started = self.context.denied.ended(&self.object.key, result, self.moment());
-        self.context.wake_all(started);
+        self.context.enqueue_all(started);
     }
 
     /// Remembers the annotation that has been tried. One that is still to come has not.

@@ -1,4 +1,4 @@
-//! The steps of a pass that ask somebody: the API server for Secrets, the cloud for looks and calls.
+//! The steps of a reconcile that call the API server or the cloud.
 
 use std::{
     sync::Arc,
@@ -9,22 +9,22 @@ use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use rand::{TryRng, rngs::SysRng};
 
-use super::{End, LOOK_PATIENCE, MOST_CONFLICTS, Pass, requester};
+use super::{End, MAX_CONFLICTS, POLL_TIMEOUT, Reconcile, requester};
 use crate::{
     cloud::{
-        instances::{Caller, Late},
+        instance_locks::{Caller, UnsettledCall},
         reply,
     },
     reconcile::{Error, status::Written},
     runtime::random::{NoRandomNumbers, random_id},
     store::{
         object::{Key, Object},
-        registry::{Failure, LastRefusal, MAX_STRANGERS, Proof},
-        secrets,
+        registry::{Failure, LastRefusal, MAX_IDENTITY_CHECKS, Proof},
+        secrets::{self, SecretError},
     },
 };
 use vncpassword_alicloud as ecs;
-use vncpassword_alicloud::{Action, Identity, RequestId, Standing};
+use vncpassword_alicloud::{AccountStatus, Action, Identity, RequestId, rate_limit::Permit};
 use vncpassword_core::rotation::{
     self, Password, Verdict,
     contents::{Record, SecretWrite},
@@ -34,27 +34,27 @@ use vncpassword_core::rotation::{
     refusal::{self, Refusal, RefusedWrite},
 };
 
-/// Keepers of an instance that one reconcile looks into before it leaves the rest to the next.
-const MAX_KEEPERS: usize = 16;
+/// Maximum number of owners of an instance that one reconcile checks.
+const MAX_OWNERS: usize = 16;
 
 /// Whether a reconcile may act at its instance.
 #[derive(PartialEq, Eq)]
 enum Permission {
     Granted,
-    /// Something that decides has changed while the reconcile waited: decide again.
+    /// Input has changed while the reconcile waited: decide again.
     Changed,
     /// Another object acts at the instance, or this process does not lead.
     Busy,
 }
 
-impl<'a> Pass<'a> {
-    /// Somebody else owns the instance: finds out whether the two act in different accounts, and whether the other's claim
-    /// must be proven (R41).
+impl<'a> Reconcile<'a> {
+    /// Another object owns the instance: finds out whether the two act in different accounts, and whether the
+    /// claim of the other must be proven (R41).
     pub(super) async fn contest_owner(&mut self) -> Result<(), Error> {
         if self.observed.spec.suspend || self.observed.deleting {
             return Ok(());
         }
-        for _ in 0..MAX_KEEPERS {
+        for _ in 0..MAX_OWNERS {
             if !matches!(self.observed.owner, Owner::Other(_)) {
                 return Ok(());
             }
@@ -63,12 +63,12 @@ impl<'a> Pass<'a> {
             }
             let Some(own) = self.identity.clone() else { return Ok(()) };
             let context = self.context;
-            let Some((keeper, basis)) = context.keeper(&self.object) else { return Ok(()) };
-            if keeper.credentials() == self.object.credentials() {
+            let Some((blocking_owner, basis)) = context.blocking_owner(&self.object) else { return Ok(()) };
+            if blocking_owner.credentials() == self.object.credentials() {
                 return Ok(());
             }
-            // An identity that nobody has, or that the cloud refuses, contends for nothing.
-            if !self.dismisses(&keeper, basis, &own).await? {
+            // An identity that does not exist, or that the cloud refuses, has no claim.
+            if !self.claim_is_void(&blocking_owner, basis, &own).await? {
                 return Ok(());
             }
             self.observed.owner = context.owner(&self.object);
@@ -81,41 +81,41 @@ impl<'a> Pass<'a> {
                 self.observed.secret_paused_until.filter(|_| !self.observed.prove_claim);
             self.ask_allowance();
         }
-        // There may be more of them.
-        self.context.wake(self.object.key.clone());
+        // There may be more owners.
+        self.context.enqueue(self.object.key.clone());
         Ok(())
     }
 
-    /// A status says that a process before this one may have called for an object of another identity. Asks STS whether that
-    /// identity exists: if STS refuses it, its status is ignored. The calls run in parallel, so that a silent STS costs the
-    /// worker the time of one call.
-    pub(super) async fn ask_strangers(&mut self) -> Result<(), Error> {
+    /// A status says that a process before this one may have called for an object of another identity. Asks
+    /// STS whether that identity exists: if STS refuses it, its status is ignored. The calls run in parallel,
+    /// so that a silent STS costs the worker the time of one call.
+    pub(super) async fn check_other_identities(&mut self) -> Result<(), Error> {
         let context = self.context;
         let acts =
             self.observed.owner == Owner::This && !self.observed.spec.suspend && !self.observed.deleting;
         if !acts || !self.observed.history.unsettled.iter().any(|late| late.by_other) {
             return Ok(());
         }
-        let (_, strangers) = context.others_before(&self.object);
-        if strangers.is_empty() {
+        let (_, others) = context.others_before(&self.object);
+        if others.is_empty() {
             return Ok(());
         }
         if self.observed.access == Access::Unread {
             self.read_credentials().await?;
         }
-        let strangers = &strangers[..strangers.len().min(MAX_STRANGERS)];
-        let known = try_join_all(strangers.iter().map(|stranger| context.access_of(stranger))).await?;
-        let asked = strangers.iter().zip(known).map(|(stranger, (access, identity))| async move {
+        let others = &others[..others.len().min(MAX_IDENTITY_CHECKS)];
+        let known = try_join_all(others.iter().map(|other| context.access_of(other))).await?;
+        let asked = others.iter().zip(known).map(|(other, (access, identity))| async move {
             let disregarded = match identity {
                 Some(theirs) => {
                     let standing = context.identities.learn_account(&theirs).await;
-                    matches!(standing, Standing::Refused | Standing::NotAsked)
+                    matches!(standing, AccountStatus::Refused | AccountStatus::NotAsked)
                 }
                 // An identity in a Secret that the operator may not read may exist.
                 None => access != Access::Forbidden,
             };
             if disregarded {
-                context.registry.disregard_status(stranger);
+                context.registry.disregard_status(other);
             }
         });
         let learned = async {
@@ -128,38 +128,38 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Whether the keeper's claim may no longer stand after what the cloud says of the two identities.
-    async fn dismisses(
+    /// Whether the claim of the owner is void, by what the cloud reports of the two identities.
+    async fn claim_is_void(
         &self,
-        keeper: &Arc<Object>,
+        blocking_owner: &Arc<Object>,
         basis: Basis,
         own: &Arc<Identity>,
     ) -> Result<bool, Error> {
         let context = self.context;
-        let give_up = || context.registry.remember(keeper, |memory| memory.claim.give_up());
-        let Some(theirs) = context.identity_of(keeper).await? else {
+        let give_up = || context.registry.remember(blocking_owner, |memory| memory.claim.give_up());
+        let Some(theirs) = context.identity_of(blocking_owner).await? else {
             give_up();
             return Ok(true);
         };
-        if context.identities.learn_account(own).await == Standing::Refused {
+        if context.identities.learn_account(own).await == AccountStatus::Refused {
             return Ok(false);
         }
         let standing = context.identities.learn_account(&theirs).await;
-        if context.identities.relation(keeper, &self.object) == Relation::OtherAccount {
+        if context.identities.relation(blocking_owner, &self.object) == Relation::OtherAccount {
             return Ok(true);
         }
         // What was accepted in this term may be refused from now on, but the next call shows that.
         if basis == Basis::Hint {
-            let refused = context.registry.is_refused(keeper, theirs.principal());
-            // It would never prove its claim: what keeps it from the instance keeps nobody else out.
-            let kept_out = context.owner(keeper) != Owner::This;
-            // Keys that keep changing are those of nobody who holds an instance.
-            if refused || kept_out || matches!(standing, Standing::Refused | Standing::NotAsked) {
+            let refused = context.registry.is_refused(blocking_owner, theirs.principal());
+            // It would never prove its claim, because another object blocks it. So it blocks no other object.
+            let kept_out = context.owner(blocking_owner) != Owner::This;
+            // Keys that keep changing do not belong to an owner.
+            if refused || kept_out || matches!(standing, AccountStatus::Refused | AccountStatus::NotAsked) {
                 give_up();
                 return Ok(true);
             }
             if let Some(region) = &self.observed.region {
-                context.registry.contested(keeper, region);
+                context.registry.contested(blocking_owner, region);
             }
         }
         Ok(false)
@@ -172,7 +172,7 @@ impl<'a> Pass<'a> {
         self.began = context.now();
         (self.observed.access, self.identity) = context.read_credentials(&secret).await?;
         if let Some(identity) = &self.identity {
-            // What was seen with other keys is void, whichever pass was the first to read the new ones.
+            // Polls with other keys are void, no matter which reconcile read the new keys first.
             context.instance_poller.renew(identity);
             self.observed.look =
                 context.instance_poller.latest(identity.name(), &self.observed.spec.instance_id);
@@ -194,14 +194,21 @@ impl<'a> Pass<'a> {
                 memory.refused.as_mut().map(|refused| refused.creation = false)
             });
         }
-        // A write of another process of ours or of a person counts as a change by others, too: a few do no harm.
+        // A write of another process of ours or of a person counts as a change by others, too: a few do no
+        // harm.
         if self.observed.spec.rotation.is_some() && read != SecretRead::Forbidden {
             let now = context.now();
             let (contested, until) = context
                 .registry
                 .remember(&self.object, |memory| {
                     let contested = memory.read(read.contents(), now);
-                    (contested, memory.secret_competition.as_ref().and_then(|rival| rival.waits_until(now)))
+                    (
+                        contested,
+                        memory
+                            .secret_competition
+                            .as_ref()
+                            .and_then(|competition| competition.waits_until(now)),
+                    )
                 })
                 .unwrap_or_default();
             if contested {
@@ -217,15 +224,17 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Polls the instance and waits for that, once a reconcile. `false`: the reconcile ends, and the poll wakes the object.
-    pub(super) async fn look(&mut self) -> bool {
-        // Of thousands of new objects most end here, and their polls gather. Nothing was read that would be lost.
+    /// Polls the instance and waits for the result, once per reconcile. `false`: the reconcile ends, and the
+    /// poll enqueues the object.
+    pub(super) async fn poll_instance(&mut self) -> bool {
+        // Most of thousands of new objects end here, so that their polls join one call. Nothing was read that
+        // would be lost.
         let permit = self.context.poll_permits.try_acquire();
         let new = self.observed.read.is_none() && self.observed.status.applied.is_none();
         if permit.is_err() && new {
             return false;
         }
-        if std::mem::replace(&mut self.looked, true) {
+        if std::mem::replace(&mut self.polled, true) {
             return false;
         }
         let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return false };
@@ -234,7 +243,8 @@ impl<'a> Pass<'a> {
             return false;
         }
         let calls = self.calls();
-        let look = self.context.instance_poller.look(identity, instance, region, LOOK_PATIENCE, &calls).await;
+        let look =
+            self.context.instance_poller.poll_now(identity, instance, region, POLL_TIMEOUT, &calls).await;
         let found = look.is_some();
         self.observed.look = look.or(self.observed.look.take());
         found
@@ -247,22 +257,26 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// The turn at the instance, if nobody has it who may reach the same one.
-    pub(super) fn take_turn(&self) -> Option<crate::cloud::instances::Turn<'a>> {
+    /// Locks the instance; `None`: another caller that may reach it holds the lock.
+    pub(super) fn lock_instance(&self) -> Option<crate::cloud::instance_locks::InstanceGuard<'a>> {
         let (context, own) = (self.context, self.object.identity_name());
         let is_apart = |holder: &Caller| context.identities.is_apart(holder, &own);
-        context.instances.turn(&self.observed.spec.instance_id, context.identities.caller(&own), is_apart)
+        context.instance_locks.turn(
+            &self.observed.spec.instance_id,
+            context.identities.caller(&own),
+            is_apart,
+        )
     }
 
-    /// Whether this reconcile may act at the instance: no other object's does, it belongs to this one, and this process
-    /// leads. While it waited, the owner may have changed, and others may have made calls.
+    /// Whether this reconcile may act at the instance: no other object's does, it belongs to this one, and
+    /// this process leads. While it waited, the owner may have changed, and others may have made calls.
     fn may_act(&mut self) -> Permission {
         let context = self.context;
-        let waited = self.turn.is_none();
+        let waited = self.guard.is_none();
         if waited {
-            self.turn = self.take_turn();
+            self.guard = self.lock_instance();
         }
-        if self.turn.is_none() || !context.config.lease.holds() {
+        if self.guard.is_none() || !context.config.lease.holds() {
             return Permission::Busy;
         }
         let (owner, superseded) = (context.owner(&self.object), context.superseded(&self.object));
@@ -276,8 +290,8 @@ impl<'a> Pass<'a> {
         if changed { Permission::Changed } else { Permission::Granted }
     }
 
-    /// Writes the Secret; where somebody else has changed it since, it is read afresh. `false`: this reconcile may not act
-    /// now.
+    /// Writes the Secret; where somebody else has changed it since, it is read afresh. `false`: this
+    /// reconcile may not act now.
     pub(super) async fn write_secret(&mut self, write: SecretWrite) -> Result<bool, Error> {
         match self.may_act() {
             Permission::Granted => {}
@@ -300,41 +314,34 @@ impl<'a> Pass<'a> {
         let writing = context.secrets.write(Key::new(namespace, &secret.name));
         let written = secrets::write(&context.client, &context.fingerprints, namespace, secret, write, fleet);
         let written = written.await;
-        let now = context.now();
-        context.registry.remember(&self.object, |memory| match &written {
-            Ok(secrets::Written::Done(contents)) => memory.wrote(Some(contents), now),
-            Ok(secrets::Written::Conflict) => {}
-            Ok(secrets::Written::Refused { refusal, .. }) if refusal.is_certain() => {}
-            // It may have been written.
-            Ok(secrets::Written::Refused { .. }) | Err(_) => memory.wrote(None, now),
-        });
+        self.remember_secret_write(&written);
         match written? {
             secrets::Written::Done(contents) => {
-                context.registry.remember(&self.object, |memory| memory.refused = None);
-                if let Some(key) = self.object.secret() {
-                    // If the watch has not reported the replaced version yet, its other readers are woken now: the watch
-                    // event of this write is dropped as an echo.
+                let deleted = self.object.secret().is_some_and(|key| {
+                    // If the watch has not reported the replaced version yet, the other readers are enqueued
+                    // here: the watch event of this write is dropped as an echo.
                     let is_current = context.secrets.version(&key) == replaced;
-                    if !writing.wrote(contents.version.clone()) {
-                        self.observed.drawn = None;
-                        self.read_secret().await?;
-                        return Ok(true);
+                    let deleted = !writing.wrote(contents.version.clone());
+                    if !deleted {
+                        self.enqueue_other_readers(&key, is_current);
                     }
-                    let readers = context.registry.readers(&key).into_iter();
-                    let others = readers.filter(|reader| !is_current && *reader != self.object.key);
-                    others.for_each(|reader| context.wake(reader));
-                    context.wake_credential_users(&key);
-                }
-                self.observed.read = Some(SecretRead::Found(contents));
-                // A password that was drawn is used once.
+                    deleted
+                });
+                context.registry.remember(&self.object, |memory| memory.refused = None);
+                // A drawn password is used once.
                 self.observed.drawn = None;
+                if deleted {
+                    self.read_secret().await?;
+                } else {
+                    self.observed.read = Some(SecretRead::Found(contents));
+                }
             }
             secrets::Written::Refused { refusal, said, wait } => {
                 self.take_in_refusal(refusal, said, wait, replaced.is_none(), promotes);
             }
             secrets::Written::Conflict => {
                 self.conflicts += 1;
-                if self.conflicts > MOST_CONFLICTS {
+                if self.conflicts > MAX_CONFLICTS {
                     return Err(Error::Contended { object: self.object.key.clone() });
                 }
                 self.read_secret().await?;
@@ -343,7 +350,28 @@ impl<'a> Pass<'a> {
         Ok(true)
     }
 
-    /// The last write was not taken, and it is too early for the next.
+    /// Remembers what this process wrote into the Secret, to detect other writers.
+    fn remember_secret_write(&self, written: &Result<secrets::Written, SecretError>) {
+        let now = self.context.now();
+        self.context.registry.remember(&self.object, |memory| match written {
+            Ok(secrets::Written::Done(contents)) => memory.wrote(Some(contents), now),
+            Ok(secrets::Written::Conflict) => {}
+            Ok(secrets::Written::Refused { refusal, .. }) if refusal.is_certain() => {}
+            // It may have been written.
+            Ok(secrets::Written::Refused { .. }) | Err(_) => memory.wrote(None, now),
+        });
+    }
+
+    /// Enqueues the objects that a write of this Secret concerns. `is_current`: the watch had reported the
+    /// replaced version.
+    fn enqueue_other_readers(&self, secret: &Key, is_current: bool) {
+        let readers = self.context.registry.readers(secret).into_iter();
+        let others = readers.filter(|reader| !is_current && *reader != self.object.key);
+        others.for_each(|reader| self.context.enqueue(reader));
+        self.context.enqueue_credential_users(secret);
+    }
+
+    /// The API server refused the last write, and the backoff is not over.
     fn still_refused(&self, write: &SecretWrite) -> Option<RefusedWrite> {
         let promotes = refusal::promotes(write, self.observed.contents());
         let held = self.context.registry.remember(&self.object, |memory| {
@@ -355,7 +383,7 @@ impl<'a> Pass<'a> {
         held.flatten()
     }
 
-    /// Takes in that the API server did not write the Secret.
+    /// Records that the API server refused the write of the Secret.
     fn take_in_refusal(
         &mut self,
         refusal: Refusal,
@@ -386,7 +414,7 @@ impl<'a> Pass<'a> {
         self.observed.refused = Some(write);
     }
 
-    /// Writes what is going to be done into the status; `Some`: this pass ends here.
+    /// Records the intent in the status; `Some`: the reconcile ends here.
     pub(super) async fn announce(
         &mut self,
         announcement: Announcement,
@@ -396,13 +424,13 @@ impl<'a> Pass<'a> {
         match self.may_act() {
             Permission::Granted => {}
             Permission::Changed => return Ok(None),
-            Permission::Busy => return Ok(Some(End { again: Some(self.busy()) })),
+            Permission::Busy => return Ok(Some(End { requeue: Some(self.busy()) })),
         }
         match self.write_status(&verdict.status).await? {
             Written::Done(object) => {
                 let object = Arc::new(object);
                 for note in verdict.notes {
-                    context.events.tell(&self.object, note);
+                    context.events.publish(&self.object, note);
                 }
                 self.wrote_status(&object);
                 self.observed.status = Arc::clone(&object.status);
@@ -410,12 +438,12 @@ impl<'a> Pass<'a> {
                 self.object = object;
                 Ok(None)
             }
-            Written::Gone => Ok(Some(End { again: None })),
+            Written::Gone => Ok(Some(End { requeue: None })),
             Written::Conflict => self.refresh().await,
         }
     }
 
-    /// Restarts the instance; `false`: this reconcile may not act now.
+    /// Restarts the instance; `false`: the reconcile may not act now.
     pub(super) async fn reboot(&mut self) -> bool {
         match self.may_act() {
             Permission::Granted => {}
@@ -442,7 +470,7 @@ impl<'a> Pass<'a> {
                 Err(error) => tracing::warn!(instance, %error, class = class.as_str(), "restart failed"),
             }
             let requester = requester(&self.object.key);
-            context.limiter.ended(
+            context.limiter.complete(
                 route,
                 &requester,
                 ticket,
@@ -457,7 +485,7 @@ impl<'a> Pass<'a> {
         true
     }
 
-    /// Makes the call; `false`: this reconcile may not act now.
+    /// Sets the password; `false`: the reconcile may not act now.
     pub(super) async fn send(&mut self, purpose: Purpose) -> Result<bool, Error> {
         match self.may_act() {
             Permission::Granted => {}
@@ -473,33 +501,45 @@ impl<'a> Pass<'a> {
         if !self.resume_try() {
             return Ok(true);
         }
-        let spec = Arc::clone(&self.observed.spec);
-        let instance = &spec.instance_id;
-        let (Some(region), Some(identity)) = (&self.region, &self.identity) else { return Ok(false) };
-        let (Some((password, value)), Some(contents)) =
-            (self.observed.to_send(purpose), self.observed.contents())
-        else {
-            return Ok(false);
-        };
-        let record = (purpose == Purpose::Rotate).then(|| contents.record_of(instance)).flatten();
-        let (rotation, repeats) =
-            (record.map(|record| record.id.clone()), record.is_some_and(Record::repeats));
+        let Some((_, value)) = self.observed.to_send(purpose) else { return Ok(false) };
         let former = self.observed.attempt.as_ref().filter(|attempt| attempt.value == value);
-        context.registry.remember(&self.object, |memory| memory.untouched = false);
         let tries = former.map_or(1, |attempt| attempt.tries + 1);
-        let action = Action::ModifyInstanceVncPasswd;
-        let Some(route) = self.route(action) else { return Ok(false) };
-        let ticket = match context.limiter.admit(route, &requester(&self.object.key), context.now()) {
-            Ok(ticket) => ticket,
+        if self.observed.contents().is_none() {
+            return Ok(false);
+        }
+        let Some(route) = self.route(Action::ModifyInstanceVncPasswd) else { return Ok(false) };
+        context.registry.remember(&self.object, |memory| memory.never_called = false);
+        match context.limiter.admit(route, &requester(&self.object.key), context.now()) {
+            Ok(ticket) => Ok(self.set_password(purpose, tries, ticket).await),
             Err(opens) => {
                 self.slots[0] = Some(opens);
                 self.ask_allowance();
                 if let Some(attempt) = &mut self.observed.attempt {
                     attempt.tries = tries;
                 }
-                return Ok(true);
+                Ok(true)
             }
+        }
+    }
+
+    /// Calls ModifyInstanceVncPasswd and takes in the reply; `false`: something that the call needs is
+    /// missing.
+    async fn set_password(&mut self, purpose: Purpose, tries: u32, ticket: Permit) -> bool {
+        let (context, spec) = (self.context, Arc::clone(&self.observed.spec));
+        let instance = &spec.instance_id;
+        let (Some(region), Some(identity), Some(route)) =
+            (&self.region, &self.identity, self.route(Action::ModifyInstanceVncPasswd))
+        else {
+            return false;
         };
+        let (Some((password, value)), Some(contents)) =
+            (self.observed.to_send(purpose), self.observed.contents())
+        else {
+            return false;
+        };
+        let record = (purpose == Purpose::Rotate).then(|| contents.record_of(instance)).flatten();
+        let (rotation, repeats) =
+            (record.map(|record| record.id.clone()), record.is_some_and(Record::repeats));
         self.calls().actions.spend(context.now());
         let result = context
             .ecs
@@ -512,12 +552,12 @@ impl<'a> Pass<'a> {
         let (version, all_classes) = (contents.version.clone(), password.has_all_classes());
         let requester = requester(&self.object.key);
         let opens =
-            context.limiter.ended(route, &requester, ticket, reply::report(result.as_ref().err()), at);
+            context.limiter.complete(route, &requester, ticket, reply::report(result.as_ref().err()), at);
         self.slots[0] = opens.or(self.slots[0]);
         self.ask_allowance();
         let superseded = self.observed.superseded;
         self.observed.superseded &= class != Class::Accepted;
-        // Before anything is written: the object or its Secret may be gone by then.
+        // Before any write: the object or its Secret may be gone by then.
         self.take_in_reply(class, result.as_ref().err(), value, at);
         self.replied(&reply);
         self.observed.attempt = Some(Attempt {
@@ -534,7 +574,7 @@ impl<'a> Pass<'a> {
             at,
             reply,
         });
-        Ok(true)
+        true
     }
 
     /// Takes in what a reply says of the object's claim to the instance, and of calls that may still arrive.
@@ -547,15 +587,15 @@ impl<'a> Pass<'a> {
         }
         if class == Class::OutcomeUnknown {
             let caller = context.identities.caller_of(object);
-            let call = Late {
+            let call = UnsettledCall {
                 by: Arc::clone(&object.uid),
                 caller,
                 region: self.observed.region.as_deref().map(Into::into),
                 value: Some(value),
                 until: rotation::settled_at(at, context.config.settle),
             };
-            if context.instances.unsettle(instance, call, at) {
-                context.registry.wake_contenders(object);
+            if context.instance_locks.unsettle(instance, call, at) {
+                context.registry.enqueue_contenders(object);
             }
             self.observed.history.unsettled = context.unsettled(object);
         }
@@ -569,7 +609,8 @@ impl<'a> Pass<'a> {
             }
             None
         } else if error.is_some_and(ecs::Error::refuses_identity) {
-            // Key ids and role names are no secrets: only where the API took the signature was it really that identity.
+            // Key ids and role names are no secrets: only where the API took the signature was it really that
+            // identity.
             let used = self.identity.as_ref().filter(|_| class != Class::Credentials);
             context.registry.refused(object, used.map(|identity| Arc::clone(identity.principal())));
             None
@@ -594,7 +635,7 @@ fn reply(result: &Result<RequestId, ecs::Error>) -> Reply {
     }
 }
 
-/// One line a call. The server's message is never part of it.
+/// Logs one line per call, without the message of the server.
 fn report(instance: &str, purpose: Purpose, class: Class, result: &Result<RequestId, ecs::Error>) {
     match result {
         Ok(request_id) => tracing::info!(instance, ?purpose, %request_id, "password accepted"),

@@ -1,4 +1,4 @@
-//! The forms in which metrics are handed out: OpenMetrics for who asks for it, else the older text format.
+//! The formats of the metrics: OpenMetrics for scrapers that accept it, else the older text format.
 
 /// A form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,8 +10,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// The form for the values of the header `Accept`. A scraper that knows OpenMetrics prefers it, so the weights matter only
-    /// where they forbid it.
+    /// The form for the values of the header `Accept`. A scraper that knows OpenMetrics prefers it, so the
+    /// weights matter only where they forbid it.
     #[must_use]
     pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let ranges = accept.into_iter().flat_map(|value| value.split(','));
@@ -47,7 +47,8 @@ impl Format {
     }
 }
 
-/// OpenMetrics in the older format: that names counters with their suffix, and knows neither units nor the type info.
+/// OpenMetrics in the older format: that names counters with their suffix, and knows neither units nor the
+/// type info.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut help: Option<(&str, &str)> = None;

@@ -18,7 +18,7 @@ use prometheus_client::{
 };
 
 use super::snapshot::{IdentityView, ObjectView, Snapshot, Source};
-use vncpassword_alicloud::limiter::State;
+use vncpassword_alicloud::rate_limit::RouteStatus;
 use vncpassword_core::api::{ConditionStatus, ConditionType, Reason};
 
 /// A metric of an object or a fleet: name, meaning, and its value where it has one.
@@ -86,7 +86,8 @@ impl Collector for Scrape {
             unreadable.iter().map(|namespace| ([("watched_namespace", &**namespace)], 1_i64)),
         )?;
         families.gates(&gates)?;
-        // Replicas that stand by see the same objects, and what they know of credentials is old: one speaks for all.
+        // Replicas that stand by see the same objects, and what they know of credentials is old: one speaks
+        // for all.
         if leads {
             families.identities(&identities)?;
             families.objects(&objects, Timestamp::now())?;
@@ -149,9 +150,9 @@ impl Families<'_> {
         samples.try_for_each(|labels| metric.encode_info(&labels))
     }
 
-    fn gates(&mut self, gates: &[State]) -> fmt::Result {
+    fn gates(&mut self, gates: &[RouteStatus]) -> fmt::Result {
         let gates = if self.per_object { gates.to_vec() } else { without_accounts(gates) };
-        let labels = |gate: &State| {
+        let labels = |gate: &RouteStatus| {
             let (action, region, account) = (gate.action.as_str(), gate.region.clone(), gate.scope.clone());
             [("action", action.to_owned()), ("region", region.into()), ("account", account.into())]
         };
@@ -299,10 +300,11 @@ impl Families<'_> {
 }
 
 /// The gates of all accounts together: closed where one is, at the pace of the slowest.
-fn without_accounts(gates: &[State]) -> Vec<State> {
-    let mut merged: BTreeMap<(&str, &str), State> = BTreeMap::new();
+fn without_accounts(gates: &[RouteStatus]) -> Vec<RouteStatus> {
+    let mut merged: BTreeMap<(&str, &str), RouteStatus> = BTreeMap::new();
     for gate in gates {
-        let new = || State { scope: Box::default(), closed: false, calls: None, waiting: 0, ..gate.clone() };
+        let new =
+            || RouteStatus { scope: Box::default(), closed: false, calls: None, waiting: 0, ..gate.clone() };
         let all = merged.entry((gate.action.as_str(), &gate.region)).or_insert_with(new);
         all.closed |= gate.closed;
         all.calls = all.calls.into_iter().chain(gate.calls).min();

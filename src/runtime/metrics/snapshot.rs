@@ -1,9 +1,9 @@
-//! What a scrape is told: the state of things at that moment. Nothing of it is kept in between, so what is gone is gone
-//! from the metrics as well.
+//! What a scrape is told: the state of things at that moment. Nothing of it is kept in between, so what is
+//! gone is gone from the metrics as well.
 
 use std::sync::Arc;
 
-use vncpassword_alicloud::{credentials::Age, limiter::State};
+use vncpassword_alicloud::{credentials::Age, rate_limit::RouteStatus};
 use vncpassword_core::api::{
     ClusterVncPasswordSpec, ClusterVncPasswordStatus, VncPasswordSpec, VncPasswordStatus,
 };
@@ -17,12 +17,13 @@ pub trait Source: Send + Sync {
 /// The state of things.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Whether this process may act. Only then it speaks for objects and identities: of several replicas one does.
+    /// Whether this process may act. Only then it speaks for objects and identities: of several replicas one
+    /// does.
     pub leads: bool,
     /// The namespaces of `--watch-namespaces` that the operator cannot read.
     pub unreadable: Vec<Arc<str>>,
     /// The limiter's gates.
-    pub gates: Vec<State>,
+    pub gates: Vec<RouteStatus>,
     /// Who calls the cloud.
     pub identities: Vec<IdentityView>,
     /// The VncPasswords.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use vncpassword_alicloud::{Action, credentials::Age, limiter::State};
+use vncpassword_alicloud::{Action, credentials::Age, rate_limit::RouteStatus};
 
 /// What a test scrapes.
 struct Fixed(Snapshot);
@@ -52,7 +52,7 @@ fn snapshot() -> Snapshot {
     let action = Action::ModifyInstanceVncPasswd;
     let gate = |scope: &str, closed, calls, waiting| {
         let (scope, region) = (scope.into(), "cn-hangzhou".into());
-        State { action, scope, region, closed, calls, waiting }
+        RouteStatus { action, scope, region, closed, calls, waiting }
     };
     let age = Age { provider: "oidc", since: at(1000), expires_at: Some(at(4600)) };
     let ready = condition("Ready", "True", "Applied");
@@ -90,7 +90,12 @@ fn metrics(per_object: bool, snapshot: Snapshot) -> (Metrics, Arc<dyn Source>) {
     let metrics = Metrics::new(per_object);
     let source: Arc<dyn Source> = Arc::new(Fixed(snapshot));
     metrics.attach(Arc::downgrade(&source));
-    metrics.passed(Kind::VncPassword, PassResult::Ok, Duration::from_millis(2), Some(Requeue::Scheduled));
+    metrics.record_reconcile(
+        Kind::VncPassword,
+        ReconcileResult::Ok,
+        Duration::from_millis(2),
+        Some(RequeueReason::Scheduled),
+    );
     metrics.queue(Queue::Objects).set(1, 2, 3);
     let took = Duration::from_millis(80);
     metrics.call_observer(|_| Class::Refused).ended("ModifyInstanceVncPasswd", &Ok(()), took);

@@ -1,4 +1,4 @@
-//! Who contends for an instance: what each object's claim rests on, and the order of claims (DESIGN.md, R40 to R43).
+//! The claims of objects to their instances, and their order (DESIGN.md, R40 to R43).
 
 use std::{
     collections::HashMap,
@@ -20,23 +20,24 @@ use vncpassword_core::{
     },
 };
 
-/// How long an object whose call proved nothing waits before it tries to prove its claim again: at first, doubling, and at
-/// the longest.
+/// How long an object whose call proved nothing waits before it tries to prove its claim again: at first,
+/// doubling, and at the longest.
 const PROOF_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
-/// How long after the first contention throttling keeps a hint. A tenant can throttle its own account without end.
+/// How long after the first contention throttling keeps a hint. A tenant can throttle its own account without
+/// end.
 const MAX_THROTTLED: Duration = Duration::from_secs(600);
 
-/// What this process knows of an object's claim to its instance. It is never read from a status or a Secret, except for the
-/// hint, so nobody can forge it.
+/// What this process knows of an object's claim to its instance. It is never read from a status or a Secret,
+/// except for the hint, so nobody can forge it.
 #[derive(Default)]
 pub(crate) struct Claim {
     /// The access key or role under which the API accepted a call of this object in this leadership term.
     accepted_as: Option<Arc<str>>,
     /// The status named an accepted call when the term began, or the key or role was renewed since one.
     hint: bool,
-    /// The API refused the last call for credentials or rights: the key or role that it was made with, empty where that is
-    /// not known.
+    /// The API refused the last call for credentials or rights: the key or role that it was made with, empty
+    /// where that is not known.
     refused: Option<Arc<str>>,
     contested: Option<Contested>,
     /// When to prove the claim again after calls without an answer.
@@ -68,21 +69,23 @@ pub(crate) enum Before {
     /// Nothing: the object is younger than the term, or no call was ever made for it.
     #[default]
     New,
-    /// It stood back for another object, or was suspended, or had no right. The former process may still have started a call
-    /// that the status does not show. `unsettled`: until when a call may still arrive, as the status says.
+    /// It yielded to another object, was suspended, or had no right. The previous process may still have
+    /// started a call that the status does not show. `unsettled`: until when a call may still arrive,
+    /// according to the status.
     StoodBack { unsettled: Option<Timestamp> },
-    /// It may have made a call just before it ended.
+    /// It may have made a call just before the end of the previous process.
     Acted,
 }
 
 /// How the attempt to prove a claim ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
-    /// It is still to come: the object could not make its call yet, for a reason that is not its own.
+    /// Not made yet: the object could not call, for a reason outside of it.
     Pending,
     /// The call got no reply that says anything about credentials or rights.
     Unanswered,
-    /// The cloud answered that the account of the object has used up its calls, or this process knows that it has.
+    /// The cloud answered that the account of the object has used up its calls, or this process knows that it
+    /// has.
     Throttled,
     /// The instance was in a state that takes no password: that says nothing of credentials and rights.
     Inconclusive,
@@ -93,7 +96,7 @@ pub(crate) enum Proof {
 impl Claim {
     /// The claim of an object that the term found.
     pub fn found(object: &Object, now: Timestamp) -> Self {
-        Self { hint: hinted(object), before: Before::of(object, now), ..Self::default() }
+        Self { hint: has_hint(object), before: Before::of(object, now), ..Self::default() }
     }
 
     /// The cloud refuses the identity of the object, or it has none: what its status says counts for nothing.
@@ -147,7 +150,7 @@ impl Claim {
         self.refused.as_deref() == Some(principal)
     }
 
-    /// The object has no part in the instance as far as this process knows.
+    /// Gives up the claim.
     pub fn give_up(&mut self) {
         self.accepted_as = None;
         self.hint = false;
@@ -156,8 +159,8 @@ impl Claim {
         self.unanswered = 0;
     }
 
-    /// The object's Secret with credentials holds another key or role now. A claim becomes a hint, because keys are
-    /// renewed routinely.
+    /// The object's Secret with credentials holds another key or role now. A claim becomes a hint, because
+    /// keys are renewed routinely.
     pub fn renewed(&mut self, principal: &str) {
         self.refused = None;
         if self.accepted_as.as_deref().is_some_and(|accepted_as| accepted_as != principal) {
@@ -177,8 +180,8 @@ impl Claim {
         self.refused = None;
     }
 
-    /// An object of another identity, which calls in that region, contends for the instance. Whether this object must prove
-    /// its claim now.
+    /// An object of another identity, which calls in that region, contends for the instance. Whether this
+    /// object must prove its claim now.
     pub fn contested(&mut self, region: &str, now: Instant) -> bool {
         if self.basis() == Basis::Hint {
             let contested =
@@ -200,8 +203,9 @@ impl Claim {
             && self.prove_at.is_none_or(|prove_at| prove_at <= now)
     }
 
-    /// Takes in how an attempt to prove the claim ended, made in that region; when to make the next one. Where the contender
-    /// calls in another region, the cloud's silence in this one is no reason to keep it waiting.
+    /// Takes in how an attempt to prove the claim ended, made in that region; when to make the next one.
+    /// Where the contender calls in another region, the cloud's silence in this one is no reason to keep it
+    /// waiting.
     pub fn proof_ended(&mut self, proof: Proof, region: Option<&str>, now: Instant) -> Option<Duration> {
         let contested = self.contested.as_ref().filter(|_| self.basis() == Basis::Hint)?;
         let same_region = contested.region.is_some() && region == contested.region.as_deref();
@@ -234,7 +238,8 @@ impl Before {
         let never_called =
             status.conditions.is_empty() && status.request_id.is_none() && status.retry.is_none();
         let no_right = stalled.is_some_and(has_no_right);
-        // Nothing is written down before the first call of an object: if it was suspended since, it may have had one.
+        // Nothing is written down before the first call of an object: if it was suspended since, it may have
+        // had one.
         if never_called && !suspended || no_right && unsettled.is_none() {
             // A call that was refused for credentials or rights leaves no doubt.
             Self::New
@@ -245,8 +250,8 @@ impl Before {
         }
     }
 
-    /// Until when another object must expect a call that the process made for this one. `acted`: the process acted for that
-    /// other object, so it made none for this one at the same time unless the status says so.
+    /// Until when another object must expect a call that the process made for this one. `acted`: the process
+    /// acted for that other object, so it made none for this one at the same time unless the status says so.
     pub fn until(self, term: Term, acted: bool) -> Option<Timestamp> {
         match self {
             Self::New => None,
@@ -258,7 +263,7 @@ impl Before {
 }
 
 /// Whether the status names a call that was accepted under the credentials that the object has.
-fn hinted(object: &Object) -> bool {
+fn has_hint(object: &Object) -> bool {
     let status = &object.status;
     let now = object.spec.as_ref().ok().and_then(|spec| spec.credentials_ref.as_ref());
     status.request_id.is_some()
@@ -266,8 +271,8 @@ fn hinted(object: &Object) -> bool {
         && status.accepted_as.as_deref() == now.map(|secret| secret.name.as_str())
 }
 
-/// An object among those that contend for an instance.
-pub(super) struct Seat {
+/// A contender for an instance.
+pub(super) struct Candidate {
     pub contender: Contender,
     pub accepted_order: u64,
     pub key: Key,
@@ -275,7 +280,7 @@ pub(super) struct Seat {
     pub credentials: Option<Arc<str>>,
 }
 
-impl Seat {
+impl Candidate {
     pub fn new(object: &Object, claim: &Claim) -> Self {
         let spec = object.spec.as_ref().ok();
         let credentials = spec.and_then(|spec| spec.credentials_ref.as_ref());
@@ -300,39 +305,39 @@ impl Seat {
     }
 }
 
-/// The objects that name each instance, the strongest claim first.
+/// The contenders for each instance, the strongest claim first.
 #[derive(Default)]
-pub(super) struct Contests(HashMap<Box<str>, Vec<Seat>>);
+pub(super) struct Candidates(HashMap<Box<str>, Vec<Candidate>>);
 
-impl Contests {
-    /// All objects that name the instance.
-    pub fn seats(&self, instance: &str) -> &[Seat] {
+impl Candidates {
+    /// All contenders for the instance.
+    pub fn candidates(&self, instance: &str) -> &[Candidate] {
         self.0.get(instance).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Takes an object's seat, or takes it anew; whether anything has changed for the others.
-    pub fn seat(&mut self, instance: &str, seat: Seat) -> bool {
+    /// Inserts or updates the candidate of an object. Returns whether anything has changed for the others.
+    pub fn candidate(&mut self, instance: &str, candidate: Candidate) -> bool {
         // Almost always the only one: a vector's own first growth would take room for four.
-        let seats = match self.0.get_mut(instance) {
-            Some(seats) => seats,
+        let candidates = match self.0.get_mut(instance) {
+            Some(candidates) => candidates,
             None => self.0.entry(instance.into()).or_insert_with(|| Vec::with_capacity(1)),
         };
-        if let Some(former) = seats.iter().position(|other| other.key == seat.key) {
-            if seats.get(former).is_some_and(|other| other.same_as(&seat)) {
+        if let Some(former) = candidates.iter().position(|other| other.key == candidate.key) {
+            if candidates.get(former).is_some_and(|other| other.same_as(&candidate)) {
                 return false;
             }
-            seats.remove(former);
+            candidates.remove(former);
         }
-        let place = seats.partition_point(|other| other.contender.beats(&seat.contender));
-        seats.insert(place, seat);
+        let place = candidates.partition_point(|other| other.contender.beats(&candidate.contender));
+        candidates.insert(place, candidate);
         true
     }
 
-    /// Gives up an object's seat.
+    /// Removes the candidate of an object.
     pub fn leave(&mut self, instance: &str, key: &Key) {
-        if let Some(seats) = self.0.get_mut(instance) {
-            seats.retain(|seat| seat.key != *key);
-            if seats.is_empty() {
+        if let Some(candidates) = self.0.get_mut(instance) {
+            candidates.retain(|candidate| candidate.key != *key);
+            if candidates.is_empty() {
                 self.0.remove(instance);
                 shrink(&mut self.0);
             }
@@ -385,7 +390,7 @@ fn has_no_right(reason: Reason) -> bool {
     )
 }
 
-/// Whether the last call before a conflict was refused in a way that left the instance to others.
+/// Whether the last call before a conflict was refused in a way that leaves the instance to others.
 fn stood_back_refused(status: &VncPasswordStatus) -> bool {
     let code = status.retry.as_ref().and_then(|retry| retry.code.as_deref());
     let class = code.map(|code| outcome::classify_code(code, 0));
@@ -462,7 +467,7 @@ mod tests {
 
     #[test]
     fn seats_stand_in_the_order_of_claims() {
-        let seat = |name: &str, basis, second| Seat {
+        let candidate = |name: &str, basis, second| Candidate {
             contender: Contender {
                 basis,
                 idle: false,
@@ -474,22 +479,22 @@ mod tests {
             key: Key::new("n", name),
             credentials: None,
         };
-        let mut contests = Contests::default();
+        let mut candidates = Candidates::default();
         for (name, basis, second) in
             [("young", Basis::None, 3), ("old", Basis::None, 1), ("middle", Basis::None, 2)]
         {
-            assert!(contests.seat("i-1", seat(name, basis, second)));
+            assert!(candidates.candidate("i-1", candidate(name, basis, second)));
         }
-        assert!(!contests.seat("i-1", seat("old", Basis::None, 1)), "nothing has changed");
-        let names = |contests: &Contests| -> Vec<String> {
-            contests.seats("i-1").iter().map(|seat| seat.key.name.to_string()).collect()
+        assert!(!candidates.candidate("i-1", candidate("old", Basis::None, 1)), "nothing has changed");
+        let names = |candidates: &Candidates| -> Vec<String> {
+            candidates.candidates("i-1").iter().map(|candidate| candidate.key.name.to_string()).collect()
         };
-        assert_eq!(names(&contests), ["old", "middle", "young"]);
-        assert!(contests.seat("i-1", seat("young", Basis::Accepted, 3)));
-        assert_eq!(names(&contests), ["young", "old", "middle"]);
+        assert_eq!(names(&candidates), ["old", "middle", "young"]);
+        assert!(candidates.candidate("i-1", candidate("young", Basis::Accepted, 3)));
+        assert_eq!(names(&candidates), ["young", "old", "middle"]);
         for name in ["young", "old", "middle"] {
-            contests.leave("i-1", &Key::new("n", name));
+            candidates.leave("i-1", &Key::new("n", name));
         }
-        assert!(contests.0.is_empty());
+        assert!(candidates.0.is_empty());
     }
 }

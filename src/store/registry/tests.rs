@@ -1,16 +1,21 @@
 //! Who is found by which name, who owns an instance, and who is woken.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::store::object::Incoming;
+use crate::store::object::IncomingObject;
+use vncpassword_core::rotation::{
+    contents::Contents,
+    facts::{Owner, SecretVersion},
+    ownership::{Basis, Relation},
+};
 
 fn object(name: &str, second: i64, credentials: &str) -> Object {
     let created = Timestamp::from_second(second).unwrap();
-    let incoming: Incoming = serde_json::from_value(json!({
+    let incoming: IncomingObject = serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1", "generation": 1,
             "creationTimestamp": created},
         "spec": {"instanceId": "i-1", "secretRef": {"name": name}, "credentialsRef": {"name": credentials}},
@@ -65,9 +70,9 @@ fn an_accepted_call_keeps_others_out_until_the_key_is_another() {
     assert_eq!(registry.owner(&one, |_, _| Relation::OtherIdentity), Owner::This);
     let keys = one.credentials().unwrap();
     registry.credentials_renewed(&keys, "LTAI1");
-    assert_eq!(registry.keeper(&other, |_, _| Relation::OtherIdentity).unwrap().1, Basis::Accepted);
+    assert_eq!(registry.blocking_owner(&other, |_, _| Relation::OtherIdentity).unwrap().1, Basis::Accepted);
     registry.credentials_renewed(&keys, "LTAI2");
-    assert_eq!(registry.keeper(&other, |_, _| Relation::OtherIdentity).unwrap().1, Basis::Hint);
+    assert_eq!(registry.blocking_owner(&other, |_, _| Relation::OtherIdentity).unwrap().1, Basis::Hint);
     registry.remember(&one, |memory| memory.claim.refused(None));
     assert_eq!(owner(), Owner::This, "the new key has no right");
 }
@@ -75,28 +80,28 @@ fn an_accepted_call_keeps_others_out_until_the_key_is_another() {
 #[test]
 fn a_hint_is_proven_when_another_identity_contends() {
     let (registry, one, other) = two(json!({"requestId": "R", "acceptedAs": "a"}), json!({}), true);
-    registry.woken();
+    registry.take_affected();
     assert!(!registry.must_prove(&one), "nobody contends");
-    let (keeper, basis) = registry.keeper(&other, |_, _| Relation::OtherIdentity).unwrap();
-    assert_eq!((&keeper.key, basis), (&one.key, Basis::Hint));
-    registry.contested(&keeper, "cn-hangzhou");
+    let (blocking_owner, basis) = registry.blocking_owner(&other, |_, _| Relation::OtherIdentity).unwrap();
+    assert_eq!((&blocking_owner.key, basis), (&one.key, Basis::Hint));
+    registry.contested(&blocking_owner, "cn-hangzhou");
     assert!(registry.must_prove(&one));
-    assert_eq!(registry.woken(), std::slice::from_ref(&one.key));
+    assert_eq!(registry.take_affected(), std::slice::from_ref(&one.key));
     registry.remember(&one, |memory| {
         memory.claim.proof_ended(Proof::Failed, Some("cn-hangzhou"), Instant::now());
     });
     assert_eq!(registry.owner(&other, |_, _| Relation::OtherIdentity), Owner::This);
-    assert_eq!(registry.woken(), [other.key.clone(), one.key.clone()], "the next one may try");
+    assert_eq!(registry.take_affected(), [other.key.clone(), one.key.clone()], "the next one may try");
 }
 
 #[test]
 fn an_object_that_is_being_deleted_gives_up_its_claim() {
     let (registry, one, other) = two(json!({}), json!({}), false);
     registry.accepted(&one, "LTAI1".into());
-    registry.woken();
+    registry.take_affected();
     registry.apply(Object { deleting: true, resource_version: "2".into(), ..one }, false);
     assert_eq!(registry.owner(&other, |_, _| Relation::SameIdentity), Owner::This);
-    assert!(registry.woken().contains(&other.key));
+    assert!(registry.take_affected().contains(&other.key));
 }
 
 #[test]
@@ -148,12 +153,12 @@ fn a_process_before_the_term_may_have_called_for_others() {
     ];
     for (name, own, other, expected) in table {
         let (registry, one, _) = two(own.clone(), other, true);
-        let (until, strangers) = registry.others_before(&one, term, now, |_, _| Relation::OtherIdentity);
-        assert_eq!((until, strangers.len()), (expected, usize::from(expected.is_some())), "{name}");
+        let (until, others) = registry.others_before(&one, term, now, |_, _| Relation::OtherIdentity);
+        assert_eq!((until, others.len()), (expected, usize::from(expected.is_some())), "{name}");
         let (until, _) = registry.others_before(&one, term, now, |_, _| Relation::OtherAccount);
         assert_eq!(until, None, "{name}: another account");
-        for stranger in strangers {
-            registry.disregard_status(&stranger);
+        for other in others {
+            registry.disregard_status(&other);
         }
         let (until, _) = registry.others_before(&one, term, now, |_, _| Relation::OtherIdentity);
         assert_eq!(until, None, "{name}: the cloud refuses its identity");
@@ -231,10 +236,10 @@ fn a_call_that_is_accepted_after_its_object_was_deleted_counts() {
     let (registry, one, other) = two(json!({}), json!({}), false);
     registry.accepted(&other, "LTAI2".into());
     registry.delete(&one.key, &one.uid);
-    registry.woken();
+    registry.take_affected();
     registry.accepted(&one, "LTAI1".into());
     assert!(registry.superseded(&other, |_, _| Relation::SameIdentity));
-    assert!(registry.woken().contains(&other.key));
+    assert!(registry.take_affected().contains(&other.key));
 }
 
 #[test]
@@ -281,21 +286,21 @@ fn wake_ups_of_a_crowd_do_not_grow_with_its_square() {
         for number in 0..OBJECTS {
             registry.apply(member(&number.to_string()), true);
         }
-        assert_eq!(registry.woken().len(), OBJECTS, "{name}: each one for itself");
-        let mut woken = 0;
+        assert_eq!(registry.take_affected().len(), OBJECTS, "{name}: each one for itself");
+        let mut affected = 0;
         for number in 0..OBJECTS {
             registry.accepted(&member(&number.to_string()), "LTAI1".into());
-            woken += registry.woken().len();
+            affected += registry.take_affected().len();
         }
-        assert_eq!(woken, 0, "{name}");
-        assert_eq!(registry.woken_crowds(Timestamp::now()).len(), OBJECTS, "{name}");
-        assert_eq!(registry.woken_crowds(Timestamp::now()), [], "{name}");
+        assert_eq!(affected, 0, "{name}");
+        assert_eq!(registry.take_affected_each_tick(Timestamp::now()).len(), OBJECTS, "{name}");
+        assert_eq!(registry.take_affected_each_tick(Timestamp::now()), [], "{name}");
         for number in 0..OBJECTS {
             let object = member(&number.to_string());
             registry.delete(&object.key, &object.uid);
-            woken += registry.woken().len();
+            affected += registry.take_affected().len();
         }
-        assert!(woken < 20 * OBJECTS, "{name}: {woken}");
+        assert!(affected < 20 * OBJECTS, "{name}: {affected}");
     }
 }
 
@@ -329,9 +334,9 @@ fn a_secret_with_credentials_is_released_by_the_last_who_names_it() {
 #[test]
 fn two_objects_of_one_tenant_cannot_agree_on_a_region_where_nobody_answers() {
     let (registry, one, other) = two(json!({"requestId": "R", "acceptedAs": "a"}), json!({}), true);
-    let (keeper, _) = registry.keeper(&other, |_, _| Relation::OtherIdentity).unwrap();
-    registry.contested(&keeper, "cn-nowhere");
-    registry.contested(&keeper, "cn-hangzhou");
+    let (blocking_owner, _) = registry.blocking_owner(&other, |_, _| Relation::OtherIdentity).unwrap();
+    registry.contested(&blocking_owner, "cn-nowhere");
+    registry.contested(&blocking_owner, "cn-hangzhou");
     registry.remember(&one, |memory| {
         memory.claim.proof_ended(Proof::Unanswered, Some("cn-nowhere"), Instant::now());
     });
@@ -364,12 +369,12 @@ fn a_refusal_in_another_region_ends_no_hint() {
     let owner = with_status(object("owner", 1, "a"), hint);
     let mut mistaken = object("mistaken", 2, "a");
     Arc::make_mut(mistaken.spec.as_mut().unwrap()).region_id = Some("cn-b".into());
-    let rival = object("rival", 3, "b");
-    for object in [&owner, &mistaken, &rival] {
+    let competition = object("rival", 3, "b");
+    for object in [&owner, &mistaken, &competition] {
         registry.apply(object.clone(), true);
     }
     registry.refused(&mistaken, None);
-    assert_ne!(registry.owner(&rival, |_, _| Relation::OtherIdentity), Owner::This);
+    assert_ne!(registry.owner(&competition, |_, _| Relation::OtherIdentity), Owner::This);
 }
 
 /// A tenant with one key without a right can write hints for as many regions as it likes.
@@ -393,13 +398,13 @@ fn one_refusal_ends_the_hints_of_a_key_in_all_regions_where_nobody_contends() {
     for object in forged.iter().chain([&here, &victim]) {
         registry.apply(object.clone(), true);
     }
-    let (keeper, _) = registry.keeper(&victim, |_, _| Relation::OtherIdentity).unwrap();
-    assert_eq!(keeper.key, forged[0].key);
-    registry.contested(&keeper, "cn-here");
-    registry.refused(&keeper, Some("LTAI1".into()));
-    let (keeper, _) = registry.keeper(&victim, |_, _| Relation::OtherIdentity).unwrap();
-    assert_eq!(keeper.key, here.key, "that region may be the right one");
-    registry.refused(&keeper, Some("LTAI1".into()));
+    let (blocking_owner, _) = registry.blocking_owner(&victim, |_, _| Relation::OtherIdentity).unwrap();
+    assert_eq!(blocking_owner.key, forged[0].key);
+    registry.contested(&blocking_owner, "cn-here");
+    registry.refused(&blocking_owner, Some("LTAI1".into()));
+    let (blocking_owner, _) = registry.blocking_owner(&victim, |_, _| Relation::OtherIdentity).unwrap();
+    assert_eq!(blocking_owner.key, here.key, "that region may be the right one");
+    registry.refused(&blocking_owner, Some("LTAI1".into()));
     assert_eq!(registry.owner(&victim, |_, _| Relation::OtherIdentity), Owner::This);
 }
 
@@ -427,10 +432,10 @@ fn an_object_that_is_made_anew_gets_no_more_calls() {
     let one = object("one", 1, "a");
     registry.apply(one.clone(), false);
     let now = Timestamp::now();
-    let spent = registry.calls(&one.key);
-    (0..20).for_each(|_| spent.actions.spend(now));
+    let calls_of_deleted = registry.calls(&one.key);
+    (0..20).for_each(|_| calls_of_deleted.actions.spend(now));
     registry.delete(&one.key, &one.uid);
-    registry.woken_crowds(Timestamp::now());
+    registry.take_affected_each_tick(Timestamp::now());
     // A call that ends only now counts for the next object of that name.
     registry.calls(&one.key).actions.spend(now);
     assert!(registry.recent_calls(&one.key).unwrap().actions.opens(now).is_some());
@@ -440,10 +445,10 @@ fn an_object_that_is_made_anew_gets_no_more_calls() {
     registry.delete(&one.key, &one.uid);
     registry.apply(one.clone(), false);
     let later = now + std::time::Duration::from_secs(3600);
-    drop(spent);
+    drop(calls_of_deleted);
     registry.remember(&one, |memory| memory.recover(later));
     assert_eq!(registry.remember(&one, |memory| memory.calls.is_some()), Some(false));
-    assert!(registry.tables().spent.is_empty());
+    assert!(registry.tables().calls_of_deleted.is_empty());
 }
 
 /// A Secret with this value and no record, as it was read.
@@ -505,12 +510,12 @@ fn only_what_others_wrote_into_the_status_counts() {
     memory.wrote_status(&said("own"), None, now);
     assert!(memory.saw_status(&said("theirs"), None, now));
     // A new object that has a status already.
-    let mut new = Memory { untouched: true, ..Memory::default() };
+    let mut new = Memory { never_called: true, ..Memory::default() };
     assert!(!new.saw_status(&object("one", 1, "a"), None, now) && new.status_competition.is_none());
-    let mut new = Memory { untouched: true, ..Memory::default() };
+    let mut new = Memory { never_called: true, ..Memory::default() };
     assert!(!new.saw_status(&said("theirs"), None, now) && new.status_competition.is_some());
     // A write without a reply.
-    let mut lost = Memory { untouched: true, ..Memory::default() };
+    let mut lost = Memory { never_called: true, ..Memory::default() };
     let mut object = said("before");
     lost.lost_status_write(&object);
     assert!(!lost.saw_status(&object, None, now), "the watch is behind");

@@ -11,7 +11,7 @@ use vncpassword_alicloud::{
     connect::{Cloud, CloudArgs, CloudSettings, connect},
     credentials::SessionName,
 };
-use vncpassword_core::{api::Tag, fleet::carries};
+use vncpassword_core::{api::Tag, fleet::has_tags};
 
 /// Names the plugin to the servers of the cloud.
 const USER_AGENT: &str = concat!("kubectl-vncpassword/", env!("CARGO_PKG_VERSION"));
@@ -99,7 +99,7 @@ async fn described(cloud: &Cloud, facts: &Facts, own: Option<&Region>) -> Result
 }
 
 fn fits(facts: &Facts, instance: &Instance) -> bool {
-    carries(&facts.spec.require_tags, |key| instance.tags.get(key).map(String::as_str))
+    has_tags(&facts.spec.require_tags, |key| instance.tags.get(key).map(String::as_str))
 }
 
 fn region(name: &str) -> Result<Region, String> {

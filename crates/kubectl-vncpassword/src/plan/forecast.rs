@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::known::Known;
 use vncpassword_core::{
     api::{ClusterVncPasswordSpec, NodeSelector, SkippedNode},
-    fleet::{Answer, Limits, child_name, fits, secret_name, select},
+    fleet::{DiscoveryResult, Limits, matches_selector, member_object_name, secret_name, select},
     rotation::schedule,
 };
 
@@ -237,7 +237,7 @@ pub fn forecast(facts: &Facts) -> Forecast {
 }
 
 /// The instances that the selector names; `None`: they are not known.
-fn selected(facts: &Facts, unknown: &mut Vec<String>) -> Option<Answer> {
+fn selected(facts: &Facts, unknown: &mut Vec<String>) -> Option<DiscoveryResult> {
     let spec = &facts.spec;
     if let Some(selector) = &spec.node_selector {
         let nodes = facts.nodes.as_ref()?;
@@ -245,17 +245,19 @@ fn selected(facts: &Facts, unknown: &mut Vec<String>) -> Option<Answer> {
         return nodes.value().map(|nodes| of_nodes(nodes, selector));
     }
     if let Some(ids) = &spec.instance_ids {
-        return Some(Answer::of_list(ids));
+        return Some(DiscoveryResult::from_list(ids));
     }
     let cloud = facts.cloud.as_ref()?;
     unknown.extend(cloud.problem().map(|problem| format!("which instances carry the tags: {problem}")));
     let tagged = cloud.value()?.tagged.as_ref()?;
-    Some(Answer::of_tagged(tagged.iter().map(|(region, id)| (region.as_str(), id.as_str()))))
+    Some(DiscoveryResult::from_tags(tagged.iter().map(|(region, id)| (region.as_str(), id.as_str()))))
 }
 
-fn of_nodes(nodes: &[NodeSeen], selector: &NodeSelector) -> Answer {
-    let fitting = nodes.iter().filter(|node| fits(selector, |key| node.labels.get(key).map(String::as_str)));
-    Answer::of_nodes(fitting.map(|node| (node.name.as_str(), node.provider_id.as_deref())))
+fn of_nodes(nodes: &[NodeSeen], selector: &NodeSelector) -> DiscoveryResult {
+    let fitting = nodes
+        .iter()
+        .filter(|node| matches_selector(selector, |key| node.labels.get(key).map(String::as_str)));
+    DiscoveryResult::from_nodes(fitting.map(|node| (node.name.as_str(), node.provider_id.as_deref())))
 }
 
 /// What a selector names and the fleet does not take.
@@ -267,13 +269,17 @@ struct Narrowed {
     unseen: Vec<String>,
 }
 
-fn narrowed(facts: &Facts, answer: Answer, unknown: &mut Vec<String>) -> (Answer, Narrowed) {
+fn narrowed(
+    facts: &Facts,
+    answer: DiscoveryResult,
+    unknown: &mut Vec<String>,
+) -> (DiscoveryResult, Narrowed) {
     let spec = &facts.spec;
     let mut sorted = Narrowed {
         excluded: spec.exclude.iter().filter(|id| answer.found.contains_key(id.as_str())).cloned().collect(),
         ..Narrowed::default()
     };
-    let answer = answer.less(&spec.exclude);
+    let answer = answer.exclude(&spec.exclude);
     if spec.require_tags.is_empty() {
         return (answer, sorted);
     }
@@ -294,10 +300,10 @@ fn narrowed(facts: &Facts, answer: Answer, unknown: &mut Vec<String>) -> (Answer
             None => sorted.unseen.push(id.to_string()),
         }
     }
-    (answer.only(|id| carries.get(id).copied()), sorted)
+    (answer.require_tags(|id| carries.get(id).copied()), sorted)
 }
 
-fn planned(facts: &Facts, answer: &Answer) -> Vec<Planned> {
+fn planned(facts: &Facts, answer: &DiscoveryResult) -> Vec<Planned> {
     let Facts { name, spec, .. } = facts;
     let pattern = spec.template.as_ref().and_then(|template| template.secret_name.as_deref());
     let objects: &[ObjectSeen] = facts.objects.value().map(Vec::as_slice).unwrap_or_default();
@@ -311,7 +317,7 @@ fn planned(facts: &Facts, answer: &Answer) -> Vec<Planned> {
     }
     let contended = contended(facts);
     let planned = answer.found.iter().map(|(id, region)| {
-        let child = child_name(name, id);
+        let child = member_object_name(name, id);
         let others = by_instance.get(&**id).map(Vec::as_slice).unwrap_or_default();
         let fate = fate(facts, id, by_name.get(child.as_str()).copied(), others);
         let fate = match (fate, contended.get(id)) {
@@ -330,13 +336,14 @@ fn planned(facts: &Facts, answer: &Answer) -> Vec<Planned> {
 }
 
 /// What of the fleet that exists is not selected any more, and whether the operator would believe that at once.
-fn pruned(facts: &Facts, answer: &Answer) -> (Vec<String>, bool) {
+fn pruned(facts: &Facts, answer: &DiscoveryResult) -> (Vec<String>, bool) {
     let Some(uid) = facts.exists.value().and_then(Option::as_ref) else { return Default::default() };
     let ours =
         facts.objects.value().into_iter().flatten().filter(|object| object.owner.as_ref() == Some(uid));
     let known: BTreeSet<&str> = ours.map(|object| object.instance.as_str()).collect();
     let selection = select(answer, facts.now, &known, None, Duration::ZERO, facts.now);
-    let gone = known.into_iter().filter(|id| !answer.found.contains_key(*id) && !answer.held.contains(*id));
+    let gone =
+        known.into_iter().filter(|id| !answer.found.contains_key(*id) && !answer.uncertain.contains(*id));
     (gone.map(str::to_owned).collect(), selection.degraded)
 }
 
@@ -368,10 +375,10 @@ fn contended(facts: &Facts) -> BTreeMap<Box<str>, &str> {
                 Some(nodes) => of_nodes(nodes, selector),
                 None => continue,
             },
-            (None, Some(ids)) => Answer::of_list(ids),
+            (None, Some(ids)) => DiscoveryResult::from_list(ids),
             (None, None) => continue,
         };
-        for id in answer.less(&other.spec.exclude).found.into_keys() {
+        for id in answer.exclude(&other.spec.exclude).found.into_keys() {
             contended.entry(id).or_insert(other.name.as_str());
         }
     }
@@ -450,7 +457,7 @@ fn overruns(facts: &Facts, needed: Duration) -> Option<Overrun> {
 pub fn to_describe(facts: &Facts, own_region: Option<&str>) -> BTreeMap<String, BTreeSet<String>> {
     let mut regions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let Some(answer) = selected(facts, &mut Vec::new()) else { return regions };
-    for (id, region) in answer.less(&facts.spec.exclude).found {
+    for (id, region) in answer.exclude(&facts.spec.exclude).found {
         let region = region.as_deref().or(own_region).unwrap_or_default().to_owned();
         regions.entry(region).or_default().insert(id.to_string());
     }

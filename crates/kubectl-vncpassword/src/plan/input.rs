@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use vncpassword_core::{
     api::{ClusterVncPassword, GROUP, VERSION, definitions},
-    fleet::{InvalidInstance, listed},
+    fleet::{InvalidInstanceId, parse_instance},
     rotation::schedule,
 };
 
@@ -167,8 +167,8 @@ fn check(fleet: &ClusterVncPassword) -> Result<(), InvalidInput> {
     }
     for (at, id) in spec.instance_ids.iter().flatten().enumerate() {
         let wrong =
-            |error: InvalidInstance| field(&format!("spec.instanceIds[{at}]"), &format!("{id:?} {error}"));
-        listed(id).map_err(wrong)?;
+            |error: InvalidInstanceId| field(&format!("spec.instanceIds[{at}]"), &format!("{id:?} {error}"));
+        parse_instance(id).map_err(wrong)?;
     }
     match schedule::Plan::new(spec.rotation.as_deref(), spec.window.as_deref()) {
         Ok(_) => Ok(()),

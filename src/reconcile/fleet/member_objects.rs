@@ -20,20 +20,21 @@ use vncpassword_core::{
         ClusterVncPassword, ClusterVncPasswordSpec, FIELD_MANAGER, FLEET, GROUP, INSTANCE_ID, ROTATE_AT,
         Reason, Rotation, SecretRef, VERSION, VncPasswordSpec,
     },
-    fleet::{Trouble, Wanted, child_name, secret_name},
+    fleet::{MemberError, Membership, member_object_name, secret_name},
     rotation::rotate_at::RotateAt,
 };
 
-/// Annotation that stands for all others and the labels: what the template does not say any more is found by it.
+/// Annotation with a hash of the other annotations and the labels: it shows what the template no longer
+/// contains.
 const TEMPLATE: &str = "vncpassword.dev/template";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Key of the Secrets' data where the template says nothing.
+/// Default key in the Secrets.
 const KEY: &str = "password";
 /// Longest value of a label, in characters.
-const LONGEST_LABEL: usize = 63;
+const MAX_LABEL_LENGTH: usize = 63;
 
-/// How the children of a fleet should be.
-pub(super) struct Children<'a> {
+/// The desired member objects of a fleet.
+pub(super) struct MemberObjects<'a> {
     fleet: &'a FleetObject,
     spec: &'a ClusterVncPasswordSpec,
     labels: BTreeMap<String, String>,
@@ -41,15 +42,15 @@ pub(super) struct Children<'a> {
     marks: Vec<u64>,
 }
 
-/// How a write ended.
+/// The result of a write.
 pub(super) enum Written {
-    /// It stands, or somebody else was faster: the watch will tell.
+    /// It was written, or another write was faster: the watch reports it.
     Done,
-    /// The API server does not take it, now or again.
-    Refused(Trouble),
+    /// The API server refuses it.
+    Refused(MemberError),
 }
 
-impl<'a> Children<'a> {
+impl<'a> MemberObjects<'a> {
     pub fn new(fleet: &'a FleetObject, spec: &'a ClusterVncPasswordSpec) -> Self {
         let metadata = spec.template.as_ref().and_then(|template| template.metadata.as_ref());
         let mut labels: BTreeMap<String, String> = [(MANAGED_BY, FIELD_MANAGER), (FLEET, &*fleet.name)]
@@ -72,31 +73,31 @@ impl<'a> Children<'a> {
         Self { fleet, spec, labels, annotations, marks }
     }
 
-    /// Where the child of an instance stands.
+    /// The key of the member object of an instance.
     pub fn key(&self, id: &str) -> Key {
-        Key::new(&self.spec.target_namespace, &child_name(&self.fleet.name, id))
+        Key::new(&self.spec.target_namespace, &member_object_name(&self.fleet.name, id))
     }
 
-    /// Whether an object is this fleet's child of that instance.
+    /// Whether an object is this fleet's member object of that instance.
     pub fn owns(&self, object: &Object, id: &str) -> bool {
         let member = object.membership.as_ref().is_some_and(|member| member.uid == self.fleet.uid);
         member
             && *object.key.namespace == *self.spec.target_namespace
-            && *object.key.name == child_name(&self.fleet.name, id)
+            && *object.key.name == member_object_name(&self.fleet.name, id)
             && object
                 .spec
                 .as_ref()
                 .is_ok_and(|spec| spec.instance_id == id && spec.secret_ref == self.secret(id))
     }
 
-    /// Whether a child is what it should be, its `rotate-at` and `suspend` left aside.
-    pub fn fits(&self, object: &Object, id: &str, wanted: &Wanted) -> bool {
+    /// Whether a member object is as desired, apart from `rotate-at` and `suspend`.
+    pub fn fits(&self, object: &Object, id: &str, wanted: &Membership) -> bool {
         let (Ok(spec), Some(member)) = (&object.spec, &object.membership) else { return false };
         let template = self.spec.template.as_deref();
         let marked = |mark: &u64| member.marks.binary_search(mark).is_ok();
         let region = match wanted {
-            Wanted::Found(region) => region.as_deref() == spec.region_id.as_deref(),
-            Wanted::Kept => true,
+            Membership::Found(region) => region.as_deref() == spec.region_id.as_deref(),
+            Membership::Retained => true,
         };
         region
             && spec.rotation.as_deref() == Some(&Rotation::default())
@@ -106,10 +107,10 @@ impl<'a> Children<'a> {
                 == template.and_then(|template| template.credentials_ref.as_ref())
             && spec.enforce_interval.is_none()
             && self.marks.iter().all(marked)
-            && (id.len() > LONGEST_LABEL || marked(&mark(MarkOf::Label, INSTANCE_ID, id)))
+            && (id.len() > MAX_LABEL_LENGTH || marked(&mark(MarkOf::Label, INSTANCE_ID, id)))
     }
 
-    /// The Secret of a child. Nothing of it ever changes.
+    /// The Secret of a member object. It never changes.
     fn secret(&self, id: &str) -> SecretRef {
         let template = self.spec.template.as_deref();
         let pattern = template.and_then(|template| template.secret_name.as_deref());
@@ -120,7 +121,7 @@ impl<'a> Children<'a> {
         }
     }
 
-    /// The spec of a child.
+    /// The spec of a member object.
     pub fn spec(&self, id: &str, region: Option<&str>) -> VncPasswordSpec {
         let template = self.spec.template.as_deref();
         VncPasswordSpec {
@@ -136,17 +137,17 @@ impl<'a> Children<'a> {
         }
     }
 
-    /// The whole child. `uid`: of the one that stands.
+    /// The complete member object. `uid`: of the existing one.
     fn body(&self, id: &str, region: Option<&str>, stamp: Option<Timestamp>, uid: Option<&str>) -> Value {
         let (mut labels, mut annotations) = (self.labels.clone(), self.annotations.clone());
-        if id.len() <= LONGEST_LABEL {
+        if id.len() <= MAX_LABEL_LENGTH {
             labels.insert(INSTANCE_ID.to_owned(), id.to_owned());
         }
         if let Some(stamp) = stamp {
             annotations.insert(ROTATE_AT.to_owned(), stamp.to_string());
         }
         let mut metadata = json!({
-            "name": child_name(&self.fleet.name, id),
+            "name": member_object_name(&self.fleet.name, id),
             "namespace": self.spec.target_namespace,
             "labels": labels,
             "annotations": annotations,
@@ -169,7 +170,7 @@ impl<'a> Children<'a> {
         })
     }
 
-    /// Creates a child; one that stands under that name is left alone.
+    /// Creates a member object. An existing object of that name is not changed.
     pub async fn create(
         &self,
         client: &Client,
@@ -183,7 +184,7 @@ impl<'a> Children<'a> {
         self.sent(id, client.request::<Value>(built(request)?).await).map(|(written, _)| written)
     }
 
-    /// Writes a child that stands, by server-side apply: under its uid, so that no other is overwritten.
+    /// Writes an existing member object by server-side apply. The uid keeps it from overwriting another one.
     pub async fn apply(
         &self,
         client: &Client,
@@ -199,9 +200,10 @@ impl<'a> Children<'a> {
         self.sent(id, client.request::<Value>(built(request)?).await)
     }
 
-    /// Brings a child back, and stamps it: what we once created it with is ours to remove, and what others have added to
-    /// the spec goes first, so that nothing is rotated by a spec that is not the fleet's. Returns its version then.
-    pub async fn mend(
+    /// Repairs a member object and stamps it. Fields from its creation become ours to remove. Fields that
+    /// others added to the spec are removed first, so that no rotation follows a spec that is not the
+    /// fleet's. Returns the version after that.
+    pub async fn repair(
         &self,
         client: &Client,
         id: &str,
@@ -247,7 +249,7 @@ impl<'a> Children<'a> {
         Ok((written, version))
     }
 
-    /// Deletes a child.
+    /// Deletes a member object.
     pub async fn delete(&self, client: &Client, id: &str, uid: &str) -> Result<Written, Error> {
         let preconditions = kube::api::Preconditions { uid: Some(uid.to_owned()), resource_version: None };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
@@ -255,7 +257,7 @@ impl<'a> Children<'a> {
         self.sent(id, client.request(built(request)?).await).map(|(written, _)| written)
     }
 
-    /// Takes the owner away from a child.
+    /// Removes the owner reference from a member object.
     pub async fn orphan(&self, client: &Client, id: &str, uid: &str) -> Result<Written, Error> {
         let patch = json!({"metadata": {
             "uid": uid,
@@ -275,7 +277,7 @@ impl<'a> Children<'a> {
         ))
     }
 
-    /// What the API server said to a write.
+    /// Interprets the reply to a write.
     fn sent(&self, id: &str, reply: Result<Value, kube::Error>) -> Result<(Written, Option<Value>), Error> {
         let namespace = &self.spec.target_namespace;
         let status = match reply {
@@ -286,7 +288,7 @@ impl<'a> Children<'a> {
         let missing =
             status.code == 404 && status.details.as_ref().is_some_and(|details| details.kind == "namespaces");
         let trouble = match status.code {
-            404 if missing => Trouble {
+            404 if missing => MemberError {
                 reason: Reason::NamespaceNotFound,
                 message: format!(
                     "namespace {namespace} of spec.targetNamespace does not exist: create it, and the VncPasswords follow"
@@ -296,7 +298,7 @@ impl<'a> Children<'a> {
             404 | 409 => return Ok((Written::Done, None)),
             // It may have been written.
             504 => return Err(self.failed(id, kube::Error::Api(status))),
-            _ => Trouble {
+            _ => MemberError {
                 reason: Reason::MemberRefused,
                 message: format!(
                     "the API server refuses the VncPasswords of this fleet in namespace {namespace} ({}): check quota, admission \
@@ -311,7 +313,7 @@ impl<'a> Children<'a> {
     }
 
     fn failed(&self, id: &str, source: kube::Error) -> Error {
-        Error::WriteChild { object: self.key(id), source: Box::new(source) }
+        Error::WriteMemberObject { object: self.key(id), source: Box::new(source) }
     }
 }
 
@@ -319,8 +321,8 @@ fn built<T>(request: Result<T, kube::core::request::Error>) -> Result<T, Error> 
     request.map_err(|error| Error::Request { source: Box::new(kube::Error::BuildRequest(error)) })
 }
 
-/// Makes the fields that a child was created with those of our server-side apply, so that what is not applied any more
-/// is removed: a JSON patch, where that is still to be done.
+/// The JSON patch that turns the fields of the creation into fields of our server-side apply, so that fields
+/// which are not applied any more are removed. `None`: not needed.
 fn adopted(object: &Value) -> Option<Value> {
     let fields = object["metadata"]["managedFields"].as_array()?;
     let ours = |entry: &Value, operation: &str| {
@@ -370,11 +372,11 @@ fn extra(there: &Value, wanted: &Value) -> Option<Value> {
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
-/// A child of this fleet that does not exist, to ask what one would be allowed.
+/// A member object that does not exist, to check what one would be allowed.
 pub(super) fn stand_in(fleet: &FleetObject, spec: &ClusterVncPasswordSpec) -> Object {
-    let children = Children::new(fleet, spec);
+    let member_objects = MemberObjects::new(fleet, spec);
     Object {
-        key: children.key("i-"),
+        key: member_objects.key("i-"),
         uid: "".into(),
         resource_version: "".into(),
         generation: 0,
@@ -382,9 +384,9 @@ pub(super) fn stand_in(fleet: &FleetObject, spec: &ClusterVncPasswordSpec) -> Ob
         created: Timestamp::MAX,
         deleting: false,
         rotate_at: RotateAt::Never,
-        spec: Ok(Arc::new(children.spec("i-", None))),
+        spec: Ok(Arc::new(member_objects.spec("i-", None))),
         status: Arc::default(),
-        status_unread: false,
+        status_is_malformed: false,
         membership: None,
     }
 }
@@ -412,14 +414,14 @@ mod tests {
         let object = |fields: Value| json!({"metadata": {"resourceVersion": "7", "managedFields": fields}});
         let (created, applied) =
             (entry(FIELD_MANAGER, "Update", "f:a"), entry(FIELD_MANAGER, "Apply", "f:b"));
-        let stranger = entry("kubectl", "Update", "f:c");
-        assert_eq!(adopted(&object(json!([applied, stranger]))), None);
-        let patch = adopted(&object(json!([created, stranger]))).unwrap();
-        assert_eq!(patch[0]["value"], json!([entry(FIELD_MANAGER, "Apply", "f:a"), stranger]));
+        let other = entry("kubectl", "Update", "f:c");
+        assert_eq!(adopted(&object(json!([applied, other]))), None);
+        let patch = adopted(&object(json!([created, other]))).unwrap();
+        assert_eq!(patch[0]["value"], json!([entry(FIELD_MANAGER, "Apply", "f:a"), other]));
         assert_eq!(patch[1]["value"], "7");
-        let patch = adopted(&object(json!([created, applied, stranger]))).unwrap();
+        let patch = adopted(&object(json!([created, applied, other]))).unwrap();
         let both = json!({"manager": FIELD_MANAGER, "operation": "Apply",
             "fieldsV1": {"f:metadata": {"f:a": {}, "f:b": {}}}});
-        assert_eq!(patch[0]["value"], json!([both, stranger]));
+        assert_eq!(patch[0]["value"], json!([both, other]));
     }
 }

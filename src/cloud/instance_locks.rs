@@ -1,5 +1,5 @@
-//! What is under way or unsettled at each instance. It belongs to the instance, not to the object: the object may be
-//! deleted, and another one may take over.
+//! The lock of each instance, and calls of unknown outcome. They belong to the instance, not to the object:
+//! the object may be deleted, and another one may become the owner.
 
 use std::{
     collections::HashMap,
@@ -11,20 +11,20 @@ use jiff::{SignedDuration, Timestamp};
 use crate::runtime::{clock_steps::Step, tables::shrink};
 use vncpassword_core::rotation::facts::{Fingerprint, Unsettled};
 
-/// How long a call of unknown outcome is remembered after it can no longer arrive: long enough for every object that it
-/// concerns to send its value once more.
+/// How long a call of unknown outcome is remembered after it can no longer arrive: long enough for every
+/// object that it concerns to send its value once more.
 pub(crate) const KEPT: SignedDuration = SignedDuration::from_hours(1);
 
-/// Only instances with something to remember are kept.
+/// Only instances with a lock or an unsettled call are stored.
 #[derive(Default)]
-pub(crate) struct Instances {
-    unsettled: Mutex<HashMap<Box<str>, Vec<Late>>>,
+pub(crate) struct InstanceLocks {
+    unsettled: Mutex<HashMap<Box<str>, Vec<UnsettledCall>>>,
     busy: Mutex<HashMap<Box<str>, Vec<Caller>>>,
 }
 
 /// A call of unknown outcome.
 #[derive(Clone, Debug)]
-pub(crate) struct Late {
+pub(crate) struct UnsettledCall {
     /// `metadata.uid` of the object that it was made for.
     pub by: Arc<str>,
     /// Who made it.
@@ -37,7 +37,7 @@ pub(crate) struct Late {
     pub until: Timestamp,
 }
 
-impl Late {
+impl UnsettledCall {
     /// Whether it may have gone to the instance that is named for this region.
     pub fn may_reach(&self, region: Option<&str>) -> bool {
         self.region.as_deref().zip(region).is_none_or(|(one, other)| one == other)
@@ -49,7 +49,7 @@ impl Late {
     }
 }
 
-/// Who made a call. The account outlives what is known of the identity: that is forgotten with its last object.
+/// The identity that made a call. The account outlives the identity, which is dropped with its last object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
     /// The name of the identity.
@@ -58,29 +58,34 @@ pub(crate) struct Caller {
     pub account: Option<Box<str>>,
 }
 
-/// Work on one instance is serialized: who holds this may call. Dropped, it lets the next in.
-pub(crate) struct Turn<'a> {
-    instances: &'a Instances,
+/// The lock of one instance. Dropping it releases the lock.
+pub(crate) struct InstanceGuard<'a> {
+    instances: &'a InstanceLocks,
     id: Box<str>,
     caller: Caller,
 }
 
-impl Instances {
-    /// Takes the turn at an instance; `None` while another has it. Callers of another account do not count (`is_apart`): they
-    /// cannot reach this account's instance, and must not be able to keep its owner waiting.
-    pub fn turn(&self, id: &str, caller: Caller, is_apart: impl Fn(&Caller) -> bool) -> Option<Turn<'_>> {
+impl InstanceLocks {
+    /// Locks an instance; `None`: another caller holds the lock. Callers of another account do not count
+    /// (`is_apart`): they cannot reach this account's instance, and must not be able to block its owner.
+    pub fn turn(
+        &self,
+        id: &str,
+        caller: Caller,
+        is_apart: impl Fn(&Caller) -> bool,
+    ) -> Option<InstanceGuard<'_>> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let holders = busy.entry(id.into()).or_insert_with(|| Vec::with_capacity(1));
         if !holders.iter().all(is_apart) {
             return None;
         }
         holders.push(caller.clone());
-        Some(Turn { instances: self, id: id.into(), caller })
+        Some(InstanceGuard { instances: self, id: id.into(), caller })
     }
 
-    /// Notes a call that may still arrive. Returns false if an earlier call of the same object and value is still unsettled:
-    /// the objects that it concerns already wait for it.
-    pub fn unsettle(&self, id: &str, call: Late, now: Timestamp) -> bool {
+    /// Records a call that may still arrive. Returns false if an earlier call of the same object and value is
+    /// unsettled: its contenders already wait.
+    pub fn unsettle(&self, id: &str, call: UnsettledCall, now: Timestamp) -> bool {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = table.entry(id.into()).or_insert_with(|| Vec::with_capacity(1));
         if let Some(late) = calls.iter_mut().find(|late| late.is_repeated_by(&call)) {
@@ -101,14 +106,13 @@ impl Instances {
         }
     }
 
-    /// What may still arrive, or might have until lately, by the calls that `concerns` names, as the object with that uid
-    /// sees it.
+    /// The unsettled calls that `concerns` selects, for the object with that uid.
     pub fn unsettled(
         &self,
         id: &str,
         uid: &str,
         now: Timestamp,
-        concerns: impl Fn(&Late) -> bool,
+        concerns: impl Fn(&UnsettledCall) -> bool,
     ) -> Vec<Unsettled> {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(calls) = table.get_mut(id) else { return Vec::new() };
@@ -123,7 +127,8 @@ impl Instances {
         concerning
     }
 
-    /// Forgets what is over, also at instances that no object names any more. To be called every minute or so.
+    /// Forgets what is over, also at instances that no object names any more. To be called every minute or
+    /// so.
     pub fn prune(&self, now: Timestamp) {
         let mut table = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         table.retain(|_, calls| {
@@ -146,13 +151,13 @@ impl Instances {
     }
 }
 
-impl Late {
+impl UnsettledCall {
     fn is_remembered(&self, now: Timestamp) -> bool {
         self.until > now - KEPT
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for InstanceGuard<'_> {
     fn drop(&mut self) {
         let mut busy = self.instances.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(holders) = busy.get_mut(&self.id) else { return };
@@ -173,14 +178,14 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn late(by: &str, until: i64) -> Late {
+    fn late(by: &str, until: i64) -> UnsettledCall {
         let caller = Caller { identity: "operator".into(), account: None };
-        Late { by: by.into(), caller, region: None, value: None, until: at(until) }
+        UnsettledCall { by: by.into(), caller, region: None, value: None, until: at(until) }
     }
 
     #[test]
     fn one_at_a_time() {
-        let instances = Instances::default();
+        let instances = InstanceLocks::default();
         let caller = |account: &str| Caller { identity: account.into(), account: Some(account.into()) };
         let take = |id, account: &'static str| {
             instances.turn(id, caller(account), move |holder| holder.account.as_deref() != Some(account))
@@ -189,11 +194,11 @@ mod tests {
         assert!(turn.is_some());
         assert!(take("i-1", "1").is_none());
         assert!(take("i-2", "1").is_some());
-        let strangers = take("i-1", "2");
-        assert!(strangers.is_some(), "another account's instance");
+        let others = take("i-1", "2");
+        assert!(others.is_some(), "another account's instance");
         drop(turn);
         assert!(take("i-1", "1").is_some());
-        drop(strangers);
+        drop(others);
         assert!(instances.busy.lock().unwrap().is_empty());
     }
 
@@ -206,14 +211,14 @@ mod tests {
             (Some("cn-a"), None, true),
         ];
         for (called, region, expected) in table {
-            let late = Late { region: called.map(Into::into), ..late("a", 10) };
+            let late = UnsettledCall { region: called.map(Into::into), ..late("a", 10) };
             assert_eq!(late.may_reach(region), expected, "{called:?} {region:?}");
         }
     }
 
     #[test]
     fn what_is_unsettled_is_forgotten_in_time() {
-        let instances = Instances::default();
+        let instances = InstanceLocks::default();
         for (now, until, news) in [(0, 10, true), (5, 30, false), (7, 20, false), (30, 30, true)] {
             let is_news = instances.unsettle("i-1", late("a", until), at(now));
             assert_eq!(is_news, news, "at {now}");
@@ -226,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_nobody_asks_about_is_forgotten_too() {
-        let instances = Instances::default();
+        let instances = InstanceLocks::default();
         for (id, by, until) in [("i-1", "a", 10), ("i-1", "b", 20), ("i-2", "c", 30)] {
             instances.unsettle(id, late(by, until), at(0));
         }
@@ -240,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_forward_ends_no_wait_for_a_late_call() {
-        let instances = Instances::default();
+        let instances = InstanceLocks::default();
         instances.unsettle("i-1", late("over", 90), at(0));
         instances.unsettle("i-1", late("late", 200), at(0));
         let step = Step { by: SignedDuration::from_secs(1000), now: at(1100), settled: at(2061) };
@@ -251,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_call_outlives_its_object_and_is_another_objects_then() {
-        let instances = Instances::default();
+        let instances = InstanceLocks::default();
         instances.unsettle("i-1", late("former", 10), at(0));
         let by_other = |uid| instances.unsettled("i-1", uid, at(0), |_| true)[0].by_other;
         assert_eq!((by_other("former"), by_other("successor")), (false, true));
