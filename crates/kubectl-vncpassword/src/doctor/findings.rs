@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::facts::{
-    CommandRights, DeploymentSeen, Facts, Identity, KindFacts, KindSeen, LeaseSeen, Leftover, OperatorFacts,
-    PodSeen, Right, SchemaDifference, WatchedNamespace,
+use super::snapshot::{
+    CommandRights, DeploymentState, Identity, KindSnapshot, KindState, LeaseState, Leftover,
+    OperatorSnapshot, PodState, Right, SchemaDifference, Snapshot, WatchedNamespace,
 };
 use crate::{
     ages::span,
     error::some_of,
-    known::Known,
-    prose::{count, printable, quoted, relative},
+    fetched::Fetched,
+    text::{count, printable, quoted, relative},
 };
 use vncpassword_core::api::{VERSION, Whoami};
 
@@ -106,16 +106,16 @@ const SHORTLY: i64 = 300;
 const NAMES: usize = 10;
 
 /// All findings, in the order in which one rests on the other.
-pub fn findings(facts: &Facts) -> Vec<Finding> {
-    let mut found: Vec<Finding> = facts.kinds.iter().map(kind).collect();
-    found.extend(operator(&facts.operator));
-    found.extend(contested(&facts.operator));
-    found.push(leader(facts));
-    found.extend(namespaces(&facts.namespaces));
-    found.extend(identity(&facts.identity, &facts.operator));
-    found.extend(facts.rights.iter().map(rights));
-    found.push(clock(&facts.ahead));
-    found.extend(leftovers(&facts.leftovers));
+pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
+    let mut found: Vec<Finding> = snapshot.kinds.iter().map(kind).collect();
+    found.extend(operator(&snapshot.operator));
+    found.extend(contested(&snapshot.operator));
+    found.push(leader(snapshot));
+    found.extend(namespaces(&snapshot.namespaces));
+    found.extend(identity(&snapshot.identity, &snapshot.operator));
+    found.extend(snapshot.rights.iter().map(rights));
+    found.push(clock(&snapshot.ahead));
+    found.extend(leftovers(&snapshot.leftovers));
     found
 }
 
@@ -132,32 +132,34 @@ fn apply_kinds() -> Vec<String> {
     vec!["kubectl apply --server-side --force-conflicts -f crds/".to_owned()]
 }
 
-fn kind(facts: &KindFacts) -> Finding {
-    let plural = &facts.plural;
-    let told = |level, text: String, remedy| finding(Check::Kinds, level, text, remedy);
-    let definition = match &facts.definition {
-        Known::Yes(definition) => definition,
-        Known::Denied(_) | Known::Failed(_) => {
-            let problem = facts.definition.problem().unwrap_or_default();
-            return match facts.served {
-                Known::Yes(true) => told(
+fn kind(snapshot: &KindSnapshot) -> Finding {
+    let plural = &snapshot.plural;
+    let report = |level, text: String, remedy| finding(Check::Kinds, level, text, remedy);
+    let definition = match &snapshot.definition {
+        Fetched::Yes(definition) => definition,
+        Fetched::Denied(_) | Fetched::Failed(_) => {
+            let problem = snapshot.definition.problem().unwrap_or_default();
+            return match snapshot.served {
+                Fetched::Yes(true) => report(
                     Level::Unknown,
                     format!(
                         "{plural} {VERSION} is served; whether its schema is of this version is not known: {problem}"
                     ),
                     vec![],
                 ),
-                Known::Yes(false) => {
-                    told(Level::Fail, format!("{plural} {VERSION} is not served"), apply_kinds())
+                Fetched::Yes(false) => {
+                    report(Level::Fail, format!("{plural} {VERSION} is not served"), apply_kinds())
                 }
-                Known::Denied(_) | Known::Failed(_) => {
-                    told(Level::Unknown, format!("whether {plural} is there is not known: {problem}"), vec![])
-                }
+                Fetched::Denied(_) | Fetched::Failed(_) => report(
+                    Level::Unknown,
+                    format!("whether {plural} is there is not known: {problem}"),
+                    vec![],
+                ),
             };
         }
     };
-    let Some(KindSeen { served, established, schema }) = definition else {
-        return told(Level::Fail, format!("CustomResourceDefinition {plural} is not there"), apply_kinds());
+    let Some(KindState { served, established, schema }) = definition else {
+        return report(Level::Fail, format!("CustomResourceDefinition {plural} is not there"), apply_kinds());
     };
     match schema {
         Some(difference) if served.iter().any(|version| version == VERSION) => {
@@ -167,13 +169,13 @@ fn kind(facts: &KindFacts) -> Finding {
                 let text = format!("{plural} {VERSION} is there, and the API server has not accepted it");
                 let look =
                     format!("kubectl get crd {plural}.vncpassword.dev -o jsonpath='{{.status.conditions}}'");
-                told(Level::Fail, text, vec![look])
+                report(Level::Fail, text, vec![look])
             }
         }
         _ => {
             let served = if served.is_empty() { "none".to_owned() } else { served.join(", ") };
             let text = format!("{plural} is not served in version {VERSION}, but in {served}");
-            told(Level::Fail, text, apply_kinds())
+            report(Level::Fail, text, apply_kinds())
         }
     }
 }
@@ -181,17 +183,17 @@ fn kind(facts: &KindFacts) -> Finding {
 fn compared(plural: &str, difference: &SchemaDifference) -> Finding {
     let SchemaDifference { more, less, other, words } = difference;
     let list = |names: &std::collections::BTreeSet<String>| some_of(&names.iter().collect::<Vec<_>>(), 3);
-    let told = |level, text: String, remedy| finding(Check::Kinds, level, text, remedy);
+    let report = |level, text: String, remedy| finding(Check::Kinds, level, text, remedy);
     match (more.is_empty(), less.is_empty(), other.is_empty(), words) {
         (true, true, true, false) => {
-            told(Level::Ok, format!("{plural} {VERSION} is of this version"), vec![])
+            report(Level::Ok, format!("{plural} {VERSION} is of this version"), vec![])
         }
-        (true, true, true, true) => told(
+        (true, true, true, true) => report(
             Level::Ok,
             format!("{plural} {VERSION} has the fields and rules of this version, in other words"),
             vec![],
         ),
-        (true, false, _, _) => told(
+        (true, false, _, _) => report(
             Level::Warn,
             format!(
                 "{plural} {VERSION} is older than this program: it does not know {}, and drops it",
@@ -199,12 +201,12 @@ fn compared(plural: &str, difference: &SchemaDifference) -> Finding {
             ),
             apply_kinds(),
         ),
-        (false, true, _, _) => told(
+        (false, true, _, _) => report(
             Level::Warn,
             format!("{plural} {VERSION} is newer than this program, which does not know {}", list(more)),
             vec!["kubectl vncpassword --version    # and install the newer one".to_owned()],
         ),
-        (false, false, _, _) => told(
+        (false, false, _, _) => report(
             Level::Warn,
             format!(
                 "{plural} {VERSION} is of another version: it lacks {}, and has {}",
@@ -213,7 +215,7 @@ fn compared(plural: &str, difference: &SchemaDifference) -> Finding {
             ),
             apply_kinds(),
         ),
-        (true, true, false, _) => told(
+        (true, true, false, _) => report(
             Level::Warn,
             format!("{plural} {VERSION} has other rules than this program for {}", list(other)),
             apply_kinds(),
@@ -221,17 +223,17 @@ fn compared(plural: &str, difference: &SchemaDifference) -> Finding {
     }
 }
 
-fn operator(facts: &OperatorFacts) -> Vec<Finding> {
-    let told = |level, text: String, remedy| finding(Check::Operator, level, text, remedy);
-    let place = match &facts.namespace {
+fn operator(snapshot: &OperatorSnapshot) -> Vec<Finding> {
+    let report = |level, text: String, remedy| finding(Check::Operator, level, text, remedy);
+    let place = match &snapshot.namespace {
         Some(namespace) => format!("in namespace {namespace}"),
         None => "in the cluster".to_owned(),
     };
-    let deployments = match &facts.deployments {
-        Known::Yes(deployments) => deployments,
-        Known::Denied(_) | Known::Failed(_) => {
-            let problem = facts.deployments.problem().unwrap_or_default();
-            return vec![told(
+    let deployments = match &snapshot.deployments {
+        Fetched::Yes(deployments) => deployments,
+        Fetched::Denied(_) | Fetched::Failed(_) => {
+            let problem = snapshot.deployments.problem().unwrap_or_default();
+            return vec![report(
                 Level::Unknown,
                 format!("whether the operator runs is not known: {problem}"),
                 vec![],
@@ -239,9 +241,9 @@ fn operator(facts: &OperatorFacts) -> Vec<Finding> {
         }
     };
     if deployments.is_empty() {
-        return vec![told(
+        return vec![report(
             // Where it was looked for in one namespace only, it may be in another.
-            if facts.namespace.is_some() { Level::Unknown } else { Level::Fail },
+            if snapshot.namespace.is_some() { Level::Unknown } else { Level::Fail },
             format!("no Deployment labelled app.kubernetes.io/name=vncpassword-operator is {place}"),
             vec![
                 "helm upgrade --install vncpassword-operator charts/vncpassword-operator --namespace vncpassword-system \
@@ -251,15 +253,15 @@ fn operator(facts: &OperatorFacts) -> Vec<Finding> {
         )];
     }
     let mut found: Vec<Finding> =
-        deployments.iter().map(|deployment| replicas(deployment, facts.pods.value())).collect();
+        deployments.iter().map(|deployment| replicas(deployment, snapshot.pods.value())).collect();
     found.extend(several(deployments));
     found
 }
 
 /// A second operator may run where its Deployment cannot be seen, or without one: what it does to statuses shows. Nothing
 /// is said where Events may not be read.
-fn contested(facts: &OperatorFacts) -> Option<Finding> {
-    let contested = facts.contested.value().filter(|contested| !contested.is_empty())?;
+fn contested(snapshot: &OperatorSnapshot) -> Option<Finding> {
+    let contested = snapshot.contested.value().filter(|contested| !contested.is_empty())?;
     let names: Vec<String> =
         contested.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
     let text = format!(
@@ -280,12 +282,12 @@ const DEPLOYMENTS: &str =
     "kubectl get deployments -A -l app.kubernetes.io/name=vncpassword-operator -L app.kubernetes.io/instance";
 
 /// Two operators that watch the same namespaces rotate the same instances, and write the same statuses in turn.
-fn several(deployments: &[DeploymentSeen]) -> Option<Finding> {
+fn several(deployments: &[DeploymentState]) -> Option<Finding> {
     if deployments.len() < 2 {
         return None;
     }
-    let name = |deployment: &DeploymentSeen| format!("{}/{}", deployment.namespace, deployment.name);
-    let running: Vec<&DeploymentSeen> = deployments.iter().filter(|found| found.wanted > 0).collect();
+    let name = |deployment: &DeploymentState| format!("{}/{}", deployment.namespace, deployment.name);
+    let running: Vec<&DeploymentState> = deployments.iter().filter(|found| found.wanted > 0).collect();
     let pairs = || {
         let pairs = running.iter().enumerate();
         pairs.flat_map(|(place, one)| running.iter().skip(place + 1).map(move |other| (*one, *other)))
@@ -320,12 +322,12 @@ fn several(deployments: &[DeploymentSeen]) -> Option<Finding> {
 }
 
 /// Whether they have Leases of their own, but hold that of the previous version as well.
-fn hold_one_lease(one: &DeploymentSeen, other: &DeploymentSeen) -> bool {
+fn hold_one_lease(one: &DeploymentState, other: &DeploymentState) -> bool {
     one.elects && other.elects && one.namespace == other.namespace && one.lease() != other.lease()
 }
 
 /// What both watch, where they do not agree on a leader among them.
-fn shared(one: &DeploymentSeen, other: &DeploymentSeen) -> Option<String> {
+fn shared(one: &DeploymentState, other: &DeploymentState) -> Option<String> {
     if one.elects && other.elects && one.namespace == other.namespace && one.lease() == other.lease() {
         return None;
     }
@@ -340,14 +342,14 @@ fn shared(one: &DeploymentSeen, other: &DeploymentSeen) -> Option<String> {
     }
 }
 
-fn replicas(deployment: &DeploymentSeen, pods: Option<&Vec<PodSeen>>) -> Finding {
-    let DeploymentSeen { namespace, name, wanted, ready, version, .. } = deployment;
-    let told = |level, text: String, remedy| finding(Check::Operator, level, text, remedy);
+fn replicas(deployment: &DeploymentState, pods: Option<&Vec<PodState>>) -> Finding {
+    let DeploymentState { namespace, name, wanted, ready, version, .. } = deployment;
+    let report = |level, text: String, remedy| finding(Check::Operator, level, text, remedy);
     let kubectl = |rest: &str| format!("kubectl -n {} {rest}", quoted(namespace));
     let full = format!("Deployment {namespace}/{name}");
     if *wanted == 0 {
         let text = format!("{full} is scaled to 0: nothing is rotated");
-        return told(
+        return report(
             Level::Fail,
             text,
             vec![kubectl(&format!("scale deployment/{} --replicas=2", quoted(name)))],
@@ -376,52 +378,52 @@ fn replicas(deployment: &DeploymentSeen, pods: Option<&Vec<PodSeen>>) -> Finding
         None => String::new(),
     };
     if *ready <= 0 {
-        told(Level::Fail, format!("no replica of {full} is ready{why}"), look())
+        report(Level::Fail, format!("no replica of {full} is ready{why}"), look())
     } else if ready < wanted {
-        told(Level::Warn, format!("{ready} of {wanted} replicas of {full} are ready{why}"), look())
+        report(Level::Warn, format!("{ready} of {wanted} replicas of {full} are ready{why}"), look())
     } else if version.as_deref().is_some_and(|version| version != env!("CARGO_PKG_VERSION")) {
         let text = format!(
             "{full} runs{of}, this plugin is of {}: what one of them does not know the other may say",
             env!("CARGO_PKG_VERSION")
         );
-        told(Level::Warn, text, vec![kubectl(&format!("get deployment/{} -o wide", quoted(name)))])
+        report(Level::Warn, text, vec![kubectl(&format!("get deployment/{} -o wide", quoted(name)))])
     } else {
         let replicas = count(usize::try_from(*ready).unwrap_or_default(), "replica");
-        told(Level::Ok, format!("{full}{of}: {replicas} ready"), vec![])
+        report(Level::Ok, format!("{full}{of}: {replicas} ready"), vec![])
     }
 }
 
-fn leader(facts: &Facts) -> Finding {
-    let told = |level, text: String, remedy| finding(Check::Leader, level, text, remedy);
-    let none = DeploymentSeen::default();
-    let deployments = facts.operator.deployments.value();
+fn leader(snapshot: &Snapshot) -> Finding {
+    let report = |level, text: String, remedy| finding(Check::Leader, level, text, remedy);
+    let none = DeploymentState::default();
+    let deployments = snapshot.operator.deployments.value();
     let deployment = deployments.and_then(|all| all.first()).unwrap_or(&none);
-    let leases = match &facts.operator.leases {
-        Known::Yes(leases) => leases,
-        Known::Denied(_) | Known::Failed(_) => {
-            let problem = facts.operator.leases.problem().unwrap_or_default();
-            return told(Level::Unknown, format!("who leads is not known: {problem}"), vec![]);
+    let leases = match &snapshot.operator.leases {
+        Fetched::Yes(leases) => leases,
+        Fetched::Denied(_) | Fetched::Failed(_) => {
+            let problem = snapshot.operator.leases.problem().unwrap_or_default();
+            return report(Level::Unknown, format!("who leads is not known: {problem}"), vec![]);
         }
     };
     // That of the operator which was found, where one was.
     let found = deployments.is_some_and(|all| !all.is_empty());
     if found && !deployment.elects && deployment.wanted > 0 {
         // A Lease of before, when it elected one, stays behind.
-        return told(Level::Ok, "the operator runs alone, without --leader-elect".to_owned(), vec![]);
+        return report(Level::Ok, "the operator runs alone, without --leader-elect".to_owned(), vec![]);
     }
     let lease = leases
         .iter()
         .find(|lease| !found || lease.namespace == deployment.namespace && lease.name == deployment.lease());
     let Some(lease) = lease else {
         return if deployment.wanted == 0 {
-            told(
+            report(
                 Level::Unknown,
                 "nobody leads: no operator runs, and none has held a Lease".to_owned(),
                 vec![],
             )
         } else {
             let namespace = quoted(&deployment.namespace);
-            told(
+            report(
                 Level::Fail,
                 format!("no replica has taken the Lease {}", deployment.lease()),
                 vec![format!(
@@ -431,12 +433,12 @@ fn leader(facts: &Facts) -> Finding {
             )
         };
     };
-    holder(lease, facts)
+    holder(lease, snapshot)
 }
 
-fn holder(lease: &LeaseSeen, facts: &Facts) -> Finding {
-    let LeaseSeen { namespace, name, holder, renewed, seconds } = lease;
-    let told = |level, text: String, remedy| finding(Check::Leader, level, text, remedy);
+fn holder(lease: &LeaseState, snapshot: &Snapshot) -> Finding {
+    let LeaseState { namespace, name, holder, renewed, seconds } = lease;
+    let report = |level, text: String, remedy| finding(Check::Leader, level, text, remedy);
     let look = || {
         let namespace = quoted(namespace);
         vec![
@@ -447,33 +449,33 @@ fn holder(lease: &LeaseSeen, facts: &Facts) -> Finding {
         ]
     };
     let Some(holder) = holder.as_deref().filter(|holder| !holder.is_empty()) else {
-        return told(
+        return report(
             Level::Fail,
             format!("nobody holds the Lease in namespace {namespace}: no replica acts"),
             look(),
         );
     };
     let Some(renewed) = renewed else {
-        return told(Level::Fail, format!("{holder} holds the Lease and has never renewed it"), look());
+        return report(Level::Fail, format!("{holder} holds the Lease and has never renewed it"), look());
     };
-    let age = facts.now.duration_since(*renewed).as_secs();
+    let age = snapshot.now.duration_since(*renewed).as_secs();
     let lasts = seconds.unwrap_or(LEASE);
-    let when = relative(*renewed, facts.now);
+    let when = relative(*renewed, snapshot.now);
     if age > i64::from(lasts) {
         let text = format!(
             "{holder} holds the Lease, but last renewed it {when}: it has run out after {}, and no replica acts",
             span(i64::from(lasts))
         );
-        told(Level::Fail, text, look())
+        report(Level::Fail, text, look())
     } else {
         // No age: the same state is told in the same words.
-        told(Level::Ok, format!("{holder} leads, and renews its Lease"), vec![])
+        report(Level::Ok, format!("{holder} leads, and renews its Lease"), vec![])
     }
 }
 
 /// One finding for each namespace that is not served, and one for all others of an operator.
 fn namespaces(watched: &[WatchedNamespace]) -> Vec<Finding> {
-    let told = |level, text: String, remedy| finding(Check::Watched, level, text, remedy);
+    let report = |level, text: String, remedy| finding(Check::Watched, level, text, remedy);
     let mut found = Vec::new();
     let mut served: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for WatchedNamespace { operator, name, exists, lacks } in watched {
@@ -484,12 +486,12 @@ fn namespaces(watched: &[WatchedNamespace]) -> Vec<Finding> {
             quoted(home)
         );
         match (exists, lacks) {
-            (Known::Yes(false), _) => found.push(told(
+            (Fetched::Yes(false), _) => found.push(report(
                 Level::Warn,
                 format!("{of} is not there; Deployment {operator} serves the others"),
                 vec![format!("kubectl create namespace {}", quoted(name)), upgrade],
             )),
-            (_, Known::Yes(lacks)) if !lacks.is_empty() => found.push(told(
+            (_, Fetched::Yes(lacks)) if !lacks.is_empty() => found.push(report(
                 Level::Fail,
                 format!(
                     "Deployment {operator} may not {} in {of}: it sees no new objects and no changes there",
@@ -497,8 +499,8 @@ fn namespaces(watched: &[WatchedNamespace]) -> Vec<Finding> {
                 ),
                 vec![upgrade],
             )),
-            (_, Known::Yes(_)) => served.entry(operator).or_default().push(name),
-            (_, lacks) => found.push(told(
+            (_, Fetched::Yes(_)) => served.entry(operator).or_default().push(name),
+            (_, lacks) => found.push(report(
                 Level::Unknown,
                 format!(
                     "whether Deployment {operator} may read {of} is not known: {}",
@@ -509,7 +511,7 @@ fn namespaces(watched: &[WatchedNamespace]) -> Vec<Finding> {
         }
     }
     let all = served.into_iter().map(|(operator, names)| {
-        told(
+        report(
             Level::Ok,
             format!("Deployment {operator} may read what it watches: {}", some_of(&names, 5)),
             vec![],
@@ -519,11 +521,11 @@ fn namespaces(watched: &[WatchedNamespace]) -> Vec<Finding> {
     found
 }
 
-fn identity(identity: &Identity, operator: &OperatorFacts) -> Vec<Finding> {
-    let told = |level, text: String, remedy| finding(Check::Identity, level, text, remedy);
+fn identity(identity: &Identity, operator: &OperatorSnapshot) -> Vec<Finding> {
+    let report = |level, text: String, remedy| finding(Check::Identity, level, text, remedy);
     let first = operator.deployments.value().and_then(|all| all.first());
     let whoami = match first {
-        Some(DeploymentSeen { namespace, name, .. }) => format!(
+        Some(DeploymentState { namespace, name, .. }) => format!(
             "kubectl -n {} exec deploy/{} -- vncpassword-operator whoami",
             quoted(namespace),
             quoted(name)
@@ -535,42 +537,42 @@ fn identity(identity: &Identity, operator: &OperatorFacts) -> Vec<Finding> {
     };
     let unknown = "who the operator is to the cloud is not known";
     match identity {
-        Identity::Told(who) => granted(who),
-        Identity::NoPod => vec![told(Level::Unknown, format!("{unknown}: no Pod of it runs"), vec![])],
-        Identity::Denied(right) => vec![told(
+        Identity::Reported(who) => granted(who),
+        Identity::NoPod => vec![report(Level::Unknown, format!("{unknown}: no Pod of it runs"), vec![])],
+        Identity::Denied(right) => vec![report(
             Level::Unknown,
             format!("{unknown}: you may not {right}; have somebody run this who may"),
             vec![whoami],
         )],
-        Identity::Failed(said) => vec![told(
+        Identity::Failed(said) => vec![report(
             Level::Fail,
             format!("the operator has no identity that the cloud takes: {}", printable(said)),
             vec![whoami],
         )],
         Identity::Unknown(why) => {
-            vec![told(Level::Unknown, format!("{unknown}: {}", printable(why)), vec![whoami])]
+            vec![report(Level::Unknown, format!("{unknown}: {}", printable(why)), vec![whoami])]
         }
     }
 }
 
 fn granted(who: &Whoami) -> Vec<Finding> {
     let Whoami { provider, arn, expires_in_seconds, region, rights, .. } = who;
-    let told = |level, text: String, remedy| finding(Check::Identity, level, text, remedy);
+    let report = |level, text: String, remedy| finding(Check::Identity, level, text, remedy);
     let (arn, provider) = (printable(arn), printable(provider));
     let mut found = vec![match expires_in_seconds {
-        Some(left) if *left <= 0 => told(
+        Some(left) if *left <= 0 => report(
             Level::Fail,
             format!("the operator is {arn} (by {provider}), and its credentials have run out"),
             vec!["vncpassword-operator whoami".to_owned()],
         ),
-        Some(left) if *left < SHORTLY => told(
+        Some(left) if *left < SHORTLY => report(
             Level::Warn,
             format!(
                 "the operator is {arn} (by {provider}); its credentials run out shortly, unless they are renewed"
             ),
             vec![],
         ),
-        _ => told(Level::Ok, format!("the operator is {arn} (by {provider})"), vec![]),
+        _ => report(Level::Ok, format!("the operator is {arn} (by {provider})"), vec![]),
     }];
     for right in rights {
         let action = printable(&right.action);
@@ -578,15 +580,15 @@ fn granted(who: &Whoami) -> Vec<Finding> {
             right.because.as_deref().map(|because| format!(": {}", printable(because))).unwrap_or_default();
         let place = region.as_deref().map(|region| format!(" in {}", printable(region))).unwrap_or_default();
         found.push(match right.granted {
-            Some(true) => told(Level::Ok, format!("it has {action}{place}"), vec![]),
-            Some(false) => told(
+            Some(true) => report(Level::Ok, format!("it has {action}{place}"), vec![]),
+            Some(false) => report(
                 Level::Fail,
                 format!("it lacks {action}{place}{because}"),
                 vec![
                     "vncpassword-operator ram-policy    # attach what this prints to the identity".to_owned(),
                 ],
             ),
-            None => told(Level::Unknown, format!("whether it has {action} is not known{because}"), vec![]),
+            None => report(Level::Unknown, format!("whether it has {action} is not known{because}"), vec![]),
         });
     }
     found
@@ -594,13 +596,13 @@ fn granted(who: &Whoami) -> Vec<Finding> {
 
 fn rights(asked: &CommandRights) -> Finding {
     let CommandRights { command, namespace, rights } = asked;
-    let told = |level, text: String, remedy| finding(Check::Rights, level, text, remedy);
+    let report = |level, text: String, remedy| finding(Check::Rights, level, text, remedy);
     let place = match namespace {
         Some(namespace) => format!(" in namespace {namespace}"),
         None => String::new(),
     };
     let missing: Vec<&Right> =
-        rights.iter().filter(|(_, has)| *has == Known::Yes(false)).map(|(right, _)| right).collect();
+        rights.iter().filter(|(_, has)| *has == Fetched::Yes(false)).map(|(right, _)| right).collect();
     if !missing.is_empty() {
         let missing = by_verbs(&missing);
         let names: Vec<String> = missing
@@ -608,16 +610,16 @@ fn rights(asked: &CommandRights) -> Finding {
             .map(|(verbs, resources)| format!("{} on {}", verbs.join(", "), resources.join(", ")))
             .collect();
         let text = format!("for `{command}`{place} you lack {}", names.join("; "));
-        return told(Level::Warn, text, grants(command, namespace.as_deref(), missing));
+        return report(Level::Warn, text, grants(command, namespace.as_deref(), missing));
     }
     if let Some(problem) = rights.iter().find_map(|(_, has)| has.problem()) {
-        return told(
+        return report(
             Level::Unknown,
             format!("whether your rights suffice for `{command}`{place} is not known: {problem}"),
             vec![],
         );
     }
-    told(Level::Ok, format!("your rights suffice for `{command}`{place}"), vec![])
+    report(Level::Ok, format!("your rights suffice for `{command}`{place}"), vec![])
 }
 
 /// Resources by the verbs that are missing on them.
@@ -656,15 +658,15 @@ fn grants(
     roles.collect()
 }
 
-fn clock(ahead: &Known<i64>) -> Finding {
-    let told = |level, text: String, remedy| finding(Check::Clock, level, text, remedy);
+fn clock(ahead: &Fetched<i64>) -> Finding {
+    let report = |level, text: String, remedy| finding(Check::Clock, level, text, remedy);
     let Some(ahead) = ahead.value() else {
         let problem = ahead.problem().unwrap_or_default();
-        return told(Level::Unknown, format!("the API server's time is not known: {problem}"), vec![]);
+        return report(Level::Unknown, format!("the API server's time is not known: {problem}"), vec![]);
     };
     let apart = ahead.unsigned_abs();
     if apart <= CLOSE {
-        return told(Level::Ok, "this machine's clock is that of the API server".to_owned(), vec![]);
+        return report(Level::Ok, "this machine's clock is that of the API server".to_owned(), vec![]);
     }
     let side = if *ahead > 0 { "ahead of" } else { "behind" };
     let then = if *ahead > 0 {
@@ -675,21 +677,21 @@ fn clock(ahead: &Known<i64>) -> Finding {
     let text =
         format!("this machine's clock is {} {side} the API server's: {then}", span(ahead.saturating_abs()));
     let level = if apart < FAR { Level::Warn } else { Level::Fail };
-    told(level, text, vec!["timedatectl set-ntp true".to_owned()])
+    report(level, text, vec!["timedatectl set-ntp true".to_owned()])
 }
 
-fn leftovers(leftovers: &Known<Vec<Leftover>>) -> Vec<Finding> {
-    let told = |level, text: String, remedy| finding(Check::Leftovers, level, text, remedy);
+fn leftovers(leftovers: &Fetched<Vec<Leftover>>) -> Vec<Finding> {
+    let report = |level, text: String, remedy| finding(Check::Leftovers, level, text, remedy);
     let Some(all) = leftovers.value() else {
         let problem = leftovers.problem().unwrap_or_default();
-        return vec![told(
+        return vec![report(
             Level::Unknown,
             format!("whether Secrets are left over is not known: {problem}"),
             vec![],
         )];
     };
     if all.is_empty() {
-        return vec![told(
+        return vec![report(
             Level::Ok,
             "no Secret is left over from an instance that no VncPassword names".to_owned(),
             vec![],
@@ -717,7 +719,7 @@ fn leftovers(leftovers: &Known<Vec<Leftover>>) -> Vec<Finding> {
         );
         // A command that sweeps away all at once would be run without a look.
         let some: Vec<String> = names.iter().take(NAMES).map(|name| quoted(name)).collect();
-        told(Level::Warn, text, vec![list, format!("kubectl delete secret -n {place} {}", some.join(" "))])
+        report(Level::Warn, text, vec![list, format!("kubectl delete secret -n {place} {}", some.join(" "))])
     });
     found.collect()
 }
