@@ -79,7 +79,7 @@ fn attempts(retry: &Retry, status: &VncPasswordStatus, now: Timestamp) -> Option
     }
     match (&retry.code, &retry.request_id) {
         (Some(code), Some(request)) => {
-            sentences.push(format!("The cloud answered {code} (RequestId {request})."))
+            sentences.push(format!("The cloud answered {code} (RequestId {request})."));
         }
         (Some(code), None) => sentences.push(format!("The cloud answered {code}.")),
         (None, Some(request)) => sentences.push(format!("The RequestId of the call is {request}.")),

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::*;
-use vncpassword_core::api::{CloudRight, GROUP};
+use super::{access::*, kinds::*, operator::*};
+use crate::doctor::snapshot::*;
+use vncpassword_core::api::{CloudRight, GROUP, VERSION, Whoami};
 
 fn now() -> Timestamp {
     "2026-01-02T03:04:05Z".parse().unwrap()
