@@ -41,7 +41,7 @@ pub struct Console {
 impl Console {
     /// That of this process. `lookup` is all that is read of the environment.
     #[must_use]
-    pub fn of_the_process(lookup: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
+    pub fn from_process(lookup: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
         let width = |is: bool, of: Option<(terminal_size::Width, terminal_size::Height)>| {
             is.then(|| of.map_or(USUAL_WIDTH, |(width, _)| usize::from(width.0)).max(1))
         };
@@ -59,7 +59,7 @@ impl Console {
 
     /// Whether `out` may be coloured: on a terminal that can, unless `NO_COLOR` asks for none.
     #[must_use]
-    pub fn coloured(&self) -> bool {
+    pub fn colored(&self) -> bool {
         let set = |name: &str| (self.lookup)(name).filter(|value| !value.is_empty());
         self.width.is_some() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
     }
@@ -73,7 +73,7 @@ impl Console {
     }
 
     /// Writes a line of remarks. That nobody can be told of it is no reason to stop.
-    pub fn remark(&mut self, line: &str) {
+    pub fn warn(&mut self, line: &str) {
         writeln!(self.err, "{line}").and_then(|()| self.err.flush()).ok();
     }
 

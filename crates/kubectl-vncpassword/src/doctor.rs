@@ -1,11 +1,11 @@
 //! `doctor`: whether everything is there that the passwords need, each finding with its remedy. What is read is in
 //! `gather`, what comes of it is pure: `schema`, `findings`.
 
-mod facts;
 mod findings;
 mod gather;
 mod rights;
 mod schema;
+mod snapshot;
 mod whoami;
 
 use std::fmt::Write;
@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::{
     ConnectArgs, Console, Error,
     error::{DONE, FAILED},
-    prose::{Form, USUAL_WIDTH, for_programs, wrapped},
+    text::{Form, USUAL_WIDTH, structured, wrap},
 };
 use findings::{Finding, Level, findings, is_wrong};
 
@@ -59,12 +59,12 @@ pub async fn doctor(
 ) -> Result<u8, Error> {
     let DoctorArgs { output, operator_namespace } = arguments;
     let connection = connect.connect().await?;
-    let facts = gather::facts(&connection, operator_namespace.as_deref(), console.now).await?;
-    let findings = findings(&facts);
+    let snapshot = gather::snapshot(&connection, operator_namespace.as_deref(), console.now).await?;
+    let findings = findings(&snapshot);
     let report = Report { wrong: is_wrong(&findings), findings };
-    let text = match for_programs(&report, output)? {
+    let text = match structured(&report, output)? {
         Some(text) => text,
-        None => text(&report, console.width.unwrap_or(USUAL_WIDTH), console.coloured()),
+        None => text(&report, console.width.unwrap_or(USUAL_WIDTH), console.colored()),
     };
     console.say(&text)?;
     Ok(if report.wrong { FAILED } else { DONE })
@@ -74,14 +74,14 @@ pub async fn doctor(
 const MARGIN: usize = 19;
 
 /// A line or more a finding, and its remedy below. Colours say nothing that the words do not.
-fn text(report: &Report, width: usize, coloured: bool) -> String {
+fn text(report: &Report, width: usize, colored: bool) -> String {
     let mut text = String::new();
     for Finding { check, level, text: sentence, remedy } in &report.findings {
         let word = level.as_str();
         let padded = format!("{word:<7}");
-        let shown = if coloured { format!("{}{padded}\u{1b}[0m", colour(*level)) } else { padded };
+        let shown = if colored { format!("{}{padded}\u{1b}[0m", colour(*level)) } else { padded };
         let indent = " ".repeat(MARGIN);
-        let body = wrapped(sentence, width.saturating_sub(MARGIN).max(20), "");
+        let body = wrap(sentence, width.saturating_sub(MARGIN).max(20), "");
         let body: Vec<&str> = body.lines().collect();
         let _ = writeln!(text, "{shown}  {:<9} {}", check.as_str(), body.join(&format!("\n{indent}")));
         for command in remedy {
@@ -139,9 +139,9 @@ Something is wrong.
 
     #[test]
     fn colours_add_nothing_to_the_words() {
-        let coloured = text(&report(), 80, true);
-        assert!(coloured.contains("\u{1b}[31mFAIL   \u{1b}[0m"));
-        let mut plain = coloured;
+        let colored = text(&report(), 80, true);
+        assert!(colored.contains("\u{1b}[31mFAIL   \u{1b}[0m"));
+        let mut plain = colored;
         for code in ["\u{1b}[31m", "\u{1b}[32m", "\u{1b}[0m"] {
             plain = plain.replace(code, "");
         }

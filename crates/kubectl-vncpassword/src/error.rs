@@ -146,7 +146,7 @@ pub enum Error {
     Failed(String),
     /// What is wrong was said already.
     #[error("")]
-    Told(u8),
+    AlreadyReported(u8),
     /// The time was up.
     #[error("{0}")]
     TimedOut(String),
@@ -162,7 +162,7 @@ impl Error {
         match self {
             Self::Usage(_) => USAGE,
             Self::TimedOut(_) => TIMED_OUT,
-            Self::Told(code) => *code,
+            Self::AlreadyReported(code) => *code,
             // Whoever reads has seen enough, as of `| head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => DONE,
             _ => FAILED,
@@ -173,7 +173,7 @@ impl Error {
     #[must_use]
     pub fn message(&self) -> Option<String> {
         match self {
-            Self::Told(_) => None,
+            Self::AlreadyReported(_) => None,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
             other => Some(other.to_string()),
         }
@@ -253,23 +253,23 @@ mod tests {
     #[test]
     fn each_message_says_what_happened_to_what_and_what_to_do() {
         let doing = || Doing::ours("list", "vncpasswords").within("prod");
-        let told = |error| Error::of(doing(), error).to_string();
+        let message = |error| Error::of(doing(), error).to_string();
         assert_eq!(
-            told(api(403, None)),
+            message(api(403, None)),
             "you may not list vncpasswords in namespace prod: the right to list vncpasswords.vncpassword.dev in namespace prod is \
              missing; have it granted, and check with: kubectl auth can-i list vncpasswords.vncpassword.dev -n prod (the \
              API server said: said)"
         );
         let everywhere = Error::of(Doing::ours("list", "vncpasswords"), api(403, None)).to_string();
         assert!(everywhere.contains("can-i list vncpasswords.vncpassword.dev -A ("), "{everywhere}");
-        assert!(told(api(404, None)).contains("the kinds are not installed"));
+        assert!(message(api(404, None)).contains("the kinds are not installed"));
         let missing = Error::of(doing().to("db-1"), api(404, Some("db-1"))).to_string();
         assert_eq!(
             missing,
             "there is no VncPassword db-1 in namespace prod; see kubectl vncpassword status -A"
         );
-        assert_eq!(told(api(500, None)), "cannot list vncpasswords in namespace prod: said");
-        assert!(told(api(401, None)).contains("log in again"));
+        assert_eq!(message(api(500, None)), "cannot list vncpasswords in namespace prod: said");
+        assert!(message(api(401, None)).contains("log in again"));
     }
 
     #[test]

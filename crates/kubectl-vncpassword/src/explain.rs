@@ -15,8 +15,8 @@ use clap::Args;
 use super::{
     ConnectArgs, Console, Error,
     error::DONE,
-    prose::{Form, written},
     read::Named,
+    text::{Form, written},
 };
 pub use advice::OPERATOR_NAMESPACE;
 pub(super) use fleet::skip_reason;
@@ -55,7 +55,7 @@ pub async fn explain(
     let ExplainArgs { name, output, operator_namespace } = arguments;
     let connection = connect.connect().await?;
     let now = (console.now)();
-    let told = match &name {
+    let paragraphs = match &name {
         Named::Object(name) => {
             object::explain_object(&gather::object(&connection, name, operator_namespace, now).await?)
         }
@@ -63,6 +63,6 @@ pub async fn explain(
             fleet::explain_fleet(&gather::fleet(&connection, name, operator_namespace, now).await?)
         }
     };
-    console.say(&written(&told, output, console.width)?)?;
+    console.say(&written(&paragraphs, output, console.width)?)?;
     Ok(DONE)
 }

@@ -57,11 +57,11 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let watch = watcher(api, config).backoff(Impatient(SOONEST));
-    let mut known = Known::default();
+    let mut known = Fetched::default();
     let heard = watch.flat_map(move |event| {
         let heard: Vec<_> = match event {
             Ok(event) => known.take(event).into_iter().map(Ok).collect(),
-            Err(error) => told(error, &doing).into_iter().collect(),
+            Err(error) => watch_error(error, &doing).into_iter().collect(),
         };
         futures::stream::iter(heard)
     });
@@ -74,7 +74,7 @@ where
 }
 
 /// An error in words; nothing where it is the usual end of a watch.
-fn told<K>(error: watcher::Error, doing: &Doing) -> Option<Result<Heard<K>, Error>> {
+fn watch_error<K>(error: watcher::Error, doing: &Doing) -> Option<Result<Heard<K>, Error>> {
     use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
     let with = |verb| Doing { verb, ..doing.clone() };
     let error = match error {
@@ -91,18 +91,18 @@ fn told<K>(error: watcher::Error, doing: &Doing) -> Option<Result<Heard<K>, Erro
 }
 
 /// What is there, so that what vanished while nobody watched is told.
-struct Known<K> {
+struct Fetched<K> {
     there: BTreeMap<String, K>,
     before: BTreeMap<String, K>,
 }
 
-impl<K> Default for Known<K> {
+impl<K> Default for Fetched<K> {
     fn default() -> Self {
         Self { there: BTreeMap::new(), before: BTreeMap::new() }
     }
 }
 
-impl<K: Resource<DynamicType = ()> + Clone> Known<K> {
+impl<K: Resource<DynamicType = ()> + Clone> Fetched<K> {
     fn take(&mut self, event: watcher::Event<K>) -> Vec<Heard<K>> {
         let key = |object: &K| format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
         match event {
@@ -135,14 +135,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::seen::{Seen, tests::seen};
+    use crate::summary::{ObjectSummary, tests::object_summary};
 
-    fn object(name: &str) -> Seen {
-        seen(name, &json!({}), &json!({}))
+    fn object(name: &str) -> ObjectSummary {
+        object_summary(name, &json!({}), &json!({}))
     }
 
-    fn words(heard: Vec<Heard<Seen>>) -> Vec<String> {
-        let word = |heard: Heard<Seen>| match heard {
+    fn words(heard: Vec<Heard<ObjectSummary>>) -> Vec<String> {
+        let word = |heard: Heard<ObjectSummary>| match heard {
             Heard::Is(object) => format!("is {}", object.name_any()),
             Heard::Gone(object) => format!("gone {}", object.name_any()),
             Heard::Complete => "complete".to_owned(),
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn what_vanished_while_the_watch_was_lost_is_told() {
         use watcher::Event::{Apply, Init, InitApply, InitDone};
-        let mut known = Known::default();
+        let mut known = Fetched::default();
         for event in [Init, InitApply(object("a")), InitApply(object("b")), InitDone, Apply(object("c"))] {
             known.take(event);
         }
@@ -169,11 +169,11 @@ mod tests {
     fn a_right_that_is_missing_ends_it_and_an_outage_does_not() {
         let status = |code| Box::new(Status { code, message: "said".to_owned(), ..Status::default() });
         let doing = Doing::ours("watch", "vncpasswords");
-        let told = |error| told::<Seen>(error, &doing);
+        let watch_error = |error| watch_error::<ObjectSummary>(error, &doing);
         let forbidden = watcher::Error::WatchStartFailed(kube::Error::Api(status(403)));
-        assert!(matches!(told(forbidden), Some(Err(Error::Forbidden { .. }))));
+        assert!(matches!(watch_error(forbidden), Some(Err(Error::Forbidden { .. }))));
         let broken = watcher::Error::InitialListFailed(kube::Error::Api(status(503)));
-        assert!(matches!(told(broken), Some(Ok(Heard::Lost(_)))));
-        assert!(told(watcher::Error::WatchError(status(410))).is_none());
+        assert!(matches!(watch_error(broken), Some(Ok(Heard::Lost(_)))));
+        assert!(watch_error(watcher::Error::WatchError(status(410))).is_none());
     }
 }

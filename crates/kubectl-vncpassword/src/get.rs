@@ -2,7 +2,7 @@
 //! argument, message or log, and what is held of it here is zeroised.
 
 mod clipboard;
-mod remark;
+mod warning;
 
 use std::{collections::BTreeMap, ops::Deref};
 
@@ -11,8 +11,8 @@ use kube::core::Request;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use self::remark::{Known, Which};
-use super::{ConnectArgs, Connection, Console, Doing, Error, error::DONE, read, seen::Seen};
+use self::warning::{Context, Which};
+use super::{ConnectArgs, Connection, Console, Doing, Error, error::DONE, read, summary::ObjectSummary};
 
 /// What stands for a password that is not shown.
 const MASK: &str = "******";
@@ -65,18 +65,18 @@ pub async fn get(arguments: GetArgs, connect: &ConnectArgs, console: &mut Consol
         Err(error) => return Err(Error::Usage(error)),
     };
     let connection = connect.connect().await?;
-    let seen = match read::by_name(&connection, vec![name]).await.pop() {
-        Some(seen) => seen?,
+    let object = match read::by_name(&connection, vec![name]).await.pop() {
+        Some(object) => object?,
         None => return Ok(DONE),
     };
-    let mut opened = open(&seen, &connection).await?;
-    let key = &seen.spec.secret_ref.key;
-    let known = Known { next: opened.has(&Which::Next.key(key)), now: (console.now)() };
+    let mut opened = open(&object, &connection).await?;
+    let key = &object.spec.secret_ref.key;
+    let context = Context { next: opened.has(&Which::Next.key(key)), now: (console.now)() };
     let Some(password) = opened.take(&which.key(key)) else {
-        return Err(Error::Failed(remark::missing(&seen, which)));
+        return Err(Error::Failed(warning::missing(&object, which)));
     };
-    for line in remark::remarks(&seen, which, &known) {
-        console.remark(&line);
+    for line in warning::warnings(&object, which, &context) {
+        console.warn(&line);
     }
     deliver(&password, arguments.show, console).await?;
     Ok(DONE)
@@ -89,14 +89,14 @@ async fn deliver(password: &Password, show: bool, console: &mut Console) -> Resu
         return if console.width.is_some() { console.say("\n") } else { Ok(()) };
     }
     let tool = clipboard::tool(|name| (console.lookup)(name), |name| console.program(name));
-    let remark = match tool {
+    let warning = match tool {
         None => "not shown: no tool for a clipboard is there; --show writes it".to_owned(),
         Some(tool) => match tool.copy(password).await {
             Ok(()) => format!("copied to the clipboard by {}", tool.name),
             Err(error) => format!("not shown: {} could not copy it ({error}); --show writes it", tool.name),
         },
     };
-    console.say(&format!("{MASK}  {remark}\n"))
+    console.say(&format!("{MASK}  {warning}\n"))
 }
 
 // ------------------------------------------------------------------------------------------------------------- Secret
@@ -134,8 +134,8 @@ impl Opened {
     }
 }
 
-async fn open(seen: &Seen, connection: &Connection) -> Result<Opened, Error> {
-    let name = &seen.spec.secret_ref.name;
+async fn open(object: &ObjectSummary, connection: &Connection) -> Result<Opened, Error> {
+    let name = &object.spec.secret_ref.name;
     let path = format!("/api/v1/namespaces/{}/secrets", connection.namespace);
     let doing = || Doing::core("get", "secrets").within(&connection.namespace).to(name);
     let request = Request::new(path)
@@ -143,7 +143,7 @@ async fn open(seen: &Seen, connection: &Connection) -> Result<Opened, Error> {
         .map_err(|error| Error::of(doing(), kube::Error::BuildRequest(error)))?;
     let reply = connection.client.request_text(request).await.map(Zeroizing::new);
     let reply = reply.map_err(|error| match Error::of(doing(), error) {
-        Error::NotFound(_) => Error::Failed(remark::no_secret(seen)),
+        Error::NotFound(_) => Error::Failed(warning::no_secret(object)),
         error => error,
     })?;
     // serde's own message may repeat what it could not read.

@@ -8,18 +8,18 @@ pub mod console;
 pub mod doctor;
 pub mod error;
 pub mod explain;
+mod fetched;
 pub mod follow;
 pub mod get;
-mod known;
 pub mod output;
 pub mod plan;
 pub mod progress;
-mod prose;
 pub mod read;
 pub mod rotate;
-pub mod seen;
 pub mod server_time;
 pub mod status;
+pub mod summary;
+mod text;
 
 use std::ffi::OsString;
 
@@ -79,22 +79,22 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Co
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     // Not for clap: the words are those of a command line that is still to be finished.
     if arguments.get(1).is_some_and(|command| command == complete::COMMAND) {
-        return ended(complete::complete(&arguments[2..], console).await, console);
+        return exit_code(complete::complete(&arguments[2..], console).await, console);
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return not_a_command(&error, console),
+        Err(error) => return print_usage(&error, console),
     };
-    ended(dispatch(cli, console).await, console)
+    exit_code(dispatch(cli, console).await, console)
 }
 
 /// The exit code; what went wrong is told.
-fn ended(result: Result<u8, Error>, console: &mut Console) -> u8 {
+fn exit_code(result: Result<u8, Error>, console: &mut Console) -> u8 {
     match result {
         Ok(code) => code,
         Err(error) => {
             if let Some(message) = error.message() {
-                console.remark(&format!("error: {message}"));
+                console.warn(&format!("error: {message}"));
             }
             error.code()
         }
@@ -115,14 +115,14 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<u8, Error> {
 }
 
 /// What clap has to say instead of running a command: help, the version, or what is wrong.
-fn not_a_command(error: &clap::Error, console: &mut Console) -> u8 {
+fn print_usage(error: &clap::Error, console: &mut Console) -> u8 {
     use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
     let text = error.render();
     if matches!(error.kind(), DisplayHelp | DisplayVersion) {
-        let text = if console.coloured() { text.ansi().to_string() } else { text.to_string() };
+        let text = if console.colored() { text.ansi().to_string() } else { text.to_string() };
         return console.say(&text).map_or_else(|error| error.code(), |()| error::DONE);
     }
-    console.remark(text.to_string().trim_end());
+    console.warn(text.to_string().trim_end());
     error::USAGE
 }
 

@@ -1,11 +1,11 @@
 //! `plan`: what a `ClusterVncPassword` would do that is not applied yet. Changes nothing. What is read is in `gather` and
-//! `cloud`, what comes of it is pure: `input`, `forecast`, `told`.
+//! `cloud`, what comes of it is pure: `input`, `forecast`, `render`.
 
 mod cloud;
 mod forecast;
 mod gather;
 mod input;
-mod told;
+mod render;
 
 use std::{io::Read, path::PathBuf};
 
@@ -15,10 +15,10 @@ use super::{
     ConnectArgs, Console, Error,
     error::{DONE, FAILED},
     output::{Output, value_in},
-    prose::USUAL_WIDTH,
+    text::USUAL_WIDTH,
 };
 use input::Input;
-use told::Report;
+use render::Report;
 use vncpassword_alicloud::connect::CloudArgs;
 
 /// Flags of `plan`.
@@ -77,9 +77,9 @@ pub async fn plan(arguments: PlanArgs, connect: &ConnectArgs, console: &mut Cons
                 .map_err(|error| Error::Failed(format!("the answer cannot be written: {error}")))?;
             value_in(output, &value)?
         }
-        Output::Name => told::names(&report.forecast),
+        Output::Name => render::names(&report.forecast),
         Output::Table | Output::Wide => {
-            told::text(&report, output == Output::Wide, console.width, USUAL_WIDTH)
+            render::text(&report, output == Output::Wide, console.width, USUAL_WIDTH)
         }
     };
     console.say(&text)?;
@@ -93,9 +93,9 @@ async fn report(
     arguments: CloudArgs,
     console: &Console,
 ) -> Result<Report, Error> {
-    let (mut facts, verdict) = gather::facts(connection, input, rate, (console.now)()).await?;
-    facts.cloud = cloud::ask(&facts, arguments, &*console.lookup).await?;
-    Ok(Report { forecast: forecast::forecast(&facts), verdict, rate })
+    let (mut snapshot, verdict) = gather::snapshot(connection, input, rate, (console.now)()).await?;
+    snapshot.cloud = cloud::ask(&snapshot, arguments, &*console.lookup).await?;
+    Ok(Report { forecast: forecast::forecast(&snapshot), verdict, rate })
 }
 
 fn read(file: &std::path::Path, console: &mut Console) -> Result<String, String> {

@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use kube::{Api, Resource, api::ListParams, api::ObjectList, core::NamespaceResourceScope};
 use serde::de::DeserializeOwned;
 
-use super::{Connection, Doing, Error, seen::Seen};
+use super::{Connection, Doing, Error, summary::ObjectSummary};
 use vncpassword_core::api::ClusterVncPassword;
 
 /// Objects in one page: what kubectl asks for.
@@ -82,7 +82,7 @@ impl Scope {
 ///
 /// # Errors
 /// See [`Error::of`].
-pub async fn all(connection: &Connection, scope: &Scope) -> Result<Vec<Seen>, Error> {
+pub async fn all(connection: &Connection, scope: &Scope) -> Result<Vec<ObjectSummary>, Error> {
     let doing = || scope.doing("list");
     pages(&scope.api(connection), scope.parameters(), doing).await
 }
@@ -117,8 +117,8 @@ pub async fn pages<K: Clone + DeserializeOwned + Debug>(
 }
 
 /// The `VncPassword`s of these names, in this order.
-pub async fn by_name(connection: &Connection, names: Vec<String>) -> Vec<Result<Seen, Error>> {
-    let api: Api<Seen> = Api::namespaced(connection.client.clone(), &connection.namespace);
+pub async fn by_name(connection: &Connection, names: Vec<String>) -> Vec<Result<ObjectSummary, Error>> {
+    let api: Api<ObjectSummary> = Api::namespaced(connection.client.clone(), &connection.namespace);
     stream::iter(names.into_iter().map(|name| {
         let api = api.clone();
         async move {

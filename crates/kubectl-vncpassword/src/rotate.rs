@@ -1,7 +1,7 @@
 //! `rotate`: asks for new passwords now, and waits for them.
 
 mod choose;
-mod round;
+mod session;
 mod step;
 mod wait;
 
@@ -28,8 +28,8 @@ use super::{
     error::{DONE, FAILED},
     output::Table,
     read::{AT_ONCE, Named},
-    seen::Seen,
     server_time::ServerClock,
+    summary::ObjectSummary,
 };
 use vncpassword_core::api::{ClusterVncPassword, ROTATE_AT};
 
@@ -104,14 +104,14 @@ pub async fn rotate(
     let chosen = choose::choose(&arguments, &connection).await?;
     if chosen.targets.is_empty() {
         let place = if arguments.all_namespaces { "" } else { " in this namespace; -A looks in all" };
-        console.remark(&format!("There is nothing to rotate{place}."));
+        console.warn(&format!("There is nothing to rotate{place}."));
         return Ok(DONE);
     }
     if arguments.dry_run {
         return say_what_would_be(&chosen, console);
     }
-    for remark in &chosen.remarks {
-        console.remark(remark);
+    for warning in &chosen.warnings {
+        console.warn(warning);
     }
     confirm(&chosen, &arguments, console)?;
     let home = chosen.home.as_deref();
@@ -136,10 +136,10 @@ fn say_what_would_be(chosen: &choose::Chosen, console: &mut Console) -> Result<u
         table.row(target.cells(chosen.home.as_deref(), now));
     }
     console.say(&table.text(console.width))?;
-    for remark in &chosen.remarks {
-        console.remark(remark);
+    for warning in &chosen.warnings {
+        console.warn(warning);
     }
-    console.remark(&format!("{} would be rotated; nothing was changed.", passwords(chosen.passwords())));
+    console.warn(&format!("{} would be rotated; nothing was changed.", passwords(chosen.passwords())));
     Ok(DONE)
 }
 
@@ -200,9 +200,9 @@ async fn stamp(
     let writes = targets.into_iter().map(|target| async move {
         let at = target.stamp(now);
         let written = match &target {
-            Target::Object(seen) => {
-                let written = write(&seen_api(connection, seen), seen.as_ref(), at).await;
-                written.map(|seen| Target::Object(Box::new(seen)))
+            Target::Object(object) => {
+                let written = write(&seen_api(connection, object), object.as_ref(), at).await;
+                written.map(|object| Target::Object(Box::new(object)))
             }
             Target::Fleet(fleet) => {
                 let api: Api<ClusterVncPassword> = Api::all(connection.client.clone());
@@ -216,7 +216,7 @@ async fn stamp(
     let mut results = stream::iter(writes).buffered(AT_ONCE);
     let mut stamped = Stamped::default();
     // One right that is missing is missing for all: told once, and counted.
-    let mut told: BTreeMap<String, usize> = BTreeMap::new();
+    let mut reported: BTreeMap<String, usize> = BTreeMap::new();
     while let Some(result) = results.next().await {
         match result {
             Ok(asked) => stamped.asked.push(asked),
@@ -226,23 +226,23 @@ async fn stamp(
                     Error::Forbidden { doing, .. } => format!("{} {:?}", doing.resource, doing.namespace),
                     other => other.to_string(),
                 };
-                let count = told.entry(class).or_default();
+                let count = reported.entry(class).or_default();
                 *count += 1;
                 if *count == 1 {
-                    console.remark(&format!("error: {error}"));
+                    console.warn(&format!("error: {error}"));
                 }
             }
         }
     }
-    let more: usize = told.values().map(|count| count - 1).sum();
+    let more: usize = reported.values().map(|count| count - 1).sum();
     if more > 0 {
-        console.remark(&format!("error: and the same for {more} more"));
+        console.warn(&format!("error: and the same for {more} more"));
     }
     stamped
 }
 
-fn seen_api(connection: &Connection, seen: &Seen) -> Api<Seen> {
-    Api::namespaced(connection.client.clone(), &seen.namespace().unwrap_or_default())
+fn seen_api(connection: &Connection, object: &ObjectSummary) -> Api<ObjectSummary> {
+    Api::namespaced(connection.client.clone(), &object.namespace().unwrap_or_default())
 }
 
 /// Naming the uid keeps it from an object that has taken the name since.

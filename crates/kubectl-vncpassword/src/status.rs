@@ -17,7 +17,7 @@ use super::{
     follow::{Heard, follow},
     output::{self, Output, Table},
     read::{self, Named, Scope},
-    seen::Seen,
+    summary::ObjectSummary,
 };
 use vncpassword_core::api::{ClusterVncPassword, VncPassword};
 
@@ -96,7 +96,7 @@ pub async fn status(
         let scope = arguments.scope(&connection);
         let objects = read::all(&connection, &scope).await?;
         if objects.is_empty() {
-            console.remark(&nothing(&scope));
+            console.warn(&nothing(&scope));
             return Ok(DONE);
         }
         return list(&objects, &arguments, console);
@@ -131,7 +131,7 @@ fn nothing(scope: &Scope) -> String {
 
 // ------------------------------------------------------------------------------------------------------------- tables
 
-fn list(objects: &[Seen], arguments: &StatusArgs, console: &mut Console) -> Result<u8, Error> {
+fn list(objects: &[ObjectSummary], arguments: &StatusArgs, console: &mut Console) -> Result<u8, Error> {
     let columns = arguments.columns();
     let now = (console.now)();
     let mut table = Table::new(columns.head());
@@ -141,14 +141,14 @@ fn list(objects: &[Seen], arguments: &StatusArgs, console: &mut Console) -> Resu
     console.say(&table.text_for(console))?;
     // For people only: in a pipe each line is an object.
     if console.width.is_some() && objects.len() > 1 {
-        console.remark(&row::summary(objects));
+        console.warn(&row::summary(objects));
     }
     Ok(DONE)
 }
 
 fn list_fleets(fleets: &[ClusterVncPassword], console: &mut Console) -> Result<u8, Error> {
     if fleets.is_empty() {
-        console.remark(NO_FLEET);
+        console.warn(NO_FLEET);
         return Ok(DONE);
     }
     let now = (console.now)();
@@ -200,7 +200,7 @@ fn keep<T>(found: Result<T, Error>, all: &mut Vec<T>, code: &mut u8, console: &m
         Ok(one) => all.push(one),
         Err(error) => {
             *code = FAILED;
-            console.remark(&format!("error: {error}"));
+            console.warn(&format!("error: {error}"));
         }
     }
 }
@@ -290,7 +290,8 @@ async fn watch_objects(
         field_selector: if let [name] = names { Some(format!("metadata.name={name}")) } else { None },
         ..watcher::Config::default()
     };
-    let mut heard = std::pin::pin!(follow::<Seen>(scope.api(connection), config, scope.doing("watch")));
+    let mut heard =
+        std::pin::pin!(follow::<ObjectSummary>(scope.api(connection), config, scope.doing("watch")));
     let mut shown = row::Shown::new(arguments.columns());
     while let Some(heard) = heard.next().await {
         let now = (console.now)();
@@ -300,15 +301,15 @@ async fn watch_objects(
             }
             Heard::Gone(object) => shown.gone(&object, now),
             Heard::Complete if shown.complete() => {
-                for remark in lacking(names, &scope, &shown) {
-                    console.remark(&remark);
+                for warning in lacking(names, &scope, &shown) {
+                    console.warn(&warning);
                 }
                 if !names.is_empty() && shown.is_empty() {
                     return Ok(FAILED);
                 }
             }
             Heard::Is(_) | Heard::Complete => {}
-            Heard::Lost(why) => console.remark(&lost(&why)),
+            Heard::Lost(why) => console.warn(&lost(&why)),
         }
         let text = shown.text(console.width);
         if !text.is_empty() {
@@ -356,10 +357,10 @@ async fn watch_fleets(
             Heard::Complete => {
                 // Said once.
                 if std::mem::take(&mut all) && before.is_empty() {
-                    console.remark(NO_FLEET);
+                    console.warn(NO_FLEET);
                 }
             }
-            Heard::Lost(why) => console.remark(&lost(&why)),
+            Heard::Lost(why) => console.warn(&lost(&why)),
         }
     }
     Ok(DONE)
@@ -379,7 +380,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::seen::tests::seen;
+    use crate::summary::tests::object_summary;
 
     #[test]
     fn a_watch_tells_what_the_first_list_lacks() {
@@ -393,7 +394,7 @@ mod tests {
         let missing = "there is no VncPassword b in namespace prod; see kubectl vncpassword status -A";
         let missing = format!("error: {missing}");
         assert_eq!(said(&["b"], &shown), [missing.as_str()]);
-        shown.is(&seen("a", &json!({}), &json!({})), jiff::Timestamp::UNIX_EPOCH);
+        shown.is(&object_summary("a", &json!({}), &json!({})), jiff::Timestamp::UNIX_EPOCH);
         assert_eq!(said(&["a", "b"], &shown), [missing.as_str()], "the other is followed");
         assert!(said(&[], &shown).is_empty() && said(&["a"], &shown).is_empty());
     }

@@ -28,22 +28,22 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    facts::{
-        CommandRights, DeploymentSeen, Facts, Identity, KindFacts, KindSeen, LeaseSeen, Leftover,
-        OperatorFacts, PodSeen, Right, WatchedNamespace,
-    },
     rights::COMMANDS,
     schema::difference,
+    snapshot::{
+        CommandRights, DeploymentState, Identity, KindSnapshot, KindState, LeaseState, Leftover,
+        OperatorSnapshot, PodState, Right, Snapshot, WatchedNamespace,
+    },
     whoami,
 };
 use crate::{
     Connection, Doing, Error,
     explain::OPERATOR_NAMESPACE,
-    known::Known,
-    prose::printable,
+    fetched::Fetched,
     read::{self, Scope},
-    seen::Seen,
     server_time,
+    summary::ObjectSummary,
+    text::printable,
 };
 use vncpassword_core::api::LEASE;
 use vncpassword_core::api::{FIELD_MANAGER, GROUP, INSTANCE_ID, STATUS_CONTESTED, VERSION, definitions};
@@ -59,18 +59,18 @@ const PAGE: u32 = 500;
 ///
 /// # Errors
 /// The API server cannot be asked at all.
-pub async fn facts(
+pub async fn snapshot(
     connection: &Connection,
     operator: Option<&str>,
     clock: fn() -> Timestamp,
-) -> Result<Facts, Error> {
+) -> Result<Snapshot, Error> {
     let client = &connection.client;
     // First, and alone: it is timed, and tells whether there is anybody to ask.
     let ahead = server_time::ahead(client, clock).await.map(|ahead| ahead.as_secs());
     if let Err(error @ (Error::Unreachable { .. } | Error::Unauthorized(_))) = ahead {
         return Err(error);
     }
-    let ahead = Known::of(ahead, "get /version");
+    let ahead = Fetched::of(ahead, "get /version");
     let operator = async {
         let found = find_operator(client, operator).await;
         (found, clock())
@@ -81,15 +81,15 @@ pub async fn facts(
     let off = ahead.value().copied().unwrap_or_default();
     let now = at.checked_sub(jiff::SignedDuration::from_secs(off)).unwrap_or(at);
     let (identity, namespaces) = futures::join!(identity(client, &operator), watched(client, &operator));
-    Ok(Facts { kinds, operator, namespaces, identity, rights, ahead, leftovers, now })
+    Ok(Snapshot { kinds, operator, namespaces, identity, rights, ahead, leftovers, now })
 }
 
-async fn kinds(client: &Client) -> Vec<KindFacts> {
+async fn kinds(client: &Client) -> Vec<KindSnapshot> {
     let served = client.list_api_group_resources(&format!("{GROUP}/{VERSION}")).await;
-    let served: Known<BTreeSet<String>> = match served {
-        Err(kube::Error::Api(status)) if status.code == 404 => Known::Yes(BTreeSet::new()),
+    let served: Fetched<BTreeSet<String>> = match served {
+        Err(kube::Error::Api(status)) if status.code == 404 => Fetched::Yes(BTreeSet::new()),
         served => {
-            Known::of(served.map_err(|error| Error::of(Doing::core("get", "/apis"), error)), "get /apis")
+            Fetched::of(served.map_err(|error| Error::of(Doing::core("get", "/apis"), error)), "get /apis")
                 .map(|list| list.resources.into_iter().map(|resource| resource.name).collect())
         }
     };
@@ -98,13 +98,13 @@ async fn kinds(client: &Client) -> Vec<KindFacts> {
         async move {
             let plural = ours.spec.names.plural.clone();
             let definition = kind(client, &ours).await;
-            KindFacts { served: served.map(|served| served.contains(&plural)), definition, plural }
+            KindSnapshot { served: served.map(|served| served.contains(&plural)), definition, plural }
         }
     });
     join_all(read).await
 }
 
-async fn kind(client: &Client, ours: &CustomResourceDefinition) -> Known<Option<KindSeen>> {
+async fn kind(client: &Client, ours: &CustomResourceDefinition) -> Fetched<Option<KindState>> {
     let name = ours.name_any();
     let found = Api::<CustomResourceDefinition>::all(client.clone()).get(&name).await;
     let doing = Doing::of("get", "customresourcedefinitions", "apiextensions.k8s.io").to(&name);
@@ -112,16 +112,17 @@ async fn kind(client: &Client, ours: &CustomResourceDefinition) -> Known<Option<
         Err(Error::NotFound(_)) => Ok(None),
         found => found.map(Some),
     };
-    Known::of(found, "get customresourcedefinitions").map(|found| found.map(|theirs| compared(ours, &theirs)))
+    Fetched::of(found, "get customresourcedefinitions")
+        .map(|found| found.map(|theirs| compared(ours, &theirs)))
 }
 
-fn compared(ours: &CustomResourceDefinition, theirs: &CustomResourceDefinition) -> KindSeen {
+fn compared(ours: &CustomResourceDefinition, theirs: &CustomResourceDefinition) -> KindState {
     let schema = |definition: &CustomResourceDefinition| {
         let version = definition.spec.versions.iter().find(|version| version.name == VERSION)?;
         version.schema.clone()?.open_api_v3_schema
     };
     let conditions = theirs.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
-    KindSeen {
+    KindState {
         served: theirs
             .spec
             .versions
@@ -137,10 +138,10 @@ fn compared(ours: &CustomResourceDefinition, theirs: &CustomResourceDefinition) 
 }
 
 /// The operator: in all namespaces, or where it is by the chart's papers if those are all that may be seen.
-async fn find_operator(client: &Client, namespace: Option<&str>) -> OperatorFacts {
+async fn find_operator(client: &Client, namespace: Option<&str>) -> OperatorSnapshot {
     if namespace.is_none() {
         let found = operator_in(client, None).await;
-        if !matches!(found.deployments, Known::Denied(_)) {
+        if !matches!(found.deployments, Fetched::Denied(_)) {
             return found;
         }
     }
@@ -148,7 +149,7 @@ async fn find_operator(client: &Client, namespace: Option<&str>) -> OperatorFact
     operator_in(client, Some(home)).await
 }
 
-async fn operator_in(client: &Client, namespace: Option<&str>) -> OperatorFacts {
+async fn operator_in(client: &Client, namespace: Option<&str>) -> OperatorSnapshot {
     let named = ListParams::default().labels(NAME_LABEL);
     let pods = ListParams::default().labels(POD_LABELS);
     let of_conflicts = ListParams::default().fields(&format!("reason={STATUS_CONTESTED}"));
@@ -157,29 +158,29 @@ async fn operator_in(client: &Client, namespace: Option<&str>) -> OperatorFacts 
         listed::<Pod>(client, namespace, pods, "pods", ""),
         listed::<Event>(client, None, of_conflicts, "events", "events.k8s.io"),
     );
-    let deployments: Known<Vec<DeploymentSeen>> =
+    let deployments: Fetched<Vec<DeploymentState>> =
         deployments.map(|found| found.iter().map(deployment).collect());
     // An operator outside of the cluster, or one that may not be seen, has the default name as a rule.
     let mut wanted: BTreeSet<&str> =
-        deployments.value().into_iter().flatten().map(DeploymentSeen::lease).collect();
+        deployments.value().into_iter().flatten().map(DeploymentState::lease).collect();
     wanted.insert(LEASE);
     let found = join_all(wanted.into_iter().map(|name| {
         let only = ListParams::default().fields(&format!("metadata.name={name}"));
         listed::<Lease>(client, namespace, only, "leases", "coordination.k8s.io")
     }));
-    let mut all = Known::Yes(Vec::new());
+    let mut all = Fetched::Yes(Vec::new());
     for found in found.await {
         all = match (all, found) {
-            (Known::Yes(mut all), Known::Yes(found)) => {
+            (Fetched::Yes(mut all), Fetched::Yes(found)) => {
                 all.extend(found.into_iter().map(lease_seen));
-                Known::Yes(all)
+                Fetched::Yes(all)
             }
-            (Known::Yes(_), Known::Denied(right)) => Known::Denied(right),
-            (Known::Yes(_), Known::Failed(why)) => Known::Failed(why),
+            (Fetched::Yes(_), Fetched::Denied(right)) => Fetched::Denied(right),
+            (Fetched::Yes(_), Fetched::Failed(why)) => Fetched::Failed(why),
             (problem, _) => problem,
         };
     }
-    OperatorFacts {
+    OperatorSnapshot {
         deployments,
         pods: pods.map(|found| found.iter().map(pod).collect()),
         leases: all,
@@ -194,7 +195,7 @@ async fn listed<K>(
     wanted: ListParams,
     resource: &'static str,
     group: &'static str,
-) -> Known<Vec<K>>
+) -> Fetched<Vec<K>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
@@ -204,13 +205,13 @@ where
     };
     let place = namespace.map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
     let doing = || Doing { namespace: namespace.map(str::to_owned), ..Doing::of("list", resource, group) };
-    Known::of(read::pages(&api, wanted, doing).await, &format!("list {resource}{place}"))
+    Fetched::of(read::pages(&api, wanted, doing).await, &format!("list {resource}{place}"))
 }
 
-fn deployment(found: &Deployment) -> DeploymentSeen {
+fn deployment(found: &Deployment) -> DeploymentState {
     let spec = found.spec.as_ref();
     let containers = spec.and_then(|spec| spec.template.spec.as_ref()).map(|pod| pod.containers.as_slice());
-    DeploymentSeen {
+    DeploymentState {
         namespace: found.namespace().unwrap_or_default(),
         name: found.name_any(),
         wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
@@ -232,7 +233,7 @@ fn watches(container: &Container) -> Option<Vec<String>> {
 }
 
 /// What the operators watch, and whether they can.
-async fn watched(client: &Client, operator: &OperatorFacts) -> Vec<WatchedNamespace> {
+async fn watched(client: &Client, operator: &OperatorSnapshot) -> Vec<WatchedNamespace> {
     let deployments = operator.deployments.value().map(Vec::as_slice).unwrap_or_default();
     let asked = deployments.iter().flat_map(|deployment| {
         deployment.watched.iter().map(move |name| async move {
@@ -244,16 +245,16 @@ async fn watched(client: &Client, operator: &OperatorFacts) -> Vec<WatchedNamesp
     join_all(asked).await
 }
 
-async fn exists(client: &Client, name: &str) -> Known<bool> {
+async fn exists(client: &Client, name: &str) -> Fetched<bool> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let found = namespaces.get_metadata_opt(name).await;
     let found = found.map_err(|error| Error::of(Doing::core("get", "namespaces"), error));
-    Known::of(found, "get namespaces").map(|found| found.is_some())
+    Fetched::of(found, "get namespaces").map(|found| found.is_some())
 }
 
 /// What the operator needs for its watches, and may not do.
-async fn lacks(client: &Client, deployment: &DeploymentSeen, namespace: &str) -> Known<Vec<String>> {
-    let DeploymentSeen { namespace: home, account, .. } = deployment;
+async fn lacks(client: &Client, deployment: &DeploymentState, namespace: &str) -> Fetched<Vec<String>> {
+    let DeploymentState { namespace: home, account, .. } = deployment;
     let groups =
         ["system:serviceaccounts", &format!("system:serviceaccounts:{home}"), "system:authenticated"];
     let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
@@ -277,15 +278,15 @@ async fn lacks(client: &Client, deployment: &DeploymentSeen, namespace: &str) ->
             let doing = Doing::of("create", "subjectaccessreviews", "authorization.k8s.io");
             let answer = reviews.create(&PostParams::default(), &review).await;
             let answer = answer.map_err(|error| Error::of(doing, error));
-            match Known::of(answer, "create subjectaccessreviews") {
-                Known::Yes(review) if review.status.as_ref().is_some_and(|status| status.allowed) => {}
-                Known::Yes(_) => lacks.push(format!("{verb} {resource}")),
-                Known::Denied(right) => return Known::Denied(right),
-                Known::Failed(why) => return Known::Failed(why),
+            match Fetched::of(answer, "create subjectaccessreviews") {
+                Fetched::Yes(review) if review.status.as_ref().is_some_and(|status| status.allowed) => {}
+                Fetched::Yes(_) => lacks.push(format!("{verb} {resource}")),
+                Fetched::Denied(right) => return Fetched::Denied(right),
+                Fetched::Failed(why) => return Fetched::Failed(why),
             }
         }
     }
-    Known::Yes(lacks)
+    Fetched::Yes(lacks)
 }
 
 /// The object that an Event is about.
@@ -317,12 +318,12 @@ fn elects(container: &Container) -> bool {
             .any(|variable| variable.name == "LEADER_ELECT" && variable.value.as_deref() == Some("true"))
 }
 
-fn pod(found: &Pod) -> PodSeen {
+fn pod(found: &Pod) -> PodState {
     let status = found.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref());
     let container = status.and_then(|status| status.container_statuses.as_ref()).and_then(|all| all.first());
     let waiting = container.and_then(|container| container.state.as_ref()?.waiting.as_ref()?.reason.clone());
-    PodSeen {
+    PodState {
         ready: conditions
             .into_iter()
             .flatten()
@@ -335,10 +336,10 @@ fn pod(found: &Pod) -> PodSeen {
     }
 }
 
-fn lease_seen(found: Lease) -> LeaseSeen {
+fn lease_seen(found: Lease) -> LeaseState {
     let (namespace, name) = (found.namespace().unwrap_or_default(), found.name_any());
     let spec = found.spec.unwrap_or_default();
-    LeaseSeen {
+    LeaseState {
         namespace,
         name,
         holder: spec.holder_identity,
@@ -347,14 +348,14 @@ fn lease_seen(found: Lease) -> LeaseSeen {
     }
 }
 
-async fn identity(client: &Client, operator: &OperatorFacts) -> Identity {
+async fn identity(client: &Client, operator: &OperatorSnapshot) -> Identity {
     match &operator.pods {
-        Known::Yes(pods) => match pods.iter().find(|pod| pod.ready) {
+        Fetched::Yes(pods) => match pods.iter().find(|pod| pod.ready) {
             Some(pod) => whoami::ask(client, pod).await,
             None => Identity::NoPod,
         },
-        Known::Denied(right) => Identity::Denied(right.clone()),
-        Known::Failed(why) => Identity::Unknown(why.clone()),
+        Fetched::Denied(right) => Identity::Denied(right.clone()),
+        Fetched::Failed(why) => Identity::Unknown(why.clone()),
     }
 }
 
@@ -366,8 +367,8 @@ async fn rights(connection: &Connection) -> Vec<CommandRights> {
         .map(|right| (format!("{right} {}", right.namespaced), *right))
         .collect();
     let asked = all.into_values().map(|right| async move { (right, may(connection, right).await) });
-    let answers: HashMap<Right, Known<bool>> = join_all(asked).await.into_iter().collect();
-    let answer = |right: &Right| answers.get(right).cloned().unwrap_or(Known::Yes(false));
+    let answers: HashMap<Right, Fetched<bool>> = join_all(asked).await.into_iter().collect();
+    let answer = |right: &Right| answers.get(right).cloned().unwrap_or(Fetched::Yes(false));
     let commands = COMMANDS.iter().map(|(command, rights)| CommandRights {
         command,
         // The commands about fleets need no namespace.
@@ -377,7 +378,7 @@ async fn rights(connection: &Connection) -> Vec<CommandRights> {
     commands.collect()
 }
 
-async fn may(connection: &Connection, right: Right) -> Known<bool> {
+async fn may(connection: &Connection, right: Right) -> Fetched<bool> {
     let Right { verb, group, resource, subresource, namespaced } = right;
     let attributes = ResourceAttributes {
         verb: Some(verb.to_owned()),
@@ -397,19 +398,19 @@ async fn may(connection: &Connection, right: Right) -> Known<bool> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(connection.client.clone());
     let doing = Doing::of("create", "selfsubjectaccessreviews", "authorization.k8s.io");
     let answer = reviews.create(&PostParams::default(), &review).await;
-    Known::of(answer.map_err(|error| Error::of(doing, error)), "create selfsubjectaccessreviews")
+    Fetched::of(answer.map_err(|error| Error::of(doing, error)), "create selfsubjectaccessreviews")
         .map(|review| review.status.is_some_and(|status| status.allowed))
 }
 
 /// Secrets of instances that no object in their namespace names: in all namespaces, or else in the caller's.
-async fn leftovers(connection: &Connection) -> Known<Vec<Leftover>> {
+async fn leftovers(connection: &Connection) -> Fetched<Vec<Leftover>> {
     match leftovers_in(connection, None).await {
-        Known::Denied(_) => leftovers_in(connection, Some(&connection.namespace)).await,
+        Fetched::Denied(_) => leftovers_in(connection, Some(&connection.namespace)).await,
         found => found,
     }
 }
 
-async fn leftovers_in(connection: &Connection, namespace: Option<&str>) -> Known<Vec<Leftover>> {
+async fn leftovers_in(connection: &Connection, namespace: Option<&str>) -> Fetched<Vec<Leftover>> {
     let scope = Scope { namespace: namespace.map(str::to_owned), selector: None };
     let secrets: Api<Secret> = scope.api(connection);
     let made =
@@ -419,21 +420,21 @@ async fn leftovers_in(connection: &Connection, namespace: Option<&str>) -> Known
     let secrets = match metadata(&secrets, made).await {
         Ok(secrets) => secrets,
         Err(kube::Error::Api(status)) if status.code == 403 => {
-            return Known::Denied(format!("list secrets{place}"));
+            return Fetched::Denied(format!("list secrets{place}"));
         }
-        Err(error) => return Known::Failed(printable(&error.to_string())),
+        Err(error) => return Fetched::Failed(printable(&error.to_string())),
     };
     let objects = match read::all(connection, &scope).await {
         // Not every Secret is left over then: the kinds may come back, and their objects with them.
-        Err(Error::KindsMissing(_)) => return Known::Failed("the kinds are not installed".to_owned()),
-        objects => Known::of(objects, &format!("list vncpasswords{place}")),
+        Err(Error::KindsMissing(_)) => return Fetched::Failed("the kinds are not installed".to_owned()),
+        objects => Fetched::of(objects, &format!("list vncpasswords{place}")),
     };
     objects.map(|objects| left_over(secrets, &objects))
 }
 
 /// Those that no object needs: none names the instance they were made for, and none names them, for a password or for an
 /// identity. The label with the instance is from when the Secret was made, and says nothing of who uses it since.
-fn left_over(secrets: Vec<PartialObjectMeta<Secret>>, objects: &[Seen]) -> Vec<Leftover> {
+fn left_over(secrets: Vec<PartialObjectMeta<Secret>>, objects: &[ObjectSummary]) -> Vec<Leftover> {
     let (mut instances, mut used) = (BTreeSet::new(), BTreeSet::new());
     for object in objects {
         let namespace = object.namespace().unwrap_or_default();
@@ -475,7 +476,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::seen::tests::seen;
+    use crate::summary::tests::object_summary;
 
     #[test]
     fn a_secret_that_an_object_names_is_never_left_over() {
@@ -492,9 +493,9 @@ mod tests {
             made("nobodys", "i-gone"),
         ];
         let objects = [
-            seen("a", &json!({}), &json!({})),
-            seen("b", &json!({"secretRef": {"name": "taken-over", "key": "password"}}), &json!({})),
-            seen("c", &json!({"credentialsRef": {"name": "keys"}}), &json!({})),
+            object_summary("a", &json!({}), &json!({})),
+            object_summary("b", &json!({"secretRef": {"name": "taken-over", "key": "password"}}), &json!({})),
+            object_summary("c", &json!({"credentialsRef": {"name": "keys"}}), &json!({})),
         ];
         let names: Vec<String> = left_over(secrets, &objects).into_iter().map(|found| found.name).collect();
         assert_eq!(names, ["nobodys"]);

@@ -1,6 +1,6 @@
 //! Which rights in the cluster each command of the plugin needs.
 
-use super::facts::Right;
+use super::snapshot::Right;
 use vncpassword_core::api::GROUP;
 
 const fn ours(verb: &'static str) -> Right {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use serde_json::Value;
 
-use super::facts::SchemaDifference;
+use super::snapshot::SchemaDifference;
 
 /// Compares two schemas field by field.
 pub fn difference(ours: &JSONSchemaProps, theirs: &JSONSchemaProps) -> SchemaDifference {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, api::AttachParams, client::UpgradeConnectionError};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::facts::{Identity, PodSeen};
+use super::snapshot::{Identity, PodState};
 use vncpassword_core::api::Whoami;
 
 /// How long it may take: it asks the cloud, and perhaps a metadata service that does not answer.
@@ -19,7 +19,7 @@ const CONTAINER: &str = "operator";
 const RIGHT: &str = "get and create pods/exec";
 
 /// Runs it in that Pod.
-pub async fn ask(client: &Client, pod: &PodSeen) -> Identity {
+pub async fn ask(client: &Client, pod: &PodState) -> Identity {
     match tokio::time::timeout(PATIENCE, run(client, pod)).await {
         Ok(Ok((out, err))) => read(&out, &err),
         Ok(Err(error)) => refused(&error),
@@ -27,7 +27,7 @@ pub async fn ask(client: &Client, pod: &PodSeen) -> Identity {
     }
 }
 
-async fn run(client: &Client, pod: &PodSeen) -> Result<(String, String), kube::Error> {
+async fn run(client: &Client, pod: &PodState) -> Result<(String, String), kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace);
     let attach = AttachParams::default().container(CONTAINER).stdin(false).stdout(true).stderr(true);
     let command = ["vncpassword-operator", "whoami", "-o", "json"];
@@ -59,7 +59,7 @@ pub fn read(out: &str, err: &str) -> Identity {
         };
     }
     match serde_json::from_str::<Whoami>(out) {
-        Ok(told) => Identity::Told(Box::new(told)),
+        Ok(whoami) => Identity::Reported(Box::new(whoami)),
         Err(error) => Identity::Unknown(format!("what whoami said cannot be read: {error}")),
     }
 }
@@ -110,20 +110,20 @@ mod tests {
     #[test]
     fn what_the_operator_writes_is_what_is_read() {
         let out = serde_json::to_string_pretty(&answer()).unwrap();
-        let Identity::Told(told) = read(&out, "warning: something\n") else { panic!("{out}") };
+        let Identity::Reported(whoami) = read(&out, "warning: something\n") else { panic!("{out}") };
         let right = CloudRight {
             action: "ecs:DescribeInstances".to_owned(),
             granted: Some(false),
             because: Some("denied".to_owned()),
         };
-        assert_eq!((told.provider.as_str(), told.expires_in_seconds), ("oidc", Some(3540)));
-        assert_eq!(told.rights, [right]);
+        assert_eq!((whoami.provider.as_str(), whoami.expires_in_seconds), ("oidc", Some(3540)));
+        assert_eq!(whoami.rights, [right]);
     }
 
     #[test]
     fn an_older_or_newer_operator_may_say_less_or_more() {
         let out = json!({"provider": "environment", "arn": "acs:ram::1:user/a", "more": 1}).to_string();
-        assert!(matches!(read(&out, ""), Identity::Told(_)));
+        assert!(matches!(read(&out, ""), Identity::Reported(_)));
     }
 
     /// Stands for an API server that runs what it is asked to, and says this: a stream's number and its bytes.
@@ -151,7 +151,7 @@ mod tests {
         let config = kube::Config::new(format!("http://{address}").parse().unwrap());
         let client = Client::try_from(config).unwrap();
         let pod =
-            PodSeen { namespace: "vnc".to_owned(), name: "operator-0".to_owned(), ..PodSeen::default() };
+            PodState { namespace: "vnc".to_owned(), name: "operator-0".to_owned(), ..PodState::default() };
         let identity = ask(&client, &pod).await;
         let asked = server.await.unwrap();
         assert!(asked.starts_with("/api/v1/namespaces/vnc/pods/operator-0/exec?"), "{asked}");
@@ -168,14 +168,14 @@ mod tests {
         let (out, err, status) = (1, 2, 3);
         let answer = serde_json::to_string_pretty(&answer()).unwrap();
         let (begin, end) = answer.split_at(40);
-        let ended = json!({"metadata": {}, "status": "Success"}).to_string();
+        let exit_code = json!({"metadata": {}, "status": "Success"}).to_string();
         let frames = vec![
             (out, begin.to_owned()),
             (err, "INFO x\n".to_owned()),
             (out, end.to_owned()),
-            (status, ended),
+            (status, exit_code),
         ];
-        assert!(matches!(said(frames).await, Identity::Told(told) if told.provider == "oidc"));
+        assert!(matches!(said(frames).await, Identity::Reported(whoami) if whoami.provider == "oidc"));
         let failed = json!({"metadata": {}, "status": "Failure", "reason": "NonZeroExitCode"}).to_string();
         let frames = vec![(err, "vncpassword-operator: no credentials\n".to_owned()), (status, failed)];
         assert_eq!(said(frames).await, Identity::Failed("no credentials".to_owned()));

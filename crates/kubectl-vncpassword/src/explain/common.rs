@@ -4,11 +4,11 @@ use jiff::Timestamp;
 
 use super::{
     advice::{Actor, Advice},
-    view::EventSeen,
+    view::EventSummary,
 };
 use crate::{
-    known::Known,
-    prose::{Paragraph, Topic, moment, printable, relative, sentence},
+    fetched::Fetched,
+    text::{Paragraph, Topic, moment, printable, relative, sentence},
 };
 use vncpassword_core::{
     api::{Condition, ConditionStatus, ConditionType, Reason},
@@ -25,16 +25,16 @@ pub fn conditions(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Paragraph> {
-    let mut told = Vec::new();
+    let mut paragraphs = Vec::new();
     if conditions.is_empty() {
         let text = "It has no status yet: no operator has looked at it. That takes a second where one runs.";
-        told.push(Paragraph::new(Topic::State, text));
-        return told;
+        paragraphs.push(Paragraph::new(Topic::State, text));
+        return paragraphs;
     }
     if observed < generation {
         let text = "The spec has changed since: what follows was decided on the one before. An operator that runs takes a second to \
                     see it.";
-        told.push(Paragraph::new(Topic::State, text));
+        paragraphs.push(Paragraph::new(Topic::State, text));
     }
     let mut said: Vec<&str> = Vec::new();
     for condition in sorted(conditions) {
@@ -42,9 +42,9 @@ pub fn conditions(
         // Ready and the condition beside it mostly say the same.
         let message = if said.contains(&condition.message.as_str()) { "" } else { &condition.message };
         said.push(&condition.message);
-        told.push(Paragraph::new(topic, state(condition, message, now)));
+        paragraphs.push(Paragraph::new(topic, state(condition, message, now)));
     }
-    told
+    paragraphs
 }
 
 /// `Ready` first.
@@ -95,16 +95,16 @@ pub fn window(plan: &schedule::Plan, what: &str, now: Timestamp) -> String {
 }
 
 /// What happened lately, the newest first.
-pub fn events(events: &Known<Vec<EventSeen>>, now: Timestamp) -> Option<Paragraph> {
+pub fn events(events: &Fetched<Vec<EventSummary>>, now: Timestamp) -> Option<Paragraph> {
     let events = match events {
-        Known::Yes(events) if events.is_empty() => return None,
-        Known::Yes(events) => events,
-        Known::Denied(_) | Known::Failed(_) => {
+        Fetched::Yes(events) if events.is_empty() => return None,
+        Fetched::Yes(events) => events,
+        Fetched::Denied(_) | Fetched::Failed(_) => {
             let text = format!("Its events are not known: {}.", events.problem().unwrap_or_default());
             return Some(Paragraph::new(Topic::Events, text));
         }
     };
-    let mut newest: Vec<&EventSeen> = events.iter().collect();
+    let mut newest: Vec<&EventSummary> = events.iter().collect();
     newest.sort_by_key(|event| std::cmp::Reverse(event.at));
     let lines = newest.iter().take(EVENTS).map(|event| {
         let at = event.at.map(|at| format!("{}: ", relative(at, now))).unwrap_or_default();
@@ -140,9 +140,9 @@ pub fn remedy(conditions: &[Condition], advise: impl Fn(Reason) -> Advice) -> Ve
         Actor::Nobody => 2,
     });
     let several = advised.len() > 1;
-    let told = advised.into_iter().map(|(reason, advice)| {
+    let paragraphs = advised.into_iter().map(|(reason, advice)| {
         let text = if several { format!("{}: {}", reason.as_str(), advice.text) } else { advice.text };
         Paragraph::new(Topic::Remedy, text).with(advice.commands)
     });
-    told.collect()
+    paragraphs.collect()
 }

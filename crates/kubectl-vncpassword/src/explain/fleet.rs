@@ -8,7 +8,7 @@ use super::{
     common::{conditions, events, remedy, window},
     view::FleetView,
 };
-use crate::prose::{Paragraph, Topic, count, moment, printable, quoted, sentence};
+use crate::text::{Paragraph, Topic, count, moment, printable, quoted, sentence};
 use vncpassword_core::{
     api::{
         Activation, ClusterVncPassword, ClusterVncPasswordStatus, ROTATE_AT, Rollout, SkipReason, Trigger,
@@ -22,21 +22,21 @@ pub fn explain_fleet(view: &FleetView) -> Vec<Paragraph> {
     let fleet = &view.fleet;
     let fallback = ClusterVncPasswordStatus::default();
     let status = fleet.status.as_ref().unwrap_or(&fallback);
-    let mut told = vec![what(fleet, status)];
-    told.extend(conditions(
+    let mut sentences = vec![what(fleet, status)];
+    sentences.extend(conditions(
         &status.conditions,
         status.observed_generation,
         fleet.metadata.generation,
         view.now,
     ));
-    told.extend(status.rollout.as_ref().map(|rollout| progress(fleet, rollout, view.now)));
-    told.extend(numbers(status));
-    told.extend(failures(fleet, status));
-    told.extend(skipped(status));
-    told.extend(schedule(view, status));
-    told.extend(events(&view.events, view.now));
-    told.extend(remedies(view, status));
-    told
+    sentences.extend(status.rollout.as_ref().map(|rollout| progress(fleet, rollout, view.now)));
+    sentences.extend(numbers(status));
+    sentences.extend(failures(fleet, status));
+    sentences.extend(skipped(status));
+    sentences.extend(schedule(view, status));
+    sentences.extend(events(&view.events, view.now));
+    sentences.extend(remedies(view, status));
+    sentences
 }
 
 fn what(fleet: &ClusterVncPassword, status: &ClusterVncPasswordStatus) -> Paragraph {
@@ -149,13 +149,13 @@ fn schedule(view: &FleetView, status: &ClusterVncPasswordStatus) -> Option<Parag
         Ok(plan) => plan,
         Err(problem) => return Some(Paragraph::new(Topic::Schedule, sentence(&problem.to_string()))),
     };
-    let mut told = Vec::new();
+    let mut sentences = Vec::new();
     if let Some(next) = &status.next_rotation_time {
-        told.push(format!("The next scheduled rollout begins at {}.", moment(next.0, now)));
+        sentences.push(format!("The next scheduled rollout begins at {}.", moment(next.0, now)));
     }
-    told.extend(spec.window.as_ref().map(|_| window(&plan, "Scheduled rollouts and restarts", now)));
-    told.extend(asked(view, status));
-    (!told.is_empty()).then(|| Paragraph::new(Topic::Schedule, told.join(" ")))
+    sentences.extend(spec.window.as_ref().map(|_| window(&plan, "Scheduled rollouts and restarts", now)));
+    sentences.extend(asked(view, status));
+    (!sentences.is_empty()).then(|| Paragraph::new(Topic::Schedule, sentences.join(" ")))
 }
 
 fn asked(view: &FleetView, status: &ClusterVncPasswordStatus) -> Option<String> {

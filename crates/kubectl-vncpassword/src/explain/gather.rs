@@ -15,8 +15,8 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::view::{EventSeen, FleetView, ObjectView, SecretSeen};
-use crate::{Connection, Doing, Error, known::Known, read};
+use super::view::{EventSummary, FleetView, ObjectView, SecretState};
+use crate::{Connection, Doing, Error, fetched::Fetched, read};
 use vncpassword_core::api::{
     ClusterVncPassword, ConditionType, FIELD_MANAGER, Reason, VncPassword, WRITABLE,
 };
@@ -117,7 +117,7 @@ struct Keys {
     data: Names,
 }
 
-async fn secret(client: &Client, namespace: &str, name: &str) -> Known<Option<SecretSeen>> {
+async fn secret(client: &Client, namespace: &str, name: &str) -> Fetched<Option<SecretState>> {
     let request = Request::new(format!("/api/v1/namespaces/{namespace}/secrets"));
     let read = match request.get(name, &GetParams::default()) {
         Ok(request) => client.request::<Keys>(request).await,
@@ -130,14 +130,14 @@ async fn secret(client: &Client, namespace: &str, name: &str) -> Known<Option<Se
             read.map(Some).map_err(|error| Error::of(doing, error))
         }
     };
-    Known::of(found, &format!("get secrets in namespace {namespace}")).map(|found| found.map(seen))
+    Fetched::of(found, &format!("get secrets in namespace {namespace}")).map(|found| found.map(secret_state))
 }
 
-fn seen(secret: Keys) -> SecretSeen {
+fn secret_state(secret: Keys) -> SecretState {
     let Keys { metadata, type_, immutable, data } = secret;
     let labels = metadata.labels.unwrap_or_default();
     let says = |label: &str, value: &str| labels.get(label).is_some_and(|found| found == value);
-    SecretSeen {
+    SecretState {
         keys: data.0,
         type_,
         immutable,
@@ -148,7 +148,7 @@ fn seen(secret: Keys) -> SecretSeen {
 
 /// The other objects that name the instance: in all namespaces, or else in this one. In a conflict where there is none, those
 /// that name the same key of the Secret.
-async fn others(client: &Client, object: &VncPassword) -> Known<Vec<VncPassword>> {
+async fn others(client: &Client, object: &VncPassword) -> Fetched<Vec<VncPassword>> {
     let same = ListParams::default().fields(&format!("spec.instanceId={}", object.spec.instance_id));
     let doing = || Doing::ours("list", "vncpasswords");
     let everywhere = read::pages(&Api::all(client.clone()), same.clone(), doing).await;
@@ -172,10 +172,10 @@ async fn others(client: &Client, object: &VncPassword) -> Known<Vec<VncPassword>
         }
         (found, _) => found,
     };
-    Known::of(found, "list vncpasswords")
+    Fetched::of(found, "list vncpasswords")
 }
 
-async fn events<K>(client: &Client, namespace: &str, object: &K) -> Known<Vec<EventSeen>>
+async fn events<K>(client: &Client, namespace: &str, object: &K) -> Fetched<Vec<EventSummary>>
 where
     K: Resource<DynamicType = ()>,
 {
@@ -185,19 +185,19 @@ where
     let doing = || Doing::of("list", "events", "events.k8s.io").within(namespace);
     let found = read::pages(&Api::<Event>::namespaced(client.clone(), namespace), about, doing).await;
     let right = format!("list events.events.k8s.io in namespace {namespace}");
-    Known::of(found, &right).map(|found| {
+    Fetched::of(found, &right).map(|found| {
         // One of that name that was deleted had another uid.
         let own = found.into_iter().filter(|event| {
             event.regarding.as_ref().and_then(|regarding| regarding.uid.as_ref()).is_none_or(|of| *of == uid)
         });
-        own.map(told).collect()
+        own.map(event_summary).collect()
     })
 }
 
-fn told(event: Event) -> EventSeen {
+fn event_summary(event: Event) -> EventSummary {
     let series = event.series.as_ref();
     let last = series.map(|series| series.last_observed_time.0).or(event.event_time.map(|at| at.0));
-    EventSeen {
+    EventSummary {
         at: last.or(event.deprecated_last_timestamp.map(|at| at.0)),
         warning: event.type_.as_deref() == Some("Warning"),
         reason: event.reason.unwrap_or_default(),
@@ -232,9 +232,9 @@ mod tests {
             "data": {"password": "QWJjMTIz", "password.next": "WHl6Nzg5"}});
         let read: Keys = serde_json::from_value(secret).unwrap();
         assert!(!format!("{read:?}").contains("QWJjMTIz"), "{read:?}");
-        let seen = seen(read);
-        assert!(seen.writable && !seen.operators);
-        assert_eq!(seen.keys, ["password".to_owned(), "password.next".to_owned()].into());
+        let secret = secret_state(read);
+        assert!(secret.writable && !secret.operators);
+        assert_eq!(secret.keys, ["password".to_owned(), "password.next".to_owned()].into());
         let empty: Keys = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
         assert!(empty.data.0.is_empty());
     }

@@ -6,12 +6,12 @@ use kube::ResourceExt;
 use super::{
     advice::{Actor, Subject, advice},
     common::{conditions, events, remedy, window},
-    view::{ObjectView, SecretSeen},
+    view::{ObjectView, SecretState},
 };
 use crate::{
     error::some_of,
-    known::Known,
-    prose::{Paragraph, Topic, count, moment, quoted, sentence},
+    fetched::Fetched,
+    text::{Paragraph, Topic, count, moment, quoted, sentence},
 };
 use vncpassword_core::{
     api::{Activation, ConditionType, ROTATE_AT, Reason, Retry, SecretRef, VncPassword, VncPasswordStatus},
@@ -23,21 +23,21 @@ pub fn explain_object(view: &ObjectView) -> Vec<Paragraph> {
     let object = &view.object;
     let fallback = VncPasswordStatus::default();
     let status = object.status.as_ref().unwrap_or(&fallback);
-    let mut told = vec![what(object, status)];
-    told.extend(conditions(
+    let mut sentences = vec![what(object, status)];
+    sentences.extend(conditions(
         &status.conditions,
         status.observed_generation,
         object.metadata.generation,
         view.now,
     ));
-    told.extend(status.retry.as_ref().and_then(|retry| attempts(retry, status, view.now)));
-    told.extend(secret(view, status));
-    told.extend(credentials(view));
-    told.extend(owner(view, status));
-    told.extend(schedule(view, status));
-    told.extend(events(&view.events, view.now));
-    told.extend(remedies(view, status));
-    told
+    sentences.extend(status.retry.as_ref().and_then(|retry| attempts(retry, status, view.now)));
+    sentences.extend(secret(view, status));
+    sentences.extend(credentials(view));
+    sentences.extend(owner(view, status));
+    sentences.extend(schedule(view, status));
+    sentences.extend(events(&view.events, view.now));
+    sentences.extend(remedies(view, status));
+    sentences
 }
 
 fn namespace(object: &VncPassword) -> &str {
@@ -45,8 +45,8 @@ fn namespace(object: &VncPassword) -> &str {
 }
 
 fn region<'a>(object: &'a VncPassword, status: &'a VncPasswordStatus) -> Option<&'a str> {
-    let seen = status.instance.as_ref().and_then(|instance| instance.region_id.as_deref());
-    object.spec.region_id.as_deref().or(seen)
+    let last_region = status.instance.as_ref().and_then(|instance| instance.region_id.as_deref());
+    object.spec.region_id.as_deref().or(last_region)
 }
 
 fn what(object: &VncPassword, status: &VncPasswordStatus) -> Paragraph {
@@ -66,7 +66,7 @@ fn what(object: &VncPassword, status: &VncPasswordStatus) -> Paragraph {
 
 /// What failed, and when it is tried again.
 fn attempts(retry: &Retry, status: &VncPasswordStatus, now: Timestamp) -> Option<Paragraph> {
-    let mut told = Vec::new();
+    let mut sentences = Vec::new();
     if let Some(attempts) = retry.attempts.filter(|attempts| *attempts > 0) {
         let attempts = usize::try_from(attempts).unwrap_or_default();
         let last = match (&retry.last_failure_time, attempts) {
@@ -75,24 +75,26 @@ fn attempts(retry: &Retry, status: &VncPasswordStatus, now: Timestamp) -> Option
             (None, _) => String::new(),
         };
         let row = if attempts == 1 { "" } else { " in a row" };
-        told.push(format!("{} failed{row}{last}.", count(attempts, "attempt")));
+        sentences.push(format!("{} failed{row}{last}.", count(attempts, "attempt")));
     }
     match (&retry.code, &retry.request_id) {
-        (Some(code), Some(request)) => told.push(format!("The cloud answered {code} (RequestId {request}).")),
-        (Some(code), None) => told.push(format!("The cloud answered {code}.")),
-        (None, Some(request)) => told.push(format!("The RequestId of the call is {request}.")),
+        (Some(code), Some(request)) => {
+            sentences.push(format!("The cloud answered {code} (RequestId {request})."));
+        }
+        (Some(code), None) => sentences.push(format!("The cloud answered {code}.")),
+        (None, Some(request)) => sentences.push(format!("The RequestId of the call is {request}.")),
         (None, None) => {}
     }
     if let Some(at) = &retry.next_attempt_time {
-        told.push(next_attempt(at.0, status, now));
+        sentences.push(next_attempt(at.0, status, now));
     }
     if let Some(until) = retry.unsettled_until.as_ref().filter(|until| until.0 > now) {
-        told.push(format!(
+        sentences.push(format!(
             "A call of unknown outcome may still arrive until {}; no other password is set before.",
             moment(until.0, now)
         ));
     }
-    (!told.is_empty()).then(|| Paragraph::new(Topic::Retry, told.join(" ")))
+    (!sentences.is_empty()).then(|| Paragraph::new(Topic::Retry, sentences.join(" ")))
 }
 
 fn next_attempt(at: Timestamp, status: &VncPasswordStatus, now: Timestamp) -> String {
@@ -121,16 +123,16 @@ fn secret(view: &ObjectView, status: &VncPasswordStatus) -> Option<Paragraph> {
     let (name, key) = (&reference.name, &reference.key);
     let about = |text: String| Some(Paragraph::new(Topic::Secret, text));
     let secret = match &view.secret {
-        Known::Yes(Some(secret)) => secret,
-        Known::Yes(None) => return about(format!("Secret {name} does not exist.")),
-        Known::Denied(_) | Known::Failed(_) => {
+        Fetched::Yes(Some(secret)) => secret,
+        Fetched::Yes(None) => return about(format!("Secret {name} does not exist.")),
+        Fetched::Denied(_) | Fetched::Failed(_) => {
             let problem = view.secret.problem().unwrap_or_default();
             return about(format!("What Secret {name} holds is not known: {problem}."));
         }
     };
-    let mut told = vec![keys(secret, name, key)];
+    let mut sentences = vec![keys(secret, name, key)];
     if secret.keys.contains(&format!("{key}.next")) {
-        told.push(match status.accepted {
+        sentences.push(match status.accepted {
             Some(_) => format!(
                 "The value of {key}.next was accepted and is in effect after a restart of the instance; until then the console \
                  opens with {key}."
@@ -142,20 +144,21 @@ fn secret(view: &ObjectView, status: &VncPasswordStatus) -> Option<Paragraph> {
     }
     if view.object.spec.rotation.is_some() {
         if secret.immutable {
-            told.push("It is immutable, so the operator cannot write to it.".to_owned());
+            sentences.push("It is immutable, so the operator cannot write to it.".to_owned());
         } else if secret.type_ != "Opaque" {
-            told.push(format!(
+            sentences.push(format!(
                 "It is of type {}, and the operator writes to Opaque ones only.",
                 secret.type_
             ));
         } else if !secret.operators && !secret.writable {
-            told.push("The operator did not make it, and no label lets the operator write to it.".to_owned());
+            sentences
+                .push("The operator did not make it, and no label lets the operator write to it.".to_owned());
         }
     }
-    about(told.join(" "))
+    about(sentences.join(" "))
 }
 
-fn keys(secret: &SecretSeen, name: &str, key: &str) -> String {
+fn keys(secret: &SecretState, name: &str, key: &str) -> String {
     if secret.keys.contains(key) {
         return format!("Secret {name} has the key {key}.");
     }
@@ -170,7 +173,7 @@ fn keys(secret: &SecretSeen, name: &str, key: &str) -> String {
 fn credentials(view: &ObjectView) -> Option<Paragraph> {
     let name = &view.object.spec.credentials_ref.as_ref()?.name;
     let text = match view.credentials.as_ref()? {
-        Known::Yes(Some(secret)) => {
+        Fetched::Yes(Some(secret)) => {
             let has = |key| secret.keys.contains(key);
             let (id, key, role) = (has("access-key-id"), has("access-key-secret"), has("role-arn"));
             match (id && key, role) {
@@ -189,8 +192,8 @@ fn credentials(view: &ObjectView) -> Option<Paragraph> {
                 ),
             }
         }
-        Known::Yes(None) => format!("Secret {name} of spec.credentialsRef does not exist."),
-        Known::Denied(_) | Known::Failed(_) => return None,
+        Fetched::Yes(None) => format!("Secret {name} of spec.credentialsRef does not exist."),
+        Fetched::Denied(_) | Fetched::Failed(_) => return None,
     };
     Some(Paragraph::new(Topic::Secret, text))
 }
@@ -199,13 +202,13 @@ fn credentials(view: &ObjectView) -> Option<Paragraph> {
 fn owner(view: &ObjectView, status: &VncPasswordStatus) -> Option<Paragraph> {
     let conflict = status.reason(ConditionType::Stalled) == Some(Reason::Conflict);
     let others = match &view.others {
-        Known::Yes(others) => others,
-        Known::Denied(_) | Known::Failed(_) if conflict => {
+        Fetched::Yes(others) => others,
+        Fetched::Denied(_) | Fetched::Failed(_) if conflict => {
             let problem = view.others.problem().unwrap_or_default();
             let text = format!("Which other object it is cannot be told: {problem}.");
             return Some(Paragraph::new(Topic::Owner, text));
         }
-        Known::Denied(_) | Known::Failed(_) => return None,
+        Fetched::Denied(_) | Fetched::Failed(_) => return None,
     };
     let instance = &view.object.spec.instance_id;
     match others.as_slice() {
@@ -258,14 +261,14 @@ fn schedule(view: &ObjectView, status: &VncPasswordStatus) -> Option<Paragraph> 
         Ok(plan) => plan,
         Err(problem) => return Some(Paragraph::new(Topic::Schedule, sentence(&problem.to_string()))),
     };
-    let mut told = Vec::new();
-    told.extend(last(status, now));
+    let mut sentences = Vec::new();
+    sentences.extend(last(status, now));
     if let Some(next) = &status.next_rotation_time {
-        told.push(format!("The next scheduled rotation is at {}.", moment(next.0, now)));
+        sentences.push(format!("The next scheduled rotation is at {}.", moment(next.0, now)));
     }
-    told.extend(spec.window.as_ref().map(|_| window(&plan, "Scheduled rotations and restarts", now)));
-    told.extend(asked(view, status));
-    (!told.is_empty()).then(|| Paragraph::new(Topic::Schedule, told.join(" ")))
+    sentences.extend(spec.window.as_ref().map(|_| window(&plan, "Scheduled rotations and restarts", now)));
+    sentences.extend(asked(view, status));
+    (!sentences.is_empty()).then(|| Paragraph::new(Topic::Schedule, sentences.join(" ")))
 }
 
 fn last(status: &VncPasswordStatus, now: Timestamp) -> Option<String> {

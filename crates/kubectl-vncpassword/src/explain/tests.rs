@@ -7,11 +7,11 @@ use super::{
     advice::{OPERATOR_NAMESPACE, tests::every_reason},
     fleet::explain_fleet,
     object::explain_object,
-    view::{EventSeen, FleetView, ObjectView, SecretSeen},
+    view::{EventSummary, FleetView, ObjectView, SecretState},
 };
 use crate::{
-    known::Known,
-    prose::{Paragraph, Topic, render},
+    fetched::Fetched,
+    text::{Paragraph, Topic, render},
 };
 use vncpassword_core::api::{ClusterVncPassword, Reason, VncPassword};
 
@@ -48,13 +48,13 @@ fn object(over: &Value) -> VncPassword {
 
 fn view(over: &Value) -> ObjectView {
     let keys = ["password".to_owned()].into();
-    let secret = SecretSeen { keys, type_: "Opaque".to_owned(), ..SecretSeen::default() };
+    let secret = SecretState { keys, type_: "Opaque".to_owned(), ..SecretState::default() };
     ObjectView {
         object: object(over),
-        secret: Known::Yes(Some(secret)),
+        secret: Fetched::Yes(Some(secret)),
         credentials: None,
-        others: Known::Yes(vec![]),
-        events: Known::Yes(vec![]),
+        others: Fetched::Yes(vec![]),
+        events: Fetched::Yes(vec![]),
         now: now(),
         operator: OPERATOR_NAMESPACE.to_owned(),
     }
@@ -79,20 +79,24 @@ fn commands(paragraphs: &[Paragraph]) -> String {
 #[test]
 fn every_reason_is_explained_in_full_once() {
     for reason in every_reason() {
-        let told = explain_object(&view(&of_reason(reason)));
-        let state = text(&told, Topic::State);
+        let paragraphs = explain_object(&view(&of_reason(reason)));
+        let state = text(&paragraphs, Topic::State);
         assert!(state.contains(&format!("reason {}", reason.as_str())), "{reason:?}: {state}");
         assert!(state.contains("Why."), "{reason:?}: the condition's own message: {state}");
-        assert!(!text(&told, Topic::Condition).contains("Why."), "{reason:?}: it is said once");
-        assert_eq!(told.iter().filter(|paragraph| paragraph.about == Topic::Remedy).count(), 1, "{reason:?}");
+        assert!(!text(&paragraphs, Topic::Condition).contains("Why."), "{reason:?}: it is said once");
+        assert_eq!(
+            paragraphs.iter().filter(|paragraph| paragraph.about == Topic::Remedy).count(),
+            1,
+            "{reason:?}"
+        );
     }
 }
 
 #[test]
 fn what_was_never_looked_at_is_for_the_doctor() {
-    let told = explain_object(&view(&json!({})));
-    assert!(text(&told, Topic::State).contains("no operator has looked at it"));
-    assert_eq!(commands(&told), "kubectl vncpassword doctor");
+    let paragraphs = explain_object(&view(&json!({})));
+    assert!(text(&paragraphs, Topic::State).contains("no operator has looked at it"));
+    assert_eq!(commands(&paragraphs), "kubectl vncpassword doctor");
 }
 
 #[test]
@@ -117,12 +121,12 @@ fn attempts_code_request_id_and_the_next_attempt_are_told() {
     ];
     for (reason, next) in next {
         let over = merged(of_reason(reason), &json!({"status": {"retry": retry}}));
-        let told = text(&explain_object(&view(&over)), Topic::Retry);
+        let paragraphs = text(&explain_object(&view(&over)), Topic::Retry);
         let expected = format!(
             "3 attempts failed in a row, the last at 2026-01-02T03:03:05Z (60s ago). The cloud answered Forbidden.RAM \
              (RequestId 473469C7). {next}"
         );
-        assert_eq!(told, expected, "{reason:?}");
+        assert_eq!(paragraphs, expected, "{reason:?}");
     }
 }
 
@@ -140,14 +144,14 @@ fn a_call_that_may_still_arrive_is_told_while_it_may() {
 fn whoever_waits_for_the_limit_is_told_of_a_turn_and_not_of_an_attempt() {
     let over = json!({"status": {"retry": {"nextAttemptTime": "2026-01-02T03:05:05Z"}, "conditions": [
         condition("Ready", "True", "Applied", "fine"), condition("Reconciling", "True", "Throttled", "used up")]}});
-    let told = explain_object(&view(&over));
+    let paragraphs = explain_object(&view(&over));
     assert!(
-        text(&told, Topic::Retry)
+        text(&paragraphs, Topic::Retry)
             .starts_with("Its turn at the cloud's limit was expected at 2026-01-02T03:05:05Z")
     );
-    assert!(text(&told, Topic::Condition).contains("Used up."));
+    assert!(text(&paragraphs, Topic::Condition).contains("Used up."));
     assert!(
-        text(&told, Topic::Remedy).starts_with("Calls are let through in turn"),
+        text(&paragraphs, Topic::Remedy).starts_with("Calls are let through in turn"),
         "Applied needs no remedy beside it"
     );
 }
@@ -205,10 +209,10 @@ fn the_owner_of_a_conflict_is_named_as_far_as_it_may_be_seen() {
     let mut conflict = view(&of_reason(Reason::Conflict));
     let owner = |view: &ObjectView| text(&explain_object(view), Topic::Owner);
     assert!(owner(&conflict).starts_with("No other object that you may see"));
-    conflict.others = Known::Denied("list vncpasswords".to_owned());
+    conflict.others = Fetched::Denied("list vncpasswords".to_owned());
     assert_eq!(owner(&conflict), "Which other object it is cannot be told: you may not list vncpasswords.");
     let other = json!({"metadata": {"name": "web", "namespace": "team-b", "uid": "2"}, "status": {"requestId": "473469C7"}});
-    conflict.others = Known::Yes(vec![object(&other)]);
+    conflict.others = Fetched::Yes(vec![object(&other)]);
     assert_eq!(
         owner(&conflict),
         "Instance i-bp1 is also named by team-b/web (the cloud has accepted a call for it, created 2026-01-01T00:00:00Z \
@@ -216,7 +220,7 @@ fn the_owner_of_a_conflict_is_named_as_far_as_it_may_be_seen() {
     );
     assert!(commands(&explain_object(&conflict)).contains("kubectl vncpassword explain web -n team-b"));
     let sharer = json!({"metadata": {"name": "web", "namespace": "team-a", "uid": "2"}, "spec": {"instanceId": "i-bp2"}});
-    conflict.others = Known::Yes(vec![object(&sharer)]);
+    conflict.others = Fetched::Yes(vec![object(&sharer)]);
     assert!(
         owner(&conflict)
             .starts_with("Key password of Secret db is also named by team-a/web (never looked at")
@@ -231,7 +235,7 @@ fn the_secret_is_told_by_its_keys_alone() {
         let mut view = view(&merged(of_reason(Reason::Applied), &over));
         let keys = keys.iter().map(ToString::to_string).collect();
         view.secret =
-            Known::Yes(Some(SecretSeen { keys, type_: "Opaque".to_owned(), ..SecretSeen::default() }));
+            Fetched::Yes(Some(SecretState { keys, type_: "Opaque".to_owned(), ..SecretState::default() }));
         text(&explain_object(&view), Topic::Secret)
     };
     assert_eq!(secret(&["password"], json!({})), "Secret db has the key password.");
@@ -250,9 +254,9 @@ fn the_secret_is_told_by_its_keys_alone() {
 fn a_secret_that_is_missing_or_closed_is_told() {
     let mut view = view(&of_reason(Reason::SecretNotFound));
     let secret = |view: &ObjectView| text(&explain_object(view), Topic::Secret);
-    view.secret = Known::Yes(None);
+    view.secret = Fetched::Yes(None);
     assert_eq!(secret(&view), "Secret db does not exist.");
-    view.secret = Known::Denied("get secrets in namespace team-a".to_owned());
+    view.secret = Fetched::Denied("get secrets in namespace team-a".to_owned());
     assert_eq!(
         secret(&view),
         "What Secret db holds is not known: you may not get secrets in namespace team-a."
@@ -261,32 +265,34 @@ fn a_secret_that_is_missing_or_closed_is_told() {
 
 #[test]
 fn the_credentials_are_told_by_what_they_are_made_of() {
-    let told = |keys: &[&str]| {
+    let paragraphs = |keys: &[&str]| {
         let mut view = view(&json!({"spec": {"credentialsRef": {"name": "key"}}}));
         let keys = keys.iter().map(ToString::to_string).collect();
-        view.credentials = Some(Known::Yes(Some(SecretSeen { keys, ..SecretSeen::default() })));
+        view.credentials = Some(Fetched::Yes(Some(SecretState { keys, ..SecretState::default() })));
         text(&explain_object(&view), Topic::Secret)
     };
-    assert!(told(&["access-key-id", "access-key-secret"]).contains("with the access key in Secret key"));
     assert!(
-        told(&["access-key-id", "access-key-secret", "role-arn"])
+        paragraphs(&["access-key-id", "access-key-secret"]).contains("with the access key in Secret key")
+    );
+    assert!(
+        paragraphs(&["access-key-id", "access-key-secret", "role-arn"])
             .contains("as the role in Secret key, by the access key")
     );
-    assert!(told(&["role-arn"]).contains("by the operator's own identity"));
-    assert!(told(&["access-key-id"]).contains("lacks access-key-secret"));
+    assert!(paragraphs(&["role-arn"]).contains("by the operator's own identity"));
+    assert!(paragraphs(&["access-key-id"]).contains("lacks access-key-secret"));
 }
 
 #[test]
 fn the_newest_events_come_first_and_hold_no_escapes() {
     let mut view = view(&of_reason(Reason::Denied));
-    let event = |at: &str, note: &str, times| EventSeen {
+    let event = |at: &str, note: &str, times| EventSummary {
         at: Some(at.parse().unwrap()),
         warning: true,
         reason: "Denied".to_owned(),
         note: note.to_owned(),
         times,
     };
-    view.events = Known::Yes(vec![
+    view.events = Fetched::Yes(vec![
         event("2026-01-02T03:00:05Z", "old", 1),
         event("2026-01-02T03:03:05Z", "new\u{1b}[2J", 3),
     ]);
@@ -294,7 +300,7 @@ fn the_newest_events_come_first_and_hold_no_escapes() {
         text(&explain_object(&view), Topic::Events),
         "Lately:\n- 60s ago: Warning Denied (3 times): new [2J\n- 4m ago: Warning Denied: old"
     );
-    view.events = Known::Denied("list events".to_owned());
+    view.events = Fetched::Denied("list events".to_owned());
     assert_eq!(
         text(&explain_object(&view), Topic::Events),
         "Its events are not known: you may not list events."
@@ -305,9 +311,12 @@ fn the_newest_events_come_first_and_hold_no_escapes() {
 fn what_a_person_must_do_comes_before_what_goes_on_by_itself() {
     let over = json!({"status": {"conditions": [condition("Ready", "False", "SecretNotFound", "a"),
         condition("Reconciling", "True", "Throttled", "b")]}});
-    let told = explain_object(&view(&over));
-    let remedies: Vec<&str> =
-        told.iter().filter(|told| told.about == Topic::Remedy).map(|told| told.text.as_str()).collect();
+    let paragraphs = explain_object(&view(&over));
+    let remedies: Vec<&str> = paragraphs
+        .iter()
+        .filter(|paragraphs| paragraphs.about == Topic::Remedy)
+        .map(|paragraphs| paragraphs.text.as_str())
+        .collect();
     assert!(
         remedies[0].starts_with("SecretNotFound: ") && remedies[1].starts_with("Throttled: "),
         "{remedies:?}"
@@ -319,15 +328,15 @@ fn fleet(over: &Value) -> FleetView {
         "metadata": {"name": "nodes", "uid": "1", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {"nodeSelector": {}, "targetNamespace": "vnc"}});
     let fleet: ClusterVncPassword = serde_json::from_value(merged(base, over)).unwrap();
-    FleetView { fleet, events: Known::Yes(vec![]), now: now(), operator: OPERATOR_NAMESPACE.to_owned() }
+    FleetView { fleet, events: Fetched::Yes(vec![]), now: now(), operator: OPERATOR_NAMESPACE.to_owned() }
 }
 
 #[test]
 fn every_reason_of_a_fleet_is_explained() {
     for reason in every_reason() {
-        let told = explain_fleet(&fleet(&of_reason(reason)));
-        assert!(text(&told, Topic::State).contains(reason.as_str()), "{reason:?}");
-        assert!(!text(&told, Topic::Remedy).is_empty(), "{reason:?}");
+        let paragraphs = explain_fleet(&fleet(&of_reason(reason)));
+        assert!(text(&paragraphs, Topic::State).contains(reason.as_str()), "{reason:?}");
+        assert!(!text(&paragraphs, Topic::Remedy).is_empty(), "{reason:?}");
     }
 }
 
@@ -339,8 +348,8 @@ fn a_halted_rollout_tells_how_far_it_came_and_what_failed() {
             "paceFrom": {"time": NOW}, "haltedAt": "2026-01-02T03:00:05Z"},
         "failures": [{"name": "nodes-i-a", "instanceId": "i-a", "reason": "Denied", "message": "denied"}],
         "skipped": 1, "skippedNodes": [{"node": "n1", "reason": "DuplicateProviderId"}]}});
-    let told = explain_fleet(&fleet(&over));
-    let all = render(&told, 1000);
+    let paragraphs = explain_fleet(&fleet(&over));
+    let all = render(&paragraphs, 1000);
     for expected in [
         "12 of 40 are rotated, 3 failed; halted at 2026-01-02T03:00:05Z (4m ago). At most 10 are on their way at once.",
         "Of 40 instances there are 3 that need a person.",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::known::Known;
+use crate::fetched::Fetched;
 use vncpassword_core::api::{ClusterVncPassword, VncPassword};
 
 /// One `VncPassword` and what there is around it.
@@ -13,13 +13,13 @@ pub struct ObjectView {
     /// The object.
     pub object: VncPassword,
     /// Its Secret; `None`: it does not exist.
-    pub secret: Known<Option<SecretSeen>>,
+    pub secret: Fetched<Option<SecretState>>,
     /// The Secret of `spec.credentialsRef`, where there is one.
-    pub credentials: Option<Known<Option<SecretSeen>>>,
+    pub credentials: Option<Fetched<Option<SecretState>>>,
     /// The other objects that name its instance; in a conflict where there is none, those that name its key of the Secret.
-    pub others: Known<Vec<VncPassword>>,
+    pub others: Fetched<Vec<VncPassword>>,
     /// What happened lately.
-    pub events: Known<Vec<EventSeen>>,
+    pub events: Fetched<Vec<EventSummary>>,
     /// When this was.
     pub now: Timestamp,
     /// The namespace of the operator, for commands.
@@ -32,7 +32,7 @@ pub struct FleetView {
     /// The object.
     pub fleet: ClusterVncPassword,
     /// What happened lately.
-    pub events: Known<Vec<EventSeen>>,
+    pub events: Fetched<Vec<EventSummary>>,
     /// When this was.
     pub now: Timestamp,
     /// The namespace of the operator, for commands.
@@ -41,7 +41,7 @@ pub struct FleetView {
 
 /// A Secret without its values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SecretSeen {
+pub struct SecretState {
     /// The keys of its data.
     pub keys: BTreeSet<String>,
     /// Its type.
@@ -56,7 +56,7 @@ pub struct SecretSeen {
 
 /// An Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventSeen {
+pub struct EventSummary {
     /// When it last happened.
     pub at: Option<Timestamp>,
     /// It is a Warning.

@@ -125,7 +125,7 @@ impl Table {
     /// The text for where the answers of a console go.
     #[must_use]
     pub fn text_for(&self, console: &Console) -> String {
-        self.painted(console.width, console.coloured())
+        self.painted(console.width, console.colored())
     }
 
     /// The text of a table that goes on, with what is needed to go on.
@@ -142,16 +142,16 @@ impl Table {
         self.rows.iter().map(|row| layout.line(self, row.iter().map(String::as_str))).collect()
     }
 
-    fn painted(&self, width: Option<usize>, coloured: bool) -> String {
-        self.laid_out(&Layout::of(self, width), coloured)
+    fn painted(&self, width: Option<usize>, colored: bool) -> String {
+        self.laid_out(&Layout::of(self, width), colored)
     }
 
-    fn laid_out(&self, layout: &Layout, coloured: bool) -> String {
+    fn laid_out(&self, layout: &Layout, colored: bool) -> String {
         let head = self.columns.iter().map(|column| column.title);
         let mut text = layout.line(self, head);
         for (row, mark) in self.rows.iter().zip(&self.marks) {
             let line = layout.line(self, row.iter().map(String::as_str));
-            match mark.code().filter(|_| coloured) {
+            match mark.code().filter(|_| colored) {
                 Some(code) => text.extend([code, line.trim_end(), PLAIN, "\n"]),
                 None => text += &line,
             }
@@ -268,97 +268,4 @@ fn cut(text: &str, width: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table() -> Table {
-        let mut table = Table::new(vec![
-            Column::new("NAME"),
-            Column::expendable("INSTANCE", 2),
-            Column::expendable("AGE", 1).right(),
-            Column::new("WHY"),
-        ]);
-        table.row(["db-1", "i-bp1", "3d", "all is well"].map(str::to_owned).into());
-        let why = "the ECS API denied\nthe call for 实例 i-bp2";
-        table.row(["db-22", "i-bp2", "12h", why].map(str::to_owned).into());
-        table
-    }
-
-    #[test]
-    fn in_a_pipe_nothing_is_cut() {
-        assert_eq!(
-            table().text(None),
-            "\
-NAME    INSTANCE   AGE   WHY
-db-1    i-bp1       3d   all is well
-db-22   i-bp2      12h   the ECS API denied the call for 实例 i-bp2
-"
-        );
-    }
-
-    #[test]
-    fn on_a_terminal_the_last_column_is_cut_then_columns_are_left_out() {
-        assert_eq!(
-            table().text(Some(50)),
-            "\
-NAME    INSTANCE   AGE   WHY
-db-1    i-bp1       3d   all is well
-db-22   i-bp2      12h   the ECS API denied the c…
-"
-        );
-        assert_eq!(
-            table().text(Some(40)),
-            "\
-NAME    AGE   WHY
-db-1     3d   all is well
-db-22   12h   the ECS API denied the ca…
-"
-        );
-        assert_eq!(
-            table().text(Some(20)),
-            "\
-NAME    WHY
-db-1    all is well
-db-22   the ECS API den…
-"
-        );
-    }
-
-    #[test]
-    fn a_table_that_goes_on_keeps_its_columns() {
-        let columns = || vec![Column::new("NAME"), Column::expendable("AGE", 1), Column::new("WHY")];
-        let one = |cells: [&str; 3]| {
-            let mut table = Table::new(columns());
-            table.row(cells.map(str::to_owned).into());
-            table
-        };
-        let (text, mut layout) = one(["a", "3d", ""]).begun(Some(30));
-        assert_eq!(text, "NAME   AGE   WHY\na      3d\n");
-        let mut more = |cells| one(cells).continued(&mut layout, Some(30));
-        assert_eq!(more(["a", "0s", "the ECS API denied the call"]), "a      0s    the ECS API deni…\n");
-        assert_eq!(more(["db-22", "0s", ""]), "db-22   0s\n", "wider by one");
-        assert_eq!(more(["a", "1s", ""]), "a       1s\n", "and it stays so");
-        // Where there is no room for a reason later, a column is left out from the beginning.
-        let (text, mut layout) = one(["a", "3d", ""]).begun(Some(25));
-        assert_eq!(text, "NAME   WHY\na\n");
-        let more = one(["a", "0s", "the ECS API denied the call"]).continued(&mut layout, Some(25));
-        assert_eq!(more, "a      the ECS API denie…\n");
-    }
-
-    #[test]
-    fn a_mark_is_a_colour_and_changes_no_word() {
-        let mut table = Table::new(vec![Column::new("NAME"), Column::new("WHY")]);
-        table.marked(vec!["a".to_owned(), "denied".to_owned()], Mark::Bad);
-        assert_eq!(table.painted(None, true), "NAME   WHY\n\x1b[31ma      denied\x1b[0m\n");
-        assert_eq!(table.painted(None, false), table.text(None));
-    }
-
-    #[test]
-    fn no_line_is_wider_than_the_terminal_where_that_can_be() {
-        for width in 24..120 {
-            for line in table().text(Some(width)).lines() {
-                assert!(line.width() <= width, "{width}: {line}");
-            }
-        }
-    }
-}
+mod tests;

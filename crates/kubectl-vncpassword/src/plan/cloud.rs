@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, ffi::OsString};
 
-use super::forecast::{CloudSeen, Facts, to_describe};
-use crate::{Error, known::Known, prose::printable};
+use super::forecast::{CloudSeen, Snapshot, to_describe};
+use crate::{Error, fetched::Fetched, text::printable};
 use vncpassword_alicloud as ecs;
 use vncpassword_alicloud::{
     Clock, Instance, Region,
@@ -24,11 +24,11 @@ const MOST_PAGES: usize = 1000;
 /// # Errors
 /// [`Error::Usage`]: a flag that says how the cloud is reached cannot be used.
 pub async fn ask(
-    facts: &Facts,
+    snapshot: &Snapshot,
     arguments: CloudArgs,
     lookup: &(dyn Fn(&str) -> Option<OsString> + Send + Sync),
-) -> Result<Option<Known<CloudSeen>>, Error> {
-    if facts.spec.tags.is_none() && facts.spec.require_tags.is_empty() {
+) -> Result<Option<Fetched<CloudSeen>>, Error> {
+    if snapshot.spec.tags.is_none() && snapshot.spec.require_tags.is_empty() {
         return Ok(None);
     }
     let mut settings = CloudSettings::try_from(arguments).map_err(|error| Error::Usage(error.to_string()))?;
@@ -37,20 +37,20 @@ pub async fn ask(
     let session = SessionName::of(None, "kubectl-vncpassword");
     let cloud = match connect(settings, Clock::default(), lookup, session, "caller") {
         Ok(cloud) => cloud,
-        Err(error) => return Ok(Some(Known::Failed(error.to_string()))),
+        Err(error) => return Ok(Some(Fetched::Failed(error.to_string()))),
     };
-    let seen = match &facts.spec.tags {
-        Some(tags) => tagged(&cloud, facts, tags).await,
-        None => described(&cloud, facts, own.as_ref()).await,
+    let discovered = match &snapshot.spec.tags {
+        Some(tags) => tagged(&cloud, snapshot, tags).await,
+        None => described(&cloud, snapshot, own.as_ref()).await,
     };
-    Ok(Some(seen.map_or_else(Known::Failed, Known::Yes)))
+    Ok(Some(discovered.map_or_else(Fetched::Failed, Fetched::Yes)))
 }
 
 /// Those with the tags, in all regions that are named.
-async fn tagged(cloud: &Cloud, facts: &Facts, tags: &[Tag]) -> Result<CloudSeen, String> {
+async fn tagged(cloud: &Cloud, snapshot: &Snapshot, tags: &[Tag]) -> Result<CloudSeen, String> {
     let (mut found, mut carrying) = (Vec::new(), BTreeMap::new());
     let tags: Vec<_> = tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_deref())).collect();
-    for name in facts.spec.region_ids.iter().flatten() {
+    for name in snapshot.spec.region_ids.iter().flatten() {
         let region = region(name)?;
         let mut token = None::<String>;
         for page in 0.. {
@@ -63,7 +63,7 @@ async fn tagged(cloud: &Cloud, facts: &Facts, tags: &[Tag]) -> Result<CloudSeen,
                 .await
                 .map_err(|error| failed(name, &error))?;
             for instance in instances {
-                carrying.insert(instance.instance_id.clone(), fits(facts, &instance));
+                carrying.insert(instance.instance_id.clone(), fits(snapshot, &instance));
                 found.push((name.clone(), instance.instance_id));
             }
             token = next;
@@ -76,9 +76,9 @@ async fn tagged(cloud: &Cloud, facts: &Facts, tags: &[Tag]) -> Result<CloudSeen,
 }
 
 /// Whether those that the cluster or a list names carry the tags that are required.
-async fn described(cloud: &Cloud, facts: &Facts, own: Option<&Region>) -> Result<CloudSeen, String> {
+async fn described(cloud: &Cloud, snapshot: &Snapshot, own: Option<&Region>) -> Result<CloudSeen, String> {
     let mut carrying = BTreeMap::new();
-    for (name, ids) in to_describe(facts, own.map(Region::as_str)) {
+    for (name, ids) in to_describe(snapshot, own.map(Region::as_str)) {
         if name.is_empty() {
             let id = ids.first().map(String::as_str).unwrap_or_default();
             return Err(format!(
@@ -90,7 +90,7 @@ async fn described(cloud: &Cloud, facts: &Facts, own: Option<&Region>) -> Result
         for ids in ids.chunks(MAX_DESCRIBED) {
             let instances = cloud.ecs.describe_instances(&cloud.operator, &region, ids).await;
             for instance in instances.map_err(|error| failed(&name, &error))? {
-                let fits = fits(facts, &instance);
+                let fits = fits(snapshot, &instance);
                 carrying.insert(instance.instance_id, fits);
             }
         }
@@ -98,8 +98,8 @@ async fn described(cloud: &Cloud, facts: &Facts, own: Option<&Region>) -> Result
     Ok(CloudSeen { tagged: None, carries: carrying })
 }
 
-fn fits(facts: &Facts, instance: &Instance) -> bool {
-    has_tags(&facts.spec.require_tags, |key| instance.tags.get(key).map(String::as_str))
+fn fits(snapshot: &Snapshot, instance: &Instance) -> bool {
+    has_tags(&snapshot.spec.require_tags, |key| instance.tags.get(key).map(String::as_str))
 }
 
 fn region(name: &str) -> Result<Region, String> {

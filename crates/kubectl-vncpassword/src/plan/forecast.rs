@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::known::Known;
+use crate::fetched::Fetched;
 use vncpassword_core::{
     api::{ClusterVncPasswordSpec, NodeSelector, SkippedNode},
     fleet::{DiscoveryResult, Limits, matches_selector, member_object_name, secret_name, select},
@@ -18,23 +18,23 @@ use vncpassword_core::{
 
 /// All that was read.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct Snapshot {
     /// Name of the fleet.
     pub name: String,
     /// What it is to be.
     pub spec: ClusterVncPasswordSpec,
     /// A fleet of this name that exists: its uid.
-    pub exists: Known<Option<String>>,
+    pub exists: Fetched<Option<String>>,
     /// The Nodes of the cluster; asked for where a fleet selects by them.
-    pub nodes: Option<Known<Vec<NodeSeen>>>,
+    pub nodes: Option<Fetched<Vec<NodeSeen>>>,
     /// What the cloud says; asked where the fleet has tags.
-    pub cloud: Option<Known<CloudSeen>>,
+    pub cloud: Option<Fetched<CloudSeen>>,
     /// The `VncPassword`s that there are.
-    pub objects: Known<Vec<ObjectSeen>>,
+    pub objects: Fetched<Vec<ObjectState>>,
     /// The other fleets.
-    pub fleets: Known<Vec<OtherFleet>>,
+    pub fleets: Fetched<Vec<OtherFleet>>,
     /// Whether the target namespace exists.
-    pub namespace: Known<bool>,
+    pub namespace: Fetched<bool>,
     /// Calls a minute that the cloud lets through.
     pub rate: Option<f64>,
     /// When this was.
@@ -63,7 +63,7 @@ pub struct CloudSeen {
 
 /// A `VncPassword`.
 #[derive(Clone, Debug)]
-pub struct ObjectSeen {
+pub struct ObjectState {
     /// Where it is.
     pub namespace: String,
     /// Its name.
@@ -196,32 +196,32 @@ pub struct Overrun {
 
 /// Reckons it.
 #[must_use]
-pub fn forecast(facts: &Facts) -> Forecast {
-    let Facts { name, spec, .. } = facts;
+pub fn forecast(snapshot: &Snapshot) -> Forecast {
+    let Snapshot { name, spec, .. } = snapshot;
     let mut unknown = Vec::new();
-    let selected = selected(facts, &mut unknown);
+    let selected = selected(snapshot, &mut unknown);
     let (answer, sorted) = match selected {
         Some(answer) => {
-            let (answer, sorted) = narrowed(facts, answer, &mut unknown);
+            let (answer, sorted) = narrowed(snapshot, answer, &mut unknown);
             (Some(answer), sorted)
         }
         None => (None, Narrowed::default()),
     };
     for (what, problem) in [
-        ("which instances are owned elsewhere", facts.objects.problem()),
-        ("which other fleets there are", facts.fleets.problem()),
-        ("whether a fleet of this name exists", facts.exists.problem()),
-        ("whether the namespace exists", facts.namespace.problem()),
+        ("which instances are owned elsewhere", snapshot.objects.problem()),
+        ("which other fleets there are", snapshot.fleets.problem()),
+        ("whether a fleet of this name exists", snapshot.exists.problem()),
+        ("whether the namespace exists", snapshot.namespace.problem()),
     ] {
         unknown.extend(problem.map(|problem| format!("{what}: {problem}")));
     }
-    let instances = answer.as_ref().map(|answer| planned(facts, answer));
-    let (pruned, doubted) = answer.as_ref().map(|answer| pruned(facts, answer)).unwrap_or_default();
-    let rollout = instances.as_ref().map(|instances| rollout(facts, instances));
+    let instances = answer.as_ref().map(|answer| planned(snapshot, answer));
+    let (pruned, doubted) = answer.as_ref().map(|answer| pruned(snapshot, answer)).unwrap_or_default();
+    let rollout = instances.as_ref().map(|instances| rollout(snapshot, instances));
     Forecast {
         fleet: name.clone(),
         target_namespace: spec.target_namespace.clone(),
-        exists: facts.exists.value().is_some_and(Option::is_some),
+        exists: snapshot.exists.value().is_some_and(Option::is_some),
         skipped_nodes: answer.map(|answer| answer.skipped).unwrap_or_default(),
         instances,
         at_most: sorted.unsure,
@@ -231,23 +231,23 @@ pub fn forecast(facts: &Facts) -> Forecast {
         untagged: sorted.untagged,
         unseen: sorted.unseen,
         unknown,
-        obstacles: obstacles(facts),
+        obstacles: obstacles(snapshot),
         rollout,
     }
 }
 
 /// The instances that the selector names; `None`: they are not known.
-fn selected(facts: &Facts, unknown: &mut Vec<String>) -> Option<DiscoveryResult> {
-    let spec = &facts.spec;
+fn selected(snapshot: &Snapshot, unknown: &mut Vec<String>) -> Option<DiscoveryResult> {
+    let spec = &snapshot.spec;
     if let Some(selector) = &spec.node_selector {
-        let nodes = facts.nodes.as_ref()?;
+        let nodes = snapshot.nodes.as_ref()?;
         unknown.extend(nodes.problem().map(|problem| format!("which Nodes there are: {problem}")));
         return nodes.value().map(|nodes| of_nodes(nodes, selector));
     }
     if let Some(ids) = &spec.instance_ids {
         return Some(DiscoveryResult::from_list(ids));
     }
-    let cloud = facts.cloud.as_ref()?;
+    let cloud = snapshot.cloud.as_ref()?;
     unknown.extend(cloud.problem().map(|problem| format!("which instances carry the tags: {problem}")));
     let tagged = cloud.value()?.tagged.as_ref()?;
     Some(DiscoveryResult::from_tags(tagged.iter().map(|(region, id)| (region.as_str(), id.as_str()))))
@@ -270,11 +270,11 @@ struct Narrowed {
 }
 
 fn narrowed(
-    facts: &Facts,
+    snapshot: &Snapshot,
     answer: DiscoveryResult,
     unknown: &mut Vec<String>,
 ) -> (DiscoveryResult, Narrowed) {
-    let spec = &facts.spec;
+    let spec = &snapshot.spec;
     let mut sorted = Narrowed {
         excluded: spec.exclude.iter().filter(|id| answer.found.contains_key(id.as_str())).cloned().collect(),
         ..Narrowed::default()
@@ -283,12 +283,12 @@ fn narrowed(
     if spec.require_tags.is_empty() {
         return (answer, sorted);
     }
-    let cloud = facts.cloud.as_ref();
-    let Some(CloudSeen { carries, .. }) = cloud.and_then(Known::value) else {
+    let cloud = snapshot.cloud.as_ref();
+    let Some(CloudSeen { carries, .. }) = cloud.and_then(Fetched::value) else {
         sorted.unsure = true;
         // Said once where the selector has asked the cloud as well.
         if spec.tags.is_none() {
-            let problem = cloud.and_then(Known::problem).unwrap_or_default();
+            let problem = cloud.and_then(Fetched::problem).unwrap_or_default();
             unknown.push(format!("which of them carry spec.requireTags: {problem}"));
         }
         return (answer, sorted);
@@ -303,23 +303,23 @@ fn narrowed(
     (answer.require_tags(|id| carries.get(id).copied()), sorted)
 }
 
-fn planned(facts: &Facts, answer: &DiscoveryResult) -> Vec<Planned> {
-    let Facts { name, spec, .. } = facts;
+fn planned(snapshot: &Snapshot, answer: &DiscoveryResult) -> Vec<Planned> {
+    let Snapshot { name, spec, .. } = snapshot;
     let pattern = spec.template.as_ref().and_then(|template| template.secret_name.as_deref());
-    let objects: &[ObjectSeen] = facts.objects.value().map(Vec::as_slice).unwrap_or_default();
-    let mut by_instance: BTreeMap<&str, Vec<&ObjectSeen>> = BTreeMap::new();
-    let mut by_name: BTreeMap<&str, &ObjectSeen> = BTreeMap::new();
+    let objects: &[ObjectState] = snapshot.objects.value().map(Vec::as_slice).unwrap_or_default();
+    let mut by_instance: BTreeMap<&str, Vec<&ObjectState>> = BTreeMap::new();
+    let mut by_name: BTreeMap<&str, &ObjectState> = BTreeMap::new();
     for object in objects {
         by_instance.entry(&object.instance).or_default().push(object);
         if object.namespace == spec.target_namespace {
             by_name.insert(&object.name, object);
         }
     }
-    let contended = contended(facts);
+    let contended = contended(snapshot);
     let planned = answer.found.iter().map(|(id, region)| {
         let child = member_object_name(name, id);
         let others = by_instance.get(&**id).map(Vec::as_slice).unwrap_or_default();
-        let fate = fate(facts, id, by_name.get(child.as_str()).copied(), others);
+        let fate = fate(snapshot, id, by_name.get(child.as_str()).copied(), others);
         let fate = match (fate, contended.get(id)) {
             (Fate::New, Some(fleet)) => Fate::Contended((*fleet).to_owned()),
             (fate, _) => fate,
@@ -336,19 +336,19 @@ fn planned(facts: &Facts, answer: &DiscoveryResult) -> Vec<Planned> {
 }
 
 /// What of the fleet that exists is not selected any more, and whether the operator would believe that at once.
-fn pruned(facts: &Facts, answer: &DiscoveryResult) -> (Vec<String>, bool) {
-    let Some(uid) = facts.exists.value().and_then(Option::as_ref) else { return Default::default() };
+fn pruned(snapshot: &Snapshot, answer: &DiscoveryResult) -> (Vec<String>, bool) {
+    let Some(uid) = snapshot.exists.value().and_then(Option::as_ref) else { return Default::default() };
     let ours =
-        facts.objects.value().into_iter().flatten().filter(|object| object.owner.as_ref() == Some(uid));
+        snapshot.objects.value().into_iter().flatten().filter(|object| object.owner.as_ref() == Some(uid));
     let known: BTreeSet<&str> = ours.map(|object| object.instance.as_str()).collect();
-    let selection = select(answer, facts.now, &known, None, Duration::ZERO, facts.now);
+    let selection = select(answer, snapshot.now, &known, None, Duration::ZERO, snapshot.now);
     let gone =
         known.into_iter().filter(|id| !answer.found.contains_key(*id) && !answer.uncertain.contains(*id));
     (gone.map(str::to_owned).collect(), selection.degraded)
 }
 
-fn fate(facts: &Facts, id: &str, namesake: Option<&ObjectSeen>, others: &[&ObjectSeen]) -> Fate {
-    let uid = facts.exists.value().and_then(Option::as_ref);
+fn fate(snapshot: &Snapshot, id: &str, namesake: Option<&ObjectState>, others: &[&ObjectState]) -> Fate {
+    let uid = snapshot.exists.value().and_then(Option::as_ref);
     if let Some(there) = namesake {
         let ours = uid.is_some() && there.owner.as_ref() == uid && there.instance == id;
         if ours {
@@ -367,11 +367,11 @@ fn fate(facts: &Facts, id: &str, namesake: Option<&ObjectSeen>, others: &[&Objec
 
 /// Instances that other fleets select, as far as that can be told without asking the cloud. Whoever makes an object first has
 /// them.
-fn contended(facts: &Facts) -> BTreeMap<Box<str>, &str> {
+fn contended(snapshot: &Snapshot) -> BTreeMap<Box<str>, &str> {
     let mut contended = BTreeMap::new();
-    for other in facts.fleets.value().into_iter().flatten() {
+    for other in snapshot.fleets.value().into_iter().flatten() {
         let answer = match (&other.spec.node_selector, &other.spec.instance_ids) {
-            (Some(selector), _) => match facts.nodes.as_ref().and_then(Known::value) {
+            (Some(selector), _) => match snapshot.nodes.as_ref().and_then(Fetched::value) {
                 Some(nodes) => of_nodes(nodes, selector),
                 None => continue,
             },
@@ -385,16 +385,16 @@ fn contended(facts: &Facts) -> BTreeMap<Box<str>, &str> {
     contended
 }
 
-fn obstacles(facts: &Facts) -> Vec<String> {
-    let spec = &facts.spec;
+fn obstacles(snapshot: &Snapshot) -> Vec<String> {
+    let spec = &snapshot.spec;
     let mut obstacles = Vec::new();
-    if facts.namespace == Known::Yes(false) {
+    if snapshot.namespace == Fetched::Yes(false) {
         obstacles.push(format!(
             "namespace {0} does not exist, so nothing would start: kubectl create namespace {0}",
             spec.target_namespace
         ));
     }
-    if has_unknown_members(facts) {
+    if has_unknown_members(snapshot) {
         obstacles.push(
             "which of these it has already may not be seen, so what is told as new may be its own".to_owned(),
         );
@@ -406,19 +406,19 @@ fn obstacles(facts: &Facts) -> Vec<String> {
 }
 
 /// The fleet is there, and what it has already may not be seen: what looks new may be its own.
-fn has_unknown_members(facts: &Facts) -> bool {
-    facts.objects.value().is_none() && facts.exists.value().is_some_and(Option::is_some)
+fn has_unknown_members(snapshot: &Snapshot) -> bool {
+    snapshot.objects.value().is_none() && snapshot.exists.value().is_some_and(Option::is_some)
 }
 
-fn rollout(facts: &Facts, instances: &[Planned]) -> Rollout {
-    let limits = Limits::of(&facts.spec);
+fn rollout(snapshot: &Snapshot, instances: &[Planned]) -> Rollout {
+    let limits = Limits::of(&snapshot.spec);
     let wave = limits.wave();
     let first =
-        instances.iter().filter(|planned| planned.fate.takes() && !has_unknown_members(facts)).count();
+        instances.iter().filter(|planned| planned.fate.takes() && !has_unknown_members(snapshot)).count();
     let all = instances.iter().filter(|planned| planned.fate.takes() || planned.fate == Fate::Kept).count();
     let waves = |number: usize| number.div_ceil(wave as usize);
-    let needed = |number: usize| facts.rate.and_then(|rate| time(number, rate));
-    let ends = needed(first).and_then(|needed| facts.now.checked_add(needed).ok());
+    let needed = |number: usize| snapshot.rate.and_then(|rate| time(number, rate));
+    let ends = needed(first).and_then(|needed| snapshot.now.checked_add(needed).ok());
     Rollout {
         first,
         all,
@@ -428,7 +428,7 @@ fn rollout(facts: &Facts, instances: &[Planned]) -> Rollout {
         seconds: needed(first).map(|needed| needed.as_secs()),
         seconds_of_all: needed(all).map(|needed| needed.as_secs()),
         ends,
-        overruns: needed(all).and_then(|needed| overruns(facts, needed)),
+        overruns: needed(all).and_then(|needed| overruns(snapshot, needed)),
         restarts: limits.reboot,
     }
 }
@@ -439,13 +439,13 @@ fn time(number: usize, rate: f64) -> Option<Duration> {
     Duration::try_from_secs_f64((f64::from(number) * 60.0 / rate).ceil()).ok()
 }
 
-fn overruns(facts: &Facts, needed: Duration) -> Option<Overrun> {
-    let spec = &facts.spec;
+fn overruns(snapshot: &Snapshot, needed: Duration) -> Option<Overrun> {
+    let spec = &snapshot.spec;
     spec.window.as_ref()?;
     // What is asked for by hand does not wait for the window.
     spec.rotation.as_deref().filter(|rotation| rotation.interval.is_some() || rotation.schedule.is_some())?;
     let plan = schedule::Plan::new(spec.rotation.as_deref(), spec.window.as_deref()).ok()?;
-    let opens = plan.opening(facts.now)?;
+    let opens = plan.opening(snapshot.now)?;
     let ends = plan.after_open_time(opens, needed)?;
     // With the window open all the time it would end earlier.
     let unbroken = opens.checked_add(needed).ok()?;
@@ -454,10 +454,10 @@ fn overruns(facts: &Facts, needed: Duration) -> Option<Overrun> {
 
 /// The instances that a fleet would ask the cloud about, by region; those without one stand under the empty name.
 #[must_use]
-pub fn to_describe(facts: &Facts, own_region: Option<&str>) -> BTreeMap<String, BTreeSet<String>> {
+pub fn to_describe(snapshot: &Snapshot, own_region: Option<&str>) -> BTreeMap<String, BTreeSet<String>> {
     let mut regions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let Some(answer) = selected(facts, &mut Vec::new()) else { return regions };
-    for (id, region) in answer.exclude(&facts.spec.exclude).found {
+    let Some(answer) = selected(snapshot, &mut Vec::new()) else { return regions };
+    for (id, region) in answer.exclude(&snapshot.spec.exclude).found {
         let region = region.as_deref().or(own_region).unwrap_or_default().to_owned();
         regions.entry(region).or_default().insert(id.to_string());
     }
@@ -465,221 +465,4 @@ pub fn to_describe(facts: &Facts, own_region: Option<&str>) -> BTreeMap<String, 
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn spec(over: &Value) -> ClusterVncPasswordSpec {
-        let mut spec = json!({"targetNamespace": "vnc"});
-        spec.as_object_mut().unwrap().extend(over.as_object().unwrap().clone());
-        serde_json::from_value(spec).unwrap()
-    }
-
-    fn facts(over: &Value) -> Facts {
-        Facts {
-            name: "nodes".to_owned(),
-            spec: spec(over),
-            exists: Known::Yes(None),
-            nodes: None,
-            cloud: None,
-            objects: Known::Yes(vec![]),
-            fleets: Known::Yes(vec![]),
-            namespace: Known::Yes(true),
-            rate: None,
-            now: "2026-01-02T03:04:05Z".parse().unwrap(),
-        }
-    }
-
-    fn node(name: &str, pool: &str, provider_id: Option<&str>) -> NodeSeen {
-        NodeSeen {
-            name: name.to_owned(),
-            labels: [("pool".to_owned(), pool.to_owned())].into(),
-            provider_id: provider_id.map(str::to_owned),
-        }
-    }
-
-    fn object(namespace: &str, name: &str, instance: &str, owner: Option<&str>) -> ObjectSeen {
-        ObjectSeen {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            instance: instance.to_owned(),
-            owner: owner.map(str::to_owned),
-            fleet: None,
-        }
-    }
-
-    fn fates(forecast: &Forecast) -> Vec<(&str, &Fate)> {
-        let instances = forecast.instances.as_ref().unwrap();
-        instances.iter().map(|planned| (planned.instance.as_str(), &planned.fate)).collect()
-    }
-
-    #[test]
-    fn nodes_that_fit_are_taken_and_those_that_stand_for_none_are_named() {
-        let mut facts = facts(&json!({"nodeSelector": {"matchLabels": {"pool": "db"}}, "exclude": ["i-b"]}));
-        facts.nodes = Some(Known::Yes(vec![
-            node("n1", "db", Some("cn-hangzhou.i-a")),
-            node("n2", "db", Some("alicloud://cn-hangzhou.i-b")),
-            node("n3", "web", Some("cn-hangzhou.i-c")),
-            node("n4", "db", None),
-            node("n5", "db", Some("cn-hangzhou.i-d")),
-            node("n6", "db", Some("cn-hangzhou.i-d")),
-        ]));
-        let forecast = forecast(&facts);
-        assert_eq!(fates(&forecast), [("i-a", &Fate::New)]);
-        assert_eq!(forecast.excluded, ["i-b"]);
-        let skipped: Vec<&str> = forecast.skipped_nodes.iter().map(|node| node.node.as_str()).collect();
-        assert_eq!(skipped, ["n4", "n5", "n6"]);
-        let planned = &forecast.instances.unwrap()[0];
-        assert_eq!((planned.name.as_str(), planned.secret.as_str()), ("nodes-i-a", "nodes-i-a"));
-        assert_eq!(planned.region.as_deref(), Some("cn-hangzhou"));
-    }
-
-    #[test]
-    fn without_a_right_to_nodes_the_instances_are_not_known() {
-        let mut facts = facts(&json!({"nodeSelector": {}}));
-        facts.nodes = Some(Known::Denied("list nodes".to_owned()));
-        let forecast = forecast(&facts);
-        assert_eq!((forecast.instances, forecast.rollout), (None, None));
-        assert_eq!(forecast.unknown, ["which Nodes there are: you may not list nodes"]);
-    }
-
-    #[test]
-    fn tags_are_the_clouds_to_tell() {
-        let mut facts = facts(&json!({"tags": [{"key": "a"}], "regionIds": ["cn-hangzhou"]}));
-        facts.cloud = Some(Known::Failed("you have no credentials".to_owned()));
-        let blind = forecast(&facts);
-        assert_eq!(blind.instances, None);
-        assert_eq!(blind.unknown, ["which instances carry the tags: you have no credentials"]);
-        let tagged =
-            vec![("cn-hangzhou".to_owned(), "i-a".to_owned()), ("cn-hangzhou".to_owned(), "web".to_owned())];
-        facts.cloud = Some(Known::Yes(CloudSeen { tagged: Some(tagged), carries: BTreeMap::new() }));
-        assert_eq!(fates(&forecast(&facts)), [("i-a", &Fate::New)]);
-    }
-
-    #[test]
-    fn required_tags_keep_out_what_lacks_them_and_name_what_is_not_shown() {
-        let mut facts =
-            facts(&json!({"instanceIds": ["i-a", "i-b", "i-c"], "requireTags": [{"key": "ours"}]}));
-        let carries = [("i-a".to_owned(), true), ("i-b".to_owned(), false)].into();
-        facts.cloud = Some(Known::Yes(CloudSeen { tagged: None, carries }));
-        let seen = forecast(&facts);
-        assert_eq!(fates(&seen), [("i-a", &Fate::New)]);
-        assert_eq!((&seen.untagged, &seen.unseen), (&vec!["i-b".to_owned()], &vec!["i-c".to_owned()]));
-        facts.cloud = Some(Known::Failed("no credentials".to_owned()));
-        let blind = forecast(&facts);
-        assert_eq!(blind.instances.as_ref().unwrap().len(), 3);
-        assert!(blind.at_most && !seen.at_most);
-        assert_eq!(blind.unknown, ["which of them carry spec.requireTags: no credentials"]);
-    }
-
-    #[test]
-    fn instances_that_others_have_are_left_to_them() {
-        let mut facts = facts(&json!({"instanceIds": ["i-a", "i-b", "i-c", "i-d", "i-e"]}));
-        facts.exists = Known::Yes(Some("7".to_owned()));
-        facts.objects = Known::Yes(vec![
-            object("team-a", "db", "i-a", None),
-            object("vnc", "nodes-i-b", "i-b", Some("7")),
-            object("vnc", "nodes-i-c", "i-c", Some("6")),
-            object("other", "nodes-i-d", "i-x", None),
-        ]);
-        facts.fleets = Known::Yes(vec![OtherFleet {
-            name: "all".to_owned(),
-            spec: spec(&json!({"instanceIds": ["i-a", "i-e"]})),
-        }]);
-        let forecast = forecast(&facts);
-        assert_eq!(
-            fates(&forecast),
-            [
-                ("i-a", &Fate::Elsewhere("team-a/db".to_owned())),
-                ("i-b", &Fate::Kept),
-                ("i-c", &Fate::NameTaken("vnc/nodes-i-c".to_owned())),
-                ("i-d", &Fate::New),
-                ("i-e", &Fate::Contended("all".to_owned())),
-            ]
-        );
-        let rollout = forecast.rollout.unwrap();
-        assert_eq!((rollout.first, rollout.all), (2, 3));
-    }
-
-    #[test]
-    fn what_is_not_selected_any_more_is_pruned_and_too_much_of_it_is_doubted() {
-        let mut facts = facts(&json!({"instanceIds": ["i-a"]}));
-        facts.exists = Known::Yes(Some("7".to_owned()));
-        let child = |id: &str| object("vnc", &format!("nodes-{id}"), id, Some("7"));
-        facts.objects = Known::Yes(vec![child("i-a"), child("i-b"), object("vnc", "own", "i-c", None)]);
-        let few = forecast(&facts);
-        assert_eq!((few.pruned, few.doubted), (vec!["i-b".to_owned()], false));
-        facts.objects = Known::Yes((0..12).map(|n| child(&format!("i-{n}"))).collect());
-        let many = forecast(&facts);
-        assert_eq!((many.pruned.len(), many.doubted), (12, true));
-    }
-
-    #[test]
-    fn waves_and_time_follow_the_pace_and_the_rate() {
-        let ids: Vec<String> = (0..95).map(|n| format!("i-{n}")).collect();
-        let mut facts = facts(&json!({"instanceIds": ids, "rollout": {"maxConcurrent": 20}}));
-        let plain = forecast(&facts).rollout.unwrap();
-        assert_eq!((plain.wave, plain.waves, plain.seconds, plain.ends), (20, 5, None, None));
-        facts.rate = Some(60.0);
-        let timed = forecast(&facts).rollout.unwrap();
-        assert_eq!(timed.seconds, Some(95));
-        assert_eq!(timed.ends, Some("2026-01-02T03:05:40Z".parse().unwrap()));
-        facts.spec = spec(&json!({"instanceIds": ids, "template": {"activation": "Reboot"}}));
-        let restarting = forecast(&facts).rollout.unwrap();
-        assert_eq!((restarting.wave, restarting.waves, restarting.restarts), (1, 95, true));
-        facts.spec = spec(&json!({"instanceIds": ids}));
-        assert_eq!(forecast(&facts).rollout.unwrap().waves, 10, "ten at once where nothing is said");
-    }
-
-    #[test]
-    fn no_first_passwords_are_told_of_a_fleet_whose_objects_may_not_be_seen() {
-        let mut facts = facts(&json!({"instanceIds": ["i-a"]}));
-        assert_eq!(forecast(&facts).rollout.unwrap().first, 1);
-        facts.exists = Known::Yes(Some("uid-1".into()));
-        facts.objects = Known::Denied("list vncpasswords in all namespaces".to_owned());
-        let forecast = forecast(&facts);
-        assert_eq!(forecast.rollout.unwrap().first, 0);
-        assert!(
-            forecast.obstacles.iter().any(|told| told.contains("may be its own")),
-            "{:?}",
-            forecast.obstacles
-        );
-    }
-
-    #[test]
-    fn a_rollout_that_is_longer_than_the_window_ends_at_a_later_opening() {
-        let ids: Vec<String> = (0..100).map(|n| format!("i-{n}")).collect();
-        let window = |duration: &str| json!({"schedule": "0 4 * * *", "duration": duration});
-        let mut facts = facts(&json!({"instanceIds": ids, "rotation": {}, "window": window("1h")}));
-        facts.rate = Some(1.0);
-        assert_eq!(forecast(&facts).rollout.unwrap().overruns, None, "on demand no window is waited for");
-        facts.spec =
-            spec(&json!({"instanceIds": ids, "rotation": {"interval": "720h"}, "window": window("1h")}));
-        let overruns = forecast(&facts).rollout.unwrap().overruns.unwrap();
-        assert_eq!(overruns.opens, "2026-01-02T04:00:00Z".parse().unwrap());
-        assert_eq!(overruns.ends, "2026-01-03T04:40:00Z".parse().unwrap());
-        facts.rate = Some(2.0);
-        assert_eq!(forecast(&facts).rollout.unwrap().overruns, None);
-    }
-
-    #[test]
-    fn what_is_in_the_way_and_what_is_not_known_is_said() {
-        let mut facts = facts(&json!({"instanceIds": ["i-a"], "suspend": true}));
-        facts.namespace = Known::Yes(false);
-        facts.objects = Known::Denied("list vncpasswords".to_owned());
-        let forecast = forecast(&facts);
-        assert_eq!(forecast.obstacles.len(), 2);
-        assert!(forecast.obstacles[0].contains("kubectl create namespace vnc"));
-        assert_eq!(forecast.unknown, ["which instances are owned elsewhere: you may not list vncpasswords"]);
-    }
-
-    #[test]
-    fn the_cloud_is_asked_region_by_region_about_what_is_left() {
-        let facts = facts(&json!({"instanceIds": ["i-a", "cn-beijing.i-b", "i-c"], "exclude": ["i-c"]}));
-        let regions = to_describe(&facts, Some("cn-hangzhou"));
-        assert_eq!(regions["cn-hangzhou"], ["i-a".to_owned()].into());
-        assert_eq!(regions["cn-beijing"], ["i-b".to_owned()].into());
-        assert_eq!(to_describe(&facts, None)[""], ["i-a".to_owned()].into());
-    }
-}
+mod tests;

@@ -13,16 +13,16 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    forecast::{Facts, NodeSeen, ObjectSeen, OtherFleet},
+    forecast::{NodeSeen, ObjectState, OtherFleet, Snapshot},
     input::Input,
-    told::Verdict,
+    render::Verdict,
 };
 use crate::{
     Connection, Doing, Error,
-    known::Known,
-    prose::printable,
+    fetched::Fetched,
     read::{self, Scope},
-    seen::Seen,
+    summary::ObjectSummary,
+    text::printable,
 };
 use vncpassword_core::api::{ClusterVncPassword, ClusterVncPasswordSpec};
 
@@ -30,12 +30,12 @@ use vncpassword_core::api::{ClusterVncPassword, ClusterVncPasswordSpec};
 const MANAGER: &str = "kubectl-vncpassword";
 
 /// What there is in the cluster, and what the API server says of the object. The cloud is not asked yet.
-pub async fn facts(
+pub async fn snapshot(
     connection: &Connection,
     input: &Input,
     rate: Option<f64>,
     now: Timestamp,
-) -> Result<(Facts, Verdict), Error> {
+) -> Result<(Snapshot, Verdict), Error> {
     let spec = input.fleet.spec.clone();
     let name = input.fleet.name_any();
     let everywhere = Scope { namespace: None, selector: None };
@@ -50,39 +50,39 @@ pub async fn facts(
     {
         return Err(error);
     }
-    let fleets = Known::of(fleets, "list clustervncpasswords");
+    let fleets = Fetched::of(fleets, "list clustervncpasswords");
     let exists = match &fleets {
-        Known::Yes(all) => Known::Yes(uid(all, &name)),
-        Known::Denied(_) | Known::Failed(_) => exists(connection, &name).await,
+        Fetched::Yes(all) => Fetched::Yes(uid(all, &name)),
+        Fetched::Denied(_) | Fetched::Failed(_) => exists(connection, &name).await,
     };
-    let others: Known<Vec<OtherFleet>> = fleets.map(|all| {
+    let others: Fetched<Vec<OtherFleet>> = fleets.map(|all| {
         let others = all.into_iter().filter(|fleet| fleet.name_any() != name);
         others.map(|fleet| OtherFleet { name: fleet.name_any(), spec: fleet.spec }).collect()
     });
     let by_nodes = |spec: &ClusterVncPasswordSpec| spec.node_selector.is_some();
     let wanted = by_nodes(&spec) || others.value().into_iter().flatten().any(|other| by_nodes(&other.spec));
     let nodes = if wanted { Some(nodes(&connection.client).await) } else { None };
-    let objects = Known::of(objects, "list vncpasswords in all namespaces");
+    let objects = Fetched::of(objects, "list vncpasswords in all namespaces");
     let objects = objects.map(|objects| objects.into_iter().map(object).collect());
-    let facts =
-        Facts { name, spec, exists, nodes, cloud: None, objects, fleets: others, namespace, rate, now };
-    Ok((facts, verdict))
+    let snapshot =
+        Snapshot { name, spec, exists, nodes, cloud: None, objects, fleets: others, namespace, rate, now };
+    Ok((snapshot, verdict))
 }
 
 fn uid(fleets: &[ClusterVncPassword], name: &str) -> Option<String> {
     fleets.iter().find(|fleet| fleet.name_any() == name).and_then(ResourceExt::uid)
 }
 
-async fn exists(connection: &Connection, name: &str) -> Known<Option<String>> {
+async fn exists(connection: &Connection, name: &str) -> Fetched<Option<String>> {
     match read::fleet(connection, name).await {
-        Err(Error::NotFound(_)) => Known::Yes(None),
-        fleet => Known::of(fleet, "get clustervncpasswords").map(|fleet| fleet.uid()),
+        Err(Error::NotFound(_)) => Fetched::Yes(None),
+        fleet => Fetched::of(fleet, "get clustervncpasswords").map(|fleet| fleet.uid()),
     }
 }
 
-fn object(object: Seen) -> ObjectSeen {
+fn object(object: ObjectSummary) -> ObjectState {
     let owner = object.owner_references().iter().find(|owner| owner.controller == Some(true));
-    ObjectSeen {
+    ObjectState {
         owner: owner.map(|owner| owner.uid.clone()),
         fleet: object.fleet().map(str::to_owned),
         namespace: object.namespace().unwrap_or_default(),
@@ -98,27 +98,27 @@ struct Provided {
     provider_id: Option<String>,
 }
 
-async fn nodes(client: &Client) -> Known<Vec<NodeSeen>> {
+async fn nodes(client: &Client) -> Fetched<Vec<NodeSeen>> {
     let nodes: Api<Object<Provided, NotUsed>> =
         Api::all_with(client.clone(), &ApiResource::erase::<Node>(&()));
     let doing = || Doing::core("list", "nodes");
     let found = read::pages(&nodes, ListParams::default(), doing).await;
-    Known::of(found, "list nodes").map(|nodes| {
-        let seen = nodes.into_iter().map(|node| NodeSeen {
+    Fetched::of(found, "list nodes").map(|nodes| {
+        let object = nodes.into_iter().map(|node| NodeSeen {
             name: node.name_any(),
             labels: node.metadata.labels.unwrap_or_default(),
             provider_id: node.spec.provider_id,
         });
-        seen.collect()
+        object.collect()
     })
 }
 
-async fn namespace(client: &Client, name: &str) -> Known<bool> {
+async fn namespace(client: &Client, name: &str) -> Fetched<bool> {
     let doing = Doing::core("get", "namespaces").to(name);
     let found = Api::<Namespace>::all(client.clone()).get_metadata(name).await;
     match found.map_err(|error| Error::of(doing, error)) {
-        Err(Error::NotFound(_)) => Known::Yes(false),
-        found => Known::of(found, "get namespaces").map(|_| true),
+        Err(Error::NotFound(_)) => Fetched::Yes(false),
+        found => Fetched::of(found, "get namespaces").map(|_| true),
     }
 }
 

@@ -9,15 +9,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::{
     Stamped,
     choose::{Target, label},
-    round::{Line, Round},
+    session::{Line, Session},
 };
 use crate::{
     Connection, Console, Doing, Error, ages,
     error::{DONE, FAILED},
     follow::{Heard, follow},
     progress::LastLine,
-    seen::Seen,
     server_time::ServerClock,
+    summary::ObjectSummary,
 };
 use vncpassword_core::api::{ClusterVncPassword, FLEET};
 
@@ -31,9 +31,9 @@ const SILENCE: Duration = Duration::from_secs(20);
 const TRAILING: Duration = Duration::from_secs(2);
 
 enum Event {
-    Object(Result<Heard<Seen>, Error>),
+    Object(Result<Heard<ObjectSummary>, Error>),
     Fleet(Result<Heard<ClusterVncPassword>, Error>),
-    Child(Result<Heard<Seen>, Error>),
+    Child(Result<Heard<ObjectSummary>, Error>),
 }
 
 type Events = SelectAll<Pin<Box<dyn Stream<Item = Event> + Send>>>;
@@ -50,40 +50,40 @@ pub async fn wait(
     let Stamped { asked, refused } = stamped;
     let targets: Vec<&Target> = asked.iter().map(|asked| &asked.target).collect();
     let events = events(&targets, connection);
-    let round = Round::new(asked, home, clock.now());
-    let mut waiting = Waiting { round, clock, last_line: LastLine::default(), lost: false, console };
+    let session = Session::new(asked, home, clock.now());
+    let mut waiting = Waiting { session, clock, last_line: LastLine::default(), lost: false, console };
     let until = (!patience.is_zero()).then(|| Instant::now() + patience);
-    let ended = waiting.follow(events, until).await;
+    let exit_code = waiting.follow(events, until).await;
     waiting.last_line.clear(waiting.console);
-    let in_time = ended?;
-    let Waiting { round, console, .. } = waiting;
-    console.remark(&round.summary(clock.now()));
+    let in_time = exit_code?;
+    let Waiting { session, console, .. } = waiting;
+    console.warn(&session.summary(clock.now()));
     if !in_time {
         return Err(Error::TimedOut(format!(
             "the time was up after {}: {}; what is under way goes on, follow it with kubectl vncpassword status --watch",
             ages::span(i64::try_from(patience.as_secs()).unwrap_or(i64::MAX)),
-            round.unfinished()
+            session.unfinished()
         )));
     }
-    Ok(if round.failed() + refused > 0 { FAILED } else { DONE })
+    Ok(if session.failed() + refused > 0 { FAILED } else { DONE })
 }
 
 fn events(targets: &[&Target], connection: &Connection) -> Events {
     let mut events = Events::new();
-    let objects: Vec<&Seen> = targets
+    let objects: Vec<&ObjectSummary> = targets
         .iter()
-        .filter_map(|target| if let Target::Object(seen) = target { Some(&**seen) } else { None })
+        .filter_map(|target| if let Target::Object(object) = target { Some(&**object) } else { None })
         .collect();
     if objects.len() <= WATCHES {
-        for seen in objects {
-            let config = watcher::Config::default().fields(&format!("metadata.name={}", seen.name_any()));
-            let namespace = seen.namespace().unwrap_or_default();
-            let doing = Doing::ours("watch", "vncpasswords").within(&namespace).to(&seen.name_any());
+        for object in objects {
+            let config = watcher::Config::default().fields(&format!("metadata.name={}", object.name_any()));
+            let namespace = object.namespace().unwrap_or_default();
+            let doing = Doing::ours("watch", "vncpasswords").within(&namespace).to(&object.name_any());
             let api = Api::namespaced(connection.client.clone(), &namespace);
             events.push(follow(api, config, doing).map(Event::Object).boxed());
         }
     } else {
-        let namespaces: BTreeSet<String> = objects.iter().filter_map(|seen| seen.namespace()).collect();
+        let namespaces: BTreeSet<String> = objects.iter().filter_map(|object| object.namespace()).collect();
         let (api, doing) = match namespaces.first() {
             Some(one) if namespaces.len() == 1 => {
                 let doing = Doing::ours("watch", "vncpasswords").within(one);
@@ -115,7 +115,7 @@ fn follow_fleet(fleet: &ClusterVncPassword, connection: &Connection, events: &mu
 }
 
 struct Waiting<'a> {
-    round: Round,
+    session: Session,
     clock: ServerClock,
     last_line: LastLine,
     /// The watch is lost, and that was told.
@@ -135,25 +135,25 @@ impl Waiting<'_> {
             tokio::select! {
                 event = events.next() => match event {
                     Some(event) => self.hear(event)?,
-                    None => return Ok(self.round.over()),
+                    None => return Ok(self.session.over()),
                 },
                 _ = ticks.tick() => {
-                    let lines = self.round.tick(self.clock.now());
+                    let lines = self.session.tick(self.clock.now());
                     self.write(lines)?;
-                    let line = self.round.line(self.clock.now());
+                    let line = self.session.line(self.clock.now());
                     self.last_line.show(&line, self.console);
-                    silent &= !self.round.moved();
+                    silent &= !self.session.moved();
                     if silent && begun.elapsed() >= SILENCE {
                         silent = false;
                         let text = "nothing has happened yet: is the operator running? See kubectl vncpassword doctor";
-                        self.write(vec![Line::Remark(text.to_owned())])?;
+                        self.write(vec![Line::Progress(text.to_owned())])?;
                     }
                 }
                 () = sleep_until(until.unwrap_or(begun)), if until.is_some() => return Ok(false),
             }
-            if self.round.over() {
+            if self.session.over() {
                 let since = *over_since.get_or_insert_with(Instant::now);
-                if self.round.untold_children() == 0 || since.elapsed() >= TRAILING {
+                if self.session.unreported_members() == 0 || since.elapsed() >= TRAILING {
                     return Ok(true);
                 }
             } else {
@@ -165,23 +165,23 @@ impl Waiting<'_> {
     fn hear(&mut self, event: Event) -> Result<(), Error> {
         let now = self.clock.now();
         let line = match event {
-            Event::Object(heard) => self.take(heard?, |round, heard| match heard {
-                Heard::Is(seen) => round.object(seen, now),
-                Heard::Gone(seen) => round.gone(&label(&seen, None)),
+            Event::Object(heard) => self.take(heard?, |session, heard| match heard {
+                Heard::Is(object) => session.object(object, now),
+                Heard::Gone(object) => session.gone(&label(&object, None)),
                 Heard::Complete | Heard::Lost(_) => None,
             }),
-            Event::Fleet(heard) => self.take(heard?, |round, heard| match heard {
-                Heard::Is(fleet) => round.fleet(fleet, now),
-                Heard::Gone(fleet) => round.gone(&Target::Fleet(fleet).key()),
+            Event::Fleet(heard) => self.take(heard?, |session, heard| match heard {
+                Heard::Is(fleet) => session.fleet(fleet, now),
+                Heard::Gone(fleet) => session.gone(&Target::Fleet(fleet).key()),
                 Heard::Complete | Heard::Lost(_) => None,
             }),
-            Event::Child(Ok(heard)) => self.take(heard, |round, heard| match heard {
-                Heard::Is(seen) => round.child(&seen),
+            Event::Child(Ok(heard)) => self.take(heard, |session, heard| match heard {
+                Heard::Is(object) => session.child(&object),
                 Heard::Gone(_) | Heard::Complete | Heard::Lost(_) => None,
             }),
             // The fleet itself tells how far it is.
             Event::Child(Err(error)) => {
-                Some(Line::Remark(format!("no RequestIds are shown of the fleet: {error}")))
+                Some(Line::Progress(format!("no RequestIds are shown of the fleet: {error}")))
             }
         };
         self.write(line.into_iter().collect())
@@ -191,18 +191,19 @@ impl Waiting<'_> {
     fn take<K>(
         &mut self,
         heard: Heard<K>,
-        then: impl FnOnce(&mut Round, Heard<K>) -> Option<Line>,
+        then: impl FnOnce(&mut Session, Heard<K>) -> Option<Line>,
     ) -> Option<Line> {
         match heard {
             Heard::Lost(why) => {
-                let told = std::mem::replace(&mut self.lost, true);
-                (!told).then(|| Line::Remark(format!("the watch was lost and is taken up again: {why}")))
+                let reported = std::mem::replace(&mut self.lost, true);
+                (!reported)
+                    .then(|| Line::Progress(format!("the watch was lost and is taken up again: {why}")))
             }
             Heard::Complete => {
                 self.lost = false;
                 None
             }
-            heard => then(&mut self.round, heard),
+            heard => then(&mut self.session, heard),
         }
     }
 
@@ -212,8 +213,8 @@ impl Waiting<'_> {
         }
         for line in lines {
             match line {
-                Line::Answer(text) => self.console.say(&(text + "\n"))?,
-                Line::Remark(text) => self.console.remark(&text),
+                Line::Finished(text) => self.console.say(&(text + "\n"))?,
+                Line::Progress(text) => self.console.warn(&text),
             }
         }
         Ok(())

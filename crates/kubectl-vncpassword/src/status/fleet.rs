@@ -63,8 +63,8 @@ fn next(fleet: &ClusterVncPassword, status: &ClusterVncPasswordStatus, now: Time
 fn telling(fleet: &ClusterVncPassword) -> Option<&Condition> {
     let status = fleet.status.as_ref()?;
     let types = [ConditionType::Stalled, ConditionType::DiscoveryDegraded, ConditionType::Reconciling];
-    let told = types.into_iter().find_map(|type_| status.condition(type_));
-    told.or_else(|| {
+    let cause = types.into_iter().find_map(|type_| status.condition(type_));
+    cause.or_else(|| {
         status.condition(ConditionType::Ready).filter(|ready| ready.status != ConditionStatus::True)
     })
 }

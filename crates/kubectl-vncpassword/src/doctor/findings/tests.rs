@@ -5,22 +5,24 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::*;
-use vncpassword_core::api::{CloudRight, GROUP};
+use super::{access::*, kinds::*, operator::*};
+use crate::doctor::snapshot::*;
+use vncpassword_core::api::{CloudRight, GROUP, VERSION, Whoami};
 
 fn now() -> Timestamp {
     "2026-01-02T03:04:05Z".parse().unwrap()
 }
 
-fn denied<T>(right: &str) -> Known<T> {
-    Known::Denied(right.to_owned())
+fn denied<T>(right: &str) -> Fetched<T> {
+    Fetched::Denied(right.to_owned())
 }
 
-fn seen(schema: Option<SchemaDifference>) -> KindSeen {
-    KindSeen { served: vec![VERSION.to_owned()], established: true, schema }
+fn kind_state(schema: Option<SchemaDifference>) -> KindState {
+    KindState { served: vec![VERSION.to_owned()], established: true, schema }
 }
 
-fn of_kind(definition: Known<Option<KindSeen>>, served: Known<bool>) -> Finding {
-    kind(&KindFacts { plural: "vncpasswords".to_owned(), definition, served })
+fn of_kind(definition: Fetched<Option<KindState>>, served: Fetched<bool>) -> Finding {
+    kind(&KindSnapshot { plural: "vncpasswords".to_owned(), definition, served })
 }
 
 fn names(names: &[&str]) -> std::collections::BTreeSet<String> {
@@ -39,29 +41,35 @@ fn assert_found(name: &str, finding: &Finding, level: Level, text: &str) {
 #[test]
 fn kinds_are_there_and_of_this_version_or_not() {
     let difference = SchemaDifference::default;
-    let table: Vec<(&str, Known<Option<KindSeen>>, Level, &str)> = vec![
-        ("the same", Known::Yes(Some(seen(Some(difference())))), Level::Ok, "is of this version"),
+    let table: Vec<(&str, Fetched<Option<KindState>>, Level, &str)> = vec![
+        ("the same", Fetched::Yes(Some(kind_state(Some(difference())))), Level::Ok, "is of this version"),
         (
             "other words",
-            Known::Yes(Some(seen(Some(SchemaDifference { words: true, ..difference() })))),
+            Fetched::Yes(Some(kind_state(Some(SchemaDifference { words: true, ..difference() })))),
             Level::Ok,
             "in other words",
         ),
         (
             "older",
-            Known::Yes(Some(seen(Some(SchemaDifference { less: names(&["spec.window"]), ..difference() })))),
+            Fetched::Yes(Some(kind_state(Some(SchemaDifference {
+                less: names(&["spec.window"]),
+                ..difference()
+            })))),
             Level::Warn,
             "is older than this program: it does not know spec.window",
         ),
         (
             "newer",
-            Known::Yes(Some(seen(Some(SchemaDifference { more: names(&["spec.a"]), ..difference() })))),
+            Fetched::Yes(Some(kind_state(Some(SchemaDifference {
+                more: names(&["spec.a"]),
+                ..difference()
+            })))),
             Level::Warn,
             "is newer than this program, which does not know spec.a",
         ),
         (
             "both",
-            Known::Yes(Some(seen(Some(SchemaDifference {
+            Fetched::Yes(Some(kind_state(Some(SchemaDifference {
                 more: names(&["spec.a"]),
                 less: names(&["spec.b"]),
                 ..difference()
@@ -71,32 +79,35 @@ fn kinds_are_there_and_of_this_version_or_not() {
         ),
         (
             "other rules",
-            Known::Yes(Some(seen(Some(SchemaDifference { other: names(&["spec.c"]), ..difference() })))),
+            Fetched::Yes(Some(kind_state(Some(SchemaDifference {
+                other: names(&["spec.c"]),
+                ..difference()
+            })))),
             Level::Warn,
             "has other rules than this program for spec.c",
         ),
-        ("none", Known::Yes(None), Level::Fail, "CustomResourceDefinition vncpasswords is not there"),
+        ("none", Fetched::Yes(None), Level::Fail, "CustomResourceDefinition vncpasswords is not there"),
         (
             "another version",
-            Known::Yes(Some(KindSeen { served: vec!["v2".to_owned()], ..seen(None) })),
+            Fetched::Yes(Some(KindState { served: vec!["v2".to_owned()], ..kind_state(None) })),
             Level::Fail,
             "is not served in version v1alpha1, but in v2",
         ),
         (
             "not served",
-            Known::Yes(Some(KindSeen { served: vec![], ..seen(Some(difference())) })),
+            Fetched::Yes(Some(KindState { served: vec![], ..kind_state(Some(difference())) })),
             Level::Fail,
             "but in none",
         ),
         (
             "not established",
-            Known::Yes(Some(KindSeen { established: false, ..seen(Some(difference())) })),
+            Fetched::Yes(Some(KindState { established: false, ..kind_state(Some(difference())) })),
             Level::Fail,
             "the API server has not accepted it",
         ),
     ];
     for (name, definition, level, text) in table {
-        assert_found(name, &of_kind(definition, Known::Yes(true)), level, text);
+        assert_found(name, &of_kind(definition, Fetched::Yes(true)), level, text);
     }
 }
 
@@ -104,20 +115,20 @@ fn kinds_are_there_and_of_this_version_or_not() {
 fn without_a_right_to_definitions_it_is_asked_what_is_served() {
     let table = [
         (
-            Known::Yes(true),
+            Fetched::Yes(true),
             Level::Unknown,
             "is served; whether its schema is of this version is not known: you may not get x",
         ),
-        (Known::Yes(false), Level::Fail, "vncpasswords v1alpha1 is not served"),
-        (Known::Failed("broken".to_owned()), Level::Unknown, "whether vncpasswords is there is not known"),
+        (Fetched::Yes(false), Level::Fail, "vncpasswords v1alpha1 is not served"),
+        (Fetched::Failed("broken".to_owned()), Level::Unknown, "whether vncpasswords is there is not known"),
     ];
     for (served, level, text) in table {
         assert_found(text, &of_kind(denied("get x"), served), level, text);
     }
 }
 
-fn deployment() -> DeploymentSeen {
-    DeploymentSeen {
+fn deployment() -> DeploymentState {
+    DeploymentState {
         namespace: "vnc".to_owned(),
         name: "vncpassword-operator".to_owned(),
         wanted: 2,
@@ -130,72 +141,72 @@ fn deployment() -> DeploymentSeen {
     }
 }
 
-fn pod() -> PodSeen {
-    PodSeen { namespace: "vnc".to_owned(), name: "pod".to_owned(), ready: true, waiting: None, restarts: 0 }
+fn pod() -> PodState {
+    PodState { namespace: "vnc".to_owned(), name: "pod".to_owned(), ready: true, waiting: None, restarts: 0 }
 }
 
-fn of_operator(deployments: Known<Vec<DeploymentSeen>>, pods: Vec<PodSeen>) -> OperatorFacts {
-    OperatorFacts {
+fn of_operator(deployments: Fetched<Vec<DeploymentState>>, pods: Vec<PodState>) -> OperatorSnapshot {
+    OperatorSnapshot {
         deployments,
-        pods: Known::Yes(pods),
-        leases: Known::Yes(vec![]),
+        pods: Fetched::Yes(pods),
+        leases: Fetched::Yes(vec![]),
         namespace: None,
-        contested: Known::Yes(BTreeSet::new()),
+        contested: Fetched::Yes(BTreeSet::new()),
     }
 }
 
 #[test]
 fn the_operator_runs_or_says_why_not() {
     let crashing =
-        PodSeen { ready: false, waiting: Some("CrashLoopBackOff".to_owned()), restarts: 7, ..pod() };
+        PodState { ready: false, waiting: Some("CrashLoopBackOff".to_owned()), restarts: 7, ..pod() };
     let table = [
         ("fine", deployment(), vec![pod()], Level::Ok, "2 replicas ready"),
         (
             "scaled down",
-            DeploymentSeen { wanted: 0, ready: 0, ..deployment() },
+            DeploymentState { wanted: 0, ready: 0, ..deployment() },
             vec![],
             Level::Fail,
             "is scaled to 0",
         ),
         (
             "crashing",
-            DeploymentSeen { ready: 0, ..deployment() },
+            DeploymentState { ready: 0, ..deployment() },
             vec![crashing.clone()],
             Level::Fail,
             "no replica of Deployment vnc/vncpassword-operator is ready: pod (CrashLoopBackOff, started anew 7 times)",
         ),
         (
             "one of two",
-            DeploymentSeen { ready: 1, ..deployment() },
+            DeploymentState { ready: 1, ..deployment() },
             vec![pod(), crashing],
             Level::Warn,
             "1 of 2 replicas",
         ),
         (
             "another version",
-            DeploymentSeen { version: Some("9.9.9".to_owned()), ..deployment() },
+            DeploymentState { version: Some("9.9.9".to_owned()), ..deployment() },
             vec![pod()],
             Level::Warn,
             "runs of version 9.9.9, this plugin is of",
         ),
         (
             "no version",
-            DeploymentSeen { version: None, ..deployment() },
+            DeploymentState { version: None, ..deployment() },
             vec![pod()],
             Level::Ok,
             "2 replicas ready",
         ),
     ];
     for (name, deployment, pods, level, text) in table {
-        assert_found(name, &operator(&of_operator(Known::Yes(vec![deployment]), pods))[0], level, text);
+        assert_found(name, &operator(&of_operator(Fetched::Yes(vec![deployment]), pods))[0], level, text);
     }
 }
 
 #[test]
 fn an_operator_that_is_not_found_fails_only_where_all_was_seen() {
-    let nowhere = of_operator(Known::Yes(vec![]), vec![]);
+    let nowhere = of_operator(Fetched::Yes(vec![]), vec![]);
     assert_found("nowhere", &operator(&nowhere)[0], Level::Fail, "is in the cluster");
-    let not_here = OperatorFacts { namespace: Some("vnc".to_owned()), ..nowhere };
+    let not_here = OperatorSnapshot { namespace: Some("vnc".to_owned()), ..nowhere };
     assert_found("not here", &operator(&not_here)[0], Level::Unknown, "is in namespace vnc");
     let hidden = of_operator(denied("list deployments"), vec![]);
     assert_found("hidden", &operator(&hidden)[0], Level::Unknown, "you may not list deployments");
@@ -203,14 +214,14 @@ fn an_operator_that_is_not_found_fails_only_where_all_was_seen() {
 
 #[test]
 fn two_operators_are_wrong_only_where_they_watch_the_same() {
-    let watching = |namespace: &str, watched: &[&str]| DeploymentSeen {
+    let watching = |namespace: &str, watched: &[&str]| DeploymentState {
         namespace: namespace.to_owned(),
         watched: watched.iter().map(ToString::to_string).collect(),
         ..deployment()
     };
-    let leased = |lease: &str| DeploymentSeen { lease: Some(lease.to_owned()), ..deployment() };
-    let apart = DeploymentSeen { lease: Some("b".to_owned()), ..watching("vnc", &["y"]) };
-    let idle = DeploymentSeen { wanted: 0, ready: 0, ..watching("b", &[]) };
+    let leased = |lease: &str| DeploymentState { lease: Some(lease.to_owned()), ..deployment() };
+    let apart = DeploymentState { lease: Some("b".to_owned()), ..watching("vnc", &["y"]) };
+    let idle = DeploymentState { wanted: 0, ready: 0, ..watching("b", &[]) };
     let table = [
         ("all", watching("vnc", &[]), watching("b", &[]), Level::Fail, "both watch all namespaces"),
         ("all and one", watching("vnc", &[]), watching("b", &["x"]), Level::Fail, "both watch namespace x"),
@@ -222,49 +233,49 @@ fn two_operators_are_wrong_only_where_they_watch_the_same() {
         ("with two Leases", leased("a"), leased("b"), Level::Fail, "both watch all namespaces"),
     ];
     for (name, one, other, level, text) in table {
-        let found = operator(&of_operator(Known::Yes(vec![one, other]), vec![pod()]));
+        let found = operator(&of_operator(Fetched::Yes(vec![one, other]), vec![pod()]));
         assert_found(name, &found[2], level, text);
     }
 }
 
 #[test]
 fn a_second_operator_shows_by_what_it_does_to_statuses() {
-    let with = |found| OperatorFacts { contested: found, ..of_operator(Known::Yes(vec![]), vec![]) };
-    assert_eq!(contested(&with(Known::Yes(BTreeSet::new()))), None);
-    assert_eq!(contested(&with(Known::Denied("list events".to_owned()))), None);
-    let found = contested(&with(Known::Yes([("team-a".to_owned(), "db".to_owned())].into())));
+    let with = |found| OperatorSnapshot { contested: found, ..of_operator(Fetched::Yes(vec![]), vec![]) };
+    assert_eq!(contested(&with(Fetched::Yes(BTreeSet::new()))), None);
+    assert_eq!(contested(&with(Fetched::Denied("list events".to_owned()))), None);
+    let found = contested(&with(Fetched::Yes([("team-a".to_owned(), "db".to_owned())].into())));
     assert_found("contested", &found.unwrap(), Level::Fail, "the status of 1 VncPassword: team-a/db");
 }
 
-fn all_is_well() -> Facts {
-    let lease = LeaseSeen {
+fn all_is_well() -> Snapshot {
+    let lease = LeaseState {
         namespace: "vnc".to_owned(),
         name: "vncpassword-operator".to_owned(),
         holder: Some("pod_1".to_owned()),
         renewed: Some("2026-01-02T03:04:03Z".parse().unwrap()),
         seconds: Some(15),
     };
-    let kind = |plural: &str| KindFacts {
+    let kind = |plural: &str| KindSnapshot {
         plural: plural.to_owned(),
-        definition: Known::Yes(Some(seen(Some(SchemaDifference::default())))),
-        served: Known::Yes(true),
+        definition: Fetched::Yes(Some(kind_state(Some(SchemaDifference::default())))),
+        served: Fetched::Yes(true),
     };
-    Facts {
+    Snapshot {
         kinds: vec![kind("vncpasswords"), kind("clustervncpasswords")],
-        operator: OperatorFacts {
-            leases: Known::Yes(vec![lease]),
-            ..of_operator(Known::Yes(vec![deployment()]), vec![pod()])
+        operator: OperatorSnapshot {
+            leases: Fetched::Yes(vec![lease]),
+            ..of_operator(Fetched::Yes(vec![deployment()]), vec![pod()])
         },
         namespaces: vec![],
-        identity: Identity::Told(Box::new(told())),
+        identity: Identity::Reported(Box::new(whoami())),
         rights: vec![],
-        ahead: Known::Yes(0),
-        leftovers: Known::Yes(vec![]),
+        ahead: Fetched::Yes(0),
+        leftovers: Fetched::Yes(vec![]),
         now: now(),
     }
 }
 
-fn told() -> Whoami {
+fn whoami() -> Whoami {
     Whoami {
         provider: "oidc".to_owned(),
         arn: "acs:ram::1:role/a".to_owned(),
@@ -276,26 +287,26 @@ fn told() -> Whoami {
 
 #[test]
 fn where_all_is_well_nothing_is_wrong_and_something_wrong_is_counted() {
-    let mut facts = all_is_well();
-    let well = findings(&facts);
+    let mut snapshot = all_is_well();
+    let well = findings(&snapshot);
     assert!(well.iter().all(|finding| finding.level == Level::Ok), "{well:#?}");
     assert!(!is_wrong(&well));
-    facts.ahead = Known::Yes(3600);
-    assert!(is_wrong(&findings(&facts)));
-    facts.ahead = Known::Yes(10);
-    assert!(!is_wrong(&findings(&facts)), "a warning is not wrong");
+    snapshot.ahead = Fetched::Yes(3600);
+    assert!(is_wrong(&findings(&snapshot)));
+    snapshot.ahead = Fetched::Yes(10);
+    assert!(!is_wrong(&findings(&snapshot)), "a warning is not wrong");
 }
 
 #[test]
 fn one_replica_leads_and_renews_its_lease() {
-    let with = |change: &dyn Fn(&mut Facts)| {
-        let mut facts = all_is_well();
-        change(&mut facts);
-        leader(&facts)
+    let with = |change: &dyn Fn(&mut Snapshot)| {
+        let mut snapshot = all_is_well();
+        change(&mut snapshot);
+        leader(&snapshot)
     };
-    let lease = |change: &dyn Fn(&mut LeaseSeen)| {
-        with(&|facts| {
-            if let Known::Yes(leases) = &mut facts.operator.leases {
+    let lease = |change: &dyn Fn(&mut LeaseState)| {
+        with(&|snapshot| {
+            if let Fetched::Yes(leases) = &mut snapshot.operator.leases {
                 change(&mut leases[0]);
             }
         })
@@ -314,59 +325,65 @@ fn one_replica_leads_and_renews_its_lease() {
     let ahead = lease(&|lease| lease.renewed = Some("2026-01-02T03:05:05Z".parse().unwrap()));
     assert_found("by a clock ahead", &ahead, Level::Ok, "leads");
     let none = |elects: bool, wanted: i32| {
-        with(&|facts| {
-            facts.operator.leases = Known::Yes(vec![]);
-            facts.operator.deployments = Known::Yes(vec![DeploymentSeen { wanted, elects, ..deployment() }]);
+        with(&|snapshot| {
+            snapshot.operator.leases = Fetched::Yes(vec![]);
+            snapshot.operator.deployments =
+                Fetched::Yes(vec![DeploymentState { wanted, elects, ..deployment() }]);
         })
     };
     let elsewhere = lease(&|lease| lease.namespace = "other".to_owned());
     assert_found("of another operator", &elsewhere, Level::Fail, "no replica has taken the Lease");
     let other_name = lease(&|lease| lease.name = "mine".to_owned());
     assert_found("of another release", &other_name, Level::Fail, "no replica has taken the Lease");
-    let named = with(&|facts| {
-        let Known::Yes(leases) = &mut facts.operator.leases else { return };
+    let named = with(&|snapshot| {
+        let Fetched::Yes(leases) = &mut snapshot.operator.leases else { return };
         leases[0].name = "mine".to_owned();
-        let deployment = DeploymentSeen { lease: Some("mine".to_owned()), ..deployment() };
-        facts.operator.deployments = Known::Yes(vec![deployment]);
+        let deployment = DeploymentState { lease: Some("mine".to_owned()), ..deployment() };
+        snapshot.operator.deployments = Fetched::Yes(vec![deployment]);
     });
     assert_found("of that name", &named, Level::Ok, "pod_1 leads");
-    let outside = with(&|facts| facts.operator.deployments = Known::Yes(vec![]));
+    let outside = with(&|snapshot| snapshot.operator.deployments = Fetched::Yes(vec![]));
     assert_found("outside of the cluster", &outside, Level::Ok, "pod_1 leads");
     assert_found("no Lease", &none(true, 2), Level::Fail, "no replica has taken the Lease");
     assert_found("alone", &none(false, 1), Level::Ok, "runs alone");
-    let no_longer = with(&|facts| {
-        let Known::Yes(leases) = &mut facts.operator.leases else { return };
+    let no_longer = with(&|snapshot| {
+        let Fetched::Yes(leases) = &mut snapshot.operator.leases else { return };
         leases[0].holder = None;
-        facts.operator.deployments =
-            Known::Yes(vec![DeploymentSeen { wanted: 1, elects: false, ..deployment() }]);
+        snapshot.operator.deployments =
+            Fetched::Yes(vec![DeploymentState { wanted: 1, elects: false, ..deployment() }]);
     });
     assert_found("alone, beside a Lease of before", &no_longer, Level::Ok, "runs alone");
     assert_found("scaled down", &none(true, 0), Level::Unknown, "none has held a Lease");
-    let hidden = with(&|facts| facts.operator.leases = denied("list leases"));
+    let hidden = with(&|snapshot| snapshot.operator.leases = denied("list leases"));
     assert_found("hidden", &hidden, Level::Unknown, "who leads is not known: you may not list leases");
 }
 
 #[test]
 fn the_operators_identity_is_told_or_why_it_is_not() {
-    let facts = all_is_well().operator;
-    let found = |who: Identity| identity(&who, &facts);
+    let snapshot = all_is_well().operator;
+    let found = |who: Identity| identity(&who, &snapshot);
     let table = [
-        ("told", Identity::Told(Box::new(told())), Level::Ok, "the operator is acs:ram::1:role/a (by oidc)"),
+        (
+            "told",
+            Identity::Reported(Box::new(whoami())),
+            Level::Ok,
+            "the operator is acs:ram::1:role/a (by oidc)",
+        ),
         (
             "about to run out",
-            Identity::Told(Box::new(Whoami { expires_in_seconds: Some(60), ..told() })),
+            Identity::Reported(Box::new(Whoami { expires_in_seconds: Some(60), ..whoami() })),
             Level::Warn,
             "run out shortly",
         ),
         (
             "run out",
-            Identity::Told(Box::new(Whoami { expires_in_seconds: Some(0), ..told() })),
+            Identity::Reported(Box::new(Whoami { expires_in_seconds: Some(0), ..whoami() })),
             Level::Fail,
             "have run out",
         ),
         (
             "for ever",
-            Identity::Told(Box::new(Whoami { expires_in_seconds: None, ..told() })),
+            Identity::Reported(Box::new(Whoami { expires_in_seconds: None, ..whoami() })),
             Level::Ok,
             "the operator is",
         ),
@@ -396,7 +413,7 @@ fn the_operators_identity_is_told_or_why_it_is_not() {
         because: Some("why".to_owned()),
     };
     let rights = vec![right(Some(true)), right(Some(false)), right(None)];
-    let found = found(Identity::Told(Box::new(Whoami { rights, ..told() })));
+    let found = found(Identity::Reported(Box::new(Whoami { rights, ..whoami() })));
     assert_found("has", &found[1], Level::Ok, "it has ecs:DescribeInstances in cn-hangzhou");
     assert_found("lacks", &found[2], Level::Fail, "it lacks ecs:DescribeInstances in cn-hangzhou: why");
     assert_found(
@@ -412,9 +429,9 @@ fn rights_that_are_missing_are_named_with_roles_that_have_them() {
     let right = |verb, resource, group| Right { verb, group, resource, subresource: None, namespaced: true };
     let (get, secrets) = (right("get", "vncpasswords", GROUP), right("get", "secrets", ""));
     let asked = |rights| CommandRights { command: "get", namespace: Some("team-a".to_owned()), rights };
-    let all = rights(&asked(vec![(get, Known::Yes(true)), (secrets, Known::Yes(true))]));
+    let all = rights(&asked(vec![(get, Fetched::Yes(true)), (secrets, Fetched::Yes(true))]));
     assert_found("all", &all, Level::Ok, "your rights suffice for `get` in namespace team-a");
-    let some = rights(&asked(vec![(get, Known::Yes(true)), (secrets, Known::Yes(false))]));
+    let some = rights(&asked(vec![(get, Fetched::Yes(true)), (secrets, Fetched::Yes(false))]));
     assert_found("some", &some, Level::Warn, "for `get` in namespace team-a you lack get on secrets");
     assert_eq!(
         some.remedy,
@@ -425,8 +442,8 @@ fn rights_that_are_missing_are_named_with_roles_that_have_them() {
     );
     let unknown = rights(&asked(vec![(get, denied("ask"))]));
     assert_found("unknown", &unknown, Level::Unknown, "whether your rights suffice for `get`");
-    let list = |resource, group| (right("list", resource, group), Known::Yes(false));
-    let create = (right("create", "clustervncpasswords", GROUP), Known::Yes(false));
+    let list = |resource, group| (right("list", resource, group), Fetched::Yes(false));
+    let create = (right("create", "clustervncpasswords", GROUP), Fetched::Yes(false));
     let needed =
         vec![list("clustervncpasswords", GROUP), create, list("nodes", ""), list("vncpasswords", GROUP)];
     let two = rights(&CommandRights { command: "plan", namespace: None, rights: needed });
@@ -454,9 +471,9 @@ fn clocks_may_be_a_little_apart() {
         (-7200, Level::Fail, "120m behind"),
     ];
     for (ahead, level, text) in table {
-        assert_found(text, &clock(&Known::Yes(ahead)), level, text);
+        assert_found(text, &clock(&Fetched::Yes(ahead)), level, text);
     }
-    assert_found("unknown", &clock(&Known::Failed("no time".to_owned())), Level::Unknown, "no time");
+    assert_found("unknown", &clock(&Fetched::Failed("no time".to_owned())), Level::Unknown, "no time");
 }
 
 #[test]
@@ -466,7 +483,7 @@ fn leftovers_are_told_by_namespace_and_never_swept_unseen() {
         name: format!("vnc-{n:02}"),
         instance: format!("i-{n}"),
     };
-    assert_found("none", &leftovers(&Known::Yes(vec![]))[0], Level::Ok, "no Secret is left over");
+    assert_found("none", &leftovers(&Fetched::Yes(vec![]))[0], Level::Ok, "no Secret is left over");
     assert_found(
         "hidden",
         &leftovers(&denied("list secrets"))[0],
@@ -475,7 +492,7 @@ fn leftovers_are_told_by_namespace_and_never_swept_unseen() {
     );
     let mut all: Vec<Leftover> = (0..30).map(|n| secret("a", n)).collect();
     all.push(secret("b", 1));
-    let found = leftovers(&Known::Yes(all));
+    let found = leftovers(&Fetched::Yes(all));
     assert_eq!(found.len(), 2);
     assert_found("many", &found[0], Level::Warn, "30 Secrets in namespace a are of instances");
     assert!(found[0].text.contains("vnc-00 (i-0), vnc-01 (i-1), vnc-02 (i-2) and 27 more"));
@@ -492,21 +509,25 @@ fn a_watched_namespace_that_is_gone_or_forbidden_is_named() {
         exists,
         lacks,
     };
-    let lacks = |names: &[&str]| Known::Yes(names.iter().map(ToString::to_string).collect());
+    let lacks = |names: &[&str]| Fetched::Yes(names.iter().map(ToString::to_string).collect());
     let table = [
-        (watched(Known::Yes(true), lacks(&[])), Level::Ok, "may read what it watches: b"),
+        (watched(Fetched::Yes(true), lacks(&[])), Level::Ok, "may read what it watches: b"),
         (watched(denied("get namespaces"), lacks(&[])), Level::Ok, "may read what it watches: b"),
         (
-            watched(Known::Yes(false), lacks(&["list secrets"])),
+            watched(Fetched::Yes(false), lacks(&["list secrets"])),
             Level::Warn,
             "namespace b of --watch-namespaces is not there",
         ),
         (
-            watched(Known::Yes(true), lacks(&["list secrets", "watch secrets"])),
+            watched(Fetched::Yes(true), lacks(&["list secrets", "watch secrets"])),
             Level::Fail,
             "may not list secrets, watch secrets in namespace b",
         ),
-        (watched(Known::Yes(true), denied("create x")), Level::Unknown, "is not known: you may not create x"),
+        (
+            watched(Fetched::Yes(true), denied("create x")),
+            Level::Unknown,
+            "is not known: you may not create x",
+        ),
     ];
     for (watched, level, text) in table {
         let found = namespaces(&[watched]);
@@ -514,6 +535,6 @@ fn a_watched_namespace_that_is_gone_or_forbidden_is_named() {
         assert_found(text, &found[0], level, text);
     }
     assert_eq!(namespaces(&[]), []);
-    let both = [watched(Known::Yes(true), lacks(&[])), watched(Known::Yes(true), lacks(&[]))];
+    let both = [watched(Fetched::Yes(true), lacks(&[])), watched(Fetched::Yes(true), lacks(&[]))];
     assert_eq!(namespaces(&both).len(), 1, "one for all that are served");
 }

@@ -1,10 +1,10 @@
 //! What could be found out, and what could not: a right that is missing is no failure, and is said.
 
-use super::{Error, prose::printable};
+use super::{Error, text::printable};
 
 /// What was found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Known<T> {
+pub enum Fetched<T> {
     /// This.
     Yes(T),
     /// The caller has no right to see it: what the right is, such as `get on secrets`.
@@ -13,7 +13,7 @@ pub enum Known<T> {
     Failed(String),
 }
 
-impl<T> Known<T> {
+impl<T> Fetched<T> {
     /// An answer; `right` is what it takes.
     pub fn of(answer: Result<T, Error>, right: &str) -> Self {
         match answer {
@@ -41,11 +41,11 @@ impl<T> Known<T> {
     }
 
     /// Something made of the value.
-    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Known<U> {
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Fetched<U> {
         match self {
-            Self::Yes(value) => Known::Yes(make(value)),
-            Self::Denied(right) => Known::Denied(right),
-            Self::Failed(problem) => Known::Failed(problem),
+            Self::Yes(value) => Fetched::Yes(make(value)),
+            Self::Denied(right) => Fetched::Denied(right),
+            Self::Failed(problem) => Fetched::Failed(problem),
         }
     }
 }

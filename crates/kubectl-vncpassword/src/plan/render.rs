@@ -10,7 +10,7 @@ use crate::{
     error::some_of,
     explain::skip_reason,
     output::{Column, Table},
-    prose::{count, printable, sentence, wrapped},
+    text::{count, printable, sentence, wrap},
 };
 
 /// So many instances are shown, unless all are asked for.
@@ -62,8 +62,7 @@ pub fn names(forecast: &Forecast) -> String {
 pub fn text(report: &Report, all: bool, terminal: Option<usize>, usual: usize) -> String {
     let Report { forecast, verdict, rate } = report;
     let width = terminal.unwrap_or(usual);
-    let lines =
-        |sentence: &String| sentence.lines().map(|line| wrapped(line, width, "  ")).collect::<String>();
+    let lines = |sentence: &String| sentence.lines().map(|line| wrap(line, width, "  ")).collect::<String>();
     let mut text = lines(&head(forecast));
     let table = forecast.instances.as_ref().filter(|instances| !instances.is_empty()).map(|instances| {
         let table = table(instances, all).text(terminal);
@@ -76,12 +75,12 @@ pub fn text(report: &Report, all: bool, terminal: Option<usize>, usual: usize) -
     } else {
         text.push('\n');
     }
-    let mut told = left_out(forecast);
-    told.extend(forecast.rollout.as_ref().map(|rollout| pace(rollout, *rate)).unwrap_or_default());
-    told.extend(forecast.obstacles.iter().map(|obstacle| sentence(obstacle)));
-    told.extend(forecast.unknown.iter().map(|unknown| format!("Not known: {}.", printable(unknown))));
-    told.push(said(verdict));
-    text.extend(told.iter().map(lines));
+    let mut sentences = left_out(forecast);
+    sentences.extend(forecast.rollout.as_ref().map(|rollout| pace(rollout, *rate)).unwrap_or_default());
+    sentences.extend(forecast.obstacles.iter().map(|obstacle| sentence(obstacle)));
+    sentences.extend(forecast.unknown.iter().map(|unknown| format!("Not known: {}.", printable(unknown))));
+    sentences.push(said(verdict));
+    text.extend(sentences.iter().map(lines));
     text
 }
 
@@ -140,10 +139,10 @@ fn becomes(fate: &Fate) -> String {
 /// What the selector names and the fleet does not take.
 fn left_out(forecast: &Forecast) -> Vec<String> {
     let Forecast { skipped_nodes, excluded, untagged, unseen, pruned, doubted, .. } = forecast;
-    let mut told = Vec::new();
+    let mut sentences = Vec::new();
     let mut say = |ids: &[String], what: &str| {
         if !ids.is_empty() {
-            told.push(format!("{} {what}: {}.", count(ids.len(), "instance"), some_of(ids, NAMED)));
+            sentences.push(format!("{} {what}: {}.", count(ids.len(), "instance"), some_of(ids, NAMED)));
         }
     };
     say(excluded, "left out by spec.exclude");
@@ -151,7 +150,7 @@ fn left_out(forecast: &Forecast) -> Vec<String> {
     say(unseen, "that the cloud does not show you, so whether the tags are there is not known");
     say(pruned, "not selected any more, whose VncPassword goes as spec.prune says");
     if *doubted {
-        told.push(
+        sentences.push(
             "So many would go that the operator waits until the same answer has come three times, over ten minutes at least."
                 .to_owned(),
         );
@@ -170,25 +169,25 @@ fn left_out(forecast: &Forecast) -> Vec<String> {
         if skipped_nodes.len() > NAMED {
             let _ = write!(text, "\n- and {} more", skipped_nodes.len() - NAMED);
         }
-        told.push(text);
+        sentences.push(text);
     }
-    told
+    sentences
 }
 
 /// In how many waves, and how long.
 fn pace(rollout: &Rollout, rate: Option<f64>) -> Vec<String> {
     let Rollout { first, all, wave, waves, waves_of_all, seconds, seconds_of_all, ends, overruns, restarts } =
         rollout;
-    let mut told = Vec::new();
+    let mut sentences = Vec::new();
     let at_once = format!("at most {wave} at once");
     let takes = |seconds: &Option<u64>| {
         let seconds = seconds.map(|seconds| span(i64::try_from(seconds).unwrap_or(i64::MAX)));
         seconds.map(|length| format!(", about {length}")).unwrap_or_default()
     };
     if *first == 0 {
-        told.push("No instance gets a first password.".to_owned());
+        sentences.push("No instance gets a first password.".to_owned());
     } else {
-        told.push(format!(
+        sentences.push(format!(
             "First passwords: {}, in {}, {at_once}{}. They begin as soon as the fleet is applied, whatever spec.window says{}.",
             count(*first, "instance"),
             count(*waves, "wave"),
@@ -197,7 +196,7 @@ fn pace(rollout: &Rollout, rate: Option<f64>) -> Vec<String> {
         ));
     }
     if *all > 0 && all != first {
-        told.push(format!(
+        sentences.push(format!(
             "A rollout of all: {}, in {}{}.",
             count(*all, "instance"),
             count(*waves_of_all, "wave"),
@@ -205,25 +204,25 @@ fn pace(rollout: &Rollout, rate: Option<f64>) -> Vec<String> {
         ));
     }
     if let Some(overrun) = overruns {
-        told.push(format!(
+        sentences.push(format!(
             "A scheduled rollout does not fit one opening of spec.window: one that begins at {} ends at {}.",
             overrun.opens.strftime("%FT%TZ"),
             overrun.ends.strftime("%FT%TZ")
         ));
     }
     match rate {
-        Some(rate) => told.push(format!(
+        Some(rate) => sentences.push(format!(
             "That is at {rate}/min, one call for each instance, with no other use of the account's limit{}.",
             if *restarts { "; restarts take their time besides" } else { "" }
         )),
-        None if *all > 0 => told.push(
+        None if *all > 0 => sentences.push(
             "How long that takes is up to the cloud's limit of calls for your account, which the operator finds out as it goes; \
              --rate N/min tells it for a limit that you know."
                 .to_owned(),
         ),
         None => {}
     }
-    told
+    sentences
 }
 
 fn said(verdict: &Verdict) -> String {
@@ -240,109 +239,4 @@ fn said(verdict: &Verdict) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use vncpassword_core::api::{SkipReason, SkippedNode};
-
-    fn planned(id: &str, fate: Fate) -> Planned {
-        Planned {
-            instance: id.to_owned(),
-            region: Some("cn-hangzhou".to_owned()),
-            name: format!("nodes-{id}"),
-            secret: format!("nodes-{id}"),
-            fate,
-        }
-    }
-
-    fn report() -> Report {
-        let instances = vec![
-            planned("i-a", Fate::New),
-            planned("i-b", Fate::Elsewhere("team-a/db".to_owned())),
-            planned("i-c", Fate::Contended("all".to_owned())),
-        ];
-        let rollout = Rollout {
-            first: 2,
-            all: 2,
-            wave: 1,
-            waves: 2,
-            waves_of_all: 2,
-            seconds: Some(120),
-            seconds_of_all: Some(120),
-            ends: Some("2026-01-02T03:04:05Z".parse().unwrap()),
-            overruns: None,
-            restarts: false,
-        };
-        Report {
-            forecast: Forecast {
-                fleet: "nodes".to_owned(),
-                target_namespace: "vnc".to_owned(),
-                exists: false,
-                instances: Some(instances),
-                at_most: false,
-                skipped_nodes: vec![SkippedNode { node: "n1".to_owned(), reason: SkipReason::NoProviderId }],
-                pruned: vec![],
-                doubted: false,
-                excluded: vec!["i-x".to_owned()],
-                untagged: vec![],
-                unseen: vec![],
-                unknown: vec![],
-                obstacles: vec![],
-                rollout: Some(rollout),
-            },
-            verdict: Verdict::Takes,
-            rate: Some(1.0),
-        }
-    }
-
-    #[test]
-    fn a_plan_reads_from_what_to_how_long() {
-        let expected = "\
-ClusterVncPassword nodes, which does not exist yet, selects 3 instances: 2 new, 1 left to others.
-  Its VncPasswords and Secrets are in namespace vnc.
-
-INSTANCE   REGION        VNCPASSWORD   WHAT BECOMES OF IT
-i-a        cn-hangzhou   nodes-i-a     new
-i-b        cn-hangzhou   nodes-i-b     left to team-a/db
-i-c        cn-hangzhou   nodes-i-c     new, unless fleet all is first
-
-1 instance left out by spec.exclude: i-x.
-1 Node stands for no instance:
-- n1 has no providerID yet: the cloud controller manager has not been there
-First passwords: 2 instances, in 2 waves, at most 1 at once, about 2m. They begin as soon as the
-  fleet is applied, whatever spec.window says, and end at about 2026-01-02T03:04:05Z.
-That is at 1/min, one call for each instance, with no other use of the account's limit.
-The API server would take it (dry run). Nothing was changed.
-";
-        assert_eq!(text(&report(), false, None, 100), expected);
-    }
-
-    #[test]
-    fn what_is_not_known_is_said_and_nothing_made_up() {
-        let mut report = report();
-        report.forecast.instances = None;
-        report.forecast.rollout = None;
-        report.forecast.unknown = vec!["which instances carry the tags: you have no credentials".to_owned()];
-        report.verdict = Verdict::NotAsked("you may not create clustervncpasswords".to_owned());
-        let text = text(&report, false, None, 1000);
-        assert!(text.contains("which instances it would take is not known"));
-        assert!(text.contains("Not known: which instances carry the tags: you have no credentials."));
-        assert!(text.contains("is not known: you may not create clustervncpasswords."));
-        assert!(!text.contains("waves"));
-    }
-
-    #[test]
-    fn a_long_list_is_cut_unless_all_is_asked_for() {
-        let mut report = report();
-        report.forecast.instances = Some((0..30).map(|n| planned(&format!("i-{n}"), Fate::New)).collect());
-        let short = text(&report, false, None, 100);
-        assert!(short.contains("and 10 more; -o wide shows all") && !short.contains("i-25"), "{short}");
-        let whole = text(&report, true, None, 100);
-        assert!(!whole.contains("more") && whole.contains("i-29"), "{whole}");
-    }
-
-    #[test]
-    fn only_what_would_be_the_fleets_is_named() {
-        let names = names(&report().forecast);
-        assert_eq!(names, "vncpassword.vncpassword.dev/nodes-i-a\nvncpassword.vncpassword.dev/nodes-i-c\n");
-    }
-}
+mod tests;

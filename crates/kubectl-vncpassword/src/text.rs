@@ -23,7 +23,7 @@ pub enum Form {
 }
 
 /// Any report in a form for programs; `None`: it is wanted as text.
-pub fn for_programs(report: &impl Serialize, form: Form) -> Result<Option<String>, Error> {
+pub fn structured(report: &impl Serialize, form: Form) -> Result<Option<String>, Error> {
     let form = match form {
         Form::Text => return Ok(None),
         Form::Json => output::Output::Json,
@@ -36,7 +36,7 @@ pub fn for_programs(report: &impl Serialize, form: Form) -> Result<Option<String
 
 /// Paragraphs in that form, for a terminal of that width or for a pipe.
 pub fn written(paragraphs: &[Paragraph], form: Form, width: Option<usize>) -> Result<String, Error> {
-    let text = for_programs(&paragraphs, form)?;
+    let text = structured(&paragraphs, form)?;
     Ok(text.unwrap_or_else(|| render(paragraphs, width.unwrap_or(USUAL_WIDTH))))
 }
 
@@ -99,7 +99,7 @@ pub fn render(paragraphs: &[Paragraph], width: usize) -> String {
 
 fn block(paragraph: &Paragraph, width: usize) -> String {
     // Lines that the text itself breaks stay broken.
-    let mut block: String = paragraph.text.lines().map(|line| wrapped(line, width, "")).collect();
+    let mut block: String = paragraph.text.lines().map(|line| wrap(line, width, "")).collect();
     for command in &paragraph.commands {
         let _ = writeln!(block, "  {command}");
     }
@@ -107,7 +107,7 @@ fn block(paragraph: &Paragraph, width: usize) -> String {
 }
 
 /// One or more lines of at most that width, where words allow it; those after the first begin with `indent`.
-pub fn wrapped(text: &str, width: usize, indent: &str) -> String {
+pub fn wrap(text: &str, width: usize, indent: &str) -> String {
     let mut lines = String::new();
     let mut length = 0;
     for word in text.split_whitespace() {
@@ -203,7 +203,7 @@ mod tests {
             render(&[Paragraph::new(Topic::State, "a"), Paragraph::new(Topic::State, "b")], 80),
             "a\n\nb\n"
         );
-        assert_eq!(wrapped("a b", 1, "  "), "a\n  b\n");
+        assert_eq!(wrap("a b", 1, "  "), "a\n  b\n");
     }
 
     #[test]

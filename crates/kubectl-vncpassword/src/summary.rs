@@ -15,7 +15,7 @@ use vncpassword_core::{
 
 /// A `VncPassword`, as far as it is looked at.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Seen {
+pub struct ObjectSummary {
     /// Its name and the like, without what is long.
     #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
@@ -122,7 +122,7 @@ pub struct Condition {
     pub last_transition_time: Timestamp,
 }
 
-impl Seen {
+impl ObjectSummary {
     /// The condition of that type, where it stands.
     #[must_use]
     pub fn condition(&self, type_: &str) -> Option<&Condition> {
@@ -169,7 +169,7 @@ impl Seen {
     }
 }
 
-impl Resource for Seen {
+impl Resource for ObjectSummary {
     type DynamicType = ();
     type Scope = NamespaceResourceScope;
 
@@ -237,7 +237,7 @@ pub(super) mod tests {
     use super::*;
 
     /// One made of this spec and status, created at 2026-01-01T00:00:00Z.
-    pub fn seen(name: &str, spec: &Value, status: &Value) -> Seen {
+    pub fn object_summary(name: &str, spec: &Value, status: &Value) -> ObjectSummary {
         let mut object = json!({
             "metadata": {"name": name, "namespace": "prod", "uid": format!("uid-{name}"), "resourceVersion": "7", "generation": 1,
                 "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": [{"manager": "kubectl"}]},
@@ -269,25 +269,25 @@ pub(super) mod tests {
     fn what_is_long_is_left_out_and_unknown_words_are_taken() {
         let spec = json!({"rotation": {}, "newField": 1});
         let status = json!({"conditions": [condition("NewCondition", "NewReason")], "newField": {}});
-        let seen = seen("a", &spec, &status);
-        assert_eq!(seen.metadata.managed_fields, None);
-        assert!(seen.spec.rotation && !seen.spec.window);
-        assert_eq!(seen.is("NewCondition").unwrap().reason, "NewReason");
-        assert_eq!(seen.fleet(), None);
+        let object = object_summary("a", &spec, &status);
+        assert_eq!(object.metadata.managed_fields, None);
+        assert!(object.spec.rotation && !object.spec.window);
+        assert_eq!(object.is("NewCondition").unwrap().reason, "NewReason");
+        assert_eq!(object.fleet(), None);
     }
 
     #[test]
     fn only_a_controlling_fleet_owns_it() {
-        let mut seen = seen("a", &json!({}), &json!({}));
+        let mut object = object_summary("a", &json!({}), &json!({}));
         let owner = |controller| OwnerReference {
             kind: "ClusterVncPassword".to_owned(),
             name: "nodes".to_owned(),
             controller: Some(controller),
             ..OwnerReference::default()
         };
-        seen.metadata.owner_references = Some(vec![owner(false)]);
-        assert_eq!(seen.fleet(), None);
-        seen.metadata.owner_references = Some(vec![owner(true)]);
-        assert_eq!(seen.fleet(), Some("nodes"));
+        object.metadata.owner_references = Some(vec![owner(false)]);
+        assert_eq!(object.fleet(), None);
+        object.metadata.owner_references = Some(vec![owner(true)]);
+        assert_eq!(object.fleet(), Some("nodes"));
     }
 }

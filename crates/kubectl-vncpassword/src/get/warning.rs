@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::{ages, seen::Seen};
+use crate::{ages, summary::ObjectSummary};
 
 /// Which password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Which {
 
 /// What is known besides.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
+pub struct Context {
     /// Whether a password is on its way.
     pub next: bool,
     /// The time.
@@ -37,58 +37,59 @@ pub struct Known {
 }
 
 /// All that is said, a line each.
-pub fn remarks(seen: &Seen, which: Which, known: &Known) -> Vec<String> {
-    let (name, instance) = (seen.name_any(), &seen.spec.instance_id);
+pub fn warnings(object: &ObjectSummary, which: Which, context: &Context) -> Vec<String> {
+    let (name, instance) = (object.name_any(), &object.spec.instance_id);
     match which {
         Which::Current => {
             let mut lines =
-                vec![format!("{name}: the password of instance {instance}, {}", age(seen, known.now))];
-            lines.extend(doubt(seen, known));
+                vec![format!("{name}: the password of instance {instance}, {}", age(object, context.now))];
+            lines.extend(doubt(object, context));
             lines
         }
         Which::Next => vec![format!(
             "{name}: the password on its way to instance {instance}, {}",
-            may_be_in_effect(seen)
+            may_be_in_effect(object)
         )],
         Which::Previous => vec![format!("{name}: the password that instance {instance} had before")],
     }
 }
 
-fn age(seen: &Seen, now: Timestamp) -> String {
-    let ready = seen.condition("Ready");
-    let since = seen.status.last_rotation_time.map(|at| format!(" for {}", ages::since(at, now)));
+fn age(object: &ObjectSummary, now: Timestamp) -> String {
+    let ready = object.condition("Ready");
+    let since = object.status.last_rotation_time.map(|at| format!(" for {}", ages::since(at, now)));
     match ready.map(|ready| ready.status.as_str()) {
         Some("True") => format!("in effect{}", since.unwrap_or_default()),
         Some("Unknown") => "perhaps in effect: the outcome of a call is not known".to_owned(),
         Some(_) => {
             let reason = ready.map_or("", |ready| ready.reason.as_str());
-            format!("NOT in effect ({reason}); see kubectl vncpassword explain {}", target(seen))
+            format!("NOT in effect ({reason}); see kubectl vncpassword explain {}", target(object))
         }
         None => "of which the operator has said nothing yet".to_owned(),
     }
 }
 
 /// Whether another one may be in effect already.
-fn doubt(seen: &Seen, known: &Known) -> Option<String> {
-    known.next.then(|| {
+fn doubt(object: &ObjectSummary, context: &Context) -> Option<String> {
+    context.next.then(|| {
         format!(
             "another one is on its way, {}: where this one does not open the console, try kubectl vncpassword get {} --next",
-            may_be_in_effect(seen),
-            target(seen)
+            may_be_in_effect(object),
+            target(object)
         )
     })
 }
 
 /// What a command that is to follow names: it may be run in another namespace.
-fn target(seen: &Seen) -> String {
-    format!("{} -n {}", seen.name_any(), seen.namespace().unwrap_or_default())
+fn target(object: &ObjectSummary) -> String {
+    format!("{} -n {}", object.name_any(), object.namespace().unwrap_or_default())
 }
 
-fn may_be_in_effect(seen: &Seen) -> &'static str {
-    let unknown = seen.condition("Ready").is_some_and(|ready| ready.status == "Unknown");
-    if seen.is("RebootRequired").is_some() {
+fn may_be_in_effect(object: &ObjectSummary) -> &'static str {
+    let unknown = object.condition("Ready").is_some_and(|ready| ready.status == "Unknown");
+    if object.is("RebootRequired").is_some() {
         "in effect once the instance has been restarted"
-    } else if unknown || seen.is("Reconciling").is_some_and(|under_way| under_way.reason == "OutcomeUnknown")
+    } else if unknown
+        || object.is("Reconciling").is_some_and(|under_way| under_way.reason == "OutcomeUnknown")
     {
         "and it may be in effect already: the outcome of its call is not known"
     } else {
@@ -97,14 +98,14 @@ fn may_be_in_effect(seen: &Seen) -> &'static str {
 }
 
 /// The Secret does not hold it.
-pub fn missing(seen: &Seen, which: Which) -> String {
-    let (name, secret) = (seen.name_any(), &seen.spec.secret_ref.name);
-    let key = which.key(&seen.spec.secret_ref.key);
+pub fn missing(object: &ObjectSummary, which: Which) -> String {
+    let (name, secret) = (object.name_any(), &object.spec.secret_ref.name);
+    let key = which.key(&object.spec.secret_ref.key);
     match which {
         Which::Current => format!(
             "Secret {secret} has no password in key {key}; see kubectl vncpassword explain {}, and try --next: the first \
              password may be on its way",
-            target(seen)
+            target(object)
         ),
         Which::Next => format!(
             "no password is on its way to {name}: Secret {secret} has no key {key}; leave --next away"
@@ -118,11 +119,11 @@ pub fn missing(seen: &Seen, which: Which) -> String {
 }
 
 /// The Secret is not there.
-pub fn no_secret(seen: &Seen) -> String {
-    let (name, secret) = (seen.name_any(), &seen.spec.secret_ref.name);
-    let namespace = seen.namespace().unwrap_or_default();
-    let then = if seen.spec.rotation {
-        format!("the operator makes it; see kubectl vncpassword explain {}", target(seen))
+pub fn no_secret(object: &ObjectSummary) -> String {
+    let (name, secret) = (object.name_any(), &object.spec.secret_ref.name);
+    let namespace = object.namespace().unwrap_or_default();
+    let then = if object.spec.rotation {
+        format!("the operator makes it; see kubectl vncpassword explain {}", target(object))
     } else {
         "create it".to_owned()
     };
@@ -134,11 +135,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::seen::tests::{condition, ready, seen};
+    use crate::summary::tests::{condition, object_summary, ready};
 
     fn said(status: &Value, which: Which, next: bool) -> Vec<String> {
         let now = "2026-01-03T00:00:00Z".parse().unwrap();
-        remarks(&seen("a", &json!({"rotation": {}}), status), which, &Known { next, now })
+        warnings(&object_summary("a", &json!({"rotation": {}}), status), which, &Context { next, now })
     }
 
     #[test]
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn it_says_whether_the_next_one_may_be_in_effect() {
-        for (conditions, told) in [
+        for (conditions, expected) in [
             (json!([ready("True", "Applied")]), "at any moment"),
             (json!([ready("Unknown", "OutcomeUnknown")]), "in effect already"),
             (
@@ -170,15 +171,18 @@ mod tests {
         ] {
             let status = json!({"conditions": conditions});
             let current = said(&status, Which::Current, true);
-            assert!(current[1].contains(told) && current[1].ends_with("get a -n prod --next"), "{current:?}");
-            assert!(said(&status, Which::Next, true)[0].contains(told));
+            assert!(
+                current[1].contains(expected) && current[1].ends_with("get a -n prod --next"),
+                "{current:?}"
+            );
+            assert!(said(&status, Which::Next, true)[0].contains(expected));
         }
     }
 
     #[test]
     fn commands_that_are_advised_name_the_namespace() {
-        let seen = seen("a", &json!({"rotation": {}}), &json!({}));
-        for text in [missing(&seen, Which::Current), no_secret(&seen)] {
+        let object = object_summary("a", &json!({"rotation": {}}), &json!({}));
+        for text in [missing(&object, Which::Current), no_secret(&object)] {
             assert!(text.contains("see kubectl vncpassword explain a -n prod"), "{text}");
         }
     }

@@ -10,7 +10,7 @@ use super::{
     choose::{Target, fleet_key, label},
     step::{self, Request, Standing, Step},
 };
-use crate::{ages, error::some_of, progress, seen::Seen};
+use crate::{ages, error::some_of, progress, summary::ObjectSummary};
 use vncpassword_core::api::ClusterVncPassword;
 
 /// Cells of the bar.
@@ -21,13 +21,13 @@ const NAMED: usize = 5;
 const MANY: usize = 20;
 
 /// All of them.
-pub struct Round {
+pub struct Session {
     began: Timestamp,
     home: Option<String>,
     /// By key.
     entries: BTreeMap<String, Entry>,
-    told_waits: BTreeSet<String>,
-    told_children: BTreeSet<String>,
+    reported_waits: BTreeSet<String>,
+    reported_members: BTreeSet<String>,
     moved: bool,
 }
 
@@ -38,100 +38,100 @@ struct Entry {
     target: Target,
     step: Step,
     /// Whether it was heard of since it was asked: what it was before tells nothing.
-    heard: bool,
+    observed: bool,
 }
 
 /// What is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// The end of one: an answer.
-    Answer(String),
+    Finished(String),
     /// Something on the way: a remark.
-    Remark(String),
+    Progress(String),
 }
 
-impl Round {
+impl Session {
     /// All that were asked just now; `home` is the namespace that is not named.
     pub fn new(asked: Vec<Asked>, home: Option<&str>, now: Timestamp) -> Self {
         let entry = |Asked { target, at }: Asked| {
             let before = match &target {
-                Target::Object(seen) => Standing::of_object(seen),
+                Target::Object(object) => Standing::of_object(object),
                 Target::Fleet(fleet) => Standing::of_fleet(fleet),
             };
             let request = Request { at, asked: now, before };
             let label = target.label(home);
-            (target.key(), Entry { request, label, target, step: Step::UnderWay, heard: false })
+            (target.key(), Entry { request, label, target, step: Step::UnderWay, observed: false })
         };
         Self {
             began: now,
             home: home.map(str::to_owned),
             entries: asked.into_iter().map(entry).collect(),
-            told_waits: BTreeSet::new(),
-            told_children: BTreeSet::new(),
+            reported_waits: BTreeSet::new(),
+            reported_members: BTreeSet::new(),
             moved: false,
         }
     }
 
     /// The object is like this now.
-    pub fn object(&mut self, seen: Box<Seen>, now: Timestamp) -> Option<Line> {
-        self.heard(Target::Object(seen), now)
+    pub fn object(&mut self, object: Box<ObjectSummary>, now: Timestamp) -> Option<Line> {
+        self.observed(Target::Object(object), now)
     }
 
     /// The fleet is like this now.
     pub fn fleet(&mut self, fleet: Box<ClusterVncPassword>, now: Timestamp) -> Option<Line> {
-        self.heard(Target::Fleet(fleet), now)
+        self.observed(Target::Fleet(fleet), now)
     }
 
     /// A `VncPassword` of a fleet is like this now.
-    pub fn child(&mut self, seen: &Seen) -> Option<Line> {
-        let fleet = self.entries.get(&fleet_key(seen.fleet()?))?;
-        let rotated = seen.status.last_handled_rotate_at.is_some_and(|handled| handled >= fleet.request.at);
-        let key = label(seen, None);
+    pub fn child(&mut self, object: &ObjectSummary) -> Option<Line> {
+        let fleet = self.entries.get(&fleet_key(object.fleet()?))?;
+        let rotated = object.status.last_handled_rotate_at.is_some_and(|handled| handled >= fleet.request.at);
+        let key = label(object, None);
         // One that was asked by itself has a line of its own.
-        if !rotated || self.entries.contains_key(&key) || !self.told_children.insert(key) {
+        if !rotated || self.entries.contains_key(&key) || !self.reported_members.insert(key) {
             return None;
         }
-        let label = label(seen, self.home.as_deref());
-        let id = seen.status.request_id.as_deref().unwrap_or("none");
-        Some(Line::Answer(format!("{label}: rotated, RequestId {id}")))
+        let label = label(object, self.home.as_deref());
+        let id = object.status.request_id.as_deref().unwrap_or("none");
+        Some(Line::Finished(format!("{label}: rotated, RequestId {id}")))
     }
 
     /// It is gone.
     pub fn gone(&mut self, key: &str) -> Option<Line> {
-        self.turn(key, Step::Failed("was deleted".to_owned()))
+        self.advance(key, Step::Failed("was deleted".to_owned()))
     }
 
-    fn heard(&mut self, target: Target, now: Timestamp) -> Option<Line> {
+    fn observed(&mut self, target: Target, now: Timestamp) -> Option<Line> {
         let key = target.key();
         let entry = self.entries.get_mut(&key)?;
         let version = |target: &Target| match target {
-            Target::Object(seen) => seen.resource_version(),
+            Target::Object(object) => object.resource_version(),
             Target::Fleet(fleet) => fleet.resource_version(),
         };
         let uid = |target: &Target| match target {
-            Target::Object(seen) => seen.uid(),
+            Target::Object(object) => object.uid(),
             Target::Fleet(fleet) => fleet.uid(),
         };
-        self.moved |= entry.heard && version(&entry.target) != version(&target);
+        self.moved |= entry.observed && version(&entry.target) != version(&target);
         let step = if uid(&entry.target) == uid(&target) {
             entry.target = target;
-            entry.heard = true;
+            entry.observed = true;
             step_of(entry, now)
         } else {
             Step::Failed("was deleted and created anew".to_owned())
         };
-        self.turn(&key, step)
+        self.advance(&key, step)
     }
 
     /// Time goes on.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Line> {
-        let open = self.entries.iter().filter(|(_, entry)| entry.heard && !entry.step.is_over());
+        let open = self.entries.iter().filter(|(_, entry)| entry.observed && !entry.step.is_over());
         let steps: Vec<(String, Step)> =
             open.map(|(key, entry)| (key.clone(), step_of(entry, now))).collect();
-        steps.into_iter().filter_map(|(key, step)| self.turn(&key, step)).collect()
+        steps.into_iter().filter_map(|(key, step)| self.advance(&key, step)).collect()
     }
 
-    fn turn(&mut self, key: &str, step: Step) -> Option<Line> {
+    fn advance(&mut self, key: &str, step: Step) -> Option<Line> {
         let many = self.entries.len() > MANY;
         let entry = self.entries.get_mut(key)?;
         // What is done stays done, whatever becomes of the object afterwards.
@@ -141,12 +141,12 @@ impl Round {
         entry.step = step.clone();
         let label = &entry.label;
         match step {
-            Step::Done(text) => Some(Line::Answer(format!("{label}: {text}"))),
-            Step::Failed(text) => Some(Line::Answer(format!("{label}: failed: {text}"))),
-            Step::Waits(text) if !many => Some(Line::Remark(format!("{label}: {text}"))),
+            Step::Done(text) => Some(Line::Finished(format!("{label}: {text}"))),
+            Step::Failed(text) => Some(Line::Finished(format!("{label}: failed: {text}"))),
+            Step::Waits(text) if !many => Some(Line::Progress(format!("{label}: {text}"))),
             Step::Waits(text) => {
                 let line = format!("{label}: {text} (told of one, others may as well)");
-                self.told_waits.insert(text).then_some(Line::Remark(line))
+                self.reported_waits.insert(text).then_some(Line::Progress(line))
             }
             Step::UnderWay => None,
         }
@@ -163,9 +163,9 @@ impl Round {
     }
 
     /// How many of the fleets' passwords have no line yet although they are through.
-    pub fn untold_children(&self) -> usize {
+    pub fn unreported_members(&self) -> usize {
         let updated: usize = self.fleets().map(|(updated, _)| updated).sum();
-        updated.saturating_sub(self.told_children.len())
+        updated.saturating_sub(self.reported_members.len())
     }
 
     pub(super) fn failed(&self) -> usize {
@@ -273,107 +273,10 @@ impl Round {
 
 fn step_of(entry: &Entry, now: Timestamp) -> Step {
     match &entry.target {
-        Target::Object(seen) => step::of_object(seen, &entry.request, now),
+        Target::Object(object) => step::of_object(object, &entry.request, now),
         Target::Fleet(fleet) => step::of_fleet(fleet, &entry.request, now),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::seen::tests::{condition, seen};
-
-    const AT: &str = "2026-01-03T00:00:00Z";
-
-    fn at(later: i64) -> Timestamp {
-        AT.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(later)
-    }
-
-    fn named(name: &str, status: &Value) -> Box<Seen> {
-        Box::new(seen(name, &json!({"rotation": {}}), status))
-    }
-
-    fn round(names: &[String]) -> Round {
-        let asked = |name: &String| Asked { target: Target::Object(named(name, &json!({}))), at: at(0) };
-        Round::new(names.iter().map(asked).collect(), Some("prod"), at(0))
-    }
-
-    fn done() -> Value {
-        json!({"lastHandledRotateAt": AT, "requestId": "4F6A"})
-    }
-
-    #[test]
-    fn each_end_is_told_once_and_stays() {
-        let mut round = round(&["a".to_owned(), "b".to_owned()]);
-        assert_eq!(round.object(named("a", &json!({})), at(0)), None);
-        let told = round.object(named("a", &done()), at(1));
-        assert_eq!(told, Some(Line::Answer("a: rotated, RequestId 4F6A".to_owned())));
-        assert_eq!(round.object(named("a", &done()), at(2)), None);
-        assert_eq!(round.gone("prod/a"), None, "it was rotated before");
-        assert!(!round.over());
-        assert_eq!(round.gone("prod/b"), Some(Line::Answer("b: failed: was deleted".to_owned())));
-        assert!(round.over());
-        assert_eq!(round.summary(at(3)), "1 of 2 rotated in 3s, 1 failed; see kubectl vncpassword explain");
-    }
-
-    #[test]
-    fn one_that_was_not_asked_is_no_concern() {
-        assert_eq!(round(&["a".to_owned()]).object(named("z", &done()), at(1)), None);
-    }
-
-    #[test]
-    fn an_object_with_another_uid_is_another_one() {
-        let mut round = round(&["a".to_owned()]);
-        let mut other = named("a", &done());
-        other.metadata.uid = Some("other".to_owned());
-        let told = round.object(other, at(1));
-        assert_eq!(told, Some(Line::Answer("a: failed: was deleted and created anew".to_owned())));
-    }
-
-    #[test]
-    fn an_old_need_for_a_person_fails_when_the_grace_is_over() {
-        let stalled = json!({"conditions": [condition("Stalled", "Denied")]});
-        let asked = Asked { target: Target::Object(named("a", &stalled)), at: at(0) };
-        let mut round = Round::new(vec![asked], Some("prod"), at(0));
-        assert_eq!(round.object(named("a", &stalled), at(1)), None);
-        assert_eq!(round.tick(at(14)), []);
-        assert_eq!(round.tick(at(15)), [Line::Answer("a: failed: Denied: because of Denied".to_owned())]);
-        // It may recover while others are waited for.
-        assert!(round.object(named("a", &done()), at(20)).is_some());
-        assert_eq!(round.failed(), 0);
-    }
-
-    #[test]
-    fn with_many_a_wait_is_told_of_one() {
-        let throttled = json!({"conditions": [condition("Reconciling", "Throttled")]});
-        let names: Vec<String> = (0..30).map(|number| format!("o{number:02}")).collect();
-        let mut round = round(&names);
-        let lines: Vec<Line> =
-            names.iter().filter_map(|name| round.object(named(name, &throttled), at(1))).collect();
-        assert_eq!(lines.len(), 1, "{lines:?}");
-        assert_eq!(
-            round.unfinished(),
-            "o00, o01, o02, o03, o04 and 25 more: waits for the limit on calls of the cloud account"
-        );
-        for name in &names[..15] {
-            round.object(named(name, &done()), at(10));
-        }
-        assert_eq!(
-            round.line(at(10)),
-            "[############------------] 15/30, about 10s left, 15: waits for the limit on calls of the cloud account"
-        );
-    }
-
-    #[test]
-    fn nothing_has_moved_until_a_version_changes() {
-        let mut round = round(&["a".to_owned()]);
-        round.object(named("a", &json!({})), at(0));
-        assert!(!round.moved());
-        let mut changed = named("a", &json!({}));
-        changed.metadata.resource_version = Some("8".to_owned());
-        round.object(changed, at(1));
-        assert!(round.moved());
-    }
-}
+mod tests;

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::known::Known;
+use crate::fetched::Fetched;
 use vncpassword_core::api::{LEASE, Whoami};
 
 /// All that was read.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct Snapshot {
     /// The kinds, one for each of `api::definitions()`.
-    pub kinds: Vec<KindFacts>,
+    pub kinds: Vec<KindSnapshot>,
     /// The operator in the cluster.
-    pub operator: OperatorFacts,
+    pub operator: OperatorSnapshot,
     /// The namespaces of its `--watch-namespaces`.
     pub namespaces: Vec<WatchedNamespace>,
     /// Who it is to the cloud.
@@ -21,27 +21,27 @@ pub struct Facts {
     /// What the caller may do.
     pub rights: Vec<CommandRights>,
     /// How far the caller's clock is ahead of the API server's, in seconds.
-    pub ahead: Known<i64>,
+    pub ahead: Fetched<i64>,
     /// Secrets of instances that no object names any more.
-    pub leftovers: Known<Vec<Leftover>>,
+    pub leftovers: Fetched<Vec<Leftover>>,
     /// The time by the API server's clock, where that is known.
     pub now: Timestamp,
 }
 
 /// One kind.
 #[derive(Clone, Debug)]
-pub struct KindFacts {
+pub struct KindSnapshot {
     /// Its plural name.
     pub plural: String,
     /// The definition in the cluster; `None`: there is none.
-    pub definition: Known<Option<KindSeen>>,
+    pub definition: Fetched<Option<KindState>>,
     /// Whether the API server serves it in this version: asked without a right to definitions.
-    pub served: Known<bool>,
+    pub served: Fetched<bool>,
 }
 
 /// A definition in the cluster, held against this program's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KindSeen {
+pub struct KindState {
     /// Versions that are served.
     pub served: Vec<String>,
     /// The API server has taken it.
@@ -65,22 +65,22 @@ pub struct SchemaDifference {
 
 /// The operator in the cluster.
 #[derive(Clone, Debug)]
-pub struct OperatorFacts {
+pub struct OperatorSnapshot {
     /// Its Deployments: one, as a rule.
-    pub deployments: Known<Vec<DeploymentSeen>>,
+    pub deployments: Fetched<Vec<DeploymentState>>,
     /// Its Pods.
-    pub pods: Known<Vec<PodSeen>>,
+    pub pods: Fetched<Vec<PodState>>,
     /// The Leases by which replicas agree.
-    pub leases: Known<Vec<LeaseSeen>>,
+    pub leases: Fetched<Vec<LeaseState>>,
     /// Where it was looked for; `None`: in all namespaces.
     pub namespace: Option<String>,
     /// Objects whose status somebody else kept changing within the last hour, as Events say: namespace and name.
-    pub contested: Known<BTreeSet<(String, String)>>,
+    pub contested: Fetched<BTreeSet<(String, String)>>,
 }
 
 /// A Deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeploymentSeen {
+pub struct DeploymentState {
     /// Where it is.
     pub namespace: String,
     /// Its name.
@@ -101,7 +101,7 @@ pub struct DeploymentSeen {
     pub watched: Vec<String>,
 }
 
-impl DeploymentSeen {
+impl DeploymentState {
     /// The name of its Lease.
     #[must_use]
     pub fn lease(&self) -> &str {
@@ -117,14 +117,14 @@ pub struct WatchedNamespace {
     /// The namespace.
     pub name: String,
     /// Whether there is such a namespace.
-    pub exists: Known<bool>,
+    pub exists: Fetched<bool>,
     /// What the operator may not do there, such as `list secrets`.
-    pub lacks: Known<Vec<String>>,
+    pub lacks: Fetched<Vec<String>>,
 }
 
 /// A Pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodSeen {
+pub struct PodState {
     /// Where it is.
     pub namespace: String,
     /// Its name.
@@ -139,7 +139,7 @@ pub struct PodSeen {
 
 /// A Lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LeaseSeen {
+pub struct LeaseState {
     /// Where it is.
     pub namespace: String,
     /// Its name.
@@ -156,7 +156,7 @@ pub struct LeaseSeen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// It was asked, and said so.
-    Told(Box<Whoami>),
+    Reported(Box<Whoami>),
     /// No Pod that could be asked.
     NoPod,
     /// The caller has no right to ask: which one is missing.
@@ -175,7 +175,7 @@ pub struct CommandRights {
     /// Where it was asked for; `None`: in all namespaces, or of what has none.
     pub namespace: Option<String>,
     /// Its rights, and whether the caller has them.
-    pub rights: Vec<(Right, Known<bool>)>,
+    pub rights: Vec<(Right, Fetched<bool>)>,
 }
 
 /// One right in the cluster.
