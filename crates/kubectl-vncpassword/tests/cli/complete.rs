@@ -54,10 +54,10 @@ async fn kubectl_finds_the_plugin_and_its_completion() {
     let world = World::new().await;
     states::put(&world, "db-1", json!({}), json!({})).await;
     let root = env!("CARGO_MANIFEST_DIR");
-    let tools = Command::new(format!("{root}/hack/control-plane.sh")).arg("bin-dir").output().unwrap();
+    let tools = Command::new(format!("{root}/../../hack/control-plane.sh")).arg("bin-dir").output().unwrap();
     let tools = String::from_utf8(tools.stdout).unwrap();
     let programs = std::path::Path::new(PROGRAM).parent().unwrap().display().to_string();
-    let path = format!("{programs}:{root}/plugin:{}:/usr/bin:/bin", tools.trim());
+    let path = format!("{programs}:{root}/package:{}:/usr/bin:/bin", tools.trim());
     let kubectl = |arguments: &[&str]| {
         let mut command = Command::new(format!("{}/kubectl", tools.trim()));
         let home = tempfile::tempdir().unwrap();
