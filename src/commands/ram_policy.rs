@@ -144,7 +144,7 @@ pub fn ram_policy(arguments: &RamPolicyArgs) -> Result<Value, RamPolicyError> {
     Ok(json!({"Version": "1", "Statement": statements}))
 }
 
-/// The rights to instances: every call that [`crate::ecs`] makes there. `sts:GetCallerIdentity` and
+/// The rights to instances: every call that `vncpassword_alicloud` makes there. `sts:GetCallerIdentity` and
 /// `sts:AssumeRoleWithOIDC` need no right (their pages: "No authorization for this operation").
 fn rights(arguments: &RamPolicyArgs) -> Result<Vec<Value>, RamPolicyError> {
     let region = match arguments.region.as_deref() {

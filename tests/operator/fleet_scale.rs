@@ -2,7 +2,7 @@
 //! own, since the operators of other tests look at every Node. That ten thousand make no write, and that the status stays
 //! small, is tried without an API server in `crates/core/src/fleet/tests`.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use vncpassword_test_support::{
     control_plane::ControlPlane,
     fleet::{Fleet, instances, node, provider_id},
     observe::events_since,
+    world::PATIENCE,
 };
 
 const NODES: usize = 2000;
@@ -33,7 +34,7 @@ async fn two_thousand_nodes_get_one_call_each_and_at_rest_nothing_is_asked_or_wr
     let operator = world.operator_before(world.settings()).await;
     let begun = Instant::now();
     let fleet = Fleet::of_nodes(&world, json!({"rollout": {"maxConcurrent": 500}})).await;
-    let status = fleet.until_done_within(Duration::from_secs(180), NODES).await;
+    let status = fleet.until_done_within(PATIENCE * 10, NODES).await;
     let took = begun.elapsed();
     let requests = operator.requests().all();
     #[allow(clippy::print_stderr, reason = "figures for people")]
@@ -72,6 +73,8 @@ async fn two_thousand_nodes_get_one_call_each_and_at_rest_nothing_is_asked_or_wr
     let operator = world.operator_before(world.settings()).await;
     fleet.settled(&operator).await;
     assert_eq!(operator.requests().own(), [], "a restart costs lists, and nothing else");
+    let later = operator.metric("vncpassword_operator_queue_scheduled{queue=\"objects\"}").await;
+    assert_eq!(later, Some(1.0), "nor later: only the barrier's own object waits for a time");
     assert_eq!(fleet.versions().await, before);
     assert_eq!(events_since(&world, begun).await, []);
     assert_eq!(world.calls_of(Action::ModifyInstanceVncPasswd).len(), NODES);

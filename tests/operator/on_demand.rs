@@ -8,6 +8,7 @@ use vncpassword_test_support::{
     Operator, World,
     observe::{instance_of, object_at, rewrite_status, said, sent, told_once},
     rotation::{age, age_status, now, record, rotate_at, rotate_now, until_rotated, version},
+    world::until_past,
 };
 
 const LONG: SignedDuration = SignedDuration::from_mins(5);
@@ -37,6 +38,7 @@ async fn one_request_is_one_rotation_however_often_the_object_is_touched() {
         world.change("a", labels).await;
     }
     // The same time in other words, and an older one.
+    until_past(asked + SignedDuration::from_secs(1)).await;
     for same in [format!("{asked}"), asked.to_string().replace('Z', ".75+00:00")] {
         rotate_at(&world, "a", same).await;
         operator.settled(&world).await;
@@ -141,6 +143,7 @@ async fn of_two_requests_within_a_minute_the_second_waits() {
     until_rotated(&world, "a", 2).await;
     let second = first + SignedDuration::from_secs(1);
     rotate_at(&world, "a", second).await;
+    until_past(second + SignedDuration::from_secs(1)).await;
     operator.settled(&world).await;
     assert_eq!(world.calls(&instance).len(), 2, "the first one was handled a moment ago");
     assert_eq!(world.status("a").await.last_handled_rotate_at.map(|at| at.0), Some(first));

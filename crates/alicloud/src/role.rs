@@ -26,7 +26,7 @@ impl RoleName {
     /// Parses a name. Does not trim it.
     ///
     /// # Errors
-    /// [`InvalidRoleName`] if the value does not match the rule.
+    /// `InvalidRoleName` if the value does not match the rule.
     pub fn parse(name: &str) -> Result<Self, InvalidRoleName> {
         let fits = (1..=MAX_NAME).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
@@ -45,7 +45,7 @@ impl RoleArn {
     /// Parses an ARN. Does not trim it.
     ///
     /// # Errors
-    /// [`InvalidRoleArn`] if the value does not match the rule.
+    /// `InvalidRoleArn` if the value does not match the rule.
     pub fn parse(arn: &str) -> Result<Self, InvalidRoleArn> {
         let rest = arn.strip_prefix("acs:ram::").ok_or(InvalidRoleArn)?;
         let (account, name) = rest.split_once(":role/").ok_or(InvalidRoleArn)?;

@@ -21,7 +21,7 @@ impl SessionName {
     /// Parses a name of a variable or a profile.
     ///
     /// # Errors
-    /// [`InvalidSessionName`] if the value does not match the rule.
+    /// `InvalidSessionName` if the value does not match the rule.
     pub fn parse(name: &str) -> Result<Self, InvalidSessionName> {
         let fits = (2..=Self::MAX_LENGTH).contains(&name.len()) && name.chars().all(allowed);
         if fits { Ok(Self(name.to_owned())) } else { Err(InvalidSessionName) }

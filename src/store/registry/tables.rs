@@ -69,7 +69,7 @@ impl Entry {
 }
 
 impl Tables {
-    /// See [`Registry::remember`]. `change` gets the object as the watch knows it.
+    /// See `Registry::remember`. `change` gets the object as the watch knows it.
     pub(super) fn remember<T>(
         &mut self,
         object: &Object,

@@ -1,6 +1,6 @@
 //! The pure core: what a password is, what a reply means, what to do next. No async, no I/O, no clock.
 //!
-//! Read [`decide()`] first; [`facts`] is what it is told, [`Verdict`] how a pass ends. [`fleet`] sets the pace of many.
+//! Read [`decide()`] first; [`facts`] is what it is told, [`Verdict`] how a pass ends. [`crate::fleet`] sets the pace of many.
 
 pub mod allowance;
 pub mod backoff;
