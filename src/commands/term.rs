@@ -164,6 +164,7 @@ async fn reconcile_until_stopped(
         receivers.objects,
         context.config.concurrency,
         gauges(Queue::Objects),
+        // Expected only now: a standby makes no progress, and must stay healthy.
         Some(health.expect("workers of VncPasswords")),
         shutdown.clone(),
         || context.now(),
